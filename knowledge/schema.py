@@ -1,0 +1,122 @@
+"""The records everything else speaks in: small, frozen, validated, with units in the names.
+
+Nothing here imports torch, transformers or peft, so a record can be read anywhere at no cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Task = Literal["causal-lm", "sequence-classification", "seq2seq-lm", "text-to-image"]
+DType = Literal["float32", "bfloat16", "float16"]
+Quantization = Literal["none", "nf4", "int8"]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Record(BaseModel):
+    """Base of all records: immutable, and a misspelt field is an error instead of a silent default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PlannedRun(Record):
+    """The fine-tune that the user will do; every prediction is about the end of this run."""
+
+    task: Task = "causal-lm"
+    max_steps: int = Field(gt=0, description="optimizer steps until the end of the run")
+    epochs: Finite | None = Field(None, description="passes over the training rows, if that was how it was given")
+    batch_size: int = Field(8, gt=0, description="sequences per forward pass")
+    gradient_accumulation_steps: int = Field(1, gt=0, description="forward passes per optimizer step")
+    max_length_tokens: int = Field(512, gt=0, description="longer sequences are cut or left out")
+    scheduler: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_fraction: Finite = Field(0.1, ge=0, le=1, description="share of max_steps with a rising rate")
+    weight_decay: Finite = Field(0.0, ge=0)
+    max_grad_norm: Finite = Field(1.0, gt=0)
+    dtype: DType = "bfloat16"
+    quantization: Quantization = "none"
+    gradient_checkpointing: bool = False
+    seed: int = 0
+
+
+class CurvePoint(Record):
+    """One evaluation of a run. A value that was not measured is None, never zero."""
+
+    step: int = Field(ge=0, description="optimizer steps done")
+    train_loss: Finite | None = Field(None, description="mean training loss since the previous point, nats per token")
+    eval_loss: Finite | None = Field(None, description="held-out loss, nats per label token")
+    metric: Finite | None = Field(None, description="the task's metric on held-out rows; see Curve.metric_name")
+    elapsed_s: Finite | None = Field(None, description="training time so far, without loading and evaluation")
+
+
+class Curve(Record):
+    """What a run records over its steps, in order of steps."""
+
+    points: tuple[CurvePoint, ...] = ()
+    metric_name: str | None = None
+
+    @property
+    def last_step(self) -> int:
+        return self.points[-1].step if self.points else 0
+
+    def until(self, step: int) -> Curve:
+        """The part of the curve up to and including `step`: what a probe of that length would have seen."""
+        return self.model_copy(update={"points": tuple(p for p in self.points if p.step <= step)})
+
+
+class RunRecord(Record):
+    """One finished run of the benchmark table: published, from a study, or the user's own."""
+
+    benchmark: str = Field(description="runs are comparable within one benchmark only, e.g. 'metamathqa/llama-3.2-3b'")
+    experiment: str = Field(description="name of the run at its source, e.g. 'lora/llama-3.2-3B-rank32'")
+    method: str | None = Field(description="name in the catalogue, None where the catalogue has no such method")
+    task: Task
+    model: str = Field(description="hub id of the base model")
+    peft_type: str | None = Field(description="PEFT's type, e.g. 'LORA'; None for full fine-tuning")
+    peft_config: Mapping[str, Any] = Field(description="settings that differ from PEFT's defaults")
+    learning_rate: Finite
+    optimizer: str = "AdamW"
+    weight_decay: Finite = 0.0
+    scheduler: str | None = None
+    batch_size: int
+    max_steps: int
+    max_length_tokens: int | None = None
+    dtype: str
+    seed: int = 0
+    quantization: Quantization = "none"
+    gradient_checkpointing: bool = False
+
+    curve: Curve
+    metric_name: str = Field(description="name of `metric`, e.g. 'test accuracy'")
+    metric: Finite | None = Field(description="the final value of the task's metric, higher is better")
+    drift: Finite | None = Field(None, description="damage elsewhere: forgetting in nats per token, or image drift")
+    drift_name: str | None = None
+
+    peak_bytes: int | None = Field(None, description="largest memory reserved on the device during the run")
+    mean_reserved_bytes: int | None = None
+    train_s: Finite | None = Field(None, description="training time without loading and evaluation")
+    adapter_bytes: int | None = Field(None, description="size of the saved adapter")
+    trainable_parameters: int | None = None
+    total_parameters: int | None = None
+
+    device: str
+    versions: Mapping[str, str] = Field(description="library versions, e.g. {'peft': '0.19.2'}")
+    created_at: str = Field(description="ISO 8601 time of the run")
+    source: str = Field(description="where the facts come from; see knowledge/data/SOURCES.md")
+
+
+class MemoryEstimate(Record):
+    """Peak device memory of a training run, in bytes as reserved by the allocator (what nvidia-smi would show
+    without the CUDA context). `low` and `high` bound it over the orders in which batches may come."""
+
+    peak_bytes: int
+    low_bytes: int
+    high_bytes: int
+    breakdown: Mapping[str, int] = Field(
+        default_factory=dict,
+        description="bytes at the peak by kind: weights, adapter, gradients, optimizer, activations, logits, overhead",
+    )
+    basis: Literal["dry run", "measured", "published"] = "dry run"
+    note: str = Field("", description="what the reader must know, e.g. which fallback was used")
