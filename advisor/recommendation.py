@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from knowledge.schema import Curve, Finite, MemoryEstimate, PlannedRun, Record
+from probes.schema import DatasetProfile, DeviceReport, ModelReport
 
 SCHEMA_VERSION = 1
 
@@ -51,7 +52,9 @@ class CandidateReport(Record):
     curve: Curve = Curve()
     predicted: Prediction | None = None
     predicted_loss: Prediction | None = None
-    baseline_value: Finite | None = Field(None, description="the untuned base model's value of predicted.metric")
+    baseline_value: Finite | None = Field(
+        None, description="the untuned base model's value of predicted.metric"
+    )
     memory: MemoryEstimate | None = None
     fits: bool | None = Field(None, description="whether memory.high_bytes is within the device's limit")
     probe_peak_bytes: int | None = Field(None, description="measured in the probe (its batch and lengths)")
@@ -73,59 +76,11 @@ class Decision(Record):
     learning_rate: Finite
     confidence: Literal["high", "moderate", "low"]
     reasons: tuple[str, ...] = Field(description="in plain words, most important first")
-    ties: tuple[str, ...] = Field((), description="candidates that cannot be told apart from the pick in quality")
+    ties: tuple[str, ...] = Field(
+        (), description="candidates that cannot be told apart from the pick in quality"
+    )
     alternatives: tuple[str, ...] = Field((), description="other points of the frontier and what they trade")
     warnings: tuple[str, ...] = ()
-
-
-class DatasetProfile(Record):
-    """What the training data looks like, after formatting and tokenising with the model's tokenizer."""
-
-    path: str
-    format: str = Field(description="detected or given format, e.g. 'prompt-completion'")
-    rows: int
-    usable_rows: int = Field(description="rows left after the filters in `dropped`")
-    train_rows: int
-    eval_rows: int
-    duplicate_rows: int
-    length_p50_tokens: int
-    length_p95_tokens: int
-    length_max_tokens: int
-    label_p50_tokens: int
-    label_total_tokens: int
-    dropped: Mapping[str, int] = Field(default_factory=dict, description="why rows were left out, with counts")
-    metric_name: str = Field(description="exact match, accuracy or token accuracy: what suits the labels")
-
-
-class ModelReport(Record):
-    """The model as it was found."""
-
-    reference: str = Field(description="as the user gave it")
-    source: Literal["hub", "local folder", "gguf file", "known architecture"]
-    location: str
-    model_type: str
-    parameters: int
-    task: str
-
-
-class ProcessReport(Record):
-    pid: int
-    name: str
-    used_bytes: int | None
-
-
-class DeviceReport(Record):
-    """The device that trains, or the one that is planned for."""
-
-    kind: Literal["cuda", "mps", "cpu"]
-    name: str
-    total_bytes: int = Field(description="GPU memory; on a CPU the machine's memory")
-    free_bytes: int
-    limit_bytes: int = Field(description="what a run may use: --vram where given, else total_bytes")
-    planned: bool = Field(False, description="True where --vram or --gpu stands for a card that is not here")
-    processes: tuple[ProcessReport, ...] = ()
-    driver: str | None = None
-    notes: tuple[str, ...] = ()
 
 
 class RaceReport(Record):

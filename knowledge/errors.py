@@ -1,0 +1,40 @@
+"""Errors a user can act on. Each carries the exit code of the command line.
+
+A message names what was wrong, the value seen, what would be valid, and the next step.
+"""
+
+from __future__ import annotations
+
+
+class AdvisorError(Exception):
+    """Base of all errors that are shown as a message instead of a traceback."""
+
+    exit_code = 1
+
+
+class BadInput(AdvisorError):
+    """The request, the data or an option cannot be used as given."""
+
+    exit_code = 2
+
+
+class NothingFits(AdvisorError):
+    """No candidate is left: memory, requirements, or no probe was valid."""
+
+    exit_code = 3
+
+
+class NoModelAccess(AdvisorError):
+    """The model cannot be reached: gated, missing, or offline."""
+
+    exit_code = 4
+
+
+def did_you_mean(name: str, known: list[str]) -> str:
+    """A closing sentence that offers the nearest known names, or lists them where none is near."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+    if near:
+        return f"Did you mean {' or '.join(repr(n) for n in near)}?"
+    return f"Known: {', '.join(sorted(known))}."
