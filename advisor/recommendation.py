@@ -52,9 +52,7 @@ class CandidateReport(Record):
     curve: Curve = Curve()
     predicted: Prediction | None = None
     predicted_loss: Prediction | None = None
-    baseline_value: Finite | None = Field(
-        None, description="the untuned base model's value of predicted.metric"
-    )
+    baseline_value: Finite | None = Field(None, description="the untuned base model's value of predicted.metric")
     memory: MemoryEstimate | None = None
     fits: bool | None = Field(None, description="whether memory.high_bytes is within the device's limit")
     probe_peak_bytes: int | None = Field(None, description="measured in the probe (its batch and lengths)")
@@ -76,9 +74,7 @@ class Decision(Record):
     learning_rate: Finite
     confidence: Literal["high", "moderate", "low"]
     reasons: tuple[str, ...] = Field(description="in plain words, most important first")
-    ties: tuple[str, ...] = Field(
-        (), description="candidates that cannot be told apart from the pick in quality"
-    )
+    ties: tuple[str, ...] = Field((), description="candidates that cannot be told apart from the pick in quality")
     alternatives: tuple[str, ...] = Field((), description="other points of the frontier and what they trade")
     warnings: tuple[str, ...] = ()
 

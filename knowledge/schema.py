@@ -27,9 +27,7 @@ class PlannedRun(Record):
 
     task: Task = "causal-lm"
     max_steps: int = Field(gt=0, description="optimizer steps until the end of the run")
-    epochs: Finite | None = Field(
-        None, description="passes over the training rows, if that was how it was given"
-    )
+    epochs: Finite | None = Field(None, description="passes over the training rows, if that was how it was given")
     batch_size: int = Field(8, gt=0, description="sequences per forward pass")
     gradient_accumulation_steps: int = Field(1, gt=0, description="forward passes per optimizer step")
     max_length_tokens: int = Field(512, gt=0, description="longer sequences are cut or left out")
@@ -47,13 +45,9 @@ class CurvePoint(Record):
     """One evaluation of a run. A value that was not measured is None, never zero."""
 
     step: int = Field(ge=0, description="optimizer steps done")
-    train_loss: Finite | None = Field(
-        None, description="mean training loss since the previous point, nats per token"
-    )
+    train_loss: Finite | None = Field(None, description="mean training loss since the previous point, nats per token")
     eval_loss: Finite | None = Field(None, description="held-out loss, nats per label token")
-    metric: Finite | None = Field(
-        None, description="the task's metric on held-out rows; see Curve.metric_name"
-    )
+    metric: Finite | None = Field(None, description="the task's metric on held-out rows; see Curve.metric_name")
     elapsed_s: Finite | None = Field(None, description="training time so far, without loading and evaluation")
 
 
@@ -75,13 +69,9 @@ class Curve(Record):
 class RunRecord(Record):
     """One finished run of the benchmark table: published, from a study, or the user's own."""
 
-    benchmark: str = Field(
-        description="runs are comparable within one benchmark only, e.g. 'metamathqa/llama-3.2-3b'"
-    )
+    benchmark: str = Field(description="runs are comparable within one benchmark only, e.g. 'metamathqa/llama-3.2-3b'")
     experiment: str = Field(description="name of the run at its source, e.g. 'lora/llama-3.2-3B-rank32'")
-    method: str | None = Field(
-        description="name in the catalogue, None where the catalogue has no such method"
-    )
+    method: str | None = Field(description="name in the catalogue, None where the catalogue has no such method")
     task: Task
     model: str = Field(description="hub id of the base model")
     peft_type: str | None = Field(description="PEFT's type, e.g. 'LORA'; None for full fine-tuning")
@@ -101,9 +91,7 @@ class RunRecord(Record):
     curve: Curve
     metric_name: str = Field(description="name of `metric`, e.g. 'test accuracy'")
     metric: Finite | None = Field(description="the final value of the task's metric, higher is better")
-    drift: Finite | None = Field(
-        None, description="damage elsewhere: forgetting in nats per token, or image drift"
-    )
+    drift: Finite | None = Field(None, description="damage elsewhere: forgetting in nats per token, or image drift")
     drift_name: str | None = None
 
     peak_bytes: int | None = Field(None, description="largest memory reserved on the device during the run")

@@ -28,9 +28,7 @@ class DatasetProfile(Record):
     length_max_tokens: int
     label_p50_tokens: int
     label_total_tokens: int
-    dropped: Mapping[str, int] = Field(
-        default_factory=dict, description="why rows were left out, with counts"
-    )
+    dropped: Mapping[str, int] = Field(default_factory=dict, description="why rows were left out, with counts")
     metric_name: str = Field(description="exact match, accuracy or token accuracy: what suits the labels")
 
 

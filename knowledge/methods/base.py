@@ -15,20 +15,14 @@ from pydantic import Field
 from knowledge.schema import Finite, Record, Task
 from knowledge.targets import Targets
 
-Family = Literal[
-    "low-rank", "orthogonal", "multiplicative", "sparse", "spectral", "prompt", "bias-or-norm", "full"
-]
+Family = Literal["low-rank", "orthogonal", "multiplicative", "sparse", "spectral", "prompt", "bias-or-norm", "full"]
 
 
 class Capabilities(Record):
     """What a method can do once trained. Each is checked by tests/contracts/test_methods.py."""
 
-    mergeable: bool = Field(
-        description="merging into the base gives the same outputs, so inference costs nothing"
-    )
-    identity_start: bool = Field(
-        True, description="the untrained adapter leaves the model's outputs unchanged"
-    )
+    mergeable: bool = Field(description="merging into the base gives the same outputs, so inference costs nothing")
+    identity_start: bool = Field(True, description="the untrained adapter leaves the model's outputs unchanged")
     vllm: Literal["adapter", "merged", "no"] = Field("no", description="how vLLM can serve it")
 
 
@@ -39,9 +33,7 @@ class ModelShape(Record):
     task: Task = "causal-lm"
     hidden_size: int
     num_layers: int
-    linear_modules: tuple[str, ...] = Field(
-        description="distinct last name parts of Linear and Conv1D modules"
-    )
+    linear_modules: tuple[str, ...] = Field(description="distinct last name parts of Linear and Conv1D modules")
     norm_modules: tuple[str, ...] = ()
     has_biases: bool = False
     uses_conv1d: bool = False
@@ -56,25 +48,17 @@ class Method(Record):
     family: Family
     summary: str = Field(description="what it does, in two sentences for a person who has not heard of it")
     paper: str = Field(description="authors, year and arXiv id")
-    settings: Mapping[str, Any] = Field(
-        default_factory=dict, description="keys of PEFT's config for this type"
-    )
+    settings: Mapping[str, Any] = Field(default_factory=dict, description="keys of PEFT's config for this type")
     settings_source: str = Field(description="where the settings and the learning rates come from")
     targets: Targets = Field("none", description="which modules it adapts; resolved per architecture")
     learning_rates: tuple[Finite, ...] = Field(description="to try, ascending; the default is the middle one")
     weight_decay: Finite = 0.0
-    optimizer: str = Field(
-        "torch.optim:AdamW", description="'module:callable'; peft.optimizers get the model first"
-    )
-    optimizer_settings: Mapping[str, Any] = Field(
-        default_factory=dict, description="further keyword arguments"
-    )
+    optimizer: str = Field("torch.optim:AdamW", description="'module:callable'; peft.optimizers get the model first")
+    optimizer_settings: Mapping[str, Any] = Field(default_factory=dict, description="further keyword arguments")
     tasks: tuple[Task, ...] = ("causal-lm", "sequence-classification", "seq2seq-lm")
     supports_conv1d: bool = Field(False, description="works on the Conv1D layers of GPT-2")
     capabilities: Capabilities
-    reference_only: bool = Field(
-        False, description="measured for comparison, never recommended over an adapter"
-    )
+    reference_only: bool = Field(False, description="measured for comparison, never recommended over an adapter")
 
     @property
     def default_learning_rate(self) -> float:
