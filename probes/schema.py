@@ -5,12 +5,13 @@ Like knowledge/schema.py, importing this costs nothing: no torch, no transformer
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
-from knowledge.schema import Record
+from knowledge.schema import CurvePoint, DType, Finite, Quantization, Record, Task
 
 
 class DatasetProfile(Record):
@@ -61,3 +62,91 @@ class DeviceReport(Record):
     processes: tuple[ProcessReport, ...] = ()
     driver: str | None = None
     notes: tuple[str, ...] = ()
+
+
+class Schedule(Record):
+    """The learning rate over the steps of a run, as a factor of the peak rate.
+
+    Rises linearly over `warmup_steps`, then follows `shape` until `total_steps`. With `decay_steps`, a constant
+    schedule falls linearly to zero over its last steps: the decayed branch of a constant-rate trunk.
+    """
+
+    shape: Literal["cosine", "linear", "constant"]
+    total_steps: int = Field(gt=0)
+    warmup_steps: int = Field(0, ge=0)
+    decay_steps: int = Field(0, ge=0)
+
+    def factor(self, step: int) -> float:
+        """Factor for the optimizer step number `step`, counted from 0."""
+        if step < self.warmup_steps:
+            return (step + 1) / (self.warmup_steps + 1)
+        remaining = self.total_steps - step
+        if self.shape == "constant":
+            return min(1.0, remaining / (self.decay_steps + 1)) if self.decay_steps else 1.0
+        progress = (step - self.warmup_steps) / max(1, self.total_steps - self.warmup_steps)
+        if self.shape == "linear":
+            return max(0.0, 1.0 - progress)
+        return 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+
+
+class ProbeContext(Record):
+    """What all probes of one race share. Workers receive it once, as JSON."""
+
+    model_reference: str
+    task: Task
+    data_folder: str = Field(description="folder written by PreparedData.save")
+    work_folder: str = Field(description="checkpoints and worker logs go here")
+    device: str = Field("cpu", description="a torch device, e.g. 'cuda:0'")
+    dtype: DType = "float32"
+    quantization: Quantization = "none"
+    batch_size: int
+    gradient_accumulation_steps: int = 1
+    gradient_checkpointing: bool = False
+    max_grad_norm: Finite = 1.0
+    eval_rows: int = Field(description="held-out rows used at each evaluation, the first of the held-out set")
+    metric_name: str
+    threads: int = 1
+    seed: int = 0
+    trust_remote_code: bool = False
+
+
+class ProbeJob(Record):
+    """One candidate to be trained from where it stands to `stop_step`. The baseline job has no method."""
+
+    id: str
+    method: str | None
+    learning_rate: Finite = 0.0
+    peft_config: Mapping[str, Any] | None = None
+    schedule: Schedule | None = None
+    stop_step: int = 0
+    eval_steps: tuple[int, ...] = Field((), description="steps after which held-out rows are evaluated")
+
+
+ProbeStatus = Literal["finished", "diverged", "out of memory", "ineffective", "failed", "stopped"]
+
+
+class ProbeOutcome(Record):
+    """What one job found out: the points it added to the candidate's curve, and what it cost."""
+
+    id: str
+    status: ProbeStatus
+    reason: str = ""
+    points: tuple[CurvePoint, ...] = ()
+    first_step: int = Field(0, description="step from which this job trained; 0 where it could not continue")
+    last_step: int = 0
+    duration_s: Finite = Field(0.0, description="wall time of the job with wrapping and evaluation")
+    train_s: Finite = Field(0.0, description="wall time inside training steps")
+    trained_tokens: int = Field(0, description="tokens passed forward in training, with padding")
+    peak_bytes: int | None = Field(None, description="most memory held: reserved on a GPU, resident on a CPU")
+    trainable_parameters: int | None = None
+    adapter_bytes: int | None = None
+
+
+class Baseline(Record):
+    """The untuned model on the held-out rows, and how fast this machine evaluates it."""
+
+    eval_loss: Finite
+    metric: Finite | None
+    load_s: Finite
+    eval_s: Finite
+    eval_tokens: int
