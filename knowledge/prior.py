@@ -1,0 +1,151 @@
+"""What the benchmark table says about methods before anything is measured.
+
+Its use is to choose what to probe first and to give a clearly labelled answer where nothing can be probed. It is weak
+evidence about another task: method ranks correlate only by about .2 to .4 between benchmarks, so scores of other
+tasks count little, methods seen once are drawn towards the middle, and the interval says how far ranks have moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import fmean, median
+
+import numpy as np
+
+from knowledge.schema import RunRecord, Task
+from knowledge.table import by_benchmark
+
+NEUTRAL = 0.5  # the middle rank: what is expected of a method that nobody has compared
+OTHER_TASK_WEIGHT = 0.3  # about the rank correlation between benchmarks of different tasks
+NEUTRAL_WEIGHT = 0.3  # pseudo-count of the neutral score, so that one lucky benchmark does not decide
+REPEAT_DISCOUNT = 0.1  # score that a candidate loses per candidate of its family already chosen
+REFERENCE = "lora"
+
+
+@dataclass(frozen=True)
+class MethodPrior:
+    """What is known of a method from the table alone.
+
+    `score` is the share of the compared methods that it beats (0 to 1), with an 80 % interval for a new benchmark.
+    `relative_memory` and `relative_time` are ratios to LoRA's peak bytes and training time, medians over benchmarks.
+    """
+
+    method: str
+    score: float
+    low: float
+    high: float
+    benchmarks: tuple[str, ...] = ()
+    relative_memory: float | None = None
+    relative_time: float | None = None
+
+
+def method_priors(records: Iterable[RunRecord], task: Task) -> dict[str, MethodPrior]:
+    """The prior of every method in the table for a task, best first (ties by name)."""
+    records = [r for r in records if r.method is not None and r.metric is not None]
+    suites: dict[tuple[str, Task], list[RunRecord]] = {}
+    for record in records:
+        suites.setdefault((suite_of(record), record.task), []).append(record)
+    ranks = {key: _ranks(runs) for key, runs in suites.items()}
+    below, above = _transfer(list(ranks.values()))
+    memory = _relative_to_reference(records, "peak_bytes")
+    time = _relative_to_reference(records, "train_s")
+    priors = []
+    for method in {r.method for r in records}:
+        seen = {key: rank[method] for key, rank in ranks.items() if method in rank}
+        weights = [1.0 if key[1] == task else OTHER_TASK_WEIGHT for key in seen]
+        weighted = sum(w * s for w, s in zip(weights, seen.values(), strict=True))
+        score = (weighted + NEUTRAL_WEIGHT * NEUTRAL) / (sum(weights) + NEUTRAL_WEIGHT)
+        priors.append(
+            MethodPrior(
+                method=method,
+                score=score,
+                low=max(0.0, score - below),
+                high=min(1.0, score + above),
+                benchmarks=tuple(sorted({r.benchmark for r in records if r.method == method})),
+                relative_memory=memory.get(method),
+                relative_time=time.get(method),
+            )
+        )
+    return {prior.method: prior for prior in sorted(priors, key=lambda p: (-p.score, p.method))}
+
+
+def probing_order(families: Mapping[str, str], priors: Mapping[str, MethodPrior]) -> list[str]:
+    """The methods of `families` (method -> family) in the order in which they deserve a probe.
+
+    LoRA comes first: every recommendation is compared with it. Then by score, where each candidate loses a little for
+    every one of its family already chosen, so that a small budget still spans the families.
+    """
+    waiting, order = set(families), []
+    if REFERENCE in waiting:
+        order.append(REFERENCE)
+        waiting.remove(REFERENCE)
+
+    def worth(method: str) -> float:
+        score = priors[method].score if method in priors else NEUTRAL
+        return score - REPEAT_DISCOUNT * sum(families[chosen] == families[method] for chosen in order)
+
+    while waiting:
+        best = min(waiting, key=lambda method: (-worth(method), method))
+        order.append(best)
+        waiting.remove(best)
+    return order
+
+
+def suite_of(record: RunRecord) -> str:
+    """A benchmark without the software era that ends its name: what re-runs of one experiment have in common."""
+    return record.benchmark.rpartition("/")[0] or record.benchmark
+
+
+def _ranks(runs: list[RunRecord]) -> dict[str, float]:
+    """Each method's share of beaten methods, by its best run, after the eras of the suite are brought together."""
+    offsets = _era_offsets(runs)
+    best: dict[str, float] = {}
+    for run in runs:
+        value = run.metric - offsets[run.benchmark]
+        best[run.method] = max(value, best.get(run.method, -np.inf))
+    if len(best) == 1:
+        return dict.fromkeys(best, NEUTRAL)
+    values = np.array(sorted(best.values()))
+    rank = {v: np.flatnonzero(values == v).mean() for v in values}
+    return {method: float(rank[value] / (len(best) - 1)) for method, value in best.items()}
+
+
+def _era_offsets(runs: list[RunRecord]) -> dict[str, float]:
+    """Per benchmark, the median difference of its metric from the largest era over the experiments in both."""
+    eras = by_benchmark(runs)
+    largest = {r.experiment: r.metric for r in max(eras.values(), key=len)}
+    offsets = {}
+    for benchmark, era in eras.items():
+        differences = [r.metric - largest[r.experiment] for r in era if r.experiment in largest]
+        offsets[benchmark] = median(differences) if differences else 0.0
+    return offsets
+
+
+def _transfer(ranks: list[dict[str, float]]) -> tuple[float, float]:
+    """How far a method's rank lies below and above its rank on another suite: 10 % and 90 % quantiles."""
+    moves = []
+    for one, other in combinations(ranks, 2):
+        differences = [one[m] - other[m] for m in sorted(one.keys() & other.keys())]
+        moves += differences + [-d for d in differences]
+    if len(moves) < 10:  # no two suites share enough methods: anything is possible
+        return 1.0, 1.0
+    low, high = np.quantile(moves, [0.1, 0.9])
+    return float(max(0.0, -low)), float(max(0.0, high))
+
+
+def _relative_to_reference(records: list[RunRecord], field: str) -> dict[str, float]:
+    """Per method, the median over benchmarks of its cost divided by LoRA's there (means over their runs)."""
+    ratios: dict[str, list[float]] = {}
+    for runs in by_benchmark(records).values():
+        costs: dict[str, list[float]] = {}
+        for run in runs:
+            if getattr(run, field):
+                costs.setdefault(run.method, []).append(getattr(run, field))
+        if REFERENCE not in costs:
+            continue
+        reference = fmean(costs[REFERENCE])
+        for method, values in costs.items():
+            ratios.setdefault(method, []).append(fmean(values) / reference)
+    return {method: median(values) for method, values in ratios.items()}

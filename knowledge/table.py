@@ -1,0 +1,129 @@
+"""The benchmark table: finished runs, shipped with the package and added by the user, as JSON lines.
+
+The shipped part lies in knowledge/data/*.jsonl (origin: SOURCES.md beside it). The user's part is one file in the
+user's data folder. Runs are comparable within one benchmark only, so every query keeps benchmarks apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from knowledge.errors import BadInput
+from knowledge.schema import RunRecord
+
+USER_TABLE = "benchmarks.jsonl"
+
+
+@dataclass(frozen=True)
+class MergeReport:
+    """How many records a merge added, found already there, and left alone since the stored one differs."""
+
+    added: int
+    unchanged: int
+    conflicts: tuple[str, ...]
+
+
+def record_id(record: RunRecord) -> str:
+    """Twelve hex digits that name one run: its benchmark, its experiment and the moment it was made."""
+    key = "\n".join((record.benchmark, record.experiment, record.created_at))
+    return hashlib.sha256(key.encode()).hexdigest()[:12]
+
+
+def user_data_folder() -> Path:
+    """Where the user's own files lie: $ADVISOR_DATA_DIR, else the platform's convention. It need not exist yet."""
+    if configured := os.environ.get("ADVISOR_DATA_DIR"):
+        return Path(configured).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "peft-advisor"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "peft-advisor"
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "peft-advisor"
+
+
+def load(include_user: bool = True) -> tuple[RunRecord, ...]:
+    """All runs, best metric first within their benchmark. A run in both parts is taken as the user has it."""
+    records = {record_id(record): record for record in shipped()}
+    if include_user:
+        records |= {record_id(record): record for record in read(user_data_folder() / USER_TABLE)}
+    return tuple(sorted(records.values(), key=_order))
+
+
+@cache
+def shipped() -> tuple[RunRecord, ...]:
+    """The runs that travel with the package."""
+    records: list[RunRecord] = []
+    for entry in sorted(resources.files("knowledge").joinpath("data").iterdir(), key=lambda e: e.name):
+        if entry.name.endswith(".jsonl"):
+            records += _parse(entry.read_text(encoding="utf-8"), entry.name)
+    return tuple(records)
+
+
+def read(path: Path) -> tuple[RunRecord, ...]:
+    """The runs of one file of JSON lines; none where the file does not exist. Raises BadInput at the first bad line."""
+    return _parse(path.read_text(encoding="utf-8"), str(path)) if path.exists() else ()
+
+
+def merge(path: Path, new: Iterable[RunRecord], replace: bool = False) -> MergeReport:
+    """Adds runs to a file of JSON lines, so that merging the same runs again changes nothing.
+
+    A stored run that differs from a new one of the same id stays as it is and is reported, unless `replace`.
+    The file is written whole and moved into place: an interrupted merge leaves the old one.
+    """
+    stored = {record_id(record): record for record in read(path)}
+    added, unchanged, conflicts = 0, 0, []
+    for record in new:
+        key = record_id(record)
+        if key not in stored:
+            added += 1
+        elif stored[key] == record:
+            unchanged += 1
+            continue
+        else:
+            conflicts.append(f"{record.benchmark}: {record.experiment} ({record.created_at})")
+            if not replace:
+                continue
+        stored[key] = record
+    if added or (conflicts and replace):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [record.model_dump_json(exclude_defaults=True) for record in sorted(stored.values(), key=_order)]
+        partial = path.with_name(path.name + ".partial")
+        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        partial.replace(path)
+    return MergeReport(added, unchanged, tuple(conflicts))
+
+
+def by_benchmark(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
+    """Runs grouped by their benchmark, both in the order given."""
+    groups: dict[str, list[RunRecord]] = {}
+    for record in records:
+        groups.setdefault(record.benchmark, []).append(record)
+    return groups
+
+
+def _order(record: RunRecord) -> tuple[str, bool, float, str, str]:
+    """By benchmark, best first, runs without a final value last; the rest only makes the order unique."""
+    missing = record.metric is None
+    return record.benchmark, missing, 0.0 if missing else -record.metric, record.experiment, record.created_at
+
+
+def _parse(text: str, name: str) -> tuple[RunRecord, ...]:
+    records = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            records.append(RunRecord.model_validate(json.loads(line)))
+        except (json.JSONDecodeError, ValidationError) as error:
+            reason = str(error).splitlines()[0]
+            raise BadInput(f"{name}, line {number} is no run record: {reason}. Repair or remove that line.") from None
+    return tuple(records)
