@@ -1,0 +1,105 @@
+"""The data formats that can be read: one file each, found by pkgutil. A new format is a new file here, nothing else.
+
+A format file defines
+    NAME            unique, lower case with dashes; what `--format` takes
+    SUMMARY         one phrase with the keys that it needs, shown where a record fits no format
+    PRECEDENCE      int; where a row fits several formats the higher wins (more keys required = higher)
+    CLASSIFICATION  True where a row carries a class label instead of a text to learn
+    EXAMPLE         a row of the format; the contract tests use it
+    matches(row)    True where the row (a dict) has the keys and types of the format
+    to_segments(row, chat)   the row as [(text, trained), ...]; only the trained texts bear labels
+    label_of(row)            only where CLASSIFICATION: the label, a str or an int
+
+`matches`, `to_segments` and `label_of` are pure and self-contained: no imports, no module globals, no helpers. Their
+source is written verbatim into the generated training script (inspect.getsource), so that the final run sees
+exactly what the probes saw. `chat(messages, tools=None, first_trained=0)` renders a conversation as segments;
+see probes.tokenise.chat_segments.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from knowledge.errors import BadInput, did_you_mean
+
+Row = dict[str, Any]
+Segment = tuple[str, bool]
+Segments = list[Segment]
+Chat = Callable[..., Segments]
+
+
+@dataclass(frozen=True)
+class DataFormat:
+    """One data format; the fields are those of its file, see the package's docstring."""
+
+    name: str
+    summary: str
+    precedence: int
+    classification: bool
+    example: Row
+    matches: Callable[[Row], bool]
+    to_segments: Callable[[Row, Chat], Segments]
+    label_of: Callable[[Row], str | int] | None
+
+
+@cache
+def all_formats() -> tuple[DataFormat, ...]:
+    """Every format, the most specific first."""
+    modules = (importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__))
+    formats = [
+        DataFormat(
+            name=module.NAME,
+            summary=module.SUMMARY,
+            precedence=module.PRECEDENCE,
+            classification=module.CLASSIFICATION,
+            example=module.EXAMPLE,
+            matches=module.matches,
+            to_segments=module.to_segments,
+            label_of=getattr(module, "label_of", None),
+        )
+        for module in modules
+    ]
+    return tuple(sorted(formats, key=lambda f: (-f.precedence, f.name)))
+
+
+def get_format(name: str) -> DataFormat:
+    """The format of that name. Raises BadInput with the near names where there is none."""
+    for known in all_formats():
+        if known.name == name:
+            return known
+    raise BadInput(f"Unknown data format {name!r}. {did_you_mean(name, [f.name for f in all_formats()])}")
+
+
+def detect_format(rows: Sequence[tuple[int, Row]]) -> DataFormat:
+    """The format that most of the first `rows` (line number, row) fit; of equals, the most specific.
+
+    Raises BadInput where the best format does not fit at least half of them: a file in another format fails at
+    once with the first line, its keys and the known formats, while single odd rows are left to the skip budget.
+    """
+    fits = {f.name: sum(f.matches(row) for _, row in rows) for f in all_formats()}
+    best = max(all_formats(), key=lambda f: (fits[f.name], f.precedence))
+    if 2 * fits[best.name] < len(rows):
+        line, row = next((line, row) for line, row in rows if not any(f.matches(row) for f in all_formats()))
+        raise BadInput(
+            f"Line {line} fits no known data format. {describe_keys(row)}\n{known_formats()}\n"
+            "Rename the keys, or name the format with --format."
+        )
+    return best
+
+
+def describe_keys(row: Row) -> str:
+    """The keys of a row with the types of their values, for messages; at most twelve."""
+    keys = ", ".join(f"{key!r} ({type(value).__name__})" for key, value in list(row.items())[:12])
+    more = f" and {len(row) - 12} more" if len(row) > 12 else ""
+    return f"Keys seen: {keys or 'none'}{more}."
+
+
+def known_formats() -> str:
+    """The formats with their keys, one a line, for messages."""
+    width = max(len(f.name) for f in all_formats())
+    return "Known formats:\n" + "\n".join(f"  {f.name:<{width}}  {f.summary}" for f in all_formats())

@@ -1,0 +1,27 @@
+"""Text with a class label, for sequence classification."""
+
+from __future__ import annotations
+
+NAME = "text-label"
+SUMMARY = "text (or sentence) and label (or label_text), a string or a whole number: classification"
+PRECEDENCE = 20
+CLASSIFICATION = True
+EXAMPLE = {"text": "What day of the week was October 28, 2022?", "label": "calendar"}
+
+
+def matches(row):
+    """True for a string under `text` or `sentence` and a string, whole number or truth value as the label."""
+    text = row["text"] if "text" in row else row.get("sentence")
+    label = row["label_text"] if "label_text" in row else row.get("label")
+    return isinstance(text, str) and isinstance(label, str | int)
+
+
+def to_segments(row, chat):
+    """The text, untrained: the label is learned, not the words."""
+    return [(row["text"] if "text" in row else row["sentence"], False)]
+
+
+def label_of(row):
+    """`label_text` where there is one (it names the class), else `label`."""
+    label = row["label_text"] if "label_text" in row else row["label"]
+    return int(label) if isinstance(label, bool) else label

@@ -1,0 +1,312 @@
+"""Rows from a file or a hub dataset, one at a time, with line numbers and a record of what was skipped.
+
+JSON Lines are read by a reader of our own: it has a byte limit for a line, so that a corrupt or endless line costs
+neither memory nor the job, and it knows the number and the fault of every line that it leaves out.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from knowledge.errors import BadInput
+
+MAX_LINE_BYTES = 16 * 2**20
+MAX_JSON_BYTES = 512 * 2**20
+SKIP_BUDGET = 0.01
+NumberedRow = tuple[int, dict[str, Any]]
+
+_COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
+_FORMS = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+}
+
+
+@dataclass
+class SkipLedger:
+    """Rows that cannot be used, with their reasons, against a budget: a few are passed over, many are a failure."""
+
+    source: str
+    budget: float = SKIP_BUDGET
+    rows: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    first: list[str] = field(default_factory=list)
+    advice: str = ""
+
+    def reject(self, line: int, kind: str, detail: str = "") -> None:
+        """Skip a row that was read and counted, but proved to be of no use."""
+        self.rows -= 1
+        self.skip(line, kind, detail)
+
+    def skip(self, line: int, kind: str, detail: str = "") -> None:
+        """Record one skipped row. `kind` groups the reasons, `detail` is kept for the first few."""
+        self.skipped[kind] += 1
+        if len(self.first) < 5:
+            self.first.append(f"line {line}: {kind}{f' ({detail})' if detail else ''}")
+        if self.skipped.total() >= 1000:  # do not read on through a file that is broken throughout
+            self.check()
+
+    def check(self) -> None:
+        """Raise BadInput where more than the budget was skipped."""
+        seen, total = self.rows + self.skipped.total(), self.skipped.total()
+        if total > self.budget * seen:
+            faults = "\n".join(f"  {fault}" for fault in self.first)
+            more = f"\n  and {total - len(self.first)} more" if total > len(self.first) else ""
+            raise BadInput(
+                f"{total} of {seen} rows of {self.source} cannot be used, more than the {self.budget:.0%} that are "
+                f"passed over:\n{faults}{more}\nCorrect these lines. {self.advice}".rstrip()
+            )
+
+
+def read_rows(
+    source: str | Path,
+    ledger: SkipLedger | None = None,
+    *,
+    split: str = "train",
+    max_line_bytes: int = MAX_LINE_BYTES,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Iterator[NumberedRow]:
+    """Yield (line number, row) from a JSONL, JSON, CSV, TSV or Parquet file (.gz, .bz2, .zst too) or a hub dataset.
+
+    Line numbers count from 1; for JSON arrays, Parquet and the hub they are row numbers. Faulty lines go to `ledger`,
+    whose budget is checked at the end. `on_progress(bytes_done, bytes_total)` is called now and then for local files.
+    Raises BadInput where there is no such file, dataset or form, and where the file is empty or not text.
+    """
+    ledger = ledger if ledger is not None else SkipLedger(str(source))
+    path = Path(source).expanduser()
+    if path.is_file():
+        rows = _read_file(path, ledger, max_line_bytes, on_progress)
+    elif path.is_dir():
+        raise BadInput(f"{source} is a folder. Name one file in it{_files_in(path)}.")
+    elif _form_of(path)[0] is not None or str(source).count("/") != 1 or str(source).startswith((".", "/", "~")):
+        raise BadInput(
+            f"No such file: {source}. Give a JSONL, JSON, CSV or Parquet file or a hub dataset id (owner/name)."
+        )
+    else:
+        rows = _read_hub(str(source), split)
+    for number, row in rows:
+        ledger.rows += 1
+        yield number, row
+    ledger.check()
+
+
+def _files_in(folder: Path) -> str:
+    names = sorted(p.name for p in folder.iterdir() if p.is_file() and _form_of(p)[0])[:5]
+    return f", e.g. {', '.join(names)}" if names else " (none in a form that can be read)"
+
+
+def _form_of(path: Path) -> tuple[str | None, str | None]:
+    """(form, compression) by the name's endings."""
+    compression = _COMPRESSIONS.get(path.suffix.lower())
+    inner = path.with_suffix("") if compression else path
+    return _FORMS.get(inner.suffix.lower()), compression
+
+
+def _read_file(
+    path: Path, ledger: SkipLedger, max_line_bytes: int, on_progress: Callable[[int, int], None] | None
+) -> Iterator[NumberedRow]:
+    form, compression = _form_of(path)
+    if form is None:
+        known = ", ".join(_FORMS)
+        raise BadInput(
+            f"{path.name} has no ending that is known. Known: {known}, also with {', '.join(_COMPRESSIONS)}."
+        )
+    if path.stat().st_size == 0:
+        raise BadInput(f"{path} is empty (0 bytes).")
+    if form == "parquet":
+        yield from _read_parquet(path)
+        return
+    with path.open("rb") as raw:
+        stream = _Watched(raw, path.stat().st_size, on_progress)
+        yield from _read_text(
+            stream if compression is None else _decompress(stream, compression), form, ledger, max_line_bytes
+        )
+
+
+def _read_text(stream: BinaryIO, form: str, ledger: SkipLedger, max_line_bytes: int) -> Iterator[NumberedRow]:
+    buffered = io.BufferedReader(stream, 2**20)
+    head = buffered.peek(4)[:4]
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\x00" in head:
+        raise BadInput(f"{ledger.source} is not UTF-8 text. Convert it, e.g. `iconv -f UTF-16 -t UTF-8`.")
+    if head.startswith(b"\xef\xbb\xbf"):
+        buffered.read(3)
+    if form == "json":
+        yield from _read_json(buffered, ledger, max_line_bytes)
+    elif form == "jsonl":
+        yield from _read_jsonl(buffered, ledger, max_line_bytes)
+    else:
+        yield from _read_csv(buffered, ledger, max_line_bytes, "\t" if form == "tsv" else ",")
+
+
+def _read_jsonl(stream: BinaryIO, ledger: SkipLedger, max_line_bytes: int) -> Iterator[NumberedRow]:
+    for number, line in _lines(stream, ledger, max_line_bytes):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except RecursionError:
+            ledger.skip(number, "nested too deeply")
+        except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, integers of thousands of digits
+            ledger.skip(number, "not UTF-8" if isinstance(error, UnicodeDecodeError) else "not JSON", str(error))
+        else:
+            if isinstance(row, dict):
+                yield number, row
+            else:
+                ledger.skip(number, "not a JSON object", type(row).__name__)
+
+
+def _lines(stream: BinaryIO, ledger: SkipLedger, max_line_bytes: int) -> Iterator[tuple[int, bytes]]:
+    """Numbered lines of at most `max_line_bytes`; of a longer one no more than that is ever held."""
+    number = 0
+    while line := stream.readline(max_line_bytes + 1):
+        number += 1
+        if len(line.rstrip(b"\r\n")) <= max_line_bytes:
+            yield number, line
+            continue
+        while line and not line.endswith(b"\n"):
+            line = stream.readline(max_line_bytes)
+        ledger.skip(number, f"longer than {max_line_bytes:,} bytes")
+
+
+def _read_json(stream: BinaryIO, ledger: SkipLedger, max_line_bytes: int) -> Iterator[NumberedRow]:
+    """A JSON array of objects, or {"data": [...]} with one array. JSON Lines under this ending are read as such."""
+    head = stream.peek(2**16).lstrip()
+    if head.startswith(b"{") and b"\n" in head and _is_object(head.split(b"\n", 1)[0]):
+        yield from _read_jsonl(stream, ledger, max_line_bytes)
+        return
+    content = stream.read(MAX_JSON_BYTES + 1)
+    if len(content) > MAX_JSON_BYTES:
+        raise BadInput(
+            f"{ledger.source} is one JSON value of more than {MAX_JSON_BYTES:,} bytes, which must be held as a whole. "
+            "Convert it to JSON Lines, e.g. `jq -c '.[]'`."
+        )
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(
+            f"{ledger.source} is not valid JSON: {error}. One object a line? Then name it .jsonl."
+        ) from error
+    arrays = [value] if isinstance(value, list) else []
+    if isinstance(value, dict):
+        arrays = [part for part in value.values() if isinstance(part, list)]
+    if len(arrays) != 1:
+        raise BadInput(f"{ledger.source} must hold one array of objects; it holds {len(arrays)} arrays.")
+    for number, row in enumerate(arrays[0], 1):
+        if isinstance(row, dict):
+            yield number, row
+        else:
+            ledger.skip(number, "not a JSON object", type(row).__name__)
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _read_csv(stream: BinaryIO, ledger: SkipLedger, max_line_bytes: int, delimiter: str) -> Iterator[NumberedRow]:
+    """CSV with a header line; every value is a string. The number of a row is that of its last line."""
+    csv.field_size_limit(max_line_bytes)
+    text = io.TextIOWrapper(stream, encoding="utf-8", errors="strict", newline="")
+    reader = csv.reader(text, delimiter=delimiter, strict=True)
+    header: list[str] = []
+    while True:
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except UnicodeDecodeError as error:
+            raise BadInput(f"{ledger.source} is not UTF-8 after line {reader.line_num}: {error}.") from error
+        except csv.Error as error:
+            ledger.skip(reader.line_num, "not CSV", str(error))
+            continue
+        if not fields:
+            continue
+        if not header:
+            header = fields
+        elif len(fields) != len(header):
+            ledger.skip(reader.line_num, "wrong number of fields", f"{len(fields)} instead of {len(header)}")
+        else:
+            yield reader.line_num, dict(zip(header, fields, strict=True))
+
+
+def _read_parquet(path: Path) -> Iterator[NumberedRow]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        batches = pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=1000)
+        number = 0
+        for batch in batches:
+            for row in batch.to_pylist():
+                number += 1
+                yield number, row
+    except pyarrow.ArrowException as error:
+        raise BadInput(f"{path} cannot be read as Parquet: {error}.") from error
+
+
+def _read_hub(dataset_id: str, split: str) -> Iterator[NumberedRow]:
+    import datasets
+
+    datasets.disable_progress_bars()
+    try:
+        rows = datasets.load_dataset(dataset_id, split=split, streaming=True)
+    except Exception as error:  # the hub's library raises many kinds: missing, gated, offline, several configurations
+        raise BadInput(
+            f"The hub dataset {dataset_id!r} (split {split!r}) cannot be opened: {error} "
+            "Check the name and the network, or give a local file."
+        ) from error
+    yield from enumerate(rows, 1)
+
+
+def _decompress(stream: BinaryIO, compression: str) -> BinaryIO:
+    import pyarrow
+
+    return _Decompressed(pyarrow.CompressedInputStream(pyarrow.PythonFile(stream, "r"), compression))
+
+
+class _Decompressed(io.RawIOBase):
+    """pyarrow's decompressed stream as a raw stream of Python; a corrupt archive becomes BadInput."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            content = self._stream.read(len(buffer))
+        except OSError as error:
+            raise BadInput(f"The compressed file is damaged: {error}.") from error
+        buffer[: len(content)] = content
+        return len(content)
+
+
+class _Watched(io.RawIOBase):
+    """A raw stream that reports how far it was read."""
+
+    def __init__(self, stream: BinaryIO, total_bytes: int, on_progress: Callable[[int, int], None] | None) -> None:
+        self._stream, self._total_bytes, self._on_progress, self._done = stream, total_bytes, on_progress, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = self._stream.readinto(buffer)
+        self._done += count
+        if self._on_progress is not None:
+            self._on_progress(self._done, self._total_bytes)
+        return count

@@ -1,0 +1,156 @@
+"""One pass over the data in bounded memory: what is in the file, and which rows are worth tokenising.
+
+Of every row two hashes are kept (16 bytes); of a large file a uniform random sample of rows for training and the rows
+with the smallest hashes, which are the ones to hold out. Nothing is tokenised here.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+
+from knowledge.errors import BadInput
+from probes.formats import DataFormat, Row, describe_keys, detect_format, get_format, known_formats
+from probes.reader import NumberedRow, SkipLedger, read_rows
+from probes.split import group_key, split_texts
+from probes.tokenise import chat_segments
+
+DETECT_ROWS = 50
+MAX_SAMPLE_BYTES = 128 * 2**20  # of text held in the sample, so that a file of huge rows stays within memory too
+MAX_CLASSES = 1000
+
+
+@dataclass
+class Scan:
+    """What one pass found. Rows are numbered from 0 in the order of the file, without the skipped ones."""
+
+    format: DataFormat
+    rows: int
+    prompt_keys: np.ndarray
+    """int64 [rows]: group_key of the prompt (of the whole text where there is no prompt)."""
+    text_keys: np.ndarray
+    """int64 [rows]: group_key of the whole text."""
+    sample: list[tuple[int, Row]]
+    """(index, row) of a uniform sample without repetition, in the order of the file; all rows where they are few."""
+    first_by_prompt: list[tuple[int, Row]]
+    """(key, row): the first rows of the distinct prompts with the smallest keys, ascending."""
+    first_by_text: list[tuple[int, Row]]
+    labels: frozenset[str] = frozenset()
+
+    @property
+    def duplicate_rows(self) -> int:
+        """Rows whose normalised text occurred before."""
+        return self.rows - len(np.unique(self.text_keys))
+
+
+def scan(
+    path: str | Path,
+    ledger: SkipLedger,
+    *,
+    format: str | None,
+    seed: int,
+    max_sample_rows: int,
+    max_eval_rows: int,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Scan:
+    """Pass over `path` once. Rows that do not fit the format go to `ledger`. Raises BadInput, see probes.reader."""
+    rows, data_format = open_rows(path, ledger, format, on_progress)
+    prompt_keys, text_keys = array("q"), array("q")
+    sample = _UniformSample(max_sample_rows, seed)
+    by_prompt, by_text = _SmallestKeys(2 * max_eval_rows), _SmallestKeys(2 * max_eval_rows)
+    labels: set[str] = set()
+    for line, row in rows:
+        try:
+            if not data_format.matches(row):
+                raise ValueError(describe_keys(row))
+            # The plain form of a conversation is enough for the hashes, and far cheaper than the chat template.
+            prompt, whole = split_texts(data_format.to_segments(row, partial(chat_segments, None)))
+            whole.encode("utf-8")  # half a surrogate pair, which JSON can spell, is no text
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            ledger.reject(line, f"does not fit the format {data_format.name}", str(error))
+            continue
+        if data_format.label_of is not None:
+            labels.add(str(data_format.label_of(row)))
+            if len(labels) > MAX_CLASSES:
+                raise BadInput(
+                    f"{path} has more than {MAX_CLASSES} different labels. Are these classes? If not: --format text."
+                )
+        prompt_key, text_key = group_key(prompt, seed), group_key(whole, seed)
+        prompt_keys.append(prompt_key)
+        text_keys.append(text_key)
+        sample.offer(row, len(whole))
+        by_prompt.offer(prompt_key, row)
+        by_text.offer(text_key, row)
+    return Scan(
+        format=data_format,
+        rows=len(text_keys),
+        prompt_keys=np.frombuffer(prompt_keys, dtype=np.int64),
+        text_keys=np.frombuffer(text_keys, dtype=np.int64),
+        sample=sample.in_order(),
+        first_by_prompt=by_prompt.ascending(),
+        first_by_text=by_text.ascending(),
+        labels=frozenset(labels),
+    )
+
+
+def open_rows(
+    path: str | Path,
+    ledger: SkipLedger,
+    format: str | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> tuple[Iterator[NumberedRow], DataFormat]:
+    """The rows of `path` and their format: the one named, or the one that the first rows have."""
+    rows = read_rows(path, ledger, on_progress=on_progress)
+    first = list(islice(rows, DETECT_ROWS))
+    if not first:
+        raise BadInput(f"{path} holds no rows. {known_formats()}")
+    data_format = get_format(format) if format else detect_format(first)
+    ledger.advice = f"The format {data_format.name} needs {data_format.summary}.\n{known_formats()}"
+    return chain(first, rows), data_format
+
+
+class _UniformSample:
+    """A uniform sample of a stream: every row draws a random number, the rows with the smallest are kept."""
+
+    def __init__(self, max_rows: int, seed: int) -> None:
+        self._max_rows, self._random, self._held_bytes, self._offered = max_rows, random.Random(seed), 0, 0
+        self._heap: list[tuple[float, int, int, Row]] = []
+
+    def offer(self, row: Row, size_bytes: int) -> None:
+        entry = (-self._random.random(), self._offered, size_bytes, row)
+        self._offered += 1
+        heapq.heappush(self._heap, entry)
+        self._held_bytes += size_bytes
+        while len(self._heap) > self._max_rows or (self._held_bytes > MAX_SAMPLE_BYTES and len(self._heap) > 1):
+            self._held_bytes -= heapq.heappop(self._heap)[2]
+
+    def in_order(self) -> list[tuple[int, Row]]:
+        return sorted(((index, row) for _, index, _, row in self._heap), key=lambda entry: entry[0])
+
+
+class _SmallestKeys:
+    """The rows with the smallest distinct keys of a stream, of each key the first row."""
+
+    def __init__(self, max_rows: int) -> None:
+        self._max_rows = max_rows
+        self._heap: list[int] = []
+        self._rows: dict[int, Row] = {}
+
+    def offer(self, key: int, row: Row) -> None:
+        if key in self._rows or (len(self._heap) == self._max_rows and key > -self._heap[0]):
+            return
+        heapq.heappush(self._heap, -key)
+        self._rows[key] = row
+        if len(self._heap) > self._max_rows:
+            del self._rows[-heapq.heappop(self._heap)]
+
+    def ascending(self) -> list[tuple[int, Row]]:
+        return sorted(self._rows.items())

@@ -1,0 +1,119 @@
+"""From segments of text to token ids and label masks.
+
+Every function here is self-contained (imports inside, no module globals): the generated training script carries their
+source verbatim, so that the final run tokenises exactly as the probes did.
+"""
+
+from __future__ import annotations
+
+
+def chat_segments(tokenizer, messages, tools=None, first_trained=0):
+    """A conversation as [(text, trained), ...]: assistant turns from index `first_trained` on are trained.
+
+    The text is the tokenizer's chat template applied to the whole conversation. A turn's part of it is what the
+    template adds after the generation prompt, found by rendering the messages before the turn; where a template
+    rewrites earlier turns (some drop past reasoning), such a turn is left untrained. What follows the last trained
+    turn is left out: it could teach nothing. Raises the template's own error where it refuses the conversation, e.g.
+    roles that do not alternate.
+
+    Without a chat template, a plain form is used: "User: ...", "Assistant: ..." with a blank line between turns and
+    the end-of-sequence token after every assistant turn.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        segments = []
+        for index, message in enumerate(messages):
+            content = message["content"] or ""
+            if not isinstance(content, str):
+                content = "".join(part.get("text", "") for part in content)
+            if message["role"] == "assistant":
+                answer = " " + content.strip() + (getattr(tokenizer, "eos_token", None) or "")
+                segments += [("Assistant:", False), (answer, index >= first_trained and bool(content.strip()))]
+                segments += [("\n\n", False)] if index + 1 < len(messages) else []
+            else:
+                segments.append((f"{message['role'].capitalize()}: {content.strip()}\n\n", False))
+        return segments
+
+    def render(part, generation_prompt):
+        return tokenizer.apply_chat_template(part, tools=tools, tokenize=False, add_generation_prompt=generation_prompt)
+
+    whole, segments, done = render(messages, False), [], 0
+    for index, message in enumerate(messages):
+        if message["role"] != "assistant" or index < first_trained or index == 0:
+            continue
+        before = render(messages[:index], True)
+        after = whole if index + 1 == len(messages) else render(messages[: index + 1], False)
+        if whole.startswith(before) and whole.startswith(after) and done <= len(before) < len(after):
+            segments += [(whole[done : len(before)], False), (whole[len(before) : len(after)], True)]
+            done = len(after)
+    return segments or [(whole, False)]
+
+
+def encode_batch(batch, tokenizer):
+    """Token ids and label masks of a batch of segment lists: [(ids, trained), ...], two lists of equal length a row.
+
+    Segments are encoded one by one, so that the prompt's tokens are those that a generating model would be given.
+    A beginning-of-sequence token is added where the tokenizer adds one to plain text and the text has none; an
+    end-of-sequence token, trained, unless the last trained segment holds one. A row without trained tokens
+    gets none: there would be nothing to learn from but the end.
+    """
+    texts = [text for segments in batch for text, _ in segments]
+    pieces = iter(tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else [])
+    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+    adds_bos = bos is not None and tokenizer("a")["input_ids"][:1] == [bos]
+    rows = []
+    for segments in batch:
+        ids, trained, ends = [], [], False
+        for _, is_trained in segments:
+            piece = next(pieces)
+            ids += piece
+            trained += [is_trained] * len(piece)
+            ends = eos in piece if is_trained else ends
+        if adds_bos and ids[:1] != [bos]:
+            ids, trained = [bos, *ids], [False, *trained]
+        if eos is not None and any(trained) and not ends:
+            ids, trained = [*ids, eos], [*trained, True]
+        rows.append((ids, trained))
+    return rows
+
+
+def encode_pairs(batch, tokenizer):
+    """The same for an encoder-decoder: the untrained text is the source, the trained text the target. A row's ids are
+    source ids then target ids, each with the special tokens of the tokenizer; the mask is True on the target."""
+    sources = ["".join(text for text, trained in segments if not trained) for segments in batch]
+    targets = ["".join(text for text, trained in segments if trained) for segments in batch]
+    source_ids = tokenizer(sources)["input_ids"] if batch else []
+    target_ids = tokenizer(text_target=targets)["input_ids"] if batch else []
+    return [
+        (source + target, [False] * len(source) + [True] * len(target))
+        if text.strip()
+        else (source, [False] * len(source))
+        for source, target, text in zip(source_ids, target_ids, targets, strict=True)
+    ]
+
+
+def encode_texts(batch, tokenizer):
+    """The same for classification: the joined text with the tokenizer's special tokens, nothing trained."""
+    texts = ["".join(text for text, _ in segments) for segments in batch]
+    return [(ids, [False] * len(ids)) for ids in (tokenizer(texts)["input_ids"] if batch else [])]
+
+
+def cut_to_length(ids, trained, max_length_tokens):
+    """A row cut at its end to `max_length_tokens`, or None where no trained token that can be predicted is left
+    (the first token has nothing before it)."""
+    ids, trained = ids[:max_length_tokens], trained[:max_length_tokens]
+    return (ids, trained) if any(trained[1:]) else None
+
+
+def cut_pair_to_length(ids, trained, max_length_tokens):
+    """The same for the row of an encoder-decoder: source and target are each cut to `max_length_tokens`."""
+    border = len(trained) - sum(trained)
+    source, target = ids[:border][:max_length_tokens], ids[border:][:max_length_tokens]
+    return (source + target, [False] * len(source) + [True] * len(target)) if source and target else None
+
+
+def cut_text_to_length(ids, trained, max_length_tokens):
+    """The same for classification, where any token will do. The last token (a separator) is kept, as the tokenizer's
+    own truncation does."""
+    if len(ids) > max_length_tokens:
+        ids = ids[: max_length_tokens - 1] + ids[-1:]
+    return (ids, [False] * len(ids)) if ids else None
