@@ -1,0 +1,68 @@
+"""The command line. One file per command: a module here with `command` (a function) or `app` (a group) is found
+and added under its NAME, or its file's name. What a command needs beyond the standard library and Typer it imports
+inside the function, so that `advisor --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+
+import typer
+
+
+def build() -> typer.Typer:
+    """The Typer application with every command of this package."""
+    application = typer.Typer(
+        name="advisor",
+        help="Which PEFT method, with which settings, for this model, this data and this GPU: measured, not guessed.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    application.callback()(_options)
+    for found in pkgutil.iter_modules(__path__):
+        if found.name.startswith("_"):
+            continue
+        module = importlib.import_module(f"{__name__}.{found.name}")
+        name = getattr(module, "NAME", found.name)
+        if hasattr(module, "app"):
+            application.add_typer(module.app, name=name)
+        else:
+            application.command(name)(module.command)
+    return application
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the `advisor` command; exits with the codes documented in the README."""
+    from knowledge.errors import AdvisorError
+
+    try:
+        build()(args=arguments, prog_name="advisor", standalone_mode=True)
+    except AdvisorError as error:
+        from advisor.text import printable
+
+        print(f"advisor: {printable(str(error))}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("advisor: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output went away: no traceback about it
+        sys.exit(0)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"advisor {version('peft-advisor')}")
+        raise typer.Exit
+
+
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass

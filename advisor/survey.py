@@ -1,0 +1,116 @@
+"""The first station: what is there? Model, data, device and the planned run, before anything is trained.
+
+Everything that can be wrong with the request shows here, in seconds, before weights are loaded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from advisor.request import Request
+from knowledge.methods.base import ModelShape
+from knowledge.schema import PlannedRun, Task
+from probes.schema import DeviceReport, ModelReport
+
+if TYPE_CHECKING:
+    from probes.dataset import PreparedData
+    from probes.source import ModelSource
+
+DEFAULT_EPOCHS = 3.0  # what TRL and transformers.TrainingArguments use too
+LONGEST_DEFAULT_TOKENS = 2048
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found. `data` is None where the answer comes from the table alone."""
+
+    request: Request
+    source: ModelSource
+    config: Any  # transformers.PretrainedConfig
+    model: ModelReport
+    shape: ModelShape
+    data: PreparedData | None
+    device: DeviceReport
+    planned_run: PlannedRun
+    pad_token: str | None
+
+
+def survey(request: Request, say: Callable[[str], None]) -> Survey:
+    """Looks at model, data and device. Raises NoModelAccess and BadInput."""
+    from probes.adapters import model_shape
+    from probes.dataset import prepare
+    from probes.device import detect
+    from probes.source import empty_model, load_config, load_tokenizer, resolve_model
+
+    device = detect(request.vram, request.gpu)
+    say(f"reading the model's configuration: {request.model}")
+    source = resolve_model(request.model, trust_remote_code=request.trust_remote_code)
+    config = load_config(source)
+    task = request.task or _task_of(config)
+    data, pad_token = None, None
+    if request.data is not None:
+        tokenizer = load_tokenizer(source)
+        pad_token = tokenizer.pad_token
+        say(f"reading and tokenising {request.data}")
+        data = prepare(
+            request.data,
+            tokenizer,
+            task=task,
+            max_length_tokens=request.max_length_tokens or _longest_tokens(config),
+            format=request.format,
+            seed=request.seed,
+        )
+    meta = empty_model(source, config, task)
+    shape = model_shape(meta, task)
+    model = ModelReport(
+        reference=request.model,
+        source=source.kind,
+        location=source.location,
+        model_type=shape.model_type,
+        parameters=sum(p.numel() for p in meta.parameters()),
+        task=task,
+    )
+    planned_run = plan(request, task, data, device)
+    return Survey(request, source, config, model, shape, data, device, planned_run, pad_token)
+
+
+def plan(request: Request, task: Task, data: PreparedData | None, device: DeviceReport) -> PlannedRun:
+    """The fine-tune that the user will do, with what they left open filled in from data and device."""
+    epochs, max_steps = request.epochs, request.max_steps
+    longest = data.profile.length_max_tokens if data else 512
+    if max_steps is None:
+        epochs = epochs or DEFAULT_EPOCHS
+        rows = data.profile.train_rows if data else 1000
+        rows_per_step = request.batch_size * request.gradient_accumulation_steps
+        max_steps = max(1, math.ceil(rows * epochs / rows_per_step))
+    return PlannedRun(
+        task=task,
+        max_steps=max_steps,
+        epochs=epochs,
+        batch_size=request.batch_size,
+        gradient_accumulation_steps=request.gradient_accumulation_steps,
+        max_length_tokens=min(longest, request.max_length_tokens or longest),
+        dtype="float32" if device.kind == "cpu" else "bfloat16",
+        quantization=request.quantize,
+        gradient_checkpointing=request.gradient_checkpointing,
+        seed=request.seed,
+    )
+
+
+def _task_of(config: Any) -> Task:
+    """The task that the model's architecture is made for."""
+    if getattr(config, "is_encoder_decoder", False):
+        return "seq2seq-lm"
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    encoders = ("bert", "roberta", "distilbert", "electra", "deberta", "deberta-v2", "xlm-roberta", "modernbert", "mpnet")
+    if config.model_type in encoders or config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return "sequence-classification"
+    return "causal-lm"
+
+
+def _longest_tokens(config: Any) -> int:
+    return min(LONGEST_DEFAULT_TOKENS, getattr(config, "max_position_embeddings", None) or LONGEST_DEFAULT_TOKENS)

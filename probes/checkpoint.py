@@ -1,0 +1,85 @@
+"""Saves and restores a probe between rungs: trainable weights, optimizer state and progress, as safetensors.
+
+A candidate that survives a rung goes on where it stopped instead of training its first steps again. Nothing is
+pickled; what cannot be stored as tensors and numbers makes the checkpoint unsupported, and the probe then starts
+over, which costs time but never changes a result.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from probes.training import Progress
+
+# Above this the disk traffic costs more than it saves on the machines probes are made for (full fine-tuning).
+MAX_BYTES = 1 << 30
+
+
+def supported(model: Any, optimizer: Any) -> bool:
+    """Whether this run can be continued from a checkpoint exactly."""
+    trainable_bytes = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    if 3 * trainable_bytes > MAX_BYTES:  # weights and AdamW's two moments
+        return False
+    tuner = getattr(model, "base_model", None)
+    if hasattr(tuner, "update_and_allocate"):  # AdaLoRA keeps importance scores outside of its state dict
+        return False
+    return all(_is_storable(value) for state in optimizer.state.values() for value in state.values())
+
+
+def save(folder: Path, model: Any, optimizer: Any, progress: Progress) -> None:
+    """Writes the checkpoint; a crash in between leaves the previous one or none, never half of one."""
+    from safetensors.torch import save_file
+
+    tensors = {f"weight/{name}": p.detach().contiguous() for name, p in _trainable(model)}
+    numbers: dict[str, Any] = {}
+    for index, state in optimizer.state_dict()["state"].items():
+        for key, value in state.items():
+            if hasattr(value, "element_size"):
+                tensors[f"optimizer/{index}/{key}"] = value.contiguous()
+            else:
+                numbers[f"{index}/{key}"] = value
+    metadata = {"progress": json.dumps(vars(progress)), "numbers": json.dumps(numbers)}
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f"checkpoint.{os.getpid()}.tmp"
+    save_file({name: t.clone() for name, t in tensors.items()}, temporary, metadata=metadata)
+    temporary.replace(folder / "checkpoint.safetensors")
+
+
+def load(folder: Path, model: Any, optimizer: Any) -> Progress | None:
+    """Restores model and optimizer in place and returns the progress, or None where there is no checkpoint."""
+    import torch
+    from safetensors import safe_open
+
+    path = folder / "checkpoint.safetensors"
+    if not path.exists():
+        return None
+    with safe_open(path, "pt") as stored:
+        metadata = stored.metadata()
+        names = set(stored.keys())
+        parameters = dict(_trainable(model))
+        if {f"weight/{name}" for name in parameters} != {n for n in names if n.startswith("weight/")}:
+            return None  # another version of the method: start over
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(stored.get_tensor(f"weight/{name}"))
+        states: dict[int, dict[str, Any]] = {}
+        for name in names - {f"weight/{n}" for n in parameters}:
+            _, index, key = name.split("/", 2)
+            states.setdefault(int(index), {})[key] = stored.get_tensor(name)
+    for name, value in json.loads(metadata["numbers"]).items():
+        index, key = name.split("/", 1)
+        states.setdefault(int(index), {})[key] = value
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": states, "param_groups": groups})
+    return Progress(**json.loads(metadata["progress"]))
+
+
+def _trainable(model: Any) -> list[tuple[str, Any]]:
+    return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+
+
+def _is_storable(value: Any) -> bool:
+    return hasattr(value, "element_size") or value is None or isinstance(value, (bool, int, float, str))

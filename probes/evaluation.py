@@ -1,0 +1,73 @@
+"""Held-out loss and metric of a model, without generation.
+
+Exact match is teacher-forced: every label token is the most likely one given the right tokens before it. For a
+greedy decoder this equals the exact match of generated answers, since both agree up to the first wrong token.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from knowledge.schema import Finite, Record, Task
+from probes.forward import forward_inputs, label_logits
+
+if TYPE_CHECKING:
+    from probes.dataset import TokenRows
+
+
+class Evaluation(Record):
+    """Values over held-out rows."""
+
+    loss: Finite = Field(description="nats per label token (per row for classification); inf and nan are kept out")
+    metric: Finite
+    tokens: int = Field(description="tokens passed forward, with padding")
+
+
+class NotFinite(Exception):
+    """The held-out loss is nan or infinite."""
+
+
+def evaluate(
+    model: Any, rows: TokenRows, *, task: Task, metric_name: str, batch_size: int, pad_token_id: int, device: str
+) -> Evaluation:
+    """Evaluates all of `rows`; raises NotFinite when the loss is not a number. Leaves the model in its mode."""
+    import math
+
+    import numpy as np
+    import torch
+    from torch.nn import functional
+
+    from probes.batching import collate
+
+    was_training = model.training
+    model.eval()
+    loss_sum, labels_seen, hits, judged, tokens = 0.0, 0, 0.0, 0, 0
+    by_length = np.argsort(rows.lengths_tokens, kind="stable")
+    with torch.no_grad():
+        for start in range(0, len(by_length), batch_size):
+            batch = to_device(collate(rows, by_length[start : start + batch_size], pad_token_id, task), device)
+            logits = model(**forward_inputs(model, batch, task)).logits
+            aligned, labels = label_logits(logits, batch, task), batch["labels"]
+            kept = labels != -100
+            loss_sum += functional.cross_entropy(aligned[kept].float(), labels[kept], reduction="sum").item()
+            labels_seen += int(kept.sum())
+            right = (aligned.argmax(-1) == labels) & kept
+            if metric_name == "exact match":
+                hits += int((right | ~kept).all(-1).sum())
+                judged += len(labels)
+            else:  # accuracy has one label per row, token accuracy one per token
+                hits += int(right.sum())
+                judged += int(kept.sum())
+            tokens += batch["input_ids"].numel()
+    model.train(was_training)
+    loss = loss_sum / max(1, labels_seen)
+    if not math.isfinite(loss):
+        raise NotFinite(f"held-out loss is {loss}")
+    return Evaluation(loss=loss, metric=hits / max(1, judged), tokens=tokens)
+
+
+def to_device(batch: dict[str, Any], device: str) -> dict[str, Any]:
+    """The batch with its tensors on `device`; other values as they are."""
+    return {key: value.to(device) if hasattr(value, "to") else value for key, value in batch.items()}

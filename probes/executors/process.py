@@ -1,0 +1,202 @@
+"""Runs probes in worker processes on this machine: the default executor.
+
+Each worker is `python -m probes.worker` in a session of its own, spoken to in JSON lines. A worker that dies takes
+only its job with it: the job ends as failed, in words, and a fresh worker takes the next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from knowledge.schema import CurvePoint
+from probes.executors.base import Event
+from probes.schema import Baseline, ProbeContext, ProbeJob, ProbeOutcome
+
+
+class _Worker:
+    """One process and the thread that reads its events into the shared queue."""
+
+    def __init__(self, index: int, context: ProbeContext, inbox: queue.Queue, environment: dict[str, str]) -> None:
+        self.index = index
+        self.job: ProbeJob | None = None
+        self.job_started = 0.0
+        self.ready = False
+        self.log_path = Path(context.work_folder) / f"worker-{index}.log"
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "probes.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+            )
+        self._inbox = inbox
+        self._send({"context": context.model_dump(mode="json")})
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def assign(self, job: ProbeJob) -> None:
+        self.job, self.job_started = job, time.perf_counter()
+        self._send({"job": job.model_dump(mode="json")})
+
+    def end(self, grace_s: float = 0.0) -> None:
+        """Asks by closing the input, then kills the whole session of the worker."""
+        if self.process.stdin and not self.process.stdin.closed:
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
+        try:
+            self.process.wait(timeout=grace_s)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    def _send(self, message: dict[str, Any]) -> None:
+        assert self.process.stdin
+        with contextlib.suppress(BrokenPipeError):  # the reader sees the end of the process and reports it
+            self.process.stdin.write((json.dumps(message, allow_nan=False) + "\n").encode())
+            self.process.stdin.flush()
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            try:
+                self._inbox.put((self, json.loads(line)))
+            except json.JSONDecodeError:
+                continue  # cut off in the middle by a kill
+        self.process.wait()
+        self._inbox.put((self, None))
+
+
+class ProcessExecutor:
+    """Local worker processes: `workers` of them, on `devices` in turn (CUDA indices; None trains on the CPU)."""
+
+    def __init__(self, workers: int, devices: list[int] | None = None) -> None:
+        self.workers = workers
+        self._devices = devices
+        self._context: ProbeContext | None = None
+        self._pool: list[_Worker | None] = [None] * workers
+        self._waiting: deque[ProbeJob] = deque()
+        self._inbox: queue.Queue = queue.Queue()
+        self._fatal = False
+
+    def start(self, context: ProbeContext) -> None:
+        self._context = context
+        for index in range(self.workers):
+            self._spawn(index)
+
+    def submit(self, job: ProbeJob) -> None:
+        self._waiting.append(job)
+
+    def events(self, timeout_s: float) -> Iterator[Event]:
+        yield from self._dispatch()
+        while self._busy():
+            try:
+                worker, message = self._inbox.get(timeout=timeout_s)
+            except queue.Empty:
+                return
+            if worker not in self._pool:
+                continue  # a late word of a worker that was ended
+            yield from self._translate(worker, message)
+            yield from self._dispatch()
+
+    def cancel(self) -> None:
+        self._waiting.clear()
+        for index, worker in enumerate(self._pool):
+            if worker and worker.job:
+                self._pool[index] = None
+                worker.end()
+
+    def close(self) -> None:
+        self._waiting.clear()
+        workers, self._pool = [w for w in self._pool if w], [None] * self.workers
+        for worker in workers:
+            worker.end(grace_s=0.0 if worker.job else 0.5)
+
+    def __enter__(self) -> ProcessExecutor:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _busy(self) -> bool:
+        starting = any(w and not w.ready for w in self._pool)
+        return not self._fatal and (bool(self._waiting) or starting or any(w and w.job for w in self._pool))
+
+    def _spawn(self, index: int) -> None:
+        assert self._context
+        self._pool[index] = _Worker(index, self._context, self._inbox, self._environment(index))
+
+    def _environment(self, index: int) -> dict[str, str]:
+        assert self._context
+        threads = str(self._context.threads)
+        environment = dict(os.environ, OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads, TOKENIZERS_PARALLELISM="false")
+        if self._devices:
+            environment["CUDA_VISIBLE_DEVICES"] = str(self._devices[index % len(self._devices)])
+        return environment
+
+    def _dispatch(self) -> Iterator[Event]:
+        for index in range(self.workers):
+            if not self._waiting or self._fatal:
+                return
+            if self._pool[index] is None:
+                self._spawn(index)
+            worker = self._pool[index]
+            if worker and worker.ready and worker.job is None:
+                worker.assign(self._waiting.popleft())
+                yield Event(index, worker.job.id, started=True)
+
+    def _translate(self, worker: _Worker, message: dict[str, Any] | None) -> Iterator[Event]:
+        if message is None:
+            yield from self._ended(worker)
+        elif "baseline" in message:
+            worker.ready = True
+            yield Event(worker.index, baseline=Baseline.model_validate(message["baseline"]))
+        elif "step" in message:
+            step = message["step"]
+            yield Event(worker.index, step["id"], step=(step["step"], step["loss"]))
+        elif "point" in message:
+            point = dict(message["point"])
+            yield Event(worker.index, point.pop("id"), point=CurvePoint.model_validate(point))
+        elif "outcome" in message:
+            outcome = ProbeOutcome.model_validate(message["outcome"])
+            worker.job = None
+            if outcome.status in ("failed", "out of memory"):
+                self._pool[worker.index] = None  # it ends by itself; see probes/worker.py
+            yield Event(worker.index, outcome.id, outcome=outcome)
+        elif "fatal" in message:
+            self._fatal = True
+            yield Event(worker.index, fatal=message["fatal"])
+
+    def _ended(self, worker: _Worker) -> Iterator[Event]:
+        self._pool[worker.index] = None
+        words = in_words(worker.process.returncode)
+        if not worker.ready:
+            self._fatal = True
+            yield Event(worker.index, fatal=f"the worker ended while it loaded the model: {words}; {worker.log_path}")
+        elif worker.job:
+            duration_s = time.perf_counter() - worker.job_started
+            outcome = ProbeOutcome(id=worker.job.id, status="failed", reason=words, duration_s=duration_s)
+            worker.job = None
+            yield Event(worker.index, outcome.id, outcome=outcome)
+
+
+def in_words(returncode: int) -> str:
+    """What a process's return code means to a person."""
+    if returncode >= 0:
+        return f"ended with exit code {returncode}"
+    name = signal.Signals(-returncode).name
+    hint = ": probably out of host memory" if name == "SIGKILL" else ""
+    return f"killed ({name}){hint}"

@@ -1,0 +1,120 @@
+"""The append-only record of a race: what was measured survives any death of the process.
+
+One JSON object per line, written through to the disk. A crash can only cut the last line; the next opening drops
+the torn tail before anything is appended, so that no later record is lost behind it. One race at a time may hold
+a journal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from knowledge.errors import BadInput
+from knowledge.schema import Curve, CurvePoint
+from probes.schema import ProbeOutcome
+
+FORMAT_VERSION = 1
+
+
+class Journal:
+    """Measurements of one race in `path`, keyed by candidate id. Use as a context manager: it holds a lock.
+
+    `fingerprint` names what the measurements depend on beside the candidate (model, data, seed ...). A journal of
+    another fingerprint is refused rather than mixed in or overwritten.
+    """
+
+    def __init__(self, path: Path, fingerprint: str, *, resume: bool) -> None:
+        self.path = path
+        self.fingerprint = fingerprint
+        self.curves: dict[str, Curve] = {}
+        self.outcomes: dict[str, list[ProbeOutcome]] = {}
+        self._resume = resume
+        self._lock = FileLock(path.with_suffix(".lock"))
+        self._file: Any = None
+
+    def __enter__(self) -> Journal:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise BadInput(
+                f"Another race is writing to {self.path.parent}. Wait for it to end, or give another --out folder."
+            ) from None
+        try:
+            self._open()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+        self._lock.release()
+
+    def add_point(self, id: str, point: CurvePoint, metric_name: str) -> None:
+        self._remember_point(id, point, metric_name)
+        self._write({"point": point.model_dump(mode="json"), "id": id, "metric_name": metric_name})
+
+    def add_outcome(self, outcome: ProbeOutcome) -> None:
+        self.outcomes.setdefault(outcome.id, []).append(outcome)
+        self._write({"outcome": outcome.model_dump(mode="json")})
+
+    def _open(self) -> None:
+        existing = self.path.exists() and self.path.stat().st_size > 0
+        if existing and not self._resume:
+            raise BadInput(
+                f"{self.path.parent} already holds a race. Continue it with --resume, or give another --out folder."
+            )
+        if existing:
+            intact = self._read()
+            with self.path.open("r+b") as file:
+                file.truncate(intact)
+        self._file = self.path.open("ab")
+        if self.path.stat().st_size == 0:
+            self._write({"journal": FORMAT_VERSION, "fingerprint": self.fingerprint})
+
+    def _read(self) -> int:
+        """Takes in all whole lines and returns the length in bytes of what is intact."""
+        intact = 0
+        for number, line in enumerate(self.path.read_bytes().splitlines(keepends=True)):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                record = json.loads(line)
+            except ValueError:
+                break
+            if number == 0:
+                self._check_header(record)
+            else:
+                self._take(record)
+            intact += len(line)
+        return intact
+
+    def _check_header(self, record: dict[str, Any]) -> None:
+        if record.get("journal") != FORMAT_VERSION or record.get("fingerprint") != self.fingerprint:
+            raise BadInput(
+                f"{self.path} belongs to a race with another model, data or planned run. "
+                "Repeat that request to resume it, or give another --out folder."
+            )
+
+    def _take(self, record: dict[str, Any]) -> None:
+        if "point" in record:
+            self._remember_point(record["id"], CurvePoint.model_validate(record["point"]), record["metric_name"])
+        elif "outcome" in record:
+            outcome = ProbeOutcome.model_validate(record["outcome"])
+            self.outcomes.setdefault(outcome.id, []).append(outcome)
+
+    def _remember_point(self, id: str, point: CurvePoint, metric_name: str) -> None:
+        # A probe that had to start over repeats its first points: the newer measurement of a step replaces the older.
+        kept = [p for p in self.curves.get(id, Curve()).points if p.step != point.step]
+        self.curves[id] = Curve(points=tuple(sorted([*kept, point], key=lambda p: p.step)), metric_name=metric_name)
+
+    def _write(self, record: dict[str, Any]) -> None:
+        self._file.write((json.dumps(record, allow_nan=False) + "\n").encode())
+        self._file.flush()
+        os.fsync(self._file.fileno())

@@ -1,0 +1,238 @@
+"""Runs probes one after the other on one loaded base model: the inside of a worker.
+
+A session loads the base once and keeps it from probe to probe, because loading costs more than a rung. After each
+probe the adapter is taken off again and the base's loss on one held-out batch must be what it was, bit for bit;
+where it is not, the base is loaded anew.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from knowledge.methods import get_method
+from knowledge.schema import CurvePoint
+from probes import adapters, checkpoint
+from probes.evaluation import NotFinite, evaluate
+from probes.memory_use import MemoryUse
+from probes.schema import Baseline, ProbeContext, ProbeJob, ProbeOutcome
+from probes.training import Diverged, Progress, train
+
+if TYPE_CHECKING:
+    from knowledge.methods.base import Method
+    from probes.evaluation import Evaluation
+
+# Called with the job's id, the step just done and its training loss, and with each new point of the curve.
+OnStep = Callable[[str, int, float], None]
+OnPoint = Callable[[str, CurvePoint], None]
+
+
+class Session:
+    """The state of one worker: the data, the base model, and the base's loss to check it against."""
+
+    def __init__(self, context: ProbeContext) -> None:
+        import torch
+
+        from probes.dataset import PreparedData
+        from probes.source import load_tokenizer, resolve_model
+
+        self.context = context
+        if context.device == "cpu":
+            torch.set_num_threads(context.threads)
+        self.data = PreparedData.load(Path(context.data_folder))
+        self.held_out = self.data.eval.first(context.eval_rows)
+        self.source = resolve_model(context.model_reference, trust_remote_code=context.trust_remote_code)
+        self.pad_token_id = load_tokenizer(self.source).pad_token_id
+        self.memory = MemoryUse(context.device)
+        self._base: Any = None
+        self._base_loss: float | None = None
+
+    def baseline(self) -> Baseline:
+        """Loads the base and evaluates it untuned."""
+        started = time.perf_counter()
+        base = self._take_base()
+        load_s = time.perf_counter() - started
+        started = time.perf_counter()
+        held_out = self._evaluate(base)
+        eval_s = time.perf_counter() - started
+        self._base = base
+        return Baseline(
+            eval_loss=held_out.loss, metric=held_out.metric, load_s=load_s, eval_s=eval_s, eval_tokens=held_out.tokens
+        )
+
+    def run(self, job: ProbeJob, on_step: OnStep, on_point: OnPoint) -> ProbeOutcome:
+        """Trains one candidate to `job.stop_step`. Failures are outcomes, not exceptions."""
+        started = time.perf_counter()
+        run = _Run(job, on_step, on_point)
+        try:
+            self._train(run)
+        except Exception as error:  # the boundary of a probe: whatever a method raises is a result
+            self._base = None
+            run.status, run.reason = _classify(error)
+        return run.outcome(time.perf_counter() - started, self.memory.peak_bytes())
+
+    def _train(self, run: _Run) -> None:
+        job, context = run.job, self.context
+        assert job.method and job.schedule
+        method = get_method(job.method)
+        base = self._take_base()
+        self.memory.reset_peak()
+        seed_everything(context.seed)
+        model = adapters.apply_method(
+            base, method, dict(job.peft_config) if job.peft_config else None, batches=self._calibration_batches
+        )
+        if context.gradient_checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        optimizer = adapters.make_optimizer(model, method, job.learning_rate)
+        run.trainable_parameters = adapters.trainable_parameters(model)
+        run.adapter_bytes = adapters.adapter_bytes(model)
+        folder = Path(context.work_folder) / job.id
+        run.progress = checkpoint.load(folder, model, optimizer) or Progress()
+        run.first_step = run.progress.step
+        order = self.data.batch_order(
+            context.batch_size, job.schedule.total_steps * context.gradient_accumulation_steps, context.seed
+        )
+        for item in train(
+            model,
+            optimizer,
+            job.schedule,
+            self.data.train,
+            order,
+            context,
+            progress=run.progress,
+            stop_step=job.stop_step,
+            eval_steps=job.eval_steps,
+            evaluate=lambda: self._evaluate(model),
+            after_step=lambda step: adapters.after_optimizer_step(model, step),
+            through_model_loss=method.trains_through_model_loss,
+            pad_token_id=self.pad_token_id,
+        ):
+            run.take(item)
+        if checkpoint.supported(model, optimizer):
+            checkpoint.save(folder, model, optimizer, run.progress)
+        self._give_back(model, method)
+
+    def _evaluate(self, model: Any) -> Evaluation:
+        return evaluate(
+            model,
+            self.held_out,
+            task=self.context.task,
+            metric_name=self.context.metric_name,
+            batch_size=self.context.batch_size,
+            pad_token_id=self.pad_token_id,
+            device=self.context.device,
+        )
+
+    def _calibration_batches(self, count: int = 8) -> list[dict[str, Any]]:
+        """The first training batches, for methods that initialise themselves from data."""
+        from probes.batching import collate
+        from probes.evaluation import to_device
+
+        order = self.data.batch_order(self.context.batch_size, count, self.context.seed)
+        return [
+            to_device(collate(self.data.train, rows, self.pad_token_id, self.context.task), self.context.device)
+            for rows in order
+        ]
+
+    def _take_base(self) -> Any:
+        """The untouched base model. The session forgets it until `_give_back`, so a failure cannot leave a
+        half-adapted base behind."""
+        from probes.source import load_model
+
+        base, self._base = self._base, None
+        if base is None:
+            gc.collect()
+            base = load_model(
+                self.source,
+                task=self.context.task,
+                dtype=self.context.dtype,
+                quantization=self.context.quantization,
+                device=self.context.device,
+                num_labels=len(self.data.label_names) or None,
+            )
+            if self._base_loss is None:
+                self._base_loss = self._loss_of_base(base)
+        return base
+
+    def _give_back(self, model: Any, method: Method) -> None:
+        if not adapters.restores_base(method):
+            return
+        base = adapters.remove_method(model)
+        if self._loss_of_base(base) == self._base_loss:
+            self._base = base
+
+    def _loss_of_base(self, base: Any) -> float:
+        rows = self.data.eval.first(min(len(self.data.eval), self.context.batch_size))
+        return evaluate(
+            base,
+            rows,
+            task=self.context.task,
+            metric_name=self.context.metric_name,
+            batch_size=self.context.batch_size,
+            pad_token_id=self.pad_token_id,
+            device=self.context.device,
+        ).loss
+
+
+class _Run:
+    """What is known of a job so far, so that a failure keeps the points that came before it."""
+
+    def __init__(self, job: ProbeJob, on_step: OnStep, on_point: OnPoint) -> None:
+        self.job, self.on_step, self.on_point = job, on_step, on_point
+        self.status, self.reason = "finished", ""
+        self.points: list[CurvePoint] = []
+        self.progress = Progress()
+        self.first_step = 0
+        self.trainable_parameters: int | None = None
+        self.adapter_bytes: int | None = None
+
+    def take(self, item: CurvePoint | float) -> None:
+        if isinstance(item, CurvePoint):
+            self.points.append(item)
+            self.on_point(self.job.id, item)
+        else:
+            self.on_step(self.job.id, self.progress.step, item)
+
+    def outcome(self, duration_s: float, peak_bytes: int | None) -> ProbeOutcome:
+        return ProbeOutcome(
+            id=self.job.id,
+            status=self.status,
+            reason=self.reason,
+            points=tuple(self.points),
+            first_step=self.first_step,
+            last_step=self.progress.step,
+            duration_s=duration_s,
+            train_s=self.progress.train_s,
+            trained_tokens=self.progress.trained_tokens,
+            peak_bytes=peak_bytes,
+            trainable_parameters=self.trainable_parameters,
+            adapter_bytes=self.adapter_bytes,
+        )
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds every generator that a method's initialisation may draw from."""
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def _classify(error: Exception) -> tuple[str, str]:
+    """Status and words for what went wrong in a probe."""
+    import torch
+
+    words = f"{type(error).__name__}: {error}".replace("\n", " ")[:500]
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error):
+        return "out of memory", words
+    if isinstance(error, (Diverged, NotFinite)):
+        return "diverged", str(error)
+    if isinstance(error, adapters.Ineffective):
+        return "ineffective", str(error)
+    return "failed", words

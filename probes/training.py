@@ -1,0 +1,141 @@
+"""The training loop of a probe: read it from top to bottom.
+
+The same loop, with the same order of operations, is what the exported train.py runs and what the memory dry run
+traces. Every candidate sees the same batches in the same order.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from knowledge.schema import CurvePoint
+from probes.evaluation import Evaluation, to_device
+from probes.forward import forward_inputs, label_logits, label_loss
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from probes.dataset import TokenRows
+    from probes.schema import ProbeContext, Schedule
+
+
+class Diverged(Exception):
+    """The loss became nan, infinite or exactly zero."""
+
+
+class Ineffective(Exception):
+    """Training changes nothing: no gradient reaches a trainable parameter."""
+
+
+@dataclass
+class Progress:
+    """Where a training run stands; `train` updates it in place."""
+
+    step: int = 0
+    train_s: float = 0.0
+    trained_tokens: int = 0
+    recent_losses: list[float] = field(default_factory=list)
+
+    def take_mean_loss(self) -> float | None:
+        losses, self.recent_losses = self.recent_losses, []
+        return sum(losses) / len(losses) if losses else None
+
+
+def train(
+    model: Any,
+    optimizer: Any,
+    schedule: Schedule,
+    rows: TokenRows,
+    order: Sequence[np.ndarray],
+    context: ProbeContext,
+    *,
+    progress: Progress,
+    stop_step: int,
+    eval_steps: Sequence[int],
+    evaluate: Callable[[], Evaluation],
+    after_step: Callable[[int], None],
+    through_model_loss: bool,
+    pad_token_id: int,
+) -> Iterator[CurvePoint | float]:
+    """Trains from `progress.step` to `stop_step` and yields each step's loss, and a CurvePoint after each of
+    `eval_steps`. `order` holds the row indices of every forward pass of the planned run, so a continued probe
+    goes on with the batch where it stopped.
+
+    `after_step(step)` is called between the optimizer's step and the clearing of gradients (AdaLoRA's place).
+    With `through_model_loss` the gradient is that of the model's own loss, with the terms the method adds to it.
+
+    Raises Diverged and Ineffective.
+    """
+    import torch
+
+    from probes.batching import collate
+
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    base_rates = [group["lr"] for group in optimizer.param_groups]
+    accumulation = context.gradient_accumulation_steps
+    model.train()
+    while progress.step < stop_step:
+        started = time.perf_counter()
+        step_loss = 0.0
+        for micro in range(accumulation):
+            indices = order[progress.step * accumulation + micro]
+            batch = to_device(collate(rows, indices, pad_token_id, context.task), context.device)
+            loss, own_loss = _losses(model, batch, context, through_model_loss)
+            (loss / accumulation).backward()
+            step_loss += own_loss / accumulation
+            progress.trained_tokens += batch["input_ids"].numel()
+        _check_loss(step_loss, progress.step)
+        norm = torch.nn.utils.clip_grad_norm_(trainable, context.max_grad_norm)
+        if progress.step == 0 and float(norm) == 0.0:
+            raise Ineffective("no gradient reaches the trainable parameters")
+        for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
+            group["lr"] = rate * schedule.factor(progress.step)
+        optimizer.step()
+        after_step(progress.step)
+        optimizer.zero_grad()
+        progress.step += 1
+        progress.train_s += time.perf_counter() - started
+        progress.recent_losses.append(step_loss)
+        yield step_loss
+        if progress.step in eval_steps:
+            held_out = evaluate()
+            yield CurvePoint(
+                step=progress.step,
+                train_loss=progress.take_mean_loss(),
+                eval_loss=held_out.loss,
+                metric=held_out.metric,
+                elapsed_s=progress.train_s,
+            )
+    for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
+        group["lr"] = rate  # a continued run multiplies by the factor anew
+
+
+def _losses(model: Any, batch: dict[str, Any], context: ProbeContext, through_model_loss: bool) -> tuple[Any, float]:
+    """The loss to differentiate, and the plain cross-entropy to record."""
+    if through_model_loss:
+        inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
+        output = model(**inputs, labels=_full_labels(batch, context.task))
+        aligned = label_logits(output.logits, batch, context.task)
+        return output.loss, float(label_loss(aligned.detach(), batch["labels"]))
+    output = model(**forward_inputs(model, batch, context.task))
+    loss = label_loss(label_logits(output.logits, batch, context.task), batch["labels"])
+    return loss, float(loss.detach())
+
+
+def _full_labels(batch: dict[str, Any], task: str) -> Any:
+    """Labels as the model's own loss wants them: one per input position for a causal language model."""
+    if task != "causal-lm":
+        return batch["labels"]
+    labels = batch["input_ids"].new_full(batch["input_ids"].shape, -100)
+    labels[:, -batch["labels"].shape[1] :] = batch["labels"]
+    return labels
+
+
+def _check_loss(loss: float, step: int) -> None:
+    # A loss of exactly zero is how overflowing runs report themselves in some set-ups; it is no success.
+    if not math.isfinite(loss) or loss == 0.0:
+        raise Diverged(f"training loss is {loss} at step {step + 1}")

@@ -1,0 +1,72 @@
+"""The process that trains: reads jobs as JSON lines from stdin, writes events as JSON lines to stdout.
+
+    python -m probes.worker
+
+A process of its own, because a probe may run out of memory, be killed or hang, and none of that may touch the
+race. JSON lines over pipes, because they need no pickling, no import of the caller's main module, and can be read
+by a person. Messages in: {"context": ...} once, then {"job": ...}; end of input ends the worker. Messages out:
+{"baseline": ...}, {"step": ...}, {"point": ...}, {"outcome": ...}, {"fatal": ...}.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+from typing import Any, TextIO
+
+from probes.schema import ProbeContext, ProbeJob
+
+
+def main() -> int:
+    events = _claim_stdout()
+    _die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+
+    def send(**message: Any) -> None:
+        events.write(json.dumps(message, allow_nan=False) + "\n")
+        events.flush()
+
+    first = sys.stdin.readline()
+    if not first:
+        return 0
+    try:
+        from probes.session import Session
+
+        session = Session(ProbeContext.model_validate(json.loads(first)["context"]))
+        send(baseline=session.baseline().model_dump(mode="json"))
+    except Exception as error:
+        send(fatal=f"{type(error).__name__}: {error}")
+        raise  # the traceback goes to the worker's log
+    for line in sys.stdin:
+        job = ProbeJob.model_validate(json.loads(line)["job"])
+        outcome = session.run(
+            job,
+            on_step=lambda id, step, loss: send(step={"id": id, "step": step, "loss": loss}),
+            on_point=lambda id, point: send(point={"id": id, **point.model_dump(mode="json")}),
+        )
+        send(outcome=outcome.model_dump(mode="json"))
+        if outcome.status in ("failed", "out of memory"):
+            return 0  # a fresh process for the next probe: memory and libraries may be in any state
+    return 0
+
+
+def _claim_stdout() -> TextIO:
+    """Keeps stdout for events alone: whatever libraries print goes to stderr, the worker's log."""
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return events
+
+
+def _die_with_parent() -> None:
+    """On Linux the kernel kills this process when its parent dies (prctl(2), PR_SET_PDEATHSIG); elsewhere the end
+    of input does, at the next job."""
+    if sys.platform == "linux":
+        PR_SET_PDEATHSIG = 1
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""The journal keeps what was measured through any death of the process."""
+
+import json
+
+import pytest
+
+from knowledge.errors import BadInput
+from knowledge.schema import CurvePoint
+from probes.journal import Journal
+from probes.schema import ProbeOutcome
+
+
+def write_race(path, points=3):
+    with Journal(path, "race-a", resume=False) as journal:
+        for step in range(1, points + 1):
+            journal.add_point("lora", CurvePoint(step=step, eval_loss=2.0 / step), "exact match")
+        journal.add_outcome(ProbeOutcome(id="lora", status="finished", last_step=points))
+
+
+def read_race(path):
+    with Journal(path, "race-a", resume=True) as journal:
+        return dict(journal.curves), dict(journal.outcomes)
+
+
+def test_what_was_written_is_read_again(tmp_path):
+    write_race(tmp_path / "journal.jsonl")
+    curves, outcomes = read_race(tmp_path / "journal.jsonl")
+    assert [p.eval_loss for p in curves["lora"].points] == [2.0, 1.0, pytest.approx(2 / 3)]
+    assert curves["lora"].metric_name == "exact match"
+    assert outcomes["lora"][0].status == "finished"
+
+
+def test_cut_at_every_byte_it_loses_only_the_torn_line_and_takes_new_ones(tmp_path):
+    write_race(tmp_path / "whole.jsonl")
+    whole = (tmp_path / "whole.jsonl").read_bytes()
+    lines_before = [whole[:cut].count(b"\n") for cut in range(len(whole) + 1)]
+    for cut in range(len(whole) + 1):
+        path = tmp_path / "cut.jsonl"
+        path.write_bytes(whole[:cut])
+        with Journal(path, "race-a", resume=True) as journal:
+            seen = sum(len(c.points) for c in journal.curves.values()) + sum(map(len, journal.outcomes.values()))
+            assert seen == max(0, lines_before[cut] - 1)  # the first line is the header
+            journal.add_point("dora", CurvePoint(step=1, eval_loss=1.5), "exact match")
+        curves, _ = read_race(path)
+        assert curves["dora"].points[0].eval_loss == 1.5
+        for line in path.read_text().splitlines():
+            json.loads(line)
+
+
+def test_a_repeated_step_replaces_the_older_measurement(tmp_path):
+    write_race(tmp_path / "journal.jsonl")
+    with Journal(tmp_path / "journal.jsonl", "race-a", resume=True) as journal:
+        journal.add_point("lora", CurvePoint(step=2, eval_loss=0.5), "exact match")
+        assert [(p.step, p.eval_loss) for p in journal.curves["lora"].points][1] == (2, 0.5)
+
+
+def test_another_race_is_neither_overwritten_nor_mixed_in(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    write_race(path)
+    before = path.read_bytes()
+    with pytest.raises(BadInput, match="--resume"), Journal(path, "race-a", resume=False):
+        pass
+    with pytest.raises(BadInput, match="another model, data or planned run"), Journal(path, "race-b", resume=True):
+        pass
+    assert path.read_bytes() == before
+
+
+def test_two_races_cannot_hold_one_journal(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    write_race(path)
+    with (
+        Journal(path, "race-a", resume=True),
+        pytest.raises(BadInput, match="Another race"),
+        Journal(path, "race-a", resume=True),
+    ):
+        pass
+    assert read_race(path)[0]  # and the lock is free again
+
+
+def test_values_that_are_no_numbers_never_enter(tmp_path):
+    with pytest.raises(ValueError):
+        CurvePoint(step=1, eval_loss=float("nan"))
