@@ -42,10 +42,10 @@ class PreparedData:
     eval: TokenRows
     label_names: tuple[str, ...] = ()
     """Of a classification: the name of each class; TokenRows.class_labels are indices into it."""
-    held_out_keys: tuple[int, ...] = ()
-    """`split.group_key` of the held-out rows: with them the same rows can be held out of the final run."""
+    held_out_key: int = -1
+    """Rows whose `split.group_key` is at or below this are held out, in the probes and in the final run."""
     keyed_by: Literal["prompt", "text"] = "prompt"
-    """What `held_out_keys` are keys of: the prompt, or the whole text; see `split.split_texts`."""
+    """What the key is of: the prompt, or the whole text; see `split.split_texts`."""
 
     def batch_order(self, batch_size: int, steps: int, seed: int) -> list[np.ndarray]:
         """Row indices into `train` for each step; the same for every candidate. See probes.batching."""
@@ -59,7 +59,7 @@ class PreparedData:
         rest = {
             "profile": self.profile.model_dump(mode="json"),
             "label_names": self.label_names,
-            "held_out_keys": self.held_out_keys,
+            "held_out_key": self.held_out_key,
             "keyed_by": self.keyed_by,
         }
         temporary = folder / "prepared.json.tmp"
@@ -76,7 +76,7 @@ class PreparedData:
             train=TokenRows.load(folder / "train"),
             eval=TokenRows.load(folder / "eval"),
             label_names=tuple(rest["label_names"]),
-            held_out_keys=tuple(rest["held_out_keys"]),
+            held_out_key=rest["held_out_key"],
             keyed_by=rest["keyed_by"],
         )
 
@@ -115,8 +115,7 @@ def prepare(
     label_names = _label_names(path, found) if task == "sequence-classification" else ()
     encoder = _Encoder(found.format, tokenizer, task, max_length_tokens, label_names)
     held_out = _hold_out(found, encoder, eval_rows_wanted(found.rows, eval_fraction, max_eval_rows))
-    held = np.isin(held_out.keys, held_out.held_keys)
-    train = encoder.encode([row for index, row in found.sample if not held[index]])
+    train = encoder.encode([row for index, row in found.sample if held_out.keys[index] > held_out.last_key])
     profile = _profile(str(path), found, ledger, held_out, train, task)
     if not profile.train_rows or not profile.eval_rows:
         raise BadInput(_funnel(profile, max_length_tokens))
@@ -125,7 +124,7 @@ def prepare(
         train=train.rows(),
         eval=held_out.encoded.rows(),
         label_names=label_names,
-        held_out_keys=tuple(held_out.held_keys.tolist()),
+        held_out_key=held_out.last_key,
         keyed_by="prompt" if held_out.keys is found.prompt_keys else "text",
     )
 
@@ -140,13 +139,6 @@ class _Encoded:
     lengths_tokens: list[int] = field(default_factory=list)
     """Before cutting, of the dropped rows too."""
     cut_rows: int = 0
-
-    def extend(self, other: _Encoded) -> None:
-        self.kept += other.kept
-        self.lengths_tokens += other.lengths_tokens
-        self.cut_rows += other.cut_rows
-        if self.class_labels is not None:
-            self.class_labels += other.class_labels or []
 
     def rows(self) -> TokenRows:
         return TokenRows.build(self.kept, self.class_labels)
@@ -166,10 +158,10 @@ class _Encoder:
         """All rows; `kept` is in their order."""
         encoded = _Encoded(class_labels=[] if self.label_names else None)
         for start in range(0, len(rows), TOKENISE_ROWS):
-            self._encode_some(rows[start : start + TOKENISE_ROWS], encoded)
+            self.encode_some(rows[start : start + TOKENISE_ROWS], encoded)
         return encoded
 
-    def _encode_some(self, rows: list[Row], encoded: _Encoded) -> None:
+    def encode_some(self, rows: list[Row], encoded: _Encoded) -> None:
         pairs = [(row, segments) for row in rows if (segments := self._segments(row, encoded)) is not None]
         encode, cut = {
             "causal-lm": (tokenise.encode_batch, tokenise.cut_to_length),
@@ -201,34 +193,40 @@ class _Encoder:
 class _HeldOut:
     encoded: _Encoded
     keys: np.ndarray
-    """int64 [rows of the scan]: the keys that decide; rows with a key in `held_keys` are not trained on."""
-    held_keys: np.ndarray
+    """int64 [rows of the scan]: the keys that decide; rows at or below `last_key` are not trained on."""
+    last_key: int
     rows: int
-    """Rows with a key in `held_keys`: the ones held out and those that share a prompt with them."""
+    """Rows at or below `last_key`: the ones held out and those that cannot be used or share a prompt with them."""
 
 
 def _hold_out(found: Scan, encoder: _Encoder, wanted: int) -> _HeldOut:
-    """The rows to hold out: one of each prompt, by ascending key. Where a few prompts make up most of the file, so
-    that holding them out would leave too little, rows are told apart by their whole text instead."""
-    by_prompt = _hold_out_by(found.prompt_keys, found.first_by_prompt, encoder, wanted)
-    if len(by_prompt.held_keys) >= min(MIN_EVAL_ROWS, wanted):
+    """The rows to hold out: one of each prompt, by ascending key. Where few prompts make up most of the file, so that
+    holding them out would leave too little, rows are told apart by their whole text instead."""
+    most = max(wanted, int(MAX_HELD_SHARE * found.rows))
+    by_prompt = _hold_out_by(found.prompt_keys, found.first_by_prompt, encoder, wanted, most)
+    if len(by_prompt.encoded.kept) >= min(MIN_EVAL_ROWS, wanted):
         return by_prompt
-    return _hold_out_by(found.text_keys, found.first_by_text, encoder, wanted)
+    by_text = _hold_out_by(found.text_keys, found.first_by_text, encoder, wanted, most)
+    return (
+        by_text
+        if by_text.encoded.kept
+        else _hold_out_by(by_text.keys, found.first_by_text, encoder, wanted, found.rows - 1)
+    )
 
 
-def _hold_out_by(keys: np.ndarray, candidates: list[tuple[int, Row]], encoder: _Encoder, wanted: int) -> _HeldOut:
+def _hold_out_by(
+    keys: np.ndarray, candidates: list[tuple[int, Row]], encoder: _Encoder, wanted: int, most: int
+) -> _HeldOut:
+    """Up to `wanted` usable candidates, as long as no more than `most` rows are thereby kept from training."""
     ordered = np.sort(keys)
-    allowed_rows = max(wanted, int(MAX_HELD_SHARE * len(keys)))
-    encoded, held_keys, held_rows = encoder.encode([]), [], 0
+    encoded, last_key, rows = encoder.encode([]), -1, 0
     for key, row in candidates:
-        group_rows = int(np.searchsorted(ordered, key, "right") - np.searchsorted(ordered, key, "left"))
-        if len(held_keys) == wanted:
+        rows_with_key = int(np.searchsorted(ordered, key, side="right"))
+        if len(encoded.kept) == wanted or rows_with_key > most:
             break
-        if held_rows + group_rows <= allowed_rows and (one := encoder.encode([row])).kept:
-            encoded.extend(one)
-            held_keys.append(key)
-            held_rows += group_rows
-    return _HeldOut(encoded, keys, np.asarray(held_keys, dtype=np.int64), held_rows)
+        encoder.encode_some([row], encoded)
+        last_key, rows = key, rows_with_key
+    return _HeldOut(encoded, keys, last_key, rows)
 
 
 def _check_task(path: str | Path, data_format: DataFormat, task: Task) -> None:
@@ -260,7 +258,8 @@ def _profile(
     eval_rows = len(held_out.encoded.kept)
     dropped = Counter(ledger.skipped)
     dropped.update({reason: round(count * scale) for reason, count in train.dropped.items()})
-    dropped["shares its prompt with a held-out row"] += held_out.rows - eval_rows
+    dropped.update(held_out.encoded.dropped)
+    dropped["same prompt as a held-out row"] += held_out.rows - eval_rows - held_out.encoded.dropped.total()
     rows = found.rows + ledger.skipped.total()
     train_rows = rows - eval_rows - dropped.total()
     lengths = np.asarray(train.lengths_tokens + held_out.encoded.lengths_tokens or [0])

@@ -1,7 +1,8 @@
 """Which rows are held out: decided by a hash of the text, so that no duplicate of a held-out row is trained on.
 
-Rows with one key (the seeded hash of the normalised prompt) are on one side. The keys held out are recorded, so a
-generated training script can hold out the very rows that the probes were measured on, wherever they are in the file.
+A row is held out where its key, the seeded hash of its normalised prompt, lies at or below a threshold. The rule needs
+neither the order nor the number of the rows, so a generated training script can apply it to the whole file and hold
+out the very rows that the probes were measured on.
 """
 
 from __future__ import annotations
