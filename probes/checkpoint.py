@@ -34,14 +34,20 @@ def save(folder: Path, model: Any, optimizer: Any, progress: Progress) -> None:
     from safetensors.torch import save_file
 
     tensors = {f"weight/{name}": p.detach().contiguous() for name, p in _trainable(model)}
-    numbers: dict[str, Any] = {}
-    for index, state in optimizer.state_dict()["state"].items():
+    # PyTorch's optimizers key their state by a parameter's index, some of PEFT's by a module's name.
+    states = optimizer.state_dict()["state"]
+    numbers: list[dict[str, Any]] = [{} for _ in states]
+    for position, state in enumerate(states.values()):
         for key, value in state.items():
             if hasattr(value, "element_size"):
-                tensors[f"optimizer/{index}/{key}"] = value.contiguous()
+                tensors[f"optimizer/{position}/{key}"] = value.contiguous()
             else:
-                numbers[f"{index}/{key}"] = value
-    metadata = {"progress": json.dumps(vars(progress)), "numbers": json.dumps(numbers)}
+                numbers[position][key] = value
+    metadata = {
+        "progress": json.dumps(vars(progress)),
+        "state_keys": json.dumps(list(states)),
+        "state_numbers": json.dumps(numbers),
+    }
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f"checkpoint.{os.getpid()}.tmp"
     save_file({name: t.clone() for name, t in tensors.items()}, temporary, metadata=metadata)
@@ -65,15 +71,12 @@ def load(folder: Path, model: Any, optimizer: Any) -> Progress | None:
         with torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(stored.get_tensor(f"weight/{name}"))
-        states: dict[int, dict[str, Any]] = {}
-        for name in names - {f"weight/{n}" for n in parameters}:
-            _, index, key = name.split("/", 2)
-            states.setdefault(int(index), {})[key] = stored.get_tensor(name)
-    for name, value in json.loads(metadata["numbers"]).items():
-        index, key = name.split("/", 1)
-        states.setdefault(int(index), {})[key] = value
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": states, "param_groups": groups})
+        states: list[dict[str, Any]] = json.loads(metadata["state_numbers"])
+        for name in (n for n in names if n.startswith("optimizer/")):
+            _, position, key = name.split("/", 2)
+            states[int(position)][key] = stored.get_tensor(name)
+    state = dict(zip(json.loads(metadata["state_keys"]), states, strict=True))
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return Progress(**json.loads(metadata["progress"]))
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from knowledge.schema import CurvePoint
+from probes.adapters import Ineffective
 from probes.evaluation import Evaluation, to_device
 from probes.forward import forward_inputs, label_logits, label_loss
 
@@ -25,10 +26,6 @@ if TYPE_CHECKING:
 
 class Diverged(Exception):
     """The loss became nan, infinite or exactly zero."""
-
-
-class Ineffective(Exception):
-    """Training changes nothing: no gradient reaches a trainable parameter."""
 
 
 @dataclass
@@ -68,7 +65,7 @@ def train(
     `after_step(step)` is called between the optimizer's step and the clearing of gradients (AdaLoRA's place).
     With `through_model_loss` the gradient is that of the model's own loss, with the terms the method adds to it.
 
-    Raises Diverged and Ineffective.
+    Raises Diverged, and Ineffective where no gradient reaches what should train.
     """
     import torch
 
