@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from advisor.request import Objective
 from knowledge.schema import Curve, Finite, MemoryEstimate, PlannedRun, Record
 from probes.schema import DatasetProfile, DeviceReport, ModelReport
 
@@ -53,6 +54,7 @@ class CandidateReport(Record):
     predicted: Prediction | None = None
     predicted_loss: Prediction | None = None
     baseline_value: Finite | None = Field(None, description="the untuned base model's value of predicted.metric")
+    baseline_loss: Finite | None = Field(None, description="the untuned base model's value of predicted_loss.metric")
     memory: MemoryEstimate | None = None
     fits: bool | None = Field(None, description="whether memory.high_bytes is within the device's limit")
     probe_peak_bytes: int | None = Field(None, description="measured in the probe (its batch and lengths)")
@@ -72,7 +74,10 @@ class Decision(Record):
     name: str
     title: str
     learning_rate: Finite
+    objective: Objective
+    compared_by: str = Field(description="the quality that decided: the task's metric, or the loss where it is sharper")
     confidence: Literal["high", "moderate", "low"]
+    gain_over_lora: str = Field(description="one sentence: what the pick gains over tuned LoRA, also first of reasons")
     reasons: tuple[str, ...] = Field(description="in plain words, most important first")
     ties: tuple[str, ...] = Field((), description="candidates that cannot be told apart from the pick in quality")
     alternatives: tuple[str, ...] = Field((), description="other points of the frontier and what they trade")
@@ -90,6 +95,23 @@ class RaceReport(Record):
     interrupted: bool = False
 
 
+class TrainingPlan(Record):
+    """What a trainer must know of the recommended run beside the PEFT config and the PlannedRun. Exporters read
+    this and never a method's name."""
+
+    learning_rate: Finite = Field(gt=0, description="peak rate of the schedule")
+    optimizer: str = Field("torch.optim:AdamW", description="'module:callable'; peft.optimizers get the model first")
+    optimizer_settings: Mapping[str, Any] = Field(default_factory=dict, description="further keyword arguments")
+    weight_decay: Finite = Field(0.0, ge=0)
+    through_model_loss: bool = Field(False, description="train on the model's own loss: the method adds terms to it")
+    data_path: str = Field(description="the training file, or a hub dataset id")
+    data_format: str = Field(description="name of a data format, e.g. 'prompt-completion'")
+    held_out_key: int = Field(description="rows whose probes.split.group_key is at or below this are held out")
+    label_names: tuple[str, ...] = Field((), description="classes in the order of their numbers, for classification")
+    uses_chat_template: bool = Field(False, description="rows are rendered through the tokenizer's chat template")
+    pad_token: str | None = Field(None, description="the token that pads, where the tokenizer brings none of its own")
+
+
 class Result(Record):
     """The whole of a recommendation as data; `Recommendation` in api.py adds the conveniences."""
 
@@ -105,4 +127,13 @@ class Result(Record):
     candidates: tuple[CandidateReport, ...]
     race: RaceReport | None
     recommendation: Decision | None
+    training: TrainingPlan | None = Field(None, description="None without data: there is no run to write down")
     files: tuple[str, ...] = ()
+
+    @property
+    def pick(self) -> CandidateReport | None:
+        """The recommended candidate."""
+        if self.recommendation is None:
+            return None
+        wanted = (self.recommendation.name, self.recommendation.learning_rate)
+        return next((c for c in self.candidates if (c.name, c.learning_rate) == wanted), None)

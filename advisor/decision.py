@@ -1,0 +1,124 @@
+"""From candidates to one recommendation with its reasons. Deterministic: equal input gives equal words.
+
+The objective names a target among the candidates that fit. Whatever the target does not beat by more than noise is
+tied with it, and of the tied the cheapest is taken: memory, then time, then how easily it is deployed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from advisor.frontier import is_eligible, pareto_members, sharper_quality
+from advisor.quality import QualityField, baseline_of, beats, point_of, value_of
+from advisor.recommendation import CandidateReport, Decision
+from advisor.request import Objective
+from advisor.wording import Case, explain
+from knowledge.schema import PlannedRun
+from probes.schema import DatasetProfile, DeviceReport
+
+# What each objective trades, in shares of the best candidate's gain over the untuned model.
+BALANCED_MEMORY_WEIGHT = 0.25  # four percent of memory saved are worth one percent of the gain
+KEPT_GAIN = {"memory": 0.8, "speed": 0.9}  # the cheapest, or the fastest, that keeps this much of the gain
+
+
+def decide(
+    candidates: Sequence[CandidateReport],
+    device: DeviceReport,
+    objective: Objective,
+    *,
+    planned_run: PlannedRun | None = None,
+    data: DatasetProfile | None = None,
+) -> tuple[list[CandidateReport], Decision | None]:
+    """The candidates with `fits` and `on_frontier` set, and the pick, or None where nothing can be recommended.
+
+    `fits` compares the upper bound of the memory estimate with `device.limit_bytes`. The order of `candidates` is
+    kept and does not influence the pick; references are never picked. `planned_run` and `data` sharpen the
+    confidence and the warnings.
+    """
+    judged = [c.model_copy(update={"fits": _fits(c, device), "on_frontier": False}) for c in candidates]
+    quality = sharper_quality(judged)
+    ranked = sorted((i for i, c in enumerate(judged) if is_eligible(c, quality)), key=lambda i: _identity(judged[i]))
+    for member in pareto_members([point_of(judged[i], quality) for i in ranked]):
+        judged[ranked[member]] = judged[ranked[member]].model_copy(update={"on_frontier": True})
+    if not ranked:
+        return judged, None
+
+    rivals = _best_of_each_method([judged[i] for i in ranked], quality)
+    contenders = _contenders(rivals, objective)
+    target = _target(contenders, objective, quality)
+    tied_for_it = [c for c in contenders if not beats(target, c, quality)]
+    pick = min(tied_for_it, key=lambda c: (*_cost(c, objective), -value_of(c, quality), *_identity(c)))
+    case = Case(pick, target, rivals, judged, objective, quality, device, planned_run, data)
+    return judged, explain(case)
+
+
+def _fits(candidate: CandidateReport, device: DeviceReport) -> bool | None:
+    return None if candidate.memory is None else candidate.memory.high_bytes <= device.limit_bytes
+
+
+def _identity(candidate: CandidateReport) -> tuple[str, float]:
+    return candidate.name, candidate.learning_rate
+
+
+def _best_of_each_method(candidates: Sequence[CandidateReport], quality: QualityField) -> list[CandidateReport]:
+    """Each method at its best learning rate. A rate that stayed in the race goes before one that left it, whatever
+    the shorter probe promised."""
+    best: dict[str, CandidateReport] = {}
+    for c in candidates:
+        held = best.get(c.name)
+        if held is None or _standing(c, quality) > _standing(held, quality):
+            best[c.name] = c
+    return list(best.values())
+
+
+def _standing(candidate: CandidateReport, quality: QualityField) -> tuple[bool, float]:
+    return candidate.status != "eliminated", value_of(candidate, quality)
+
+
+def _contenders(rivals: Sequence[CandidateReport], objective: Objective) -> list[CandidateReport]:
+    """Who may be picked: those that stayed in the race, for the others were behind at equal steps. Where memory or
+    speed decides, being behind in quality shuts no one out."""
+    stayed = [c for c in rivals if c.status != "eliminated"]
+    return stayed if stayed and objective in ("accuracy", "balanced") else list(rivals)
+
+
+def _target(contenders: Sequence[CandidateReport], objective: Objective, quality: QualityField) -> CandidateReport:
+    """The candidate that the objective asks for, by expected values."""
+    best = max(contenders, key=lambda c: value_of(c, quality))
+    if objective == "accuracy":
+        return best
+    kept = {c.name: _share_of_gain(c, best, contenders, quality) for c in contenders}
+    if objective == "balanced":
+        return max(contenders, key=lambda c: kept[c.name] + BALANCED_MEMORY_WEIGHT * _share_of_memory_saved(c, best))
+    good_enough = [c for c in contenders if kept[c.name] >= KEPT_GAIN[objective]]
+    return min(good_enough, key=lambda c: (*_cost(c, objective), -value_of(c, quality)))
+
+
+def _share_of_memory_saved(candidate: CandidateReport, best: CandidateReport) -> float:
+    return 1 - candidate.memory.peak_bytes / best.memory.peak_bytes
+
+
+def _share_of_gain(
+    candidate: CandidateReport, best: CandidateReport, contenders: Sequence[CandidateReport], quality: QualityField
+) -> float:
+    """Gain over the untuned model as a share of the best candidate's gain; over the worst candidate where the
+    untuned model was not measured."""
+    start = baseline_of(best, quality)
+    if start is None:
+        start = min(value_of(c, quality) for c in contenders)
+    whole = value_of(best, quality) - start
+    return (value_of(candidate, quality) - start) / whole if whole > 0 else 1.0
+
+
+def _cost(candidate: CandidateReport, objective: Objective) -> tuple[float, float, int]:
+    """What is paid, most important first. Memory counts in steps of one percent and time in steps of five, so that
+    a difference nobody can feel does not decide before the next criterion."""
+    memory = point_of(candidate, "predicted") or point_of(candidate, "predicted_loss")
+    seconds = candidate.planned_run_s
+    duration = round(math.log(max(seconds, 1e-3)) / math.log(1.05)) if seconds is not None else math.inf
+    served = {"adapter": 0, "merged": 1}.get(str(candidate.capabilities.get("vllm")), 2)
+    effort = served + (0 if candidate.capabilities.get("mergeable") else 1)
+    if objective == "speed":
+        return duration, memory.memory_step, effort
+    return memory.memory_step, duration, effort

@@ -1,0 +1,90 @@
+"""Predicted quality as something that can be compared: with its noise, and with higher always better."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from advisor.recommendation import CandidateReport
+
+MEMORY_STEP = 0.01  # no memory estimate is finer than that: the dry run's mean error on published runs is half of it
+
+QualityField = Literal["predicted", "predicted_loss"]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A candidate's place in the plane: quality as higher-is-better with its 80 % interval, memory in bytes."""
+
+    value: float
+    low: float
+    high: float
+    peak_bytes: float
+
+    @property
+    def is_finite(self) -> bool:
+        numbers = (self.value, self.low, self.high, self.peak_bytes)
+        return all(map(math.isfinite, numbers)) and self.peak_bytes > 0
+
+    @property
+    def memory_step(self) -> int:
+        """Peak memory on a logarithmic scale of one percent per step."""
+        return round(math.log(self.peak_bytes) / math.log1p(MEMORY_STEP))
+
+    def noise_against(self, other: Point) -> float:
+        """How far this point must be ahead of `other` before the lead means something.
+
+        The root of the summed squares of the two half-intervals that face each other: one-sided 90 % confidence for
+        independent errors. The other's half counts at most as much as our own, for a candidate must not stay in the
+        running merely because little is known about it.
+        """
+        downside = max(0.0, self.value - self.low)
+        upside = min(downside, max(0.0, other.high - other.value))
+        return math.hypot(downside, upside)
+
+    def beats(self, other: Point) -> bool:
+        """True if this point's quality is ahead of the other's by more than noise."""
+        return self.value - other.value > self.noise_against(other)
+
+
+def lower_is_better(metric: str) -> bool:
+    """Losses, perplexities and drifts are better when lower; every other metric when higher."""
+    return any(word in metric.lower() for word in ("loss", "perplexity", "drift"))
+
+
+def point_of(candidate: CandidateReport, quality: QualityField) -> Point | None:
+    """Where a candidate stands, or None without a prediction or a memory estimate."""
+    prediction = getattr(candidate, quality)
+    if prediction is None or candidate.memory is None:
+        return None
+    value, low, high = prediction.value, prediction.low, prediction.high
+    if lower_is_better(prediction.metric):
+        value, low, high = -value, -high, -low
+    return Point(value, low, high, candidate.memory.peak_bytes)
+
+
+def value_of(candidate: CandidateReport, quality: QualityField) -> float:
+    """Expected quality, higher is better; minus infinity where there is no prediction."""
+    point = point_of(candidate, quality)
+    return -math.inf if point is None else point.value
+
+
+def baseline_of(candidate: CandidateReport, quality: QualityField) -> float | None:
+    """The untuned model's quality, higher is better, or None where it was not measured."""
+    value = candidate.baseline_value if quality == "predicted" else candidate.baseline_loss
+    prediction = getattr(candidate, quality)
+    if value is None or prediction is None:
+        return None
+    return -value if lower_is_better(prediction.metric) else value
+
+
+def beats(one: CandidateReport, other: CandidateReport, quality: QualityField) -> bool:
+    """True if `one` is ahead of `other` by more than noise."""
+    a, b = point_of(one, quality), point_of(other, quality)
+    return a is not None and b is not None and a.beats(b)
+
+
+def tied(one: CandidateReport, other: CandidateReport, quality: QualityField) -> bool:
+    """True if neither beats the other."""
+    return not beats(one, other, quality) and not beats(other, one, quality)

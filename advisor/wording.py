@@ -1,0 +1,246 @@
+"""A decision in plain words: reasons, alternatives, warnings and confidence, with numbers and units."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from advisor.quality import QualityField, beats, lower_is_better, point_of, tied, value_of
+from advisor.recommendation import CandidateReport, Decision, Prediction
+from advisor.request import Objective
+from advisor.text import bytes_text, difference_text, duration_text, is_percentage, quality_text, rate_text
+from knowledge.schema import PlannedRun
+from probes.schema import DatasetProfile, DeviceReport
+
+LORA = "lora"  # the catalogue's plain LoRA: what nearly everyone uses, so every pick is measured against it
+SMALL_HELD_OUT_ROWS = 100
+SHORT_PROBE = 0.1  # at a tenth of the run the warm-up is over; before it, short probes favour who moves fastest
+STEEP_FALL = 0.05  # share of the loss that still went away in the second half of a probe
+NARROW_FIT = 0.95  # share of the limit above which an unlucky batch may end in an out-of-memory error
+RIVALS_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Case:
+    """Everything that a decision is explained with. `rivals` holds each method at its best rate."""
+
+    pick: CandidateReport
+    target: CandidateReport
+    rivals: Sequence[CandidateReport]
+    candidates: Sequence[CandidateReport]
+    objective: Objective
+    quality: QualityField
+    device: DeviceReport
+    planned_run: PlannedRun | None
+    data: DatasetProfile | None
+
+    @property
+    def prediction(self) -> Prediction:
+        return getattr(self.pick, self.quality)
+
+    @property
+    def metric(self) -> str:
+        return self.prediction.metric
+
+    @property
+    def lora(self) -> CandidateReport | None:
+        return next((c for c in self.rivals if c.name == LORA), None)
+
+    @property
+    def others_by_quality(self) -> list[CandidateReport]:
+        others = [c for c in self.rivals if c is not self.pick]
+        return sorted(others, key=lambda c: (-value_of(c, self.quality), c.name))
+
+    @property
+    def ties(self) -> list[CandidateReport]:
+        return [c for c in self.others_by_quality if tied(self.pick, c, self.quality)]
+
+    @property
+    def probed_share(self) -> float | None:
+        """How far into the planned run the pick was probed, from 0 to 1; None where that is unknown."""
+        if self.planned_run is None or not self.pick.curve.points:
+            return None
+        return self.pick.curve.last_step / self.planned_run.max_steps
+
+
+def explain(case: Case) -> Decision:
+    """The decision about `case.pick`."""
+    pick = case.pick
+    return Decision(
+        name=pick.name,
+        title=pick.title,
+        learning_rate=pick.learning_rate,
+        objective=case.objective,
+        compared_by=case.metric,
+        confidence=_confidence(case),
+        gain_over_lora=_gain_over_lora(case),
+        reasons=tuple(_reasons(case)),
+        ties=tuple(c.title for c in case.ties),
+        alternatives=tuple(_alternatives(case)),
+        warnings=tuple(_warnings(case)),
+    )
+
+
+def compare(one: CandidateReport, other: CandidateReport, quality: QualityField) -> str:
+    """How `one` stands against `other`: '0.043 worse, needs 310 MB more, takes 4 min longer'."""
+    metric = getattr(one, quality).metric
+    lead = value_of(one, quality) - value_of(other, quality)
+    if tied(one, other, quality):
+        parts = [f"equal within noise in {metric}"]
+    else:
+        parts = [f"{difference_text(lead, metric)} {'better' if lead > 0 else 'worse'} in {metric}"]
+    parts.append(_memory_difference(one, other))
+    parts.append(_time_difference(one, other))
+    return ", ".join(part for part in parts if part)
+
+
+def _memory_difference(one: CandidateReport, other: CandidateReport) -> str:
+    a, b = one.memory.peak_bytes, other.memory.peak_bytes
+    if abs(a - b) < 0.01 * b:
+        return "needs the same memory"
+    return f"needs {bytes_text(abs(a - b))} {'more' if a > b else 'less'}"
+
+
+def _time_difference(one: CandidateReport, other: CandidateReport) -> str:
+    a, b = one.planned_run_s, other.planned_run_s
+    if a is None or b is None or abs(a - b) < 0.05 * b:
+        return ""
+    return f"takes {duration_text(abs(a - b))} {'longer' if a > b else 'less'}"
+
+
+def _gain_over_lora(case: Case) -> str:
+    lora = case.lora
+    if case.pick.name == LORA:
+        return "This is LoRA with a tuned learning rate; nothing else that was tried pays for a change."
+    if lora is None:
+        entry = next((c for c in case.candidates if c.name == LORA), None)
+        why = f": {entry.status}{', ' + entry.reason if entry.reason else ''}" if entry else ""
+        return f"The gain over tuned LoRA is unknown, for LoRA has no valid result{why}."
+    return f"Against tuned LoRA (rate {rate_text(lora.learning_rate)}): {compare(case.pick, lora, case.quality)}."
+
+
+def _reasons(case: Case) -> list[str]:
+    pick, quality = case.pick, case.quality
+    reasons = [_gain_over_lora(case), _expectation(case)]
+    if case.ties:
+        names = _listed([c.title for c in case.ties])
+        reasons.append(f"Tied in {case.metric} with {names}; {_tie_breaker(case)}.")
+    best = max([*case.rivals], key=lambda c: value_of(c, quality))
+    if best is not pick and beats(best, pick, quality):
+        reasons.append(f"{_objective_words(case)}: {best.title} is {compare(best, pick, quality)}.")
+    named = {c.name for c in (best, *case.ties)} | {LORA}
+    worse = [c for c in case.others_by_quality if c.name not in named][:RIVALS_NAMED]
+    reasons += [f"{c.title} is {compare(c, pick, quality)}." for c in worse]
+    return reasons
+
+
+def _expectation(case: Case) -> str:
+    p, memory = case.prediction, case.pick.memory
+    text = f"Predicted {p.metric} at the end of the run: {interval_text(p)}"
+    start = case.pick.baseline_value if case.quality == "predicted" else case.pick.baseline_loss
+    if start is not None:
+        text += f", untuned {quality_text(start, p.metric)}"
+    spare = case.device.limit_bytes - memory.high_bytes
+    return f"{text}. Peak memory {bytes_text(memory.peak_bytes)}, at least {bytes_text(max(0, spare))} below the limit."
+
+
+def interval_text(prediction: Prediction) -> str:
+    """'53.2 % (80 % interval 50.1-56.0)'."""
+    p = prediction
+    low, high = (quality_text(v, p.metric).removesuffix(" %") for v in (p.low, p.high))
+    return f"{quality_text(p.value, p.metric)} (80 % interval {low} to {high})"
+
+
+def _tie_breaker(case: Case) -> str:
+    """What decided among the tied, in the order of the costs."""
+    pick, ties = case.pick, case.ties
+    nearest_peak = min(c.memory.peak_bytes for c in ties)
+    if all(point_of(pick, case.quality).memory_step < point_of(c, case.quality).memory_step for c in ties):
+        return f"taken because it needs the least memory ({bytes_text(nearest_peak - pick.memory.peak_bytes)} less)"
+    times = [c.planned_run_s for c in ties if c.planned_run_s is not None]
+    if pick.planned_run_s is not None and times and pick.planned_run_s < min(times):
+        return f"taken because it is the fastest of them ({duration_text(min(times) - pick.planned_run_s)} less)"
+    if case.objective == "accuracy" or value_of(pick, case.quality) >= max(value_of(c, case.quality) for c in ties):
+        return "taken for its costs, time and deployment together"
+    return "taken as the cheapest of them"
+
+
+def _objective_words(case: Case) -> str:
+    return {
+        "accuracy": "Kept in spite of a better one that left the race",
+        "balanced": "Some quality is given up for memory",
+        "memory": "Some quality is given up, for the objective is memory",
+        "speed": "Some quality is given up, for the objective is speed",
+    }[case.objective]
+
+
+def _alternatives(case: Case) -> list[str]:
+    members = [c for c in case.candidates if c.on_frontier and c.name != case.pick.name]
+    members.sort(key=lambda c: (c.memory.peak_bytes, c.name))
+    return [f"{c.title} (rate {rate_text(c.learning_rate)}): {compare(c, case.pick, case.quality)}" for c in members]
+
+
+def _confidence(case: Case) -> str:
+    """High, less one step for each doubt: others cannot be told apart, the evidence does not reach, the probe was
+    short. A published table alone gives low confidence: ranks move between tasks."""
+    if case.pick.status != "finished":
+        return "low"
+    share = case.probed_share
+    doubts = [bool(case.ties), case.prediction.extrapolated, share is not None and share < SHORT_PROBE]
+    return ("high", "moderate", "low")[min(2, sum(doubts))]
+
+
+def _warnings(case: Case) -> list[str]:
+    pick, found = case.pick, []
+    if pick.status == "from table":
+        found.append("Nothing was probed: this comes from published runs on other data. Probe before a long run.")
+    if case.prediction.extrapolated:
+        found.append("The prediction lies outside of what earlier runs cover: take its interval with care.")
+    if _still_falling(case):
+        found.append("Not converged within the budget: the loss still fell steeply when the probe ended.")
+    edge = _rate_at_edge(case)
+    if edge:
+        found.append(edge)
+    if pick.memory.high_bytes > NARROW_FIT * case.device.limit_bytes:
+        spare = bytes_text(max(0, case.device.limit_bytes - pick.memory.high_bytes))
+        found.append(f"Memory is tight: {spare} below the limit in the worst order of batches.")
+    if case.data is not None and case.data.eval_rows < SMALL_HELD_OUT_ROWS:
+        found.append(_held_out_warning(case.data.eval_rows, case.metric))
+    if pick.curve.points:
+        found.append("One seed per candidate: another seed moves results too.")
+    return found
+
+
+def _held_out_warning(rows: int, metric: str) -> str:
+    text = f"Only {rows} held-out rows"
+    if is_percentage(metric):
+        text += f": {metric} is known to about {100 * math.sqrt(0.25 / max(1, rows)):.0f} points"
+    return text + "."
+
+
+def _still_falling(case: Case) -> bool:
+    points = [p for p in case.pick.curve.points if p.eval_loss is not None]
+    if len(points) < 2 or (case.probed_share or 0.0) >= 1.0:
+        return False
+    half = min(points[:-1], key=lambda p: (abs(p.step - points[-1].step / 2), p.step))
+    return half.eval_loss > 0 and 1 - points[-1].eval_loss / half.eval_loss > STEEP_FALL
+
+
+def _rate_at_edge(case: Case) -> str:
+    """The best rate being the lowest or highest tried means that the optimum may lie outside."""
+    rates = sorted({c.learning_rate for c in case.candidates if c.name == case.pick.name and c.curve.points})
+    if len(rates) < 2 or case.pick.learning_rate not in (rates[0], rates[-1]):
+        return ""
+    side = "highest" if case.pick.learning_rate == rates[-1] else "lowest"
+    return f"Its best learning rate is the {side} that was tried: a {side.replace('est', 'er')} one may do better."
+
+
+def _listed(names: Sequence[str], limit: int = 6) -> str:
+    names = [*names[:limit], f"{len(names) - limit} more"] if len(names) > limit else list(names)
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def better_word(metric: str) -> str:
+    """'lower is better' or 'higher is better'."""
+    return "lower is better" if lower_is_better(metric) else "higher is better"

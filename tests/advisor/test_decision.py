@@ -1,0 +1,148 @@
+"""The pick, and whether the words around it are true."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from advisor.decision import decide
+from knowledge.schema import PlannedRun
+from tests.advisor.factories import candidate, curve, device, field_of_candidates, memory, result
+
+CARD = device(24.0)
+
+
+def pick_of(candidates, objective="accuracy", **details):
+    return decide(candidates, CARD, objective, **details)[1]
+
+
+def test_the_best_that_fits_is_picked_and_compared_with_lora():
+    chosen = pick_of(field_of_candidates())
+    assert chosen.name == "rslora"  # Lily is better and does not fit; DoRA is tied and needs more memory
+    assert chosen.ties == ("DoRA",)
+    assert chosen.reasons[0] == chosen.gain_over_lora
+    assert chosen.gain_over_lora == (
+        "Against tuned LoRA (rate 2e-4): 5.4 points better in exact match, needs the same memory."
+    )
+    assert any("taken because it needs the least memory (750 MB less)" in reason for reason in chosen.reasons)
+    assert "OFT is 4.1 points worse in exact match, needs 750 MB less." in chosen.reasons
+
+
+def test_within_noise_the_cheaper_is_taken_and_it_says_tie():
+    chosen = pick_of([candidate("lora", 0.50, 12.0), candidate("oft", 0.49, 9.0)])
+    assert chosen.name == "oft"
+    assert chosen.ties == ("lora",)
+    assert "equal within noise in exact match, needs 3.00 GB less" in chosen.gain_over_lora
+
+
+def test_equal_memory_is_decided_by_time_then_by_deployment_then_by_quality():
+    slow = candidate("lora", 0.50, 12.0, planned_run_s=2000.0)
+    assert pick_of([slow, candidate("dora", 0.49, 12.0, planned_run_s=1000.0)]).name == "dora"
+    unmergeable = candidate("lily", 0.51, 12.0, capabilities={"mergeable": False, "vllm": "no"})
+    assert pick_of([unmergeable, candidate("lora", 0.50, 12.0)]).name == "lora"
+    assert pick_of([candidate("miss", 0.51, 12.0), candidate("lora", 0.50, 12.0)]).name == "miss"
+
+
+def test_each_objective_takes_its_own():
+    field = [
+        candidate("lora", 0.48, 12.0),
+        candidate("lily", 0.60, 20.0, planned_run_s=2400.0),
+        candidate("shira", 0.56, 13.0),
+        candidate("quick", 0.565, 18.0, planned_run_s=300.0),
+        candidate("beft", 0.20, 8.0),
+    ]
+    picks = {goal: pick_of(field, goal).name for goal in ("accuracy", "balanced", "memory", "speed")}
+    assert picks == {"accuracy": "lily", "balanced": "shira", "memory": "shira", "speed": "quick"}
+    words = " ".join(pick_of(field, "balanced").reasons)
+    assert "given up for memory: lily is 4.0 points better in exact match, needs 7.00 GB more" in words
+
+
+def test_memory_takes_the_cheapest_that_keeps_most_of_the_gain():
+    field = [candidate("lora", 0.50, 12.0), candidate("ia3", 0.45, 9.0, status="eliminated"), candidate("x", 0.1, 8.0)]
+    assert pick_of(field, "memory").name == "ia3"
+    assert pick_of(field, "accuracy").name == "lora"
+
+
+def test_what_left_the_race_is_not_taken_for_quality():
+    field = [candidate("lora", 0.50, 12.0), candidate("oft", 0.51, 9.0, status="eliminated")]
+    assert pick_of(field, "accuracy").name == "lora"
+    assert pick_of([field[1]], "accuracy").name == "oft"  # better than no answer
+
+
+def test_references_failures_and_what_does_not_fit_are_never_picked():
+    never = [
+        candidate("full", 0.9, 12.0, status="reference"),
+        candidate("a", 0.9, 12.0, status="diverged"),
+        candidate("b", 0.9, 30.0),
+        candidate("c", 0.9, None),
+        candidate("d", None, 10.0),
+    ]
+    reports, chosen = decide(never, CARD, "accuracy")
+    assert chosen is None
+    assert [r.fits for r in reports] == [True, True, False, None, True]
+    assert not any(r.on_frontier for r in reports)
+    assert pick_of([*never, candidate("lora", 0.2, 12.0)]).name == "lora"
+
+
+def test_the_upper_bound_of_memory_has_to_fit():
+    reports, chosen = decide([candidate(memory=memory(23.8, spread=0.02))], CARD, "accuracy")
+    assert chosen is None
+    assert reports[0].fits is False
+
+
+@pytest.mark.parametrize("objective", ["accuracy", "balanced", "memory", "speed"])
+def test_the_order_of_candidates_does_not_matter(objective):
+    field = field_of_candidates()
+    reports, expected = decide(field, CARD, objective)
+    assert [r.name for r in reports] == [c.name for c in field]
+    for seed in range(20):
+        shuffled = field.copy()
+        random.Random(seed).shuffle(shuffled)
+        again, chosen = decide(shuffled, CARD, objective)
+        assert chosen == expected
+        assert {(r.name, r.learning_rate, r.on_frontier) for r in again} == {
+            (r.name, r.learning_rate, r.on_frontier) for r in reports
+        }
+
+
+def test_lora_as_the_pick_and_lora_missing_are_both_said():
+    assert pick_of([candidate("lora", 0.5, 12.0)]).gain_over_lora.startswith("This is LoRA")
+    broken = candidate("lora", None, 12.0, status="diverged", reason="training loss is nan at step 3")
+    words = pick_of([broken, candidate("oft", 0.5, 12.0)]).gain_over_lora
+    assert words.endswith("LoRA has no valid result: diverged, training loss is nan at step 3.")
+
+
+def test_one_entry_per_method_its_best_rate():
+    rates = [candidate("lora", q, 12.0, learning_rate=lr) for q, lr in ((0.3, 1e-5), (0.5, 1e-4), (0.49, 1e-3))]
+    chosen = pick_of([*rates, candidate("oft", 0.5, 14.0)])
+    assert (chosen.name, chosen.learning_rate, chosen.ties) == ("lora", 1e-4, ("oft",))
+    assert not any("learning rate" in w for w in chosen.warnings)
+    assert any("highest that was tried: a higher" in w for w in pick_of(rates[:2]).warnings)
+
+
+def test_doubts_lower_the_confidence():
+    alone = [candidate("lora", 0.5, 12.0, steps=60)]
+    run = PlannedRun(max_steps=100)
+    assert pick_of(alone, planned_run=run).confidence == "high"
+    assert pick_of(alone, planned_run=PlannedRun(max_steps=6000)).confidence == "moderate"
+    assert pick_of([*alone, candidate("oft", 0.5, 13.0)], planned_run=run).confidence == "moderate"
+    both = [*alone, candidate("oft", 0.5, 13.0)]
+    assert pick_of(both, planned_run=PlannedRun(max_steps=6000)).confidence == "low"
+    assert pick_of([candidate("lora", 0.5, 12.0, status="from table")]).confidence == "low"
+
+
+def test_warnings_name_what_is_uncertain():
+    falling = candidate("lora", 0.5, 23.0, curve=curve(1.2, start=6.0, points=2), memory=memory(23.2))
+    base = result()
+    small = base.data.model_copy(update={"eval_rows": 40})
+    words = pick_of([falling], planned_run=PlannedRun(max_steps=600), data=small).warnings
+    for expected in ("Not converged within the budget", "Memory is tight: 336 MB", "Only 40 held-out rows", "One seed"):
+        assert any(expected in w for w in words), (expected, words)
+    assert any("known to about 8 points" in w for w in words)
+
+
+def test_alternatives_are_the_other_points_of_the_frontier():
+    chosen = pick_of(field_of_candidates())
+    assert [a.split(" (")[0] for a in chosen.alternatives] == ["BEFT", "IA³", "OFT"]
+    assert chosen.alternatives[0] == ("BEFT (rate 1e-2): 20.3 points worse in exact match, needs 2.45 GB less")

@@ -1,0 +1,109 @@
+"""The Pareto set: its laws over random candidates, and the noise that a lead has to exceed."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from advisor.frontier import is_eligible, pareto_members, sharper_quality
+from advisor.quality import Point, beats, point_of, tied
+from tests.advisor.factories import candidate, memory
+
+qualities = st.floats(-5, 5)
+halves = st.floats(0, 1)
+bytes_used = st.integers(10**6, 10**12)
+
+
+@st.composite
+def points(draw):
+    value, down, up = draw(qualities), draw(halves), draw(halves)
+    return Point(value, value - down, value + up, draw(bytes_used))
+
+
+broken = st.builds(
+    Point,
+    value=st.sampled_from([math.nan, math.inf, -math.inf, 0.5]),
+    low=st.sampled_from([math.nan, -math.inf]),
+    high=st.sampled_from([math.nan, math.inf, 1.0]),
+    peak_bytes=st.sampled_from([math.nan, math.inf, 0, 10**9]),
+)
+
+
+@given(st.lists(st.one_of(points(), broken), max_size=25))
+def test_laws_of_the_set(field):
+    members = pareto_members(field)
+    for index in members:
+        assert field[index].is_finite
+        rivals = [field[m] for m in members if m != index]
+        # dominated = another costs no more and is not beaten
+        assert not any(r.memory_step <= field[index].memory_step and not field[index].beats(r) for r in rivals)
+    for index, point in enumerate(field):
+        if index not in members and point.is_finite:
+            assert any(field[m].memory_step <= point.memory_step and not point.beats(field[m]) for m in members)
+    assert bool(members) == any(p.is_finite for p in field)
+
+
+@given(st.lists(points(), max_size=15), st.randoms(use_true_random=False))
+def test_order_of_candidates_does_not_matter(field, shuffler: random.Random):
+    shuffled = field.copy()
+    shuffler.shuffle(shuffled)
+    assert [field[i] for i in pareto_members(field)] == [shuffled[i] for i in pareto_members(shuffled)]
+
+
+@given(points(), points())
+def test_two_points_never_beat_each_other(a, b):
+    assert not (a.beats(b) and b.beats(a))
+    assert not a.beats(a)
+
+
+@given(points(), points(), st.floats(0, 10))
+def test_being_less_known_never_helps(a, b, more):
+    vaguer = Point(b.value, b.low - more, b.high + more, b.peak_bytes)
+    if vaguer.beats(a):
+        assert b.beats(a)  # a wider interval gives no win that a narrow one did not have
+    if a.beats(b) and b.high - b.value >= a.value - a.low:
+        assert a.beats(vaguer)  # nor does it save from a defeat, once wide enough to count in full
+
+
+def test_a_lead_within_noise_is_a_tie_and_the_cheaper_stands_for_both():
+    cheap, dear, best = candidate("a", 0.50, 10), candidate("b", 0.51, 12), candidate("c", 0.60, 14)
+    assert tied(cheap, dear, "predicted")
+    assert beats(best, cheap, "predicted")
+    field = [point_of(c, "predicted") for c in (dear, best, cheap)]
+    assert pareto_members(field) == [2, 1]
+
+
+def test_memory_within_one_percent_is_equal_so_the_better_one_stays():
+    worse, better = candidate("a", 0.40, 10.00), candidate("b", 0.60, 10.01)
+    assert pareto_members([point_of(worse, "predicted"), point_of(better, "predicted")]) == [1]
+
+
+def test_a_vague_candidate_does_not_stay_by_its_upper_end():
+    sharp, vague = candidate("a", 0.6, 12, noise=0.01), candidate("b", 0.3, 10, noise=0.4)
+    assert beats(sharp, vague, "predicted")
+    assert not beats(candidate("c", 0.65, 10, noise=0.4), sharp, "predicted")
+
+
+def test_losses_are_better_when_lower():
+    low, high = candidate("a", 0.5, 10, loss=0.8), candidate("b", 0.5, 10, loss=1.2)
+    assert beats(low, high, "predicted_loss")
+
+
+def test_the_loss_decides_where_the_metric_separates_less():
+    vague = [candidate(n, q, 10, noise=0.3) for n, q in (("a", 0.5), ("b", 0.55), ("c", 0.6))]
+    sharp = [candidate(n, q, 10, noise=0.001) for n, q in (("a", 0.5), ("b", 0.55), ("c", 0.6))]
+    assert sharper_quality(vague) == "predicted_loss"
+    assert sharper_quality(sharp) == "predicted"
+
+
+@pytest.mark.parametrize("status", ["diverged", "out of memory", "failed", "ineffective", "reference", "not tried"])
+def test_only_valid_results_are_eligible(status):
+    assert not is_eligible(candidate(status=status), "predicted")
+    assert is_eligible(candidate(), "predicted")
+    assert not is_eligible(candidate(fits=False), "predicted")
+    assert not is_eligible(candidate(memory=None), "predicted")
+    assert is_eligible(candidate(memory=memory(1.0)), "predicted")
