@@ -1,0 +1,106 @@
+"""May this model be read from the hub? Answered before any work, with a different answer for each kind of no."""
+
+from __future__ import annotations
+
+import os
+import socket
+from urllib.parse import urlsplit
+
+from knowledge.errors import BadInput, NoModelAccess
+
+CONNECT_TIMEOUT_S = 3.0
+_WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
+_NEXT_STEP = "Give a local folder of the model, or answer from the benchmark table alone with --no-probe."
+
+
+def repository_of(reference: str) -> str:
+    """The hub id that an alias such as 'llama' stands for, or the reference itself."""
+    from importlib.util import find_spec
+
+    if find_spec("knowledge.models") is None:
+        return reference
+    from knowledge.models import resolve_alias
+
+    return resolve_alias(reference) or reference
+
+
+def check_access(repository: str, *, weights: bool) -> None:
+    """Raise NoModelAccess (gated, missing, out of reach) or BadInput (no model in it) unless `repository` can be read.
+
+    Fetches the config, a small file; of the weights only the presence is asked for. What is in the local cache counts
+    where the hub is out of reach.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+    )
+
+    offline = not _reachable()
+    try:
+        hf_hub_download(repository, "config.json", local_files_only=offline)
+        if weights and not _has_weights(repository, offline):
+            raise _without_weights(repository, offline)
+    except GatedRepoError as error:
+        raise NoModelAccess(
+            f"{repository} is gated: its authors ask for consent to a licence. Accept it at "
+            f"https://huggingface.co/{repository} and log in with `hf auth login`. Or: {_NEXT_STEP}"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise NoModelAccess(
+            f"There is no model {repository!r} on the hub, or it is private. Check the spelling; for a private model "
+            f"log in with `hf auth login`. {_NEXT_STEP}"
+        ) from error
+    except HFValidationError as error:
+        raise BadInput(f"{repository!r} is neither a local file, a known alias nor a hub id (owner/name).") from error
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+        raise NoModelAccess(
+            f"{repository} is not on this machine and the hub cannot be reached (offline). {_NEXT_STEP}"
+        ) from error
+    except EntryNotFoundError as error:
+        raise BadInput(
+            f"{repository} has no config.json, so transformers cannot load it. Is it an adapter or a GGUF repository? "
+            "Give the base model, or a local GGUF file."
+        ) from error
+    except OSError as error:  # the hub answers, but not as it should: overload, a proxy's error page
+        raise NoModelAccess(f"{repository} cannot be read from the hub: {error}. {_NEXT_STEP}") from error
+
+
+def _reachable() -> bool:
+    """Whether the hub can be reached, in seconds: its client would try again for half a minute before it says no."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        return True  # only the proxy knows
+    address = urlsplit(constants.ENDPOINT)
+    port = address.port or (80 if address.scheme == "http" else 443)
+    try:
+        with socket.create_connection((address.hostname or "", port), timeout=CONNECT_TIMEOUT_S):
+            return True
+    except OSError:
+        return False
+
+
+def _has_weights(repository: str, offline: bool) -> bool:
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    if any(isinstance(try_to_load_from_cache(repository, name), str) for name in _WEIGHT_FILES):
+        return True
+    return not offline and any(HfApi().file_exists(repository, name) for name in _WEIGHT_FILES)
+
+
+def _without_weights(repository: str, offline: bool) -> Exception:
+    if offline:
+        return NoModelAccess(
+            f"Only the config of {repository} is on this machine and the hub cannot be reached (offline). {_NEXT_STEP}"
+        )
+    return BadInput(
+        f"{repository} has no safetensors weights; other formats can run code when read and are not loaded. "
+        f"{_NEXT_STEP}"
+    )

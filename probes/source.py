@@ -1,0 +1,230 @@
+"""Where a model comes from, and how it is loaded: a local folder, a GGUF file, an alias or a hub id.
+
+Only safetensors weights are read, and a model's own code is run only where `trust_remote_code` asks for it.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from knowledge.errors import BadInput, NoModelAccess
+from knowledge.schema import DType, Quantization, Task
+from probes import gguf, hub
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+_AUTO_CLASSES: dict[str, str] = {
+    "causal-lm": "AutoModelForCausalLM",
+    "seq2seq-lm": "AutoModelForSeq2SeqLM",
+    "sequence-classification": "AutoModelForSequenceClassification",
+}
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model that was found. `location` is what transformers loads: a hub id, a folder or a GGUF file."""
+
+    reference: str
+    kind: Literal["hub", "local folder", "gguf file", "known architecture"]
+    location: str
+    trust_remote_code: bool = False
+
+    @property
+    def folder_name(self) -> str:
+        """A name for files about this model: no separators, no leading dots, at most 80 characters."""
+        name = re.sub(r"[^A-Za-z0-9._-]+", "--", self.location if self.kind == "hub" else Path(self.location).stem)
+        return name.strip(".-")[:80] or "model"
+
+
+def resolve_model(reference: str, *, trust_remote_code: bool = False, weights: bool = True) -> ModelSource:
+    """Find the model without loading it. With `weights` False the config alone must be reachable.
+
+    Raises BadInput where the reference cannot be a model, and NoModelAccess where a hub model is gated, missing or
+    out of reach.
+    """
+    path = Path(reference).expanduser()
+    if path.is_file():
+        if path.suffix.lower() != ".gguf":
+            raise BadInput(
+                f"{reference} is a file, but no GGUF file. Give the model's folder, a .gguf file or a hub id."
+            )
+        return ModelSource(reference, "gguf file", str(path.resolve()))
+    if path.is_dir():
+        _check_folder(path, weights)
+        return ModelSource(reference, "local folder", str(path.resolve()), trust_remote_code)
+    if reference.startswith((".", "/", "~")) or reference.lower().endswith(".gguf") or reference.count("/") > 1:
+        raise BadInput(
+            f"No such model file or folder: {reference}. Check the path, or give a hub id such as owner/name."
+        )
+    repository = hub.repository_of(reference)
+    hub.check_access(repository, weights=weights)
+    return ModelSource(reference, "hub", repository, trust_remote_code)
+
+
+def load_config(source: ModelSource) -> PretrainedConfig:
+    """The model's config."""
+    from transformers import AutoConfig
+
+    with _quiet(), _explained(source):
+        return AutoConfig.from_pretrained(_metadata_place(source), trust_remote_code=source.trust_remote_code)
+
+
+def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
+    """The model's tokenizer, with a pad token: its own, else the end-of-sequence token. Padding is masked by position,
+    so the end of a row is still learned. `tokenizer.pad_token_was_missing` tells which it was."""
+    from transformers import AutoTokenizer
+
+    with _quiet(), _explained(source):
+        tokenizer = AutoTokenizer.from_pretrained(_metadata_place(source), trust_remote_code=source.trust_remote_code)
+    tokenizer.pad_token_was_missing = tokenizer.pad_token is None
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    if tokenizer.pad_token is None:
+        raise BadInput(
+            f"The tokenizer of {source.reference} has neither a pad, an end-of-sequence nor an unknown token. "
+            "Set pad_token in its tokenizer_config.json."
+        )
+    return tokenizer
+
+
+def empty_model(
+    source: ModelSource, config: PretrainedConfig, task: Task, num_labels: int | None = None
+) -> PreTrainedModel:
+    """The model without weights, on the meta device: names, shapes and parameter counts at no cost."""
+    import copy
+
+    import torch
+
+    config = copy.deepcopy(config)
+    if num_labels is not None:
+        config.num_labels = num_labels
+    with _quiet(), _explained(source), torch.device("meta"):
+        return _auto_class(task).from_config(config, trust_remote_code=source.trust_remote_code)
+
+
+def load_model(
+    source: ModelSource,
+    task: Task,
+    dtype: DType = "float32",
+    quantization: Quantization = "none",
+    device: str = "cpu",
+    num_labels: int | None = None,
+) -> PreTrainedModel:
+    """The model with its weights on `device`, in evaluation mode. A classification head is made anew for `num_labels`.
+
+    Raises BadInput where bitsandbytes is needed and missing, and NoModelAccess where weights cannot be reached.
+    """
+    import torch
+
+    options: dict[str, Any] = {"dtype": getattr(torch, dtype), "trust_remote_code": source.trust_remote_code}
+    if num_labels is not None:
+        options["num_labels"] = num_labels
+    if quantization != "none":
+        options["quantization_config"] = quantization_config(quantization, dtype)
+        options["device_map"] = {"": device}
+    with _quiet(), _explained(source):
+        place = str(gguf.model_folder(Path(source.location))) if source.kind == "gguf file" else source.location
+        model = _auto_class(task).from_pretrained(place, use_safetensors=True, **options)
+    if model.config.pad_token_id is None:  # a decoder with a classification head finds the last token by it
+        model.config.pad_token_id = load_tokenizer(source).pad_token_id
+    return (model if quantization != "none" else model.to(device)).eval()
+
+
+def quantization_config(quantization: Quantization, dtype: DType) -> Any:
+    """transformers' config for a base in 4 bits (nf4, double quantization as in QLoRA, arXiv 2305.14314) or 8 bits."""
+    from importlib.util import find_spec
+
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if find_spec("bitsandbytes") is None:
+        raise BadInput(
+            f"A base quantized to {quantization} needs bitsandbytes: pip install 'peft-advisor[quantized]', "
+            "or use --quantize none."
+        )
+    if quantization == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, dtype),
+    )
+
+
+def _metadata_place(source: ModelSource) -> str:
+    return str(gguf.metadata_folder(Path(source.location))) if source.kind == "gguf file" else source.location
+
+
+def _auto_class(task: Task) -> Any:
+    import transformers
+
+    if task not in _AUTO_CLASSES:
+        raise BadInput(f"Models for {task} cannot be probed. Tasks: {', '.join(_AUTO_CLASSES)}.")
+    return getattr(transformers, _AUTO_CLASSES[task])
+
+
+def _check_folder(path: Path, weights: bool) -> None:
+    if not (path / "config.json").is_file():
+        if (path / "adapter_config.json").is_file():
+            raise BadInput(f"{path} holds an adapter, not a model. Give the base model that it was trained on.")
+        files = sorted(path.glob("*.gguf"))
+        hint = f" Did you mean {files[0]}?" if files else " A model folder holds config.json and *.safetensors."
+        raise BadInput(f"{path} has no config.json.{hint}")
+    if weights and not any(path.glob("*.safetensors")):
+        others = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in path.glob(pattern))
+        seen = f" It has {', '.join(others[:3])}, a format that can run code when read." if others else ""
+        raise BadInput(
+            f"{path} has no *.safetensors weights.{seen} Convert them with "
+            "`AutoModel.from_pretrained(...).save_pretrained(...)`, or use --no-probe."
+        )
+
+
+@contextmanager
+def _explained(source: ModelSource) -> Iterator[None]:
+    """Turns what transformers raises about a model into an error with the next step."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        words = str(error)
+        if "trust_remote_code" in words:
+            raise BadInput(
+                f"{source.reference} needs code that comes with the model. If you trust its author, add "
+                "--trust-remote-code."
+            ) from error
+        if isinstance(error, OSError) and source.kind == "hub":
+            raise NoModelAccess(f"{source.reference} cannot be loaded: {words}") from error
+        raise BadInput(
+            f"{source.reference} cannot be loaded by transformers {_transformers_version()}: {words}"
+        ) from error
+
+
+def _transformers_version() -> str:
+    import transformers
+
+    return transformers.__version__
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the progress bars, notices and warnings of transformers away from the terminal."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
