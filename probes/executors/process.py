@@ -24,6 +24,8 @@ from knowledge.schema import CurvePoint
 from probes.executors.base import Event
 from probes.schema import Baseline, ProbeContext, ProbeJob, ProbeOutcome
 
+WORKER_COMMAND = [sys.executable, "-m", "probes.worker"]
+
 
 class _Worker:
     """One process and the thread that reads its events into the shared queue."""
@@ -36,7 +38,7 @@ class _Worker:
         self.log_path = Path(context.work_folder) / f"worker-{index}.log"
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "probes.worker"],
+                WORKER_COMMAND,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
