@@ -1,21 +1,31 @@
 """What the catalogue knows about a method. One file per method or close family defines instances of `Method`.
 
 A method is data first: which PEFT config it stands for, which learning rates to try, what it can do. The few
-that need more than data (a call before or after wrapping) subclass `Method` in their own file and
-import what they need inside the hook, so that reading the catalogue loads no torch.
+that need more than data (settings that depend on the model, a call before or after wrapping) subclass `Method` in
+their own file and import what they need inside the hook, so that reading the catalogue loads no torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field
 
+from knowledge.errors import BadInput
 from knowledge.schema import Finite, Record, Task
-from knowledge.targets import Targets
+from knowledge.shape import ModelShape
+from knowledge.targets import Targets, target_modules, target_paths
+
+__all__ = ["PEFT_TASK_TYPES", "Capabilities", "Family", "Method", "ModelShape", "largest_divisor"]
 
 Family = Literal["low-rank", "orthogonal", "multiplicative", "sparse", "spectral", "prompt", "bias-or-norm", "full"]
+
+PEFT_TASK_TYPES: dict[Task, str] = {
+    "causal-lm": "CAUSAL_LM",
+    "sequence-classification": "SEQ_CLS",
+    "seq2seq-lm": "SEQ_2_SEQ_LM",
+}
 
 
 class Capabilities(Record):
@@ -23,20 +33,8 @@ class Capabilities(Record):
 
     mergeable: bool = Field(description="merging into the base gives the same outputs, so inference costs nothing")
     identity_start: bool = Field(True, description="the untrained adapter leaves the model's outputs unchanged")
+    restores_base: bool = Field(True, description="removing the adapter gives back the very base, so it can be reused")
     vllm: Literal["adapter", "merged", "no"] = Field("no", description="how vLLM can serve it")
-
-
-class ModelShape(Record):
-    """What a method must know of the model to write its config: read off the built model, not guessed."""
-
-    model_type: str = Field(description="the config's model_type, e.g. 'llama'")
-    task: Task = "causal-lm"
-    hidden_size: int
-    num_layers: int
-    linear_modules: tuple[str, ...] = Field(description="distinct last name parts of Linear and Conv1D modules")
-    norm_modules: tuple[str, ...] = ()
-    has_biases: bool = False
-    uses_conv1d: bool = False
 
 
 class Method(Record):
@@ -51,14 +49,23 @@ class Method(Record):
     settings: Mapping[str, Any] = Field(default_factory=dict, description="keys of PEFT's config for this type")
     settings_source: str = Field(description="where the settings and the learning rates come from")
     targets: Targets = Field("none", description="which modules it adapts; resolved per architecture")
-    learning_rates: tuple[Finite, ...] = Field(description="to try, ascending; the default is the middle one")
+    learning_rates: tuple[Finite, ...] = Field(min_length=3, description="to try, ascending; the default is the middle")
     weight_decay: Finite = 0.0
-    optimizer: str = Field("torch.optim:AdamW", description="'module:callable'; peft.optimizers get the model first")
+    optimizer: str = Field("torch.optim:AdamW", description="'module:callable'; see probes.adapters.make_optimizer")
     optimizer_settings: Mapping[str, Any] = Field(default_factory=dict, description="further keyword arguments")
     tasks: tuple[Task, ...] = ("causal-lm", "sequence-classification", "seq2seq-lm")
     supports_conv1d: bool = Field(False, description="works on the Conv1D layers of GPT-2")
     capabilities: Capabilities
     reference_only: bool = Field(False, description="measured for comparison, never recommended over an adapter")
+    trains_through_model_loss: bool = Field(
+        False,
+        description="the model adds a term to its `.loss` that must be trained with and never be evaluated with",
+    )
+    needs_batches: bool = Field(False, description="its initialisation reads a few training batches")
+
+    def variant(self, **changes: Any) -> Self:
+        """The same method with other values in some fields, validated like a new one."""
+        return type(self)(**{**dict(self), **changes})
 
     @property
     def default_learning_rate(self) -> float:
@@ -68,14 +75,31 @@ class Method(Record):
         """Why this method cannot be used on such a model, or None if it can."""
         if shape.task not in self.tasks:
             return f"{self.title} is not made for {shape.task}"
-        if shape.uses_conv1d and not self.supports_conv1d:
+        try:
+            paths = target_paths(shape, self.targets)
+        except BadInput as error:
+            return str(error)
+        if not self.supports_conv1d and not set(paths).isdisjoint(shape.conv1d_paths):
             return f"{self.title} does not support the Conv1D layers of {shape.model_type}"
         return None
 
     def peft_config(self, shape: ModelShape, max_steps: int) -> dict[str, Any] | None:
         """The canonical PEFT config (keys of adapter_config.json) for a model and a run of `max_steps`,
-        or None where no adapter is added."""
-        raise NotImplementedError  # filled in beside knowledge/targets.py
+        or None where no adapter is added. Raises BadInput where the model lacks the modules it adapts."""
+        if self.peft_type is None:
+            return None
+        config = {"peft_type": self.peft_type, "task_type": PEFT_TASK_TYPES[shape.task], **self.settings}
+        if self.targets != "none":
+            config["target_modules"] = target_modules(shape, self.targets)
+        return self.fit_settings(config, shape, max_steps)
+
+    def fit_settings(self, config: dict[str, Any], shape: ModelShape, max_steps: int) -> dict[str, Any]:
+        """The config with what depends on the model's sizes or the length of the run set; default: as it is."""
+        return config
+
+    def target_sizes(self, shape: ModelShape) -> list[tuple[int, int]]:
+        """Distinct (in_features, out_features) of the linear modules that this method adapts."""
+        return sorted({size for path in target_paths(shape, self.targets) for size in shape.linear_sizes[path]})
 
     def before_wrapping(self, model: Any, config: Any, batches: Any) -> None:
         """Called with the bare model, its PeftConfig and calibration batches, for data-driven initialisations."""
@@ -87,3 +111,8 @@ class Method(Record):
         """Called instead of wrapping where `peft_type` is None: sets requires_grad. Default: everything trains."""
         for parameter in model.parameters():
             parameter.requires_grad_(True)
+
+
+def largest_divisor(number: int, at_most: int) -> int:
+    """The largest divisor of `number` that is not above `at_most` (itself at least 1)."""
+    return next(d for d in range(min(number, at_most), 0, -1) if number % d == 0)

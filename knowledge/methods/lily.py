@@ -1,0 +1,36 @@
+"""Lily: low-rank factors that are shared between layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from knowledge.methods.base import Capabilities
+from knowledge.methods.low_rank import LowRank
+from knowledge.shape import ModelShape
+
+
+class Lily(LowRank):
+    """The benchmark lets half of the layers share a first factor, whatever their number."""
+
+    def fit_settings(self, config: dict[str, Any], shape: ModelShape, max_steps: int) -> dict[str, Any]:
+        return super().fit_settings({**config, "stride_A": max(1, shape.num_layers // 2)}, shape, max_steps)
+
+
+METHODS = (
+    Lily(
+        name="lily",
+        title="Lily",
+        peft_type="LILY",
+        family="low-rank",
+        summary="Low-rank adapters whose factors are shared between layers and mixed by a small router. "
+        "Led the public benchmark in accuracy; it cannot be merged, and it forgot most.",
+        paper="Zhong et al., 2024, arXiv 2407.09946",
+        settings={"r": 140, "stride_A": 14, "num_B": 2, "scaling": 8.0},
+        settings_source="PEFT's public method comparison (MetaMathQA, Llama-3.2-3B), "
+        "lily/llama-3.2-3B-rank140-mlp-a2-b2-s8.0",
+        targets="mlp",
+        learning_rates=(1e-4, 3e-4, 1e-3),
+        weight_decay=0.1,
+        capabilities=Capabilities(mergeable=False),
+    ),
+)

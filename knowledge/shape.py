@@ -1,0 +1,33 @@
+"""What a method must know of a model before it can be configured: names and sizes, no weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import Field
+
+from knowledge.schema import Record, Task
+
+
+class ModelShape(Record):
+    """The layers of a model, read off the built model (a meta model will do).
+
+    A path is a module's name with every number replaced by `*`, so that
+    `model.layers.*.self_attn.q_proj` stands for that module in all layers.
+    """
+
+    model_type: str = Field(description="the config's model_type, e.g. 'llama'")
+    task: Task = "causal-lm"
+    hidden_size: int
+    num_layers: int
+    linear_sizes: Mapping[str, tuple[tuple[int, int], ...]] = Field(
+        description="path of each Linear or Conv1D module -> its distinct (in_features, out_features)"
+    )
+    conv1d_paths: tuple[str, ...] = Field((), description="those of linear_sizes that are Conv1D (GPT-2)")
+    norm_paths: tuple[str, ...] = ()
+    bias_paths: tuple[str, ...] = Field((), description="paths of the parameters that are biases")
+
+    @property
+    def linear_modules(self) -> tuple[str, ...]:
+        """Distinct last name parts of the linear modules, e.g. ('q_proj', 'k_proj', ...)."""
+        return tuple(dict.fromkeys(path.rpartition(".")[2] for path in self.linear_sizes))

@@ -1,0 +1,230 @@
+"""Puts a method of the catalogue on a model, takes it off again, saves and reloads what was trained.
+
+The only place that knows how PEFT is called. The base may be on any device and in any precision, quantised
+included; PEFT keeps adapter weights in float32 beside a bfloat16 base.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from knowledge.errors import AdvisorError, BadInput
+from knowledge.schema import Task
+from knowledge.shape import ModelShape
+
+if TYPE_CHECKING:
+    import torch
+
+    from knowledge.methods.base import Method
+
+# Holds what a method without a PEFT adapter has trained; adapters are saved as PEFT does.
+TRAINED_FILE = "trained.safetensors"
+
+Batches = Callable[[], Sequence[Mapping[str, Any]]]
+
+
+class Ineffective(AdvisorError):
+    """The method wraps nothing or trains nothing on this model."""
+
+
+def model_shape(model: torch.nn.Module, task: Task) -> ModelShape:
+    """The names and sizes of a model's layers. Works on real, quantised and meta models."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    linear_sizes: dict[str, set[tuple[int, int]]] = {}
+    conv1d_paths: dict[str, None] = {}
+    norm_paths: dict[str, None] = {}
+    for name, module in model.named_modules():
+        path = _layer_free(name)
+        if isinstance(module, Conv1D):
+            linear_sizes.setdefault(path, set()).add((module.nx, module.nf))
+            conv1d_paths[path] = None
+        elif isinstance(module, nn.Linear):
+            linear_sizes.setdefault(path, set()).add((module.in_features, module.out_features))
+        elif "norm" in type(module).__name__.lower() and next(module.parameters(recurse=False), None) is not None:
+            norm_paths[path] = None
+    config = model.config.get_text_config()
+    return ModelShape(
+        model_type=config.model_type,
+        task=task,
+        hidden_size=config.hidden_size,
+        num_layers=config.num_hidden_layers,
+        linear_sizes={path: tuple(sorted(sizes)) for path, sizes in linear_sizes.items()},
+        conv1d_paths=tuple(conv1d_paths),
+        norm_paths=tuple(norm_paths),
+        bias_paths=tuple(dict.fromkeys(_layer_free(n) for n, _ in model.named_parameters() if n.endswith("bias"))),
+    )
+
+
+def _layer_free(name: str) -> str:
+    return ".".join("*" if part.isdigit() else part for part in name.split("."))
+
+
+def apply_method(
+    model: torch.nn.Module,
+    method: Method,
+    peft_config: Mapping[str, Any] | None,
+    *,
+    batches: Batches | None = None,
+) -> torch.nn.Module:
+    """Wraps `model` (in place, as PEFT does) so that only what the method trains requires gradients.
+
+    `peft_config` is `method.peft_config(...)`, and None for methods that add no adapter. `batches` returns a few
+    training batches and is called only by initialisations that read data.
+    Raises Ineffective where nothing is left to train, BadInput where a method needs batches and gets none.
+    """
+    if method.needs_batches and batches is None:
+        raise BadInput(f"{method.title} initialises itself from training data: pass `batches`.")
+    if peft_config is None:
+        method.select_trainable(model)
+        wrapped = model
+    else:
+        import peft
+
+        config = peft.PeftConfig.from_peft_type(**peft_config)
+        with _without_peft_chatter():
+            method.before_wrapping(model, config, batches)
+            wrapped = peft.get_peft_model(model, config)
+            method.after_wrapping(wrapped, batches)
+    if trainable_parameters(wrapped) == 0:
+        raise Ineffective(
+            f"{method.title} trains nothing on this {model.config.model_type} model: its layers may be of a type "
+            "that the method passes over in silence. Choose another method."
+        )
+    return wrapped
+
+
+@contextmanager
+def _without_peft_chatter() -> Any:
+    """PEFT warns of what it then puts right by itself: Conv1D's layout, missing model cards, second wraps."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"peft\.")
+        yield
+
+
+def restores_base(method: Method) -> bool:
+    """Whether `remove_method` gives back the very base model, so that the next probe may use it."""
+    return method.capabilities.restores_base
+
+
+def remove_method(model: torch.nn.Module) -> torch.nn.Module:
+    """The base model without the adapter, all parameters trainable again as after loading.
+
+    Exact where `restores_base` says so. A trained classification head is put back as well, which PEFT's own
+    `unload` does not do.
+    """
+    import peft
+    from peft.utils import ModulesToSaveWrapper
+
+    base = model
+    if isinstance(model, peft.PeftModel):
+        base = model.get_base_model()
+        originals = {
+            name: module.original_module
+            for name, module in base.named_modules()
+            if isinstance(module, ModulesToSaveWrapper)
+        }
+        if not model.active_peft_config.is_prompt_learning:
+            base = model.unload()
+        for name, module in originals.items():
+            parent, _, child = name.rpartition(".")
+            setattr(base.get_submodule(parent), child, module)
+    for parameter in base.parameters():
+        if parameter.is_floating_point():
+            parameter.requires_grad_(True)
+            parameter.grad = None
+    return base
+
+
+def make_optimizer(model: torch.nn.Module, method: Method, learning_rate: float) -> torch.optim.Optimizer:
+    """The method's optimizer over what it trains.
+
+    Classes of `torch.optim` take the parameters. The factories of `peft.optimizers` take the model, and, where their
+    signature asks for them, the class to build on (AdamW) and LoRA's rank and alpha.
+    """
+    import torch
+
+    module_name, _, name = method.optimizer.partition(":")
+    factory = getattr(import_module(module_name), name)
+    settings = {"lr": learning_rate, "weight_decay": method.weight_decay, **method.optimizer_settings}
+    accepted = inspect.signature(factory).parameters
+    if "model" not in accepted:
+        return factory([p for p in model.parameters() if p.requires_grad], **settings)
+    if "optimizer_cls" in accepted:
+        settings["optimizer_cls"] = torch.optim.AdamW
+    for key in ("r", "lora_alpha"):
+        if key in accepted:
+            settings[key] = getattr(model.active_peft_config, key)
+    return factory(model=model, **settings)
+
+
+def after_optimizer_step(model: torch.nn.Module, step: int) -> None:
+    """To be called after each `optimizer.step()` and before the gradients are cleared; `step` counts from 0.
+
+    AdaLoRA moves its ranks here; other methods have nothing to do.
+    """
+    update = getattr(getattr(model, "base_model", None), "update_and_allocate", None)
+    if update is not None:
+        update(step)
+
+
+def trainable_parameters(model: torch.nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def adapter_bytes(model: torch.nn.Module) -> int:
+    """Bytes of the tensors that `save_adapter` would write."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in _tensors_to_save(model).values())
+
+
+def save_adapter(model: torch.nn.Module, folder: Path) -> None:
+    """Writes what was trained as safetensors: PEFT's adapter files, or `trained.safetensors` where there is none."""
+    import peft
+    from safetensors.torch import save_file
+
+    if isinstance(model, peft.PeftModel):
+        with _without_peft_chatter():
+            model.save_pretrained(folder, safe_serialization=True)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.contiguous() for name, tensor in _tensors_to_save(model).items()}
+    save_file(tensors, folder / TRAINED_FILE)
+
+
+def load_adapter(base: torch.nn.Module, folder: Path) -> torch.nn.Module:
+    """Puts what `save_adapter` wrote on a fresh base model, for inference.
+
+    Raises BadInput where the folder holds nothing of the kind, or what belongs to another model.
+    """
+    import peft
+    from safetensors.torch import load_file
+
+    if (folder / "adapter_config.json").exists():
+        # AdaLoRA's forward with labels raises on an adapter that was loaded for inference.
+        is_adalora = peft.PeftConfig.from_pretrained(folder).peft_type == "ADALORA"
+        with _without_peft_chatter():
+            return peft.PeftModel.from_pretrained(base, folder, is_trainable=is_adalora)
+    if not (folder / TRAINED_FILE).exists():
+        raise BadInput(f"{folder} holds neither adapter_config.json nor {TRAINED_FILE}.")
+    tensors = load_file(folder / TRAINED_FILE)
+    unexpected = base.load_state_dict(tensors, strict=False).unexpected_keys
+    if unexpected:
+        raise BadInput(
+            f"{folder / TRAINED_FILE} is of another model: it has {unexpected[0]!r}, which the base has not."
+        )
+    return base
+
+
+def _tensors_to_save(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    import peft
+
+    if isinstance(model, peft.PeftModel):
+        return peft.get_peft_model_state_dict(model)
+    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}

@@ -1,0 +1,157 @@
+"""The catalogue as data: names, settings that fit models of any size, configs that PEFT reads."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from knowledge.errors import BadInput
+from knowledge.methods import all_methods, get_method
+from knowledge.methods.base import largest_divisor
+from knowledge.methods.low_rank import with_rank
+from knowledge.shape import ModelShape
+
+METHODS = list(all_methods().values())
+by_name = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+
+
+def decoder(hidden=3072, key_value=1024, mlp=8192, layers=28, **changes) -> ModelShape:
+    """A model with the layers of Llama-3.2-3B unless told otherwise."""
+    attention, feed_forward = "model.layers.*.self_attn.", "model.layers.*.mlp."
+    sizes = {
+        attention + "q_proj": ((hidden, hidden),),
+        attention + "k_proj": ((hidden, key_value),),
+        attention + "v_proj": ((hidden, key_value),),
+        attention + "o_proj": ((hidden, hidden),),
+        feed_forward + "gate_proj": ((hidden, mlp),),
+        feed_forward + "up_proj": ((hidden, mlp),),
+        feed_forward + "down_proj": ((mlp, hidden),),
+        "lm_head": ((hidden, 128256),),
+    }
+    norms = ("model.layers.*.input_layernorm", "model.layers.*.post_attention_layernorm", "model.norm")
+    facts = {"model_type": "llama", "hidden_size": hidden, "num_layers": layers, "linear_sizes": sizes}
+    return ModelShape(**{**facts, "norm_paths": norms, **changes})
+
+
+def test_the_catalogue_has_what_it_is_known_for():
+    expected = (
+        "lora lora-all-linear rslora dora lora-fa adalora oft beft lily miss ia3 vera hira shira "
+        "prompt-tuning p-tuning prefix-tuning ln-tuning full"
+    )
+    assert set(expected.split()) <= set(all_methods())
+
+
+def test_order_is_stable_and_keys_are_names():
+    assert [method.name for method in METHODS] == list(all_methods())
+    assert list(all_methods()) == list(all_methods())
+
+
+def test_unknown_name_offers_the_nearest():
+    with pytest.raises(BadInput, match="Did you mean 'lora'"):
+        get_method("lorra")
+
+
+def test_reading_the_catalogue_loads_no_torch():
+    code = "import sys; from knowledge.methods import all_methods; all_methods(); print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"
+
+
+@by_name
+def test_learning_rates_ascend_over_about_a_decade(method):
+    rates = method.learning_rates
+    assert list(rates) == sorted(set(rates))
+    assert 5 <= rates[-1] / rates[0] <= 30
+    assert method.default_learning_rate == rates[len(rates) // 2]
+
+
+@by_name
+def test_entry_explains_itself(method):
+    assert method.name == method.name.lower()
+    assert " " not in method.name
+    assert 40 < len(method.summary) < 300
+    assert method.settings_source
+    assert method.paper
+
+
+@by_name
+def test_config_is_plain_json_and_peft_reads_it(method, tmp_path):
+    import peft
+
+    config = method.peft_config(decoder(), max_steps=100)
+    if config is None:
+        assert method.peft_type is None
+        return
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    read = peft.PeftConfig.from_pretrained(tmp_path)
+    assert read.peft_type == method.peft_type
+    for key, value in config.items():
+        stored = getattr(read, key)
+        assert (sorted(stored) if isinstance(stored, set) else stored) == value, key
+
+
+@pytest.mark.parametrize("max_steps", [1, 2, 3, 10, 5000])
+def test_adalora_leaves_room_to_prune_in_runs_of_any_length(max_steps):
+    config = get_method("adalora").peft_config(decoder(), max_steps)
+    assert config["tinit"] < config["total_step"] - config["tfinal"]
+    assert config["total_step"] == max_steps
+
+
+def test_adalora_keeps_the_published_schedule_at_the_published_length():
+    config = get_method("adalora").peft_config(decoder(), max_steps=5000)
+    assert (config["tinit"], config["tfinal"]) == (200, 500)
+
+
+@pytest.mark.parametrize(("hidden", "key_value"), [(3072, 1024), (576, 192), (64, 32), (48, 16)])
+def test_ranks_stay_below_the_layers_they_adapt(hidden, key_value):
+    shape = decoder(hidden, key_value, mlp=4 * hidden)
+    for name in ("lora", "rslora", "hira", "shira", "vera", "miss"):
+        assert get_method(name).peft_config(shape, 100)["r"] <= key_value // 2
+    assert get_method("lily").peft_config(shape, 100)["r"] <= hidden // 2
+
+
+def test_published_ranks_are_kept_where_they_fit():
+    assert get_method("lora").peft_config(decoder(), 100)["r"] == 32
+    assert get_method("lily").peft_config(decoder(), 100) == {
+        "peft_type": "LILY",
+        "task_type": "CAUSAL_LM",
+        "r": 140,
+        "stride_A": 14,
+        "num_B": 2,
+        "scaling": 8.0,
+        "target_modules": ["down_proj", "gate_proj", "up_proj"],
+    }
+
+
+@pytest.mark.parametrize(("use_rslora", "alpha"), [(False, 16), (True, 32)])
+def test_a_lower_rank_keeps_the_scaling(use_rslora, alpha):
+    config = with_rank({"r": 64, "lora_alpha": 64, "use_rslora": use_rslora}, 16)
+    assert (config["r"], config["lora_alpha"]) == (16, alpha)
+
+
+@pytest.mark.parametrize("hidden", [3072, 576, 896, 100, 17])
+def test_oft_blocks_divide_every_input(hidden):
+    config = get_method("oft").peft_config(decoder(hidden, key_value=hidden), 100)
+    assert hidden % config["r"] == 0
+
+
+def test_ia3_tells_which_targets_are_feedforward():
+    config = get_method("ia3").peft_config(decoder(), 100)
+    assert config["feedforward_modules"] == ["down_proj", "gate_proj", "up_proj"]
+    assert set(config["feedforward_modules"]) < set(config["target_modules"])
+
+
+def test_unsupported_reason_names_the_cause():
+    conv1d = decoder(conv1d_paths=("model.layers.*.self_attn.q_proj",), model_type="gpt2")
+    assert get_method("oft").unsupported_reason(conv1d) == "OFT does not support the Conv1D layers of gpt2"
+    assert get_method("lora").unsupported_reason(conv1d) is None
+    no_mlp = decoder(linear_sizes={"model.layers.*.self_attn.q_proj": ((64, 64),)})
+    assert "q_proj" in get_method("lora-mlp").unsupported_reason(no_mlp)
+
+
+@pytest.mark.parametrize(("number", "at_most", "expected"), [(3072, 32, 32), (17, 16, 1), (12, 5, 4), (6, 100, 6)])
+def test_largest_divisor(number, at_most, expected):
+    assert largest_divisor(number, at_most) == expected

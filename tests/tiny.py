@@ -1,0 +1,120 @@
+"""Tiny models and batches for tests: made here, offline, in seconds.
+
+The task is to count: a sequence goes up by a fixed number modulo 20. The models are trained to count by one, so
+their weights mean something (methods that scale weights do nothing to random ones), and tests fine-tune them to
+count by two. The classifier tells small first tokens from large ones, then even from odd ones.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    Gemma3TextConfig,
+    GPT2Config,
+    LlamaConfig,
+    MistralConfig,
+    MixtralConfig,
+    Phi3Config,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Qwen3Config,
+    T5Config,
+)
+
+from knowledge.schema import Task
+
+VOCABULARY = 64
+_NUMBERS, _FIRST_NUMBER_TOKEN = 20, 4
+_TOKENS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+_DECODER = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+    "tie_word_embeddings": False,
+    **_TOKENS,
+}
+_CONFIGS: dict[str, tuple[type[PreTrainedConfig], dict[str, Any]]] = {
+    "llama": (LlamaConfig, _DECODER),
+    "qwen3": (Qwen3Config, {**_DECODER, "head_dim": 16}),
+    "mistral": (MistralConfig, _DECODER),
+    "gemma3": (Gemma3TextConfig, {**_DECODER, "head_dim": 16, "query_pre_attn_scalar": 16}),
+    "phi3": (Phi3Config, _DECODER),
+    "gpt2": (
+        GPT2Config,
+        {"vocab_size": VOCABULARY, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 128, **_TOKENS}
+        | {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0},
+    ),
+    "mixtral": (MixtralConfig, {**_DECODER, "num_local_experts": 2, "num_experts_per_tok": 1}),
+    "bert": (
+        BertConfig,
+        {"vocab_size": VOCABULARY, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+        | {"num_attention_heads": 4, "max_position_embeddings": 128, "num_labels": 2}
+        | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
+    ),
+    "t5": (
+        T5Config,
+        {"vocab_size": VOCABULARY, "d_model": 64, "d_ff": 128, "d_kv": 16, "num_layers": 2, "num_heads": 4}
+        | {"dropout_rate": 0.0, "decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": 1},
+    ),
+}
+ARCHITECTURES = tuple(_CONFIGS)
+
+
+def tiny_task(architecture: str) -> Task:
+    return {"bert": "sequence-classification", "t5": "seq2seq-lm"}.get(architecture, "causal-lm")
+
+
+def tiny_model(architecture: str = "llama", *, trained: bool = True) -> PreTrainedModel:
+    """A fresh model of 2 layers and hidden size 64 in eval mode; with `trained`, one that counts by one."""
+    model = _build(architecture)
+    if trained:
+        model.load_state_dict(_trained_weights(architecture))
+    return model.eval()
+
+
+def tiny_batch(architecture: str = "llama", *, stride: int = 2, rows: int = 16, seed: int = 100) -> dict[str, Any]:
+    """`rows` sequences of 16 tokens counting by `stride`, with labels: the same for the same arguments."""
+    start = torch.randint(0, _NUMBERS, (rows, 1), generator=torch.Generator().manual_seed(seed))
+    tokens = (start + stride * torch.arange(16)) % _NUMBERS + _FIRST_NUMBER_TOKEN
+    task = tiny_task(architecture)
+    if task == "causal-lm":
+        inputs, labels = tokens, tokens.clone()
+    elif task == "seq2seq-lm":
+        inputs, labels = tokens[:, :8].contiguous(), tokens[:, 8:].contiguous()
+    else:
+        inputs, labels = tokens, (start[:, 0] < _NUMBERS // 2 if stride == 1 else start[:, 0] % 2 == 1).long()
+    return {"input_ids": inputs, "attention_mask": torch.ones_like(inputs), "labels": labels}
+
+
+def _build(architecture: str) -> PreTrainedModel:
+    config_class, settings = _CONFIGS[architecture]
+    auto_class = {
+        "causal-lm": AutoModelForCausalLM,
+        "seq2seq-lm": AutoModelForSeq2SeqLM,
+        "sequence-classification": AutoModelForSequenceClassification,
+    }[tiny_task(architecture)]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return auto_class.from_config(config_class(**settings), dtype=torch.float32)
+
+
+@cache
+def _trained_weights(architecture: str) -> dict[str, torch.Tensor]:
+    model = _build(architecture).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for step in range(120):
+        model(**tiny_batch(architecture, stride=1, seed=step)).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return model.state_dict()
