@@ -1,0 +1,64 @@
+"""Peak GPU memory of a fine-tune without a GPU and without weights.
+
+The real training step runs on the meta device, every allocation is written down, and the allocations are replayed
+through a model of PyTorch's CUDA caching allocator.
+
+    allocator.py       the caching allocator
+    tracer.py          which storage appears and disappears when
+    cuda_choices.py    makes meta take the code paths of CUDA
+    build.py           a model with its adapters on meta, three ways
+    loop.py, trace.py  the training step, and its traces as a template for any length
+    replay.py          a template through the allocator, for a sequence of batches
+    estimate.py        all of it: a MemoryEstimate
+
+Nothing here is imported before it is needed, so importing this package loads no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from knowledge.schema import MemoryEstimate, PlannedRun
+from probes.memory.not_estimable import NotEstimable
+
+__all__ = ["NotEstimable", "estimate_peak"]
+
+NO_SETTINGS: Mapping[str, Any] = {}
+
+
+def estimate_peak(
+    config: Any,
+    peft_config: Mapping[str, Any] | None,
+    planned_run: PlannedRun,
+    *,
+    lengths_tokens: Sequence[int] | Sequence[tuple[int, int]] | None = None,
+    optimizer: str = "torch.optim:AdamW",
+    optimizer_settings: Mapping[str, Any] = NO_SETTINGS,
+    select_trainable: Callable[[Any], None] | None = None,
+    padded: bool = True,
+) -> MemoryEstimate:
+    """Peak memory that PyTorch reserves on a GPU during the planned run.
+
+    config: a transformers PretrainedConfig; the model class follows from `planned_run.task`.
+    peft_config: the keys of adapter_config.json; None for training without an adapter, of everything or of what
+        `select_trainable(model)` leaves with requires_grad.
+    lengths_tokens: the token lengths of the training rows, or pairs of (length, label positions), for seq2seq
+        (source, target). Default: every row has max_length_tokens.
+    optimizer: 'module:callable'; its further arguments are `optimizer_settings`.
+    padded: whether rows of one batch differ in length, which costs an attention mask.
+
+    Raises NotEstimable where the real step cannot be followed; it never falls back to a guess.
+    """
+    from probes.memory.estimate import estimate
+
+    return estimate(
+        config,
+        peft_config,
+        planned_run,
+        lengths_tokens=lengths_tokens,
+        optimizer=optimizer,
+        optimizer_settings=optimizer_settings,
+        select_trainable=select_trainable,
+        padded=padded,
+    )

@@ -1,0 +1,174 @@
+"""Builds a model with its adapters on the meta device: shapes and dtypes of the real one, without its memory.
+
+Some methods cannot be initialised without data (a decomposition, a random selection, a value that is read). They
+are built in two other ways: with real adapters over the meta base, or by wrapping one real layer and copying it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from knowledge.schema import PlannedRun
+from probes.memory.layers import copy_layer, move_to_meta
+from probes.memory.not_estimable import NotEstimable
+
+# Initialisations of LoRA that need data but leave tensors of plain LoRA's shapes and dtypes behind.
+DATA_DRIVEN_INITS = ("pissa", "olora", "eva", "corda", "loftq", "lora_ga")
+
+AUTO_CLASSES = {
+    "causal-lm": "AutoModelForCausalLM",
+    "sequence-classification": "AutoModelForSequenceClassification",
+    "seq2seq-lm": "AutoModelForSeq2SeqLM",
+}
+
+
+@dataclass(frozen=True)
+class BuiltModel:
+    """A model on meta, ready to be traced. `base_storages` tells the base's tensors from the adapter's."""
+
+    model: Any
+    base_names: frozenset[str]
+    base_bytes: int
+    note: str = ""
+
+
+def build(
+    config: Any,
+    peft_config: Mapping[str, Any] | None,
+    run: PlannedRun,
+    *,
+    select_trainable: Callable[[Any], None] | None = None,
+    autocast_adapter_dtype: bool = True,
+) -> BuiltModel:
+    """The model of `config` in the run's dtype with the method of `peft_config` (None: no adapter, everything
+    trains unless `select_trainable` says otherwise), on meta.
+
+    Raises NotEstimable if none of the ways to build it works.
+    """
+    if peft_config is None:
+        model = build_base(config, run)
+        (select_trainable or _train_everything)(model)
+        return _built(model, model)
+    wrap = _Wrapper(config, peft_config, run, autocast_adapter_dtype)
+    failures = []
+    for way in (wrap.on_meta, wrap.adapters_on_cpu, wrap.one_layer_copied):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return way()
+        except Exception as error:  # whatever a method's initialisation raises, the next way may work
+            failures.append(f"{type(error).__name__}: {error}".splitlines()[0][:300])
+    raise NotEstimable(
+        f"{peft_config.get('peft_type')} cannot be built without the model's weights: " + "; ".join(failures)
+    )
+
+
+def build_base(config: Any, run: PlannedRun, device: str = "meta") -> Any:
+    """The base model with unset weights."""
+    import transformers
+
+    auto_class = getattr(transformers, AUTO_CLASSES[run.task])
+    with torch.device(device), torch.random.fork_rng(devices=[]):
+        model = auto_class.from_config(config, dtype=getattr(torch, run.dtype))
+    model.tie_weights()
+    if run.quantization != "none":
+        from probes.memory.quantized import quantize
+
+        quantize(model, run.quantization, getattr(torch, run.dtype))
+    return model
+
+
+class _Wrapper:
+    """The ways to put one PEFT method on one base."""
+
+    def __init__(self, config: Any, peft_config: Mapping[str, Any], run: PlannedRun, autocast_adapter_dtype: bool):
+        self.config = config
+        self.run = run
+        self.peft_config, self.note = load_peft_config(peft_config, run)
+        self.autocast = autocast_adapter_dtype
+
+    def on_meta(self) -> BuiltModel:
+        base = build_base(self.config, self.run)
+        reference = _facts(base)
+        with torch.device("meta"):
+            return self._finish(self._wrap(base), reference, "")
+
+    def adapters_on_cpu(self) -> BuiltModel:
+        base = build_base(self.config, self.run)
+        reference = _facts(base)
+        return self._finish(move_to_meta(self._wrap(base)), reference, "adapters initialised on the CPU")
+
+    def one_layer_copied(self) -> BuiltModel:
+        reference = _facts(build_base(self.config, self.run))
+        config = _with_one_layer(self.config)
+        model = move_to_meta(self._wrap(build_base(config, self.run, device="cpu")))
+        copy_layer(model, self.config.num_hidden_layers)
+        return self._finish(model, reference, "one layer built on the CPU and copied")
+
+    def _wrap(self, base: Any) -> Any:
+        from peft import get_peft_model
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.run.seed)
+            return get_peft_model(base, _copy(self.peft_config), autocast_adapter_dtype=self.autocast)
+
+    def _finish(self, model: Any, reference: tuple[frozenset[str], int], how: str) -> BuiltModel:
+        if not any(p.requires_grad for p in model.parameters()):
+            raise NotEstimable(f"{self.peft_config.peft_type.value} leaves nothing to train on this model")
+        return BuiltModel(model, *reference, note="; ".join(note for note in (self.note, how) if note))
+
+
+def load_peft_config(settings: Mapping[str, Any], run: PlannedRun) -> tuple[Any, str]:
+    """The PeftConfig of an adapter_config.json's keys, and a note if it was replaced by an equally large one."""
+    from peft import PeftConfig
+
+    settings = {key: value for key, value in settings.items() if key != "auto_mapping"}
+    note = ""
+    if str(settings.get("init_lora_weights")).startswith(DATA_DRIVEN_INITS):
+        note = f"{settings['init_lora_weights']} initialisation left out: it does not change any size"
+        settings |= {"init_lora_weights": True, "eva_config": None, "corda_config": None, "lora_ga_config": None}
+        settings["loftq_config"] = {}
+    settings["inference_mode"] = False
+    settings["task_type"] = settings.get("task_type") or TASK_TYPES.get(run.task)
+    return PeftConfig.from_peft_type(**settings), note
+
+
+TASK_TYPES = {"causal-lm": "CAUSAL_LM", "sequence-classification": "SEQ_CLS", "seq2seq-lm": "SEQ_2_SEQ_LM"}
+
+
+def _copy(peft_config: Any) -> Any:
+    import copy
+
+    return copy.deepcopy(peft_config)  # wrapping writes resolved targets into it
+
+
+def _built(base: Any, model: Any) -> BuiltModel:
+    return BuiltModel(model, *_facts(base))
+
+
+def _facts(base: Any) -> tuple[frozenset[str], int]:
+    """The names of the base's tensors, and the bytes of its weights."""
+    names = [name for name, _ in base.named_parameters()] + [name for name, _ in base.named_buffers()]
+    storages = {p.untyped_storage()._cdata: p.untyped_storage().nbytes() for p in base.parameters()}
+    return frozenset(names), sum(storages.values())
+
+
+def _train_everything(model: nn.Module) -> None:
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+
+
+def _with_one_layer(config: Any) -> Any:
+    import copy
+
+    config = copy.deepcopy(config)
+    config.num_hidden_layers = 1
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:1]
+    return config

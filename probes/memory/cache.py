@@ -1,0 +1,134 @@
+"""Traces are kept in memory and on disk: an equal run on equal library versions is traced once.
+
+A trace is stored as arrays in one .npz file without pickled objects, in the user's cache folder or in the folder
+that ADVISOR_CACHE_DIR names. A file that cannot be read counts as absent; a folder that cannot be written costs only
+the time of tracing again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import cache as memoize
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from knowledge.schema import PlannedRun
+from probes.memory.template import Length, Step, Template
+
+FORMAT = 1  # raised when traces of earlier code must not be read
+# What of a planned run changes a traced step; the rest concerns how many steps there are.
+TRACED_FIELDS = ("task", "batch_size", "dtype", "quantization", "gradient_checkpointing")
+
+_in_memory: dict[str, Template] = {}
+
+
+def cache_folder() -> Path:
+    """Where traces are kept: ADVISOR_CACHE_DIR, or the platform's folder for caches."""
+    if folder := os.environ.get("ADVISOR_CACHE_DIR"):
+        return Path(folder)
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "peft-advisor"
+
+
+def key(config: Any, run: PlannedRun, lengths: Sequence[Length], **settings: Any) -> str:
+    """A hash of everything that a trace depends on: the model, the run, the settings, the code's versions."""
+    content = {
+        "format": FORMAT,
+        "versions": _versions(),
+        "config": config.to_dict(),
+        "run": {name: getattr(run, name) for name in TRACED_FIELDS},
+        "accumulates": run.gradient_accumulation_steps > 1,
+        "lengths": lengths,
+        "settings": settings,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=_plain).encode()).hexdigest()
+
+
+def fetch(key: str, trace: Callable[[], Template]) -> Template:
+    """The template of that key, traced now if it is not known yet."""
+    template = _in_memory.get(key)
+    if template is None:
+        path = cache_folder() / "memory" / f"{key}.npz"
+        template = _read(path)
+        if template is None:
+            template = trace()
+            _write(path, template)
+        _in_memory[key] = template
+    return template
+
+
+def _plain(value: Any) -> Any:
+    """A JSON stand-in for what JSON does not know; functions count by where they are defined and what they are
+    bound to."""
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if callable(value):
+        bound_to = getattr(value, "__self__", None)
+        return [value.__module__, value.__qualname__, repr(bound_to)]
+    return str(value)
+
+
+@memoize
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("torch", "transformers", "peft", "peft-advisor")}
+
+
+def _read(path: Path) -> Template | None:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            facts = json.loads(str(stored["facts"]))
+            steps = tuple(
+                Step(**{field: stored[f"step{i}_{field}"] for field in Step.__dataclass_fields__})
+                for i in range(facts["steps"])
+            )
+            return Template(
+                stored["persistent_bytes"],
+                stored["persistent_kinds"],
+                steps,
+                tuple(map(tuple, facts["exponents"])),
+                facts["loader_bytes"],
+                tuple(facts["notes"]),
+            )
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _write(path: Path, template: Template) -> None:
+    facts = {
+        "steps": len(template.steps),
+        "exponents": template.exponents,
+        "loader_bytes": template.loader_bytes,
+        "notes": template.notes,
+    }
+    arrays = {
+        f"step{i}_{field}": getattr(step, field)
+        for i, step in enumerate(template.steps)
+        for field in Step.__dataclass_fields__
+    }
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+            np.savez_compressed(
+                file,
+                facts=json.dumps(facts),
+                persistent_bytes=template.persistent_bytes,
+                persistent_kinds=template.persistent_kinds,
+                **arrays,
+            )
+        Path(file.name).replace(path)  # readers see a whole file or none

@@ -1,0 +1,132 @@
+"""The dry run from end to end: build, trace, replay, report."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from knowledge.schema import MemoryEstimate, PlannedRun
+from probes.memory import cache
+from probes.memory.batches import BatchPlan, lengths_to_trace, plan_batches
+from probes.memory.build import BuiltModel, build
+from probes.memory.kinds import Kind
+from probes.memory.loop import TrainingLoop, advisor_loop
+from probes.memory.not_estimable import NotEstimable
+from probes.memory.replay import live_peak, replay_lengths
+from probes.memory.template import Length, OrderDependsOnLength, Template
+from probes.memory.trace import trace_training
+
+
+def estimate(
+    config: Any,
+    peft_config: Mapping[str, Any] | None,
+    run: PlannedRun,
+    *,
+    lengths_tokens: Sequence[int] | Sequence[tuple[int, int]] | None = None,
+    optimizer: str = "torch.optim:AdamW",
+    optimizer_settings: Mapping[str, Any],
+    select_trainable: Callable[[Any], None] | None = None,
+    padded: bool = True,
+) -> MemoryEstimate:
+    """See `probes.memory.estimate_peak`."""
+    plan = plan_batches(run, lengths_tokens)
+    template = training_template(
+        config,
+        peft_config,
+        run,
+        plan,
+        optimizer=optimizer,
+        optimizer_settings=optimizer_settings,
+        select_trainable=select_trainable,
+        padded=padded,
+    )
+    return summarise(template, plan, expect_first=lengths_tokens is None)
+
+
+def training_template(
+    config: Any,
+    peft_config: Mapping[str, Any] | None,
+    run: PlannedRun,
+    plan: BatchPlan,
+    *,
+    optimizer: str = "torch.optim:AdamW",
+    optimizer_settings: Mapping[str, Any],
+    select_trainable: Callable[[Any], None] | None = None,
+    padded: bool = True,
+    loop: TrainingLoop = advisor_loop,
+    autocast_adapter_dtype: bool = True,
+) -> Template:
+    """The traced steps of the run, from the cache where an equal run has been traced before.
+
+    Raises NotEstimable.
+    """
+    lengths = lengths_to_trace(plan, run.task)
+
+    def trace() -> Template:
+        built = build(
+            config,
+            peft_config,
+            run,
+            select_trainable=select_trainable,
+            autocast_adapter_dtype=autocast_adapter_dtype,
+        )
+        return _trace(built, run, plan, lengths, loop, optimizer, optimizer_settings, padded)
+
+    key = cache.key(
+        config,
+        run,
+        lengths,
+        peft_config=peft_config,
+        optimizer=optimizer,
+        optimizer_settings=optimizer_settings,
+        select_trainable=select_trainable,
+        padded=padded,
+        loop=loop.__name__,
+        autocast_adapter_dtype=autocast_adapter_dtype,
+    )
+    return cache.fetch(key, trace)
+
+
+def _trace(
+    built: BuiltModel,
+    run: PlannedRun,
+    plan: BatchPlan,
+    lengths: Sequence[Length],
+    loop: TrainingLoop,
+    optimizer: str,
+    optimizer_settings: Mapping[str, Any],
+    padded: bool,
+) -> Template:
+    try:
+        return trace_training(
+            built,
+            run,
+            lengths,
+            plan.exponents,
+            loop=loop,
+            optimizer=optimizer,
+            optimizer_settings=optimizer_settings,
+            padded=padded,
+        )
+    except OrderDependsOnLength as error:
+        raise NotEstimable(f"the training step's allocations change with the length: {error}") from error
+    except Exception as error:  # the method's code under conditions it was not written for
+        raise NotEstimable(
+            f"the training step cannot be followed without data: {type(error).__name__}: {error}"
+        ) from error
+
+
+def summarise(template: Template, plan: BatchPlan, *, expect_first: bool) -> MemoryEstimate:
+    """Peak over the sequences of the plan: their median, or the first of them where `expect_first`."""
+    peaks = [replay_lengths(template, sequence).reserved_bytes for sequence in plan.sequences]
+    expected = peaks[0] if expect_first else int(statistics.median_low(peaks))
+    live = live_peak(template, plan.longest)
+    breakdown = {kind.name.lower(): live.bytes_by_kind.get(kind, 0) for kind in Kind}
+    return MemoryEstimate(
+        peak_bytes=expected,
+        low_bytes=min(peaks),
+        high_bytes=max(peaks),
+        breakdown=breakdown | {"overhead": expected - sum(breakdown.values())},
+        note="; ".join(template.notes),
+    )

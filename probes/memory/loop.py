@@ -1,0 +1,93 @@
+"""The training step that is traced: the one of `probes.training`, with the same order and lifetimes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+import torch
+
+from knowledge.schema import PlannedRun, Task
+from probes.adapters import after_optimizer_step
+from probes.memory.kinds import Kind
+from probes.memory.template import Length
+from probes.memory.tracer import AllocationTracer
+
+
+class TrainingLoop(Protocol):
+    """A generator over the steps of a training run: it takes one length per step from `lengths` and yields after
+    each. It sets `tracer.phase` to say what the storages to come are for."""
+
+    def __call__(
+        self, model: Any, optimizer: Any, lengths: Iterator[Length], run: PlannedRun, tracer: AllocationTracer
+    ) -> Iterator[None]: ...
+
+
+def advisor_loop(
+    model: Any, optimizer: Any, lengths: Iterator[Length], run: PlannedRun, tracer: AllocationTracer
+) -> Iterator[None]:
+    """The loop of probes.training.train. More than two accumulated passes repeat the second, so two are traced."""
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    model.train()
+    for step, length in enumerate(lengths):
+        for _ in range(min(run.gradient_accumulation_steps, 2)):
+            tracer.phase = Kind.ACTIVATIONS
+            batch = make_batch(model, run, length)
+            loss = _loss(model, batch, run.task)
+            (loss / run.gradient_accumulation_steps).backward()
+            label_gradients(tracer, trainable)
+        torch.nn.utils.clip_grad_norm_(trainable, run.max_grad_norm)
+        tracer.phase = Kind.OPTIMIZER
+        optimizer.step()
+        after_optimizer_step(model, step)
+        optimizer.zero_grad()
+        yield
+
+
+def _loss(model: Any, batch: Mapping[str, Any], task: Task) -> torch.Tensor:
+    from probes.forward import forward_inputs, label_logits, label_loss
+
+    if trains_through_model_loss(model):
+        labels = batch["labels"]
+        if task == "causal-lm":
+            labels = torch.zeros_like(batch["input_ids"])
+            labels[:, -batch["labels"].shape[1] :] = batch["labels"]
+        output = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels)
+        return output.loss
+    output = model(**forward_inputs(model, batch, task))
+    return label_loss(label_logits(output.logits, batch, task), batch["labels"])
+
+
+def trains_through_model_loss(model: Any) -> bool:
+    """Whether the method adds terms of its own to the model's loss."""
+    configs = getattr(model, "peft_config", {}).values()
+    return any(
+        config.peft_type.value in ("ADALORA", "CPT", "SHADOW")
+        or getattr(config, "kasa_config", None)
+        or getattr(config, "monteclora_config", None)
+        for config in configs
+    )
+
+
+def make_batch(model: Any, run: PlannedRun, length: Length, device: str = "meta") -> dict[str, Any]:
+    """A collated batch of that length, as probes.batching makes it."""
+    tokens, label_tokens = length
+    rows = run.batch_size
+    batch: dict[str, Any] = {
+        "input_ids": torch.zeros(rows, tokens, dtype=torch.long, device=device),
+        "attention_mask": torch.ones(rows, tokens, dtype=torch.long, device=device),
+    }
+    if run.task == "sequence-classification":
+        batch["labels"] = torch.zeros(rows, dtype=torch.long, device=device)
+    else:
+        batch["labels"] = torch.zeros(rows, label_tokens, dtype=torch.long, device=device)
+    if run.task == "causal-lm":
+        batch["logits_to_keep"] = label_tokens + 1
+    return batch
+
+
+def label_gradients(tracer: AllocationTracer, trainable: list[torch.Tensor]) -> None:
+    """What is a parameter's gradient now was an activation when it appeared."""
+    for parameter in trainable:
+        if parameter.grad is not None:
+            tracer.relabel(parameter.grad, Kind.GRADIENTS)
