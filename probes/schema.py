@@ -63,6 +63,8 @@ class DeviceReport(Record):
     planned: bool = Field(False, description="True where --vram or --gpu stands for a card that is not here")
     processes: tuple[ProcessReport, ...] = ()
     driver: str | None = None
+    index: int = Field(0, description="number among the GPUs that this process sees, as in cuda:0")
+    dtypes: tuple[DType, ...] = Field(("float32",), description="types it trains in, the best first")
     notes: tuple[str, ...] = ()
 
 

@@ -1,0 +1,202 @@
+"""The device that trains, as it is: an NVIDIA GPU, an Apple GPU, or the processor alone."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+from probes.nvml import Gpu, NvmlReport, read_gpus
+from probes.planned_card import card_by_name, parse_memory_bytes
+from probes.schema import DeviceReport
+
+CGROUP_ROOT = Path("/sys/fs/cgroup")
+
+
+def detect(vram: str | int | None = None, gpu: str | None = None) -> DeviceReport:
+    """The device to plan for: the card named by `gpu`, one with `vram` memory (e.g. '24GB'), or the best one here.
+
+    Of several GPUs the one with the most free memory. Raises BadInput for a card or an amount that is not understood;
+    a missing or broken driver is a note, not an error.
+    """
+    if gpu is not None:
+        name, total_bytes = card_by_name(gpu)
+        return _planned(name, total_bytes)
+    if vram is not None:
+        total_bytes = parse_memory_bytes(vram)
+        return _planned(f"a card with {total_bytes / 2**30:g} GiB", total_bytes)
+    return max(detect_all(), key=lambda device: device.free_bytes)
+
+
+def detect_all() -> tuple[DeviceReport, ...]:
+    """Every device that torch can train on here, in the order of `cuda:0`, `cuda:1`, ...; without a GPU the one CPU."""
+    import torch
+
+    nvml = read_gpus()
+    if torch.cuda.is_available():
+        return tuple(_cuda(index, nvml) for index in range(torch.cuda.device_count()))
+    if torch.backends.mps.is_available():
+        return (_apple(),)
+    return (_cpu(_why_no_gpu(nvml)),)
+
+
+def _planned(name: str, total_bytes: int) -> DeviceReport:
+    return DeviceReport(
+        kind="cuda",
+        name=name,
+        total_bytes=total_bytes,
+        free_bytes=total_bytes,
+        limit_bytes=total_bytes,
+        planned=True,
+        dtypes=("bfloat16", "float16", "float32"),
+        notes=("planned, not here: times are measured on this machine and will differ there",),
+    )
+
+
+def _cuda(index: int, nvml: NvmlReport) -> DeviceReport:
+    """A CUDA device by torch, with what only NVML knows: free memory without a context, other processes, the driver."""
+    import torch
+
+    properties = torch.cuda.get_device_properties(index)
+    gpu = _matching(index, str(getattr(properties, "uuid", "")), nvml.gpus)
+    notes = [f"NVML: {nvml.fault}"] if nvml.fault else []
+    if gpu is None:
+        free_bytes, total_bytes = torch.cuda.mem_get_info(index)
+    else:
+        free_bytes, total_bytes = gpu.free_bytes, gpu.total_bytes
+    processes = gpu.processes if gpu else ()
+    if processes:
+        notes.append(f"{len(processes)} other process(es) use it: memory may run out and timings are not reliable")
+    bf16 = properties.major >= 8  # Ampere and later; earlier cards emulate it slowly
+    return DeviceReport(
+        kind="cuda",
+        index=index,
+        name=gpu.name if gpu else properties.name,
+        total_bytes=total_bytes,
+        free_bytes=free_bytes,
+        limit_bytes=total_bytes,
+        processes=processes,
+        driver=nvml.driver,
+        dtypes=("bfloat16", "float16", "float32") if bf16 else ("float16", "float32"),
+        notes=tuple(notes),
+    )
+
+
+def _matching(index: int, uuid: str, gpus: tuple[Gpu, ...]) -> Gpu | None:
+    """torch's GPU in NVML's list: by UUID, which holds whatever the two orders are, else by position."""
+    for gpu in gpus:
+        if uuid and uuid in gpu.uuid:
+            return gpu
+    return gpus[index] if not uuid and index < len(gpus) else None
+
+
+def _why_no_gpu(nvml: NvmlReport) -> tuple[str, ...]:
+    if nvml.gpus:
+        import torch
+
+        names = ", ".join(gpu.name for gpu in nvml.gpus)
+        if torch.version.cuda is None:
+            return (
+                f"{names} is here, but this torch ({torch.__version__}) is built without CUDA: install a CUDA build",
+            )
+        return (f"{names} is here, but torch cannot use it: is the driver {nvml.driver} too old for this torch?",)
+    if nvml.fault and "not found" not in nvml.fault.lower():
+        return (f"no GPU can be used; NVML: {nvml.fault}",)
+    if os.environ.get("CUDA_VISIBLE_DEVICES") is not None and nvml.driver:
+        return (f"no GPU is visible: CUDA_VISIBLE_DEVICES is {os.environ['CUDA_VISIBLE_DEVICES']!r}",)
+    return ("no GPU found: probes run on the processor",)
+
+
+def _apple() -> DeviceReport:
+    import psutil
+    import torch
+
+    total_bytes = torch.mps.recommended_max_memory()
+    return DeviceReport(
+        kind="mps",
+        name=f"Apple GPU ({platform.processor() or platform.machine()})",
+        total_bytes=total_bytes,
+        free_bytes=min(total_bytes, psutil.virtual_memory().available),
+        limit_bytes=total_bytes,
+        dtypes=("float32", "float16"),
+        notes=("memory is shared with the processor; the memory model is made for CUDA and only a guide here",),
+    )
+
+
+def _cpu(notes: tuple[str, ...] = ()) -> DeviceReport:
+    import psutil
+
+    memory = psutil.virtual_memory()
+    limit_bytes, used_bytes = _cgroup_memory()
+    total_bytes, free_bytes = memory.total, memory.available
+    if limit_bytes is not None and limit_bytes < total_bytes:
+        total_bytes, free_bytes = limit_bytes, min(free_bytes, max(0, limit_bytes - used_bytes))
+        notes = (*notes, f"memory is limited to {limit_bytes / 2**30:.1f} GiB by the container")
+    return DeviceReport(
+        kind="cpu",
+        name=f"{_cpu_name()}, {_cpu_cores()} core(s)",
+        total_bytes=total_bytes,
+        free_bytes=free_bytes,
+        limit_bytes=total_bytes,
+        dtypes=("float32", "bfloat16") if not _has_amx() else ("bfloat16", "float32"),
+        notes=notes,
+    )
+
+
+def _cpu_facts() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _cpu_name() -> str:
+    names = [line.partition(":")[2].strip() for line in _cpu_facts().splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine() or "CPU"
+
+
+def _has_amx() -> bool:
+    """Whether the processor multiplies bf16 matrices in hardware; without, bf16 trains 3.4 times slower than fp32."""
+    return "amx_bf16" in _cpu_facts()
+
+
+def _cpu_cores() -> int:
+    """Cores that this process may use, with a container's CPU quota taken into account."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for folder in _cgroup_folders():
+        try:
+            quota, period = (folder / "cpu.max").read_text().split()
+        except (OSError, ValueError):
+            continue
+        if quota != "max":
+            cores = min(cores, max(1, int(quota) // int(period)))
+    return cores
+
+
+def _cgroup_memory() -> tuple[int | None, int]:
+    """(smallest memory limit of this process's control groups or None, bytes in use under it); versions 2 and 1."""
+    tightest: tuple[int | None, int] = (None, 0)
+    for folder in _cgroup_folders():
+        for limit_name, used_name in (
+            ("memory.max", "memory.current"),
+            ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+        ):
+            try:
+                limit = int((folder / limit_name).read_text())
+                used = int((folder / used_name).read_text())
+            except (OSError, ValueError):  # no such file, or "max"
+                continue
+            if tightest[0] is None or limit < tightest[0]:
+                tightest = (limit, used)
+    return tightest
+
+
+def _cgroup_folders() -> list[Path]:
+    """The control group of this process and those above it: a limit may be set at any level."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    unified = next((line[3:] for line in lines if line.startswith("0::")), "/")
+    folder = CGROUP_ROOT / unified.lstrip("/")
+    return [CGROUP_ROOT, *(p for p in (folder, *folder.parents) if p.is_relative_to(CGROUP_ROOT) and p != CGROUP_ROOT)]
