@@ -93,12 +93,30 @@ def apply_method(
             method.before_wrapping(model, config, batches)
             wrapped = peft.get_peft_model(model, config)
             method.after_wrapping(wrapped, batches)
+        _train_in_float32(wrapped)
     if trainable_parameters(wrapped) == 0:
         raise Ineffective(
             f"{method.title} trains nothing on this {model.config.model_type} model: its layers may be of a type "
             "that the method passes over in silence. Choose another method."
         )
     return wrapped
+
+
+def _train_in_float32(model: torch.nn.Module) -> None:
+    """Casts what PEFT leaves in the base's half precision: copies of norms and classification heads.
+
+    A norm's weights are near 1, where neighbouring bfloat16 numbers are 0.4-0.8 % apart: the steps of common learning
+    rates would be rounded away and nothing would ever train.
+    """
+    import torch
+
+    for module in model.modules():
+        trained = [p for p in module.parameters(recurse=False) if p.requires_grad]
+        if trained and trained[0].dtype in (torch.bfloat16, torch.float16):
+            outside = trained[0].dtype
+            module.float()
+            module.register_forward_pre_hook(lambda _, inputs: tuple(x.float() for x in inputs))
+            module.register_forward_hook(lambda _, __, output, outside=outside: output.to(outside))
 
 
 @contextmanager
@@ -216,9 +234,7 @@ def load_adapter(base: torch.nn.Module, folder: Path) -> torch.nn.Module:
     tensors = load_file(folder / TRAINED_FILE)
     unexpected = base.load_state_dict(tensors, strict=False).unexpected_keys
     if unexpected:
-        raise BadInput(
-            f"{folder / TRAINED_FILE} is of another model: it has {unexpected[0]!r}, which the base has not."
-        )
+        raise BadInput(f"{folder / TRAINED_FILE} is of another model: the base has no {unexpected[0]!r}.")
     return base
 
 
