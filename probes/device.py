@@ -24,7 +24,7 @@ def detect(vram: str | int | None = None, gpu: str | None = None) -> DeviceRepor
         return _planned(name, total_bytes)
     if vram is not None:
         total_bytes = parse_memory_bytes(vram)
-        return _planned(f"a card with {total_bytes / 2**30:g} GiB", total_bytes)
+        return _planned(f"a card with {total_bytes / 1e9:g} GB", total_bytes)
     return max(detect_all(), key=lambda device: device.free_bytes)
 
 
@@ -131,7 +131,7 @@ def _cpu(notes: tuple[str, ...] = ()) -> DeviceReport:
     total_bytes, free_bytes = memory.total, memory.available
     if limit_bytes is not None and limit_bytes < total_bytes:
         total_bytes, free_bytes = limit_bytes, min(free_bytes, max(0, limit_bytes - used_bytes))
-        notes = (*notes, f"memory is limited to {limit_bytes / 2**30:.1f} GiB by the container")
+        notes = (*notes, f"memory is limited to {limit_bytes / 1e9:.1f} GB by the container")
     return DeviceReport(
         kind="cpu",
         name=f"{_cpu_name()}, {_cpu_cores()} core(s)",

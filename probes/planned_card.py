@@ -38,15 +38,16 @@ CARD_MIB = {
 
 
 def parse_memory_bytes(text: str | int) -> int:
-    """Bytes of '24GB', '24 GiB', '24g', '24000 MB' or a plain number. Card makers' GB are GiB, and so are these.
+    """Bytes of '24GB' (10^9 each), '24GiB' (2^30 each), '24g', '24000 MB' or a plain number.
 
+    A card sold as 24 GB has nearly 24 GiB; what GB leaves out here is about what the driver and the CUDA context take.
     Raises BadInput for anything else, and for less than 256 MiB.
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b)?\s*", str(text), flags=re.IGNORECASE)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", str(text), flags=re.IGNORECASE)
     if match is None:
         raise BadInput(f"{text!r} is no amount of memory. Write it like 24GB or 24000MB.")
     number, unit = float(match[1]), match[2].lower()
-    amount = int(number * 1024 ** " kmgt".index(unit or " "))
+    amount = int(number * (1024 if match[3] else 1000) ** " kmgt".index(unit or " "))
     if amount < 256 * 2**20:
         raise BadInput(f"{text!r} is {amount:,} bytes, too little to train any model. Write it like 24GB.")
     return amount
