@@ -1,0 +1,142 @@
+"""GPUs and their memory, and sizes as people write them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from knowledge.errors import BadInput, did_you_mean
+
+MIB = 1 << 20
+
+# Total memory in MiB as `nvidia-smi` shows it (ECC in its delivery state where the card has it), or for AMD as
+# `rocm-smi` does. It is less than the number on the box, and it is what a run must fit into.
+MEMORY_MIB: Mapping[str, int] = {
+    "NVIDIA B200": 183359,
+    "NVIDIA H200": 143771,
+    "NVIDIA GH200 96GB": 97871,
+    "NVIDIA H100 80GB": 81559,
+    "NVIDIA H100 NVL 94GB": 95830,
+    "NVIDIA A100 80GB": 81920,
+    "NVIDIA A100 40GB": 40960,
+    "NVIDIA L40S": 46068,
+    "NVIDIA L40": 46068,
+    "NVIDIA L4": 23034,
+    "NVIDIA A40": 46068,
+    "NVIDIA A30": 24576,
+    "NVIDIA A10": 23028,
+    "NVIDIA A10G": 23028,
+    "NVIDIA A16": 15356,
+    "NVIDIA A2": 15356,
+    "NVIDIA T4": 15360,
+    "NVIDIA V100 32GB": 32768,
+    "NVIDIA V100 16GB": 16384,
+    "NVIDIA P100 16GB": 16280,
+    "NVIDIA RTX PRO 6000 Blackwell": 97887,
+    "NVIDIA RTX 6000 Ada": 49140,
+    "NVIDIA RTX 5000 Ada": 32760,
+    "NVIDIA RTX 4500 Ada": 24570,
+    "NVIDIA RTX 4000 Ada": 20475,
+    "NVIDIA RTX A6000": 49140,
+    "NVIDIA RTX A5000": 24564,
+    "NVIDIA RTX A4000": 16376,
+    "NVIDIA GeForce RTX 5090": 32607,
+    "NVIDIA GeForce RTX 5080": 16303,
+    "NVIDIA GeForce RTX 5070 Ti": 16303,
+    "NVIDIA GeForce RTX 5070": 12227,
+    "NVIDIA GeForce RTX 5060 Ti 16GB": 16311,
+    "NVIDIA GeForce RTX 4090": 24564,
+    "NVIDIA GeForce RTX 4080 SUPER": 16376,
+    "NVIDIA GeForce RTX 4080": 16376,
+    "NVIDIA GeForce RTX 4070 Ti SUPER": 16376,
+    "NVIDIA GeForce RTX 4070 Ti": 12282,
+    "NVIDIA GeForce RTX 4070": 12282,
+    "NVIDIA GeForce RTX 4060 Ti 16GB": 16380,
+    "NVIDIA GeForce RTX 4060": 8188,
+    "NVIDIA GeForce RTX 3090 Ti": 24564,
+    "NVIDIA GeForce RTX 3090": 24576,
+    "NVIDIA GeForce RTX 3080 Ti": 12288,
+    "NVIDIA GeForce RTX 3080": 10240,
+    "NVIDIA GeForce RTX 3070": 8192,
+    "NVIDIA GeForce RTX 3060": 12288,
+    "NVIDIA GeForce RTX 2080 Ti": 11264,
+    "NVIDIA GeForce GTX 1080 Ti": 11264,
+    "AMD Instinct MI300X": 196592,
+    "AMD Instinct MI250X": 65520,
+    "AMD Radeon RX 7900 XTX": 24560,
+}
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_BINARY_UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_SIZE = re.compile(r"(?P<number>\d+(?:[.,]\d+)?)\s*(?P<unit>[kmgt]?)(?P<binary>i?)b?")
+# Words that people leave out or add; they tell no two cards apart.
+_FILLER = {
+    "nvidia",
+    "geforce",
+    "amd",
+    "instinct",
+    "radeon",
+    "tesla",
+    "gpu",
+    "graphics",
+    "generation",
+    "rtx",
+    "gtx",
+    "rx",
+}
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A card and its total memory."""
+
+    name: str
+    memory_bytes: int
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes of a size such as '24GB', '22.5 GiB', '500M' or '1024': GB is decimal, GiB binary.
+
+    Raises BadInput for anything else, and for a size of zero.
+    """
+    match = _SIZE.fullmatch(text.strip().lower())
+    if match is None or (match["binary"] and not match["unit"]):
+        raise BadInput(
+            f"{text!r} is no memory size. Write a number and a unit, e.g. 24GB (decimal) or 22.5GiB (binary)."
+        )
+    factor = _BINARY_UNITS[match["unit"]] if match["binary"] else _UNITS[match["unit"]]
+    size = round(float(match["number"].replace(",", ".")) * factor)
+    if size <= 0:
+        raise BadInput(f"{text!r} is no memory size: it must be more than zero, e.g. 24GB.")
+    return size
+
+
+def find_gpu(name: str) -> Gpu:
+    """The card that is meant by a name such as 'RTX 4090', 'a100 80gb' or 'NVIDIA L40S'.
+
+    A card matches if it has all words of the name; of several the one with the fewest further words is meant, and of
+    cards that differ in memory alone ('A100') the smallest. Raises BadInput with the nearest names otherwise.
+    """
+    wanted = _words(name)
+    matches = [card for card in MEMORY_MIB if wanted and wanted <= _words(card)]
+    if not matches:
+        raise BadInput(
+            f"The memory of a GPU named {name!r} is not known. {did_you_mean(name, list(MEMORY_MIB))} "
+            "Or give its memory, e.g. --vram 24GB."
+        )
+    best = min(matches, key=lambda card: (len(_words(card) - wanted - _memory_words(card)), MEMORY_MIB[card]))
+    return Gpu(best, MEMORY_MIB[best] * MIB)
+
+
+def _words(name: str) -> frozenset[str]:
+    """The telling words of a card's name: 'RTX4090' and 'GeForce RTX 4090' are the same card, '80 GB' is one word."""
+    text = re.sub(r"(\d)\s*(gi?b)\b", r"\1gb", name.lower())
+    text = re.sub(r"\b(rtx|gtx|rx)(?=\d)", r"\1 ", text)
+    text = re.sub(r"(?<=\d{4})(?=ti\b|super\b|xtx\b)", " ", text)
+    words = set(re.split(r"[\s\-_/()]+", text)) - _FILLER - {"", "sxm", "sxm4", "sxm5", "pcie", "hbm3", "hbm2"}
+    return frozenset(words)
+
+
+def _memory_words(card: str) -> frozenset[str]:
+    return frozenset(word for word in _words(card) if re.fullmatch(r"\d+gb", word))

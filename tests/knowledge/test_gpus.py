@@ -1,0 +1,60 @@
+import pytest
+
+from knowledge.errors import BadInput
+from knowledge.gpus import MEMORY_MIB, MIB, find_gpu, parse_bytes
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("24GB", 24_000_000_000),
+        ("24 gb", 24_000_000_000),
+        ("9GiB", 9 * 2**30),
+        ("22.5GiB", 24_159_191_040),
+        ("500M", 500_000_000),
+        ("512MiB", 512 * 2**20),
+        ("1024", 1024),
+        ("1,5GB", 1_500_000_000),
+    ],
+)
+def test_gb_is_decimal_and_gib_binary(text, size):
+    assert parse_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-4GB", "0GB", "24 potatoes", "4ib", "1e9"])
+def test_what_is_no_size_is_refused_with_an_example(text):
+    with pytest.raises(BadInput, match="24GB"):
+        parse_bytes(text)
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [
+        ("RTX 4090", "NVIDIA GeForce RTX 4090"),
+        ("rtx4090", "NVIDIA GeForce RTX 4090"),
+        ("4090", "NVIDIA GeForce RTX 4090"),
+        ("RTX4070Ti", "NVIDIA GeForce RTX 4070 Ti"),
+        ("RTX 4070", "NVIDIA GeForce RTX 4070"),
+        ("L4", "NVIDIA L4"),
+        ("l40s", "NVIDIA L40S"),
+        ("a100", "NVIDIA A100 40GB"),
+        ("A100 80 GB", "NVIDIA A100 80GB"),
+        ("NVIDIA A100-SXM4-80GB", "NVIDIA A100 80GB"),
+        ("NVIDIA H100 80GB HBM3", "NVIDIA H100 80GB"),
+        ("Tesla T4", "NVIDIA T4"),
+    ],
+)
+def test_a_card_is_found_by_what_people_call_it(asked, meant):
+    assert find_gpu(asked).name == meant
+    assert find_gpu(asked).memory_bytes == MEMORY_MIB[meant] * MIB
+
+
+@pytest.mark.parametrize("name", MEMORY_MIB)
+def test_every_card_is_found_by_its_own_name(name):
+    assert find_gpu(name).name == name
+
+
+@pytest.mark.parametrize("unknown", ["", "GPU", "RTX 9999", "toaster"])
+def test_an_unknown_card_is_no_guess(unknown):
+    with pytest.raises(BadInput, match="--vram"):
+        find_gpu(unknown)
