@@ -132,9 +132,11 @@ def _data_table(found: Survey) -> Table:
         ("rows", f"{profile.rows:,} read, {profile.usable_rows:,} usable, {profile.duplicate_rows:,} duplicates"),
         ("split", f"{profile.train_rows:,} to train on, {profile.eval_rows:,} held out"),
         ("length in tokens", lengths),
-        ("trained tokens", f"median {profile.label_p50_tokens} a row, {profile.label_total_tokens:,} in all"),
         ("judged by", profile.metric_name),
     ]
+    if profile.label_total_tokens:
+        labels = f"median {profile.label_p50_tokens} a row, {profile.label_total_tokens:,} in all"
+        facts.append(("trained tokens", labels))
     if found.data.label_names:
         facts.append(("labels", ", ".join(found.data.label_names)))
     if profile.cut_rows:
