@@ -6,24 +6,24 @@ import os
 import platform
 from pathlib import Path
 
+from knowledge.gpus import find_gpu, parse_bytes
 from probes.nvml import Gpu, NvmlReport, read_gpus
-from probes.planned_card import card_by_name, parse_memory_bytes
 from probes.schema import DeviceReport
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 
 
-def detect(vram: str | int | None = None, gpu: str | None = None) -> DeviceReport:
+def detect(vram: str | None = None, gpu: str | None = None) -> DeviceReport:
     """The device to plan for: the card named by `gpu`, one with `vram` memory (e.g. '24GB'), or the best one here.
 
     Of several GPUs the one with the most free memory. Raises BadInput for a card or an amount that is not understood;
     a missing or broken driver is a note, not an error.
     """
     if gpu is not None:
-        name, total_bytes = card_by_name(gpu)
-        return _planned(name, total_bytes)
+        card = find_gpu(gpu)
+        return _planned(card.name, card.memory_bytes)
     if vram is not None:
-        total_bytes = parse_memory_bytes(vram)
+        total_bytes = parse_bytes(vram)
         return _planned(f"a card with {total_bytes / 1e9:g} GB", total_bytes)
     return max(detect_all(), key=lambda device: device.free_bytes)
 

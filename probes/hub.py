@@ -7,6 +7,7 @@ import socket
 from urllib.parse import urlsplit
 
 from knowledge.errors import BadInput, NoModelAccess
+from knowledge.models import known_config, resolve_alias, suggest
 
 CONNECT_TIMEOUT_S = 3.0
 _WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
@@ -15,12 +16,6 @@ _NEXT_STEP = "Give a local folder of the model, or answer from the benchmark tab
 
 def repository_of(reference: str) -> str:
     """The hub id that an alias such as 'llama' stands for, or the reference itself."""
-    from importlib.util import find_spec
-
-    if find_spec("knowledge.models") is None:
-        return reference
-    from knowledge.models import resolve_alias
-
     return resolve_alias(reference) or reference
 
 
@@ -52,14 +47,17 @@ def check_access(repository: str, *, weights: bool) -> None:
         ) from error
     except RepositoryNotFoundError as error:
         raise NoModelAccess(
-            f"There is no model {repository!r} on the hub, or it is private. Check the spelling; for a private model "
+            f"There is no model {repository!r} on the hub, or it is private.{_nearby(repository)} For a private model "
             f"log in with `hf auth login`. {_NEXT_STEP}"
         ) from error
     except HFValidationError as error:
-        raise BadInput(f"{repository!r} is neither a local file, a known alias nor a hub id (owner/name).") from error
+        raise BadInput(
+            f"{repository!r} is neither a local file, a known alias nor a hub id (owner/name).{_nearby(repository)}"
+        ) from error
     except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
         raise NoModelAccess(
-            f"{repository} is not on this machine and the hub cannot be reached (offline). {_NEXT_STEP}"
+            f"{repository} is not on this machine and the hub cannot be reached (offline).{_nearby(repository)} "
+            f"{_NEXT_STEP}"
         ) from error
     except EntryNotFoundError as error:
         raise BadInput(
@@ -68,6 +66,12 @@ def check_access(repository: str, *, weights: bool) -> None:
         ) from error
     except OSError as error:  # the hub answers, but not as it should: overload, a proxy's error page
         raise NoModelAccess(f"{repository} cannot be read from the hub: {error}. {_NEXT_STEP}") from error
+
+
+def _nearby(repository: str) -> str:
+    """A known name that is close to an unknown one, as a sentence; nothing where none is close."""
+    sentence = suggest(repository)
+    return f" {sentence}" if known_config(repository) is None and sentence.startswith("Did you mean") else ""
 
 
 def _reachable() -> bool:

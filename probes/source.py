@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from knowledge.errors import BadInput, NoModelAccess
+from knowledge.models import known_config
 from knowledge.schema import DType, Quantization, Task
 from probes import gguf, hub
 
@@ -39,12 +40,14 @@ class ModelSource:
     @property
     def folder_name(self) -> str:
         """A name for files about this model: no separators, no leading dots, at most 80 characters."""
-        name = re.sub(r"[^A-Za-z0-9._-]+", "--", self.location if self.kind == "hub" else Path(self.location).stem)
-        return name.strip(".-")[:80] or "model"
+        path = Path(self.location)
+        name = {"gguf file": path.stem, "local folder": path.name}.get(self.kind, self.location)
+        return re.sub(r"[^A-Za-z0-9._-]+", "--", name).strip(".-")[:80] or "model"
 
 
 def resolve_model(reference: str, *, trust_remote_code: bool = False, weights: bool = True) -> ModelSource:
-    """Find the model without loading it. With `weights` False the config alone must be reachable.
+    """Find the model without loading it. With `weights` False the config alone must be reachable, and of a well-known
+    model not even that: its architecture is known here.
 
     Raises BadInput where the reference cannot be a model, and NoModelAccess where a hub model is gated, missing or
     out of reach.
@@ -64,7 +67,12 @@ def resolve_model(reference: str, *, trust_remote_code: bool = False, weights: b
             f"No such model file or folder: {reference}. Check the path, or give a hub id such as owner/name."
         )
     repository = hub.repository_of(reference)
-    hub.check_access(repository, weights=weights)
+    try:
+        hub.check_access(repository, weights=weights)
+    except NoModelAccess:
+        if weights or known_config(repository) is None:
+            raise
+        return ModelSource(reference, "known architecture", repository)
     return ModelSource(reference, "hub", repository, trust_remote_code)
 
 
@@ -73,6 +81,8 @@ def load_config(source: ModelSource) -> PretrainedConfig:
     from transformers import AutoConfig
 
     with _quiet(), _explained(source):
+        if source.kind == "known architecture":
+            return AutoConfig.for_model(**known_config(source.location) or {})
         return AutoConfig.from_pretrained(_metadata_place(source), trust_remote_code=source.trust_remote_code)
 
 
@@ -81,6 +91,11 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
     so the end of a row is still learned. `tokenizer.pad_token_was_missing` tells which it was."""
     from transformers import AutoTokenizer
 
+    if source.kind == "known architecture":
+        raise NoModelAccess(
+            f"Of {source.reference} only the architecture is known here; reading data needs its tokenizer. "
+            "Give a local folder of the model, or leave out --data."
+        )
     with _quiet(), _explained(source):
         tokenizer = AutoTokenizer.from_pretrained(_metadata_place(source), trust_remote_code=source.trust_remote_code)
     tokenizer.pad_token_was_missing = tokenizer.pad_token is None
