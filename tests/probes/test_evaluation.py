@@ -1,0 +1,80 @@
+"""Held-out loss and metric agree with the model's own, whatever the padding."""
+
+import math
+
+import pytest
+import torch
+
+from probes.evaluation import NotFinite, evaluate
+from probes.rows import TokenRows
+from tests.tiny import tiny_model, tiny_task
+
+
+def ragged_rows() -> TokenRows:
+    """Counting rows of unequal lengths and label counts."""
+    rows = []
+    for start, length, labels in ((0, 6, 2), (3, 14, 5), (7, 9, 9), (1, 11, 1)):
+        ids = [(start + 2 * i) % 20 + 4 for i in range(length)]
+        rows.append((ids, [i >= length - labels for i in range(length)]))
+    return TokenRows.build(rows)
+
+
+def evaluate_rows(model, rows, architecture="llama", metric_name="exact match", batch_size=4):
+    task = tiny_task(architecture)
+    return evaluate(
+        model, rows, task=task, metric_name=metric_name, batch_size=batch_size, pad_token_id=0, device="cpu"
+    )
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "gemma3", "qwen3", "mixtral"])
+def test_padded_batches_give_the_loss_of_each_row_alone(architecture):
+    """The reference is the model's own loss on each row by itself, without padding, weighted by its labels.
+    The first token of a row has no context and therefore no label."""
+    model, rows = tiny_model(architecture), ragged_rows()
+    total, count = 0.0, 0
+    for i in range(len(rows)):
+        ids, mask = (torch.tensor(a.tolist())[None] for a in rows.row(i))
+        labels = torch.where(mask, ids, -100)
+        labelled = int((labels[:, 1:] != -100).sum())
+        with torch.no_grad():
+            total += model(input_ids=ids, labels=labels).loss.item() * labelled
+        count += labelled
+    expected = total / count
+    assert evaluate_rows(model, rows, architecture).loss == pytest.approx(expected, abs=1e-4)
+    assert evaluate_rows(model, rows, architecture, batch_size=1).loss == pytest.approx(expected, abs=1e-4)
+
+
+def test_exact_match_equals_that_of_greedy_generation():
+    model = tiny_model("llama")
+    starts = range(12)
+    rows = TokenRows.build(
+        [([(s + i) % 20 + 4 for i in range(10)], [False] * 7 + [True] * 3) for s in starts]
+        + [([(s + 3 * i) % 20 + 4 for i in range(10)], [False] * 7 + [True] * 3) for s in starts]
+    )
+    generated_right = 0
+    for i in range(len(rows)):
+        ids, _ = rows.row(i)
+        prompt = torch.tensor(ids[:7].tolist())[None]
+        answer = model.generate(prompt, max_new_tokens=3, do_sample=False, eos_token_id=None, pad_token_id=0)[0, 7:]
+        generated_right += answer.tolist() == ids[7:].tolist()
+    assert 0 < generated_right < len(rows)
+    assert evaluate_rows(model, rows).metric == pytest.approx(generated_right / len(rows))
+
+
+def test_accuracy_of_a_classifier():
+    model = tiny_model("bert")
+    rows = TokenRows.build([([s + 4] * 5, [False] * 5) for s in range(20)], [int(s < 10) for s in range(20)])
+    with torch.no_grad():
+        picked = [int(model(torch.tensor([[s + 4] * 5])).logits.argmax()) for s in range(20)]
+    expected = sum(p == int(s < 10) for s, p in enumerate(picked)) / 20
+    assert evaluate_rows(model, rows, "bert", "accuracy").metric == pytest.approx(expected)
+
+
+def test_a_loss_that_is_no_number_is_an_error_and_the_mode_is_kept():
+    model = tiny_model("llama").train()
+    assert math.isfinite(evaluate_rows(model, ragged_rows()).loss)
+    assert model.training
+    with torch.no_grad():
+        model.lm_head.weight.fill_(float("nan"))
+    with pytest.raises(NotFinite):
+        evaluate_rows(model, ragged_rows())
