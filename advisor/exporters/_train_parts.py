@@ -1,0 +1,297 @@
+"""The hand-written parts of the generated train.py. `$NAME` is filled in by script.py; everything else is the script.
+
+Conversion, tokenisation, split, batches and the forward pass are not here: their source is taken from the functions
+that the probes ran, so that the final run sees exactly what the probes saw.
+"""
+
+HEAD = '''\
+#!/usr/bin/env python3
+"""Fine-tunes $model with $title: the run that was recommended, complete and self-contained.
+
+$provenance
+$expectation
+
+    python train.py                   # the whole run: $max_steps optimizer steps
+    python train.py --max-steps 20    # a short try
+    python train.py --help
+
+Needs $packages.
+"""
+
+from __future__ import annotations
+
+$imports
+
+# --------------------------------------------------------------------------- the run
+
+'''
+
+SETTINGS = """\
+MODEL = $MODEL
+DATA = $DATA
+PEFT_CONFIG = $PEFT_CONFIG
+TASK = $TASK
+METRIC = $METRIC
+
+LEARNING_RATE = $LEARNING_RATE  # peak of the schedule
+WEIGHT_DECAY = $WEIGHT_DECAY
+MAX_STEPS = $MAX_STEPS  # optimizer steps
+WARMUP_STEPS = $WARMUP_STEPS
+SCHEDULER = $SCHEDULER
+BATCH_SIZE = $BATCH_SIZE
+GRADIENT_ACCUMULATION_STEPS = $GRADIENT_ACCUMULATION_STEPS
+GRADIENT_CHECKPOINTING = $GRADIENT_CHECKPOINTING
+MAX_GRAD_NORM = $MAX_GRAD_NORM
+MAX_LENGTH_TOKENS = $MAX_LENGTH_TOKENS  # longer rows are cut at their end
+DTYPE = $DTYPE  # of the base model on a GPU; on a CPU float32 is used
+SEED = $SEED
+
+# Rows whose hash is at or below HELD_OUT_KEY are not trained on; the first EVAL_ROWS of them measure the result.
+HELD_OUT_KEY = $HELD_OUT_KEY
+EVAL_ROWS = $EVAL_ROWS
+"""
+
+READERS = {
+    "jsonl": '''
+def read_rows(path):
+    """Yields the objects of a JSON Lines file; lines that are none are passed over."""
+    with $opener as lines:
+        for line in lines:
+            try:
+                row = json.loads(line) if line.strip() else None
+            except ValueError:
+                continue
+            if isinstance(row, dict):
+                yield row
+''',
+    "json": '''
+def read_rows(path):
+    """Yields the objects of a JSON array, of the one array in an object, or of JSON Lines."""
+    with $opener as file:
+        text = file.read().decode("utf-8-sig")
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = [json.loads(line) for line in text.splitlines() if line.strip()]
+    if isinstance(value, dict):
+        arrays = [part for part in value.values() if isinstance(part, list)]
+        value = arrays[0] if len(arrays) == 1 else [value]
+    yield from (row for row in value if isinstance(row, dict))
+''',
+    "csv": '''
+def read_rows(path):
+    """Yields the lines of a table as {column: text}; lines with a wrong number of fields are passed over."""
+    with $opener as file:
+        reader = csv.reader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""), delimiter=$delimiter, strict=True)
+        header = next(reader)
+        for fields in reader:
+            if len(fields) == len(header):
+                yield dict(zip(header, fields, strict=True))
+''',
+    "parquet": '''
+def read_rows(path):
+    """Yields the rows of a Parquet file."""
+    for batch in pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=1000):
+        yield from batch.to_pylist()
+''',
+    "hub": '''
+def read_rows(path):
+    """Yields the rows of a dataset on the Hugging Face hub."""
+    yield from datasets.load_dataset(path, split="train", streaming=True)
+''',
+}
+
+DATA = '''
+
+class TokenRows:
+    """Tokenised rows: ids and which of them are trained; for classification the class of each row."""
+
+    def __init__(self, pairs, class_labels=None):
+        self.pairs = [(np.asarray(ids, dtype=np.int32), np.asarray(trained, dtype=bool)) for ids, trained in pairs]
+        self.class_labels = None if class_labels is None else np.asarray(class_labels, dtype=np.int64)
+        self.lengths_tokens = np.asarray([len(ids) for ids, _ in self.pairs], dtype=np.int64)
+
+    def __len__(self):
+        return len(self.pairs)
+
+    def row(self, i):
+        return self.pairs[i]
+
+
+def load_data(path, tokenizer):
+    """(training rows, held-out rows), tokenised."""
+    train, held_out = [], {}
+    for row in read_rows(path):
+        if not matches(row):
+            continue
+        prompt, text = split_texts(to_segments(row, partial(chat_segments, None)))
+        key = group_key($KEYED_BY, SEED)
+        if key > HELD_OUT_KEY:
+            train.append(row)
+        else:
+            held_out.setdefault(key, row)  # one row per key: duplicates would count twice
+    eval_rows = tokenise([held_out[key] for key in sorted(held_out)], tokenizer)
+    if len(eval_rows) > EVAL_ROWS:
+        labels = None if eval_rows.class_labels is None else eval_rows.class_labels[:EVAL_ROWS]
+        eval_rows = TokenRows(eval_rows.pairs[:EVAL_ROWS], labels)
+    return tokenise(train, tokenizer), eval_rows
+
+
+def tokenise(rows, tokenizer):
+    """TokenRows of rows; those without anything to learn from are left out."""
+    pairs, class_labels = [], []
+    for start in range(0, len(rows), 500):
+        batch, segments = [], []
+        for row in rows[start : start + 500]:
+            try:
+                segments.append(to_segments(row, partial(chat_segments, tokenizer)))
+                batch.append(row)
+            except Exception:  # the model's chat template refuses this conversation
+                continue
+        for row, (ids, trained) in zip(batch, $encode(segments, tokenizer), strict=True):
+            cut = $cut(ids, trained, MAX_LENGTH_TOKENS)
+            if cut is not None:
+                pairs.append(cut)
+                $append_label
+    return TokenRows(pairs, $class_labels)
+'''
+
+EVALUATION = '''
+
+def evaluate(model, rows, pad_token_id, device):
+    """Held-out loss in nats per label, and the metric: the share of right $what_counts."""
+    was_training = model.training
+    model.eval()
+    loss_sum, labels_seen, hits, judged = 0.0, 0, 0, 0
+    by_length = np.argsort(rows.lengths_tokens, kind="stable")
+    with torch.no_grad():
+        for start in range(0, len(by_length), BATCH_SIZE):
+            batch = to_device(collate(rows, by_length[start : start + BATCH_SIZE], pad_token_id, TASK), device)
+            logits = label_logits(model(**forward_inputs(model, batch, TASK)).logits, batch, TASK)
+            labels = batch["labels"]
+            kept = labels != -100
+            loss_sum += torch.nn.functional.cross_entropy(logits[kept].float(), labels[kept], reduction="sum").item()
+            labels_seen += int(kept.sum())
+            right = (logits.argmax(-1) == labels) & kept
+            if METRIC == "exact match":
+                hits += int((right | ~kept).all(-1).sum())
+                judged += len(labels)
+            else:
+                hits += int(right.sum())
+                judged += int(kept.sum())
+    model.train(was_training)
+    return loss_sum / max(1, labels_seen), hits / max(1, judged)
+
+
+def to_device(batch, device):
+    return {key: value.to(device) if torch.is_tensor(value) else value for key, value in batch.items()}
+'''
+
+TRAINING = '''
+
+def schedule_factor(step):
+    """Factor of the peak learning rate at the optimizer step number `step`, counted from 0."""
+    if step < WARMUP_STEPS:
+        return (step + 1) / (WARMUP_STEPS + 1)
+    if SCHEDULER == "constant":
+        return 1.0
+    progress = min(1.0, (step - WARMUP_STEPS) / max(1, MAX_STEPS - WARMUP_STEPS))
+    return 1.0 - progress if SCHEDULER == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def load_base(device):
+    """The base model and its tokenizer."""
+    tokenizer = AutoTokenizer.from_pretrained($model_arguments)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = $pad_token
+    dtype = getattr(torch, DTYPE) if device.type == "cuda" else torch.float32
+    model = $auto_class.from_pretrained($model_arguments, dtype=dtype$load_options)
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
+    return model$to_device.eval(), tokenizer
+
+
+def seed_everything(seed):
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def make_model(base):
+    """The base with the adapter on it; only the adapter is trained."""
+$make_model
+    if GRADIENT_CHECKPOINTING:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return model
+
+
+$make_optimizer
+
+
+def main():
+    args = parse_arguments()
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    base, tokenizer = load_base(device)
+    train_rows, eval_rows = load_data(args.data, tokenizer)
+    if not len(train_rows) or not len(eval_rows):
+        raise SystemExit(f"{args.data}: {len(train_rows)} rows to train on, {len(eval_rows)} held out; is it the file?")
+    print(f"{len(train_rows)} rows to train on, {len(eval_rows)} held out, on {device}", flush=True)
+    pad = tokenizer.pad_token_id
+    base_loss, base_metric = evaluate(base, eval_rows, pad, device)
+    print(f"untuned: held-out loss {base_loss:.4f}, {METRIC} {base_metric:.4f}", flush=True)
+
+    seed_everything(SEED)
+    model = make_model(base)
+    optimizer = make_optimizer(model)
+    peak_rates = [group["lr"] for group in optimizer.param_groups]
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    print(f"training {sum(p.numel() for p in trainable):,} parameters", flush=True)
+    order = batch_order(train_rows.lengths_tokens, BATCH_SIZE, MAX_STEPS * GRADIENT_ACCUMULATION_STEPS, SEED)
+    last_step, started = min(args.max_steps, MAX_STEPS), time.monotonic()
+    model.train()
+    for step in range(last_step):
+        step_loss = 0.0
+        for indices in order[step * GRADIENT_ACCUMULATION_STEPS : (step + 1) * GRADIENT_ACCUMULATION_STEPS]:
+            batch = to_device(collate(train_rows, indices, pad, TASK), device)
+$losses
+            (loss / GRADIENT_ACCUMULATION_STEPS).backward()
+            step_loss += float($own_loss.detach()) / GRADIENT_ACCUMULATION_STEPS
+        if not math.isfinite(step_loss) or step_loss == 0.0:
+            raise SystemExit(f"The training loss is {step_loss} at step {step + 1}: the run has diverged.")
+        torch.nn.utils.clip_grad_norm_(trainable, MAX_GRAD_NORM)
+        for group, rate in zip(optimizer.param_groups, peak_rates, strict=True):
+            group["lr"] = rate * schedule_factor(step)
+        optimizer.step()
+        update_ranks = getattr(getattr(model, "base_model", None), "update_and_allocate", None)
+        if update_ranks is not None:  # methods that move their ranks do it here, while the gradients are still there
+            update_ranks(step)
+        optimizer.zero_grad()
+        if (step + 1) % args.log_every == 0 or step + 1 == last_step:
+            left = (time.monotonic() - started) / (step + 1) * (last_step - step - 1)
+            print(f"step {step + 1}/{last_step}  loss {step_loss:.4f}  {left / 60:.1f} min left", flush=True)
+        if args.eval_every and (step + 1) % args.eval_every == 0 and step + 1 < last_step:
+            held_out_loss, metric = evaluate(model, eval_rows, pad, device)
+            print(f"step {step + 1}: held-out loss {held_out_loss:.4f}, {METRIC} {metric:.4f}", flush=True)
+
+    held_out_loss, metric = evaluate(model, eval_rows, pad, device)
+    gains = f"held-out loss {held_out_loss:.4f} (from {base_loss:.4f}), {METRIC} {metric:.4f} (from {base_metric:.4f})"
+    print(f"tuned: {gains}")
+    model.save_pretrained(args.output$save_options)
+    tokenizer.save_pretrained(args.output)
+    print(f"saved to {args.output}")
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default=DATA, help="training data (default: %(default)s)")
+    output = Path(__file__).resolve().parent / "$output"
+    parser.add_argument("--output", default=str(output), help="folder for $saved (default: %(default)s)")
+    parser.add_argument("--max-steps", type=int, default=MAX_STEPS, help="stop after so many steps of the schedule")
+    parser.add_argument("--log-every", type=int, default=10, help="steps between lines of progress")
+    parser.add_argument("--eval-every", type=int, default=0, help="steps between evaluations (default: the end)")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
+'''

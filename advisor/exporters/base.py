@@ -1,0 +1,110 @@
+"""What exporters share: the error for what a target cannot say, the canonical config, and the facts of a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from advisor.recommendation import CandidateReport, Result, TrainingPlan
+from knowledge.errors import AdvisorError, BadInput
+
+
+class NotExpressible(AdvisorError):
+    """The target cannot say what was recommended; it would train something else."""
+
+    exit_code = 2
+
+    def __init__(self, reason: str, alternative: str) -> None:
+        super().__init__(f"{reason} {alternative}")
+        self.reason = reason
+        self.alternative = alternative
+
+
+@dataclass(frozen=True)
+class Recommended:
+    """The parts of a result that a trainer needs, checked to be there."""
+
+    result: Result
+    pick: CandidateReport
+    plan: TrainingPlan
+
+
+def recommended(result: Result) -> Recommended:
+    """The pick with its training plan. Raises BadInput where there is none to export."""
+    pick = picked(result)
+    if result.training is None:
+        raise BadInput(
+            "There is no training plan, for the recommendation was made without data. "
+            "Run `advisor recommend` with --data to get files for a trainer."
+        )
+    return Recommended(result, pick, result.training)
+
+
+def picked(result: Result) -> CandidateReport:
+    """The recommended candidate. Raises BadInput where there is none."""
+    if result.pick is None:
+        raise BadInput("There is no recommendation to export: no candidate had a valid result that fits.")
+    return result.pick
+
+
+def peft_config(pick: CandidateReport) -> dict[str, Any]:
+    """The canonical config. Raises NotExpressible where no adapter is added."""
+    if pick.peft_config is None:
+        raise NotExpressible(
+            f"{pick.title} adds no adapter, so there is no PEFT config.", "Use the training script instead."
+        )
+    return canonical(pick.peft_config)
+
+
+def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config of plain values in a fixed order: sets sorted, enums as their values, unset keys left out.
+
+    Raises NotExpressible for a value that JSON cannot hold.
+    """
+    return {key: _plain(key, config[key]) for key in sorted(config, key=_key_order) if config[key] is not None}
+
+
+def _key_order(key: str) -> tuple[bool, bool, str]:
+    return key != "peft_type", key != "task_type", key
+
+
+def _plain(key: str, value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(k): _plain(key, v) for k, v in value.items()}
+    if isinstance(value, Set):
+        return sorted(_plain(key, v) for v in value)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(key, v) for v in value]
+    if isinstance(value, Path):
+        return str(value)
+    if value is None or isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    raise NotExpressible(
+        f"The setting {key} has a value of type {type(value).__name__} that a config file cannot hold.",
+        "Use the Python API.",
+    )
+
+
+def model_location(result: Result) -> str:
+    """What a trainer loads: hub id, folder or GGUF file."""
+    return result.model.location or result.model.reference
+
+
+def provenance(result: Result) -> list[str]:
+    """Lines for the head of a file: what it is for, and which versions it was made with."""
+    from advisor.text import clean, rate_text
+
+    decision = result.recommendation
+    assert decision is not None  # `recommended` has checked it
+    versions = ", ".join(f"{clean(name)} {clean(version)}" for name, version in sorted(result.versions.items()))
+    return [
+        f"{clean(decision.title)} at learning rate {rate_text(decision.learning_rate)} "
+        f"on {clean(result.model.reference)}, recommended by peft-advisor {clean(result.advisor_version)}.",
+        f"Made with {versions or 'unknown versions'}.",
+    ]

@@ -1,0 +1,262 @@
+"""The generated train.py runs, and trains what the probes trained: same rows, same batches, same losses."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from advisor.exporters import NotExpressible
+from advisor.exporters.script import export, training_script, warmup_steps
+from advisor.recommendation import TrainingPlan
+from knowledge.errors import BadInput
+from knowledge.methods import get_method
+from knowledge.schema import PlannedRun
+from probes.dataset import prepare
+from probes.schema import ModelReport, ProbeContext, ProbeJob, Schedule
+from probes.session import Session
+from tests.advisor.factories import candidate, result
+from tests.tiny import tiny_model, tiny_task
+
+STEPS = 6
+
+
+def save_tiny(folder: Path, architecture: str) -> Path:
+    """A tiny model with a tokenizer of letters and digits, as a local model folder."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    characters = "0123456789abcdefghijklmnopqrstuvwxyz =+-.:?"
+    vocabulary = {token: i for i, token in enumerate(["<pad>", "<s>", "</s>", "<unk>", *characters])}
+    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    inner.decoder = decoders.Fuse()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>", eos_token="</s>", pad_token="<pad>")
+    tiny_model(architecture).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def write_rows(path: Path, task: str) -> Path:
+    """Sums to learn, with duplicates and one broken line."""
+    draw = random.Random(0)
+    pairs = [(a, b) for a in range(12) for b in range(10)] + [(1, 2)] * 3
+    draw.shuffle(pairs)
+    if task == "sequence-classification":
+        rows = [{"text": f"{a}+{b}", "label": "even" if (a + b) % 2 == 0 else "odd"} for a, b in pairs]
+    else:
+        rows = [{"prompt": f"{a}+{b}=", "completion": str(a + b)} for a, b in pairs]
+    lines = [json.dumps(row) for row in rows]
+    lines.insert(5, '{"prompt": ')
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+class Case:
+    """One recommended run on a tiny model, with the probe that stands for it."""
+
+    def __init__(self, folder: Path, architecture: str, method_name: str, **run_settings):
+        task = tiny_task(architecture)
+        self.folder, self.method = folder, get_method(method_name)
+        model = save_tiny(folder / "model", architecture)
+        self.data_path = write_rows(folder / "data.jsonl", task)
+        from transformers import AutoTokenizer
+
+        self.data = prepare(
+            self.data_path, AutoTokenizer.from_pretrained(model), task=task, max_length_tokens=24, max_eval_rows=16
+        )
+        self.data.save(folder / "prepared")
+        self.run = PlannedRun(
+            task=task, max_steps=STEPS, max_length_tokens=24, dtype="float32", warmup_fraction=0.34, **run_settings
+        )
+        self.context = ProbeContext(
+            model_reference=str(model),
+            task=task,
+            data_folder=str(folder / "prepared"),
+            work_folder=str(folder / "work"),
+            batch_size=self.run.batch_size,
+            gradient_accumulation_steps=self.run.gradient_accumulation_steps,
+            eval_rows=16,
+            metric_name=self.data.profile.metric_name,
+        )
+        from probes.adapters import model_shape
+
+        self.peft_config = self.method.peft_config(model_shape(tiny_model(architecture), task), STEPS)
+
+    def result(self, **changes):
+        method, rate = self.method, self.method.default_learning_rate
+        pick = candidate(
+            method.name,
+            title=method.title,
+            learning_rate=rate,
+            peft_type=method.peft_type,
+            peft_config=self.peft_config,
+        )
+        plan = TrainingPlan(
+            learning_rate=rate,
+            optimizer=method.optimizer,
+            optimizer_settings=method.optimizer_settings,
+            weight_decay=method.weight_decay,
+            through_model_loss=method.trains_through_model_loss,
+            data_path=str(self.data_path),
+            data_format=self.data.profile.format,
+            held_out_key=self.data.held_out_key,
+            keyed_by=self.data.keyed_by,
+            eval_rows=len(self.data.eval),
+            label_names=self.data.label_names,
+            metric_name=self.data.profile.metric_name,
+        )
+        model = ModelReport(
+            reference="tiny",
+            source="local folder",
+            location=self.context.model_reference,
+            model_type="tiny",
+            parameters=1,
+            task=self.run.task,
+        )
+        return result(
+            [pick], model=model, planned_run=self.run, training=plan.model_copy(update=changes), data=self.data.profile
+        )
+
+    def probe(self):
+        """(untuned loss, [loss of each step], tuned loss) as the probes see them."""
+        schedule = Schedule(shape=self.run.scheduler, total_steps=STEPS, warmup_steps=warmup_steps(self.run))
+        job = ProbeJob(
+            id="x",
+            method=self.method.name,
+            learning_rate=self.method.default_learning_rate,
+            peft_config=self.peft_config,
+            schedule=schedule,
+            stop_step=STEPS,
+            eval_steps=(STEPS,),
+        )
+        losses: list[float] = []
+        session = Session(self.context)
+        untuned = session.baseline().eval_loss
+        outcome = session.run(job, lambda _id, _step, loss: losses.append(loss), lambda _id, _point: None)
+        assert outcome.status == "finished", outcome.reason
+        return untuned, losses, outcome.points[-1].eval_loss
+
+
+def run_in_process(script: Path, monkeypatch, capsys, *arguments: str) -> str:
+    monkeypatch.setattr(sys, "argv", [str(script), *arguments])
+    runpy.run_path(str(script), run_name="__main__")
+    return capsys.readouterr().out
+
+
+def numbers(output: str, pattern: str) -> list[float]:
+    return [float(found) for found in re.findall(pattern, output)]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "method"),
+    [
+        ("llama", "lora"),
+        ("llama", "adalora"),
+        ("llama", "lora-fa"),
+        ("llama", "full"),
+        ("llama", "prompt-tuning"),
+        ("gpt2", "lora"),
+        ("bert", "lora"),
+        ("t5", "lora"),
+    ],
+)
+def test_the_script_trains_exactly_what_the_probe_trained(architecture, method, tmp_path, monkeypatch, capsys):
+    case = Case(tmp_path, architecture, method, gradient_accumulation_steps=2 if method == "lora" else 1)
+    untuned, losses, tuned = case.probe()
+    [script] = export(tmp_path / "out", case.result())
+    output = run_in_process(script, monkeypatch, capsys, "--log-every", "1")
+    assert numbers(output, r"untuned: held-out loss ([\d.]+)") == pytest.approx([untuned], abs=1e-4)
+    assert numbers(output, r"step \d+/\d+  loss ([\d.]+)") == pytest.approx(losses, abs=1e-4)
+    assert numbers(output, r"\ntuned: held-out loss ([\d.]+)") == pytest.approx([tuned], abs=1e-4)
+    assert f"{len(case.data.train)} rows to train on, {len(case.data.eval)} held out" in output
+
+
+def test_the_saved_adapter_reloads_to_the_tuned_loss(tmp_path, monkeypatch, capsys):
+    import peft
+
+    case = Case(tmp_path, "llama", "lora")
+    [script] = export(tmp_path / "out", case.result())
+    output = run_in_process(script, monkeypatch, capsys, "--output", str(tmp_path / "mine"), "--max-steps", "3")
+    assert "step 3/3" in output
+    assert sorted(p.suffix for p in (tmp_path / "mine").glob("adapter_model*")) == [".safetensors"]
+    model = peft.PeftModel.from_pretrained(tiny_model("llama"), tmp_path / "mine")
+    session = Session(case.context)
+    reached = session._evaluate(model).loss
+    assert numbers(output, r"\ntuned: held-out loss ([\d.]+)") == pytest.approx([reached], abs=1e-4)
+
+
+def test_the_script_runs_alone_in_its_own_process(tmp_path):
+    """With an empty path of its own: nothing of the advisor is imported."""
+    case = Case(tmp_path, "llama", "lora")
+    [script] = export(tmp_path / "out", case.result())
+    blocked = "import sys; sys.modules.update(advisor=None, probes=None, knowledge=None); import runpy; "
+    blocked += f"sys.argv = [{str(script)!r}, '--max-steps', '2']; runpy.run_path({str(script)!r}, run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "adapter" / "adapter_model.safetensors").exists()
+
+
+@pytest.mark.parametrize("form", ["json", "csv", "jsonl.gz"])
+def test_other_forms_of_data_give_the_same_rows(form, tmp_path):
+    import csv
+    import gzip
+
+    case = Case(tmp_path, "llama", "lora")
+    lines = [line for line in case.data_path.read_text().splitlines() if line.endswith("}")]
+    rows = [json.loads(line) for line in lines]
+    other = tmp_path / f"data.{form}"
+    if form == "json":
+        other.write_text(json.dumps(rows))
+    elif form == "csv":
+        with other.open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["prompt", "completion"])
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        other.write_bytes(gzip.compress("\n".join(lines).encode()))
+    [script] = export(tmp_path / "out", case.result(data_path=str(other)))
+    module = runpy.run_path(str(script))
+    assert list(module["read_rows"](str(other))) == rows
+
+
+def test_the_script_is_tidy(tmp_path):
+    for architecture, method in (("llama", "lora"), ("llama", "adalora"), ("bert", "lora"), ("llama", "full")):
+        case = Case(tmp_path / f"{architecture}-{method}", architecture, method)
+        [script] = export(tmp_path / "out" / f"{architecture}-{method}", case.result())
+        source = script.read_text()
+        rules = "E501,E9,F,I,B,UP"
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", "check", "--isolated", "--line-length=120", f"--select={rules}", "-"],
+            input=source, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout
+        assert "$" not in source
+
+
+def test_hostile_names_stay_text(tmp_path):
+    case = Case(tmp_path, "llama", "lora")
+    honest = case.result()
+    nasty = '"""; import os; os.abort() #\\'
+    model = honest.model.model_copy(update={"reference": nasty, "location": nasty})
+    source = training_script(honest.model_copy(update={"model": model}))
+    assert compile(source, "train.py", "exec")
+    namespace = {"__name__": "loaded", "__file__": "train.py"}
+    exec(source, namespace)
+    assert namespace["MODEL"] == nasty
+
+
+def test_what_cannot_be_written_is_refused_with_an_alternative(tmp_path):
+    case = Case(tmp_path, "llama", "lora")
+    with pytest.raises(NotExpressible, match="Python API"):
+        export(tmp_path, case.result(needs_batches=True))
+    with pytest.raises(BadInput, match="without data"):
+        export(tmp_path, case.result().model_copy(update={"training": None}))
+    with pytest.raises(BadInput, match="no candidate"):
+        export(tmp_path, case.result().model_copy(update={"recommendation": None}))
