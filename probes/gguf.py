@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import logging
 import os
 import shutil
@@ -114,7 +115,8 @@ def _convert_weights(path: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     dtype = torch.bfloat16 if path.stat().st_size >= BFLOAT16_FROM_BYTES else torch.float32
-    with _readable(path):
+    # transformers draws this progress bar whatever its settings are.
+    with _readable(path), contextlib.redirect_stderr(io.StringIO()):
         model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=dtype)
     _forget_quantization(model.config)
     # The loaded model still counts as quantized and refuses to be saved: its weights go into a plain one.

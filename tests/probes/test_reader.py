@@ -1,0 +1,235 @@
+"""Reading: every form, every fault with its line number, the skip budget, and nothing that raises otherwise."""
+
+import bz2
+import csv
+import gzip
+import json
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from knowledge.errors import BadInput
+from probes.reader import SkipLedger, read_rows
+
+ROWS = [{"text": "eins"}, {"text": "zwei äöü"}, {"text": 'three\nlines "quoted", with comma'}]
+
+
+def read(path, budget=1.0, **options):
+    ledger = SkipLedger(str(path), budget=budget)
+    return list(read_rows(path, ledger, **options)), ledger
+
+
+def as_jsonl(rows):
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def zstd(content):
+    sink = pyarrow.BufferOutputStream()
+    with pyarrow.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(content)
+    return sink.getvalue().to_pybytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", as_jsonl(ROWS)),
+        ("a.ndjson", as_jsonl(ROWS).replace(b"\n", b"\r\n")),
+        ("a.jsonl", b"\xef\xbb\xbf" + as_jsonl(ROWS).rstrip(b"\n")),
+        ("a.json", json.dumps(ROWS).encode()),
+        ("a.json", json.dumps({"version": "1", "data": ROWS}, indent=2).encode()),
+        ("a.json", as_jsonl(ROWS)),
+        ("a.jsonl.gz", gzip.compress(as_jsonl(ROWS))),
+        ("a.jsonl.bz2", bz2.compress(as_jsonl(ROWS))),
+        ("a.jsonl.zst", zstd(as_jsonl(ROWS))),
+        ("a.json.gz", gzip.compress(json.dumps(ROWS).encode())),
+    ],
+)
+def test_forms_of_json(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    rows, ledger = read(tmp_path / name, budget=0.0)
+    assert [row for _, row in rows] == ROWS
+    assert [number for number, _ in rows] == [1, 2, 3]
+    assert ledger.rows == 3
+
+
+@pytest.mark.parametrize(("name", "delimiter"), [("a.csv", ","), ("a.tsv", "\t")])
+def test_csv(tmp_path, name, delimiter):
+    with (tmp_path / name).open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["text"], delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(ROWS)
+    rows, _ = read(tmp_path / name, budget=0.0)
+    assert [row for _, row in rows] == ROWS
+    assert [number for number, _ in rows] == [2, 3, 5], "the line a row ends on: the last one spans two"
+
+
+def test_parquet(tmp_path):
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), tmp_path / "a.parquet")
+    rows, _ = read(tmp_path / "a.parquet", budget=0.0)
+    assert [row for _, row in rows] == ROWS
+
+
+def test_faulty_lines_are_skipped_with_number_and_reason(tmp_path):
+    lines = [
+        b'{"text": "a"}',
+        b'{"text": ',
+        b'["a"]',
+        b"\xff\xfe{}",
+        b"[" * 100_000,
+        b'{"n": ' + b"9" * 5000 + b"}",
+        b"",
+        b'{"text": "' + b"x" * 300_000 + b'"}',
+        b'{"text": "b"}',
+    ]
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"\n".join(lines))
+    rows, ledger = read(path, max_line_bytes=200_000)
+    assert rows == [(1, {"text": "a"}), (9, {"text": "b"})]
+    assert ledger.skipped == {
+        "not JSON": 2,
+        "not a JSON object": 1,
+        "not UTF-8": 1,
+        "nested too deeply": 1,
+        "longer than 200,000 bytes": 1,
+    }
+    assert ledger.first[0].startswith("line 2: not JSON") and ledger.first[1] == "line 3: not a JSON object (list)"
+
+
+def test_an_endless_line_is_never_held(tmp_path):
+    """A file of 64 MB without a line break, read with a limit of 1 kB: memory must not follow the file's size."""
+    import tracemalloc
+
+    path = tmp_path / "a.jsonl"
+    with path.open("wb") as file:
+        for _ in range(64):
+            file.write(b"x" * 10**6)
+        file.write(b'\n{"text": "after"}\n')
+    tracemalloc.start()
+    rows, ledger = read(path, max_line_bytes=1000)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert rows == [(2, {"text": "after"})] and ledger.skipped.total() == 1
+    assert peak_bytes < 8 * 2**20
+
+
+def test_the_skip_budget_is_a_limit(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(as_jsonl(ROWS[:1]) * 99 + b"broken\n")
+    rows, _ = read(path, budget=0.01)
+    assert len(rows) == 99
+    path.write_bytes(as_jsonl(ROWS[:1]) * 98 + b"broken\nbroken\n")
+    with pytest.raises(BadInput) as caught:
+        read(path, budget=0.01)
+    assert "2 of 100" in str(caught.value) and "line 99: not JSON" in str(caught.value) and "1%" in str(caught.value)
+
+
+def test_a_file_that_is_broken_throughout_is_not_read_to_its_end(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"broken\n" * 100_000)
+    ledger = SkipLedger(str(path))
+    with pytest.raises(BadInput):
+        list(read_rows(path, ledger))
+    assert ledger.skipped.total() == 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.jsonl", b"", "empty"),
+        ("a.docx", b"x", "no ending that is known"),
+        ("a.jsonl", '{"text": "a"}\n'.encode("utf-16"), "not UTF-8"),
+        ("a.json", b'[{"text": ', "not valid JSON"),
+        ("a.json", b'{"a": [1], "b": [2]}', "2 arrays"),
+        ("a.parquet", b"PAR1 nonsense", "Parquet"),
+        ("a.jsonl.gz", b"no gzip at all, but long enough to be read", "damaged"),
+        ("a.jsonl.gz", gzip.compress(as_jsonl(ROWS * 10_000))[:500], "damaged"),
+        ("a.csv", b"text\n\xff\xff\n", "not UTF-8"),
+    ],
+)
+def test_files_that_cannot_be_read_say_why(tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadInput, match=words):
+        read(tmp_path / name)
+
+
+def test_places_without_a_file_say_what_to_give(tmp_path):
+    (tmp_path / "rows.jsonl").write_text("{}")
+    for place, words in [
+        (tmp_path, "rows.jsonl"),
+        (tmp_path / "missing.jsonl", "No such file"),
+        ("./missing", "No such file"),
+        ("missing.csv", "No such file"),
+    ]:
+        with pytest.raises(BadInput, match=words):
+            read(place)
+
+
+def test_a_hub_dataset_that_cannot_be_opened_is_bad_input(monkeypatch):
+    import datasets
+
+    def unreachable(name, split, streaming):
+        raise ConnectionError(f"cannot reach {name}, {split}")
+
+    monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    with pytest.raises(BadInput, match=r"owner/name.*cannot reach owner/name, train"):
+        read("owner/name")
+
+
+def test_a_hub_dataset_streams(monkeypatch):
+    import datasets
+
+    asked = {}
+
+    def load_dataset(name, split, streaming):
+        asked.update(name=name, split=split, streaming=streaming)
+        return iter(ROWS)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    assert read("owner/name")[0] == list(enumerate(ROWS, 1))
+    assert asked == {"name": "owner/name", "split": "train", "streaming": True}
+
+
+def test_progress_ends_at_the_file_size(tmp_path):
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(as_jsonl(ROWS * 1000)))
+    seen = []
+    read(path, on_progress=lambda done, total: seen.append((done, total)))
+    assert seen == sorted(seen) and seen[-1] == (path.stat().st_size, path.stat().st_size)
+
+
+@settings(max_examples=200)
+@given(st.binary(max_size=400))
+def test_any_bytes_give_rows_or_bad_input(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "fuzz.jsonl"
+    path.write_bytes(content)
+    try:
+        rows, ledger = read(path, max_line_bytes=64)
+    except BadInput:
+        return
+    lines = [line for line in content.split(b"\n") if line.strip()]
+    assert all(isinstance(row, dict) for _, row in rows)
+    assert len(rows) + ledger.skipped.total() >= len(lines) - 1
+    assert [number for number, _ in rows] == sorted({number for number, _ in rows})
+
+
+@settings(max_examples=200)
+@given(st.sampled_from(["json", "csv", "tsv", "parquet", "jsonl.gz", "csv.zst"]), st.binary(max_size=200))
+def test_any_bytes_under_any_ending_give_rows_or_bad_input(tmp_path_factory, ending, content):
+    path = tmp_path_factory.getbasetemp() / f"fuzz.{ending}"
+    path.write_bytes(content)
+    try:
+        rows, _ = read(path, max_line_bytes=64)
+    except BadInput:
+        return
+    assert all(isinstance(row, dict) for _, row in rows)
+
+
+@given(st.lists(st.dictionaries(st.text(), st.text() | st.integers() | st.none(), max_size=3), min_size=1))
+def test_what_was_written_is_read(tmp_path_factory, rows):
+    path = tmp_path_factory.getbasetemp() / "round.jsonl"
+    path.write_bytes(as_jsonl(rows))
+    assert [row for _, row in read(path, budget=0.0)[0]] == rows

@@ -1,0 +1,144 @@
+"""Which tokens are trained, where sequences begin and end, and what is cut."""
+
+import inspect
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from probes import tokenise
+from probes.tokenise import chat_segments, cut_pair_to_length, cut_to_length, encode_batch, encode_pairs, encode_texts
+from tests.probes.tokenizers import CHAT_TEMPLATE, byte_tokenizer
+
+PLAIN = byte_tokenizer()
+CHAT = byte_tokenizer(chat_template=CHAT_TEMPLATE)
+TURNS = [
+    {"role": "user", "content": "hi"},
+    {"role": "assistant", "content": "yo"},
+    {"role": "user", "content": "bye"},
+    {"role": "assistant", "content": "so long"},
+]
+
+
+def trained_text(tokenizer, ids, trained):
+    return tokenizer.decode([token for token, is_trained in zip(ids, trained, strict=True) if is_trained])
+
+
+def test_only_the_completion_and_the_end_are_trained():
+    [(ids, trained)] = encode_batch([[("ab", False), ("cd", True)]], PLAIN)
+    assert PLAIN.decode(ids) == "abcd</s>"
+    assert trained == [False, False, True, True, True]
+
+
+def test_the_prompts_tokens_do_not_depend_on_the_completion():
+    rows = encode_batch([[("ab", False), (text, True)] for text in ("c", "dd", " e")], PLAIN)
+    assert {tuple(ids[:2]) for ids, _ in rows} == {tuple(PLAIN("ab")["input_ids"])}
+
+
+def test_a_bos_token_is_added_once_where_the_tokenizer_adds_one():
+    tokenizer = byte_tokenizer(bos=True)
+    rows = encode_batch([[("a", False), ("b", True)], [("<s>a", False), ("b", True)]], tokenizer)
+    assert [tokenizer.decode(ids) for ids, _ in rows] == ["<s>ab</s>", "<s>ab</s>"]
+    assert rows[0][1] == [False, False, True, True]
+
+
+def test_a_row_without_trained_text_stays_without():
+    rows = encode_batch([[("ab", False), ("", True)], [("ab", False)], []], PLAIN)
+    assert [any(trained) for _, trained in rows] == [False, False, False]
+
+
+def test_chat_templates_train_the_assistant_alone():
+    segments = chat_segments(CHAT, TURNS)
+    assert "".join(text for text, _ in segments) == CHAT.apply_chat_template(TURNS, tokenize=False)
+    assert [text for text, trained in segments if trained] == ["yo</s>", "so long</s>"]
+    [(ids, trained)] = encode_batch([segments], CHAT)
+    assert trained_text(CHAT, ids, trained) == "yo</s>so long</s>", "the template's own end is not doubled"
+
+
+def test_turns_before_the_first_trained_one_are_context():
+    segments = chat_segments(CHAT, TURNS, first_trained=2)
+    assert [text for text, trained in segments if trained] == ["so long</s>"]
+
+
+def test_what_follows_the_last_answer_is_left_out():
+    segments = chat_segments(CHAT, TURNS[:3])
+    assert "".join(text for text, _ in segments) == CHAT.apply_chat_template(TURNS[:2], tokenize=False)
+
+
+def test_a_template_that_rewrites_earlier_turns_trains_only_what_it_keeps():
+    forgetful = byte_tokenizer(
+        chat_template="{% for m in messages %}<turn>{{ m['role'] }}: "
+        "{{ m['content'] if loop.last or m['role'] == 'user' else '...' }}</s>{% endfor %}"
+        "{% if add_generation_prompt %}<turn>assistant: {% endif %}"
+    )
+    segments = chat_segments(forgetful, TURNS)
+    assert "".join(text for text, _ in segments) == forgetful.apply_chat_template(TURNS, tokenize=False)
+    assert [text for text, trained in segments if trained] == ["so long</s>"]
+
+
+def test_without_a_template_turns_are_named_and_ended():
+    segments = chat_segments(PLAIN, TURNS)
+    assert "".join(text for text, _ in segments) == (
+        "User: hi\n\nAssistant: yo</s>\n\nUser: bye\n\nAssistant: so long</s>"
+    )
+    assert [text for text, trained in segments if trained] == [" yo</s>", " so long</s>"]
+
+
+def test_encoder_decoder_rows_are_source_then_target():
+    [(ids, trained), (_, empty)] = encode_pairs([[("ab", False), ("c", True)], [("ab", False), (" ", True)]], PLAIN)
+    assert PLAIN.decode(ids) == "abc" and trained == [False, False, True]
+    assert not any(empty)
+
+
+def test_classified_texts_have_the_tokenizers_own_special_tokens():
+    tokenizer = byte_tokenizer(bos=True)
+    [(ids, trained)] = encode_texts([[("ab", False)]], tokenizer)
+    assert tokenizer.decode(ids) == "<s>ab" and not any(trained)
+
+
+row_masks = st.lists(st.booleans(), max_size=12)
+
+
+@given(row_masks, st.integers(1, 12))
+def test_a_cut_row_keeps_its_beginning_and_a_label_that_can_be_predicted(trained, limit):
+    ids = list(range(len(trained)))
+    cut = cut_to_length(ids, trained, limit)
+    if cut is None:
+        assert not any(trained[1:limit])
+    else:
+        assert cut == (ids[:limit], trained[:limit]) and any(cut[1][1:])
+
+
+@given(st.integers(0, 9), st.integers(0, 9), st.integers(1, 9))
+def test_source_and_target_are_cut_each_to_the_limit(source, target, limit):
+    cut = cut_pair_to_length(list(range(source + target)), [False] * source + [True] * target, limit)
+    if source == 0 or target == 0:
+        assert cut is None
+    else:
+        assert cut[1] == [False] * min(source, limit) + [True] * min(target, limit)
+        assert cut[0][-1] == source + min(target, limit) - 1
+
+
+@given(st.lists(st.lists(st.tuples(st.text(max_size=6), st.booleans()), max_size=4), max_size=4))
+def test_ids_spell_the_text_and_masks_follow_the_segments(batch):
+    rows = encode_batch(batch, PLAIN)
+    assert len(rows) == len(batch)
+    for segments, (ids, trained) in zip(batch, rows, strict=True):
+        assert len(ids) == len(trained)
+        assert PLAIN.decode(ids).removesuffix("</s>") == "".join(text for text, _ in segments).removesuffix("</s>")
+
+
+@pytest.mark.parametrize(
+    "name", ["chat_segments", "encode_batch", "encode_pairs", "encode_texts", "cut_to_length", "cut_pair_to_length"]
+)
+def test_the_functions_run_from_their_source_alone(name):
+    """They are written verbatim into the generated training script."""
+    alone: dict = {}
+    exec(inspect.getsource(getattr(tokenise, name)), alone)
+    arguments = {
+        "chat_segments": (CHAT, TURNS),
+        "encode_batch": ([[("ab", False), ("cd", True)]], PLAIN),
+        "encode_pairs": ([[("ab", False), ("cd", True)]], PLAIN),
+        "encode_texts": ([[("ab", False)]], PLAIN),
+    }.get(name, ([1, 2, 3], [False, True, True], 2))
+    assert alone[name](*arguments) == getattr(tokenise, name)(*arguments)
