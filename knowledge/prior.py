@@ -71,11 +71,12 @@ def method_priors(records: Iterable[RunRecord], task: Task) -> dict[str, MethodP
     return {prior.method: prior for prior in sorted(priors, key=lambda p: (-p.score, p.method))}
 
 
-def probing_order(families: Mapping[str, str], priors: Mapping[str, MethodPrior]) -> list[str]:
+def probing_order(families: Mapping[str, str], scores: Mapping[str, float]) -> list[str]:
     """The methods of `families` (method -> family) in the order in which they deserve a probe.
 
-    LoRA comes first: every recommendation is compared with it. Then by score, where each candidate loses a little for
-    every one of its family already chosen, so that a small budget still spans the families.
+    LoRA comes first: every recommendation is compared with it. Then by score (NEUTRAL where there is none), where
+    each candidate loses a little for every one of its family already chosen, so that a small budget still spans the
+    families.
     """
     waiting, order = set(families), []
     if REFERENCE in waiting:
@@ -83,8 +84,8 @@ def probing_order(families: Mapping[str, str], priors: Mapping[str, MethodPrior]
         waiting.remove(REFERENCE)
 
     def worth(method: str) -> float:
-        score = priors[method].score if method in priors else NEUTRAL
-        return score - REPEAT_DISCOUNT * sum(families[chosen] == families[method] for chosen in order)
+        of_family = sum(families[chosen] == families[method] for chosen in order)
+        return scores.get(method, NEUTRAL) - REPEAT_DISCOUNT * of_family
 
     while waiting:
         best = min(waiting, key=lambda method: (-worth(method), method))

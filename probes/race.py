@@ -1,0 +1,179 @@
+"""Who is probed for how long. Policy only: it sees curves and decides; what trains them is of no interest here.
+
+A race goes over rungs. At each rung every candidate still in it is trained to the same share of the planned run; then
+each method keeps its best learning rate, the best candidates by loss go on, and so do those near the frontier of loss
+and memory, for the best trade-off is not always the lowest loss. The plan (probes/plan.py) says how many.
+
+Replayed on 63 published curves, ranking by the plain loss at equal steps chooses better than losses or accuracies
+predicted from it; tests/benchmarks/selection.py has the figures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from knowledge.schema import Curve
+from probes.plan import Entry, RacePlan, plan_race
+
+__all__ = ["Entry", "Job", "Race", "RacePlan", "RungDecision", "plan_race", "recent_loss"]
+
+RECENT_SHARE = 0.1  # the last tenth of the steps done counts as "now"
+FRONTIER_SLACK = 1  # near the frontier: at most this many others have less loss and need no more memory
+
+Score = Callable[[Curve, Entry], float]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Train this entry until this share of the planned run."""
+
+    id: str
+    until_fraction: float
+
+
+@dataclass(frozen=True)
+class RungDecision:
+    """What happened after a rung: who had entered it, who goes on (best first), who left and why."""
+
+    rung: int
+    fraction: float
+    entered: tuple[str, ...]
+    kept: tuple[str, ...]
+    left: Mapping[str, str] = field(default_factory=dict)
+
+
+def recent_loss(curve: Curve, entry: Entry) -> float:
+    """The mean held-out loss of the last tenth of the steps done (train loss where none is held out), in nats per
+    token; infinite where nothing was measured."""
+    for name in ("eval_loss", "train_loss"):
+        known = [p for p in curve.points if getattr(p, name) is not None]
+        if known:
+            recent = [getattr(p, name) for p in known if p.step > known[-1].step * (1 - RECENT_SHARE)]
+            return sum(recent) / len(recent)
+    return math.inf
+
+
+class Race:
+    """The course of one race: ask for the next jobs, have them done, ask again until there are none.
+
+    `score(curve, entry)` ranks, lower is better; a score that is not finite takes its candidate out. All candidates
+    of a rung are compared at equal steps, those that were trained further by an earlier, interrupted race too.
+    The outcome depends on the plan and the curves alone; equal scores are decided by the candidate's id.
+    """
+
+    def __init__(self, plan: RacePlan, score: Score = recent_loss) -> None:
+        self.plan = plan
+        self.decisions: list[RungDecision] = []
+        self._entries = {entry.id: entry for entry in plan.entries}
+        self._alive = [entry.id for entry in plan.entries]
+        self._score = score
+        self._started = False
+
+    @property
+    def finalists(self) -> tuple[str, ...]:
+        """The candidates that reached the last rung so far, best first."""
+        return self.decisions[-1].kept if self.decisions else ()
+
+    def next_jobs(self, observed: Mapping[str, Curve], failed: Mapping[str, str]) -> list[Job]:
+        """Settles the rung that was just run and returns the jobs of the next one; none when the race is over.
+
+        `observed` holds the curves so far, `failed` the reasons of candidates that cannot go on, both by id.
+        """
+        if self._started:
+            self._settle(observed, failed)
+        self._started = True
+        rung = len(self.decisions)
+        if rung == len(self.plan.fractions):
+            return []
+        return [Job(id, self.plan.fractions[rung]) for id in self._alive if id not in failed]
+
+    def _settle(self, observed: Mapping[str, Curve], failed: Mapping[str, str]) -> None:
+        rung, entered = len(self.decisions), tuple(self._alive)
+        left = {id: failed[id] for id in entered if id in failed}
+        curves = _at_equal_steps({id: observed.get(id, Curve()) for id in entered if id not in left})
+        scores = {id: self._score(curve, self._entries[id]) for id, curve in curves.items()}
+        left |= {id: "no finite loss" for id, score in scores.items() if not math.isfinite(score)}
+        ranking = sorted((id for id in scores if id not in left), key=lambda id: (scores[id], id))
+        if rung + 1 < len(self.plan.fractions):
+            chosen = set(self._choose(rung, ranking, scores))
+            for id in ranking:
+                if id not in chosen:
+                    left[id] = self._why_left(id, ranking, scores, curves)
+            ranking = [id for id in ranking if id in chosen]
+        self.decisions.append(RungDecision(rung, self.plan.fractions[rung], entered, tuple(ranking), left))
+        self._alive = [id for id in entered if id in set(ranking)]
+        if not self._alive:  # nobody is left to go on: the rungs to come are empty
+            for later in range(rung + 1, len(self.plan.fractions)):
+                self.decisions.append(RungDecision(later, self.plan.fractions[later], (), ()))
+
+    def _choose(self, rung: int, ranking: Sequence[str], scores: Mapping[str, float]) -> list[str]:
+        """Who goes on: best rates only, then in turn the next by loss and the next near the frontier."""
+        best = self._best_rates(ranking)
+        near = sorted(best, key=lambda id: (self._beaten_by(id, best, scores), scores[id], id))
+        near = [id for id in near if self._beaten_by(id, best, scores) <= FRONTIER_SLACK]
+        chosen = _alternate(best, near)[: self.plan.keep[rung]]
+        if rung + 1 < self.plan.reference_rungs:
+            chosen += [id for id in best if self._entries[id].method == self.plan.reference and id not in chosen]
+        return chosen
+
+    def _best_rates(self, ranking: Sequence[str]) -> list[str]:
+        """The first of each method in the ranking."""
+        seen: dict[str, str] = {}
+        for id in ranking:
+            seen.setdefault(self._entries[id].method, id)
+        return list(seen.values())
+
+    def _beaten_by(self, id: str, others: Iterable[str], scores: Mapping[str, float]) -> int:
+        """How many of `others` have less loss and need no more memory; what is unknown needs most."""
+        memory = _memory(self._entries[id])
+        return sum(scores[o] < scores[id] and _memory(self._entries[o]) <= memory for o in others)
+
+    def _why_left(
+        self, id: str, ranking: Sequence[str], scores: Mapping[str, float], curves: Mapping[str, Curve]
+    ) -> str:
+        entry, steps = self._entries[id], curves[id].last_step
+        better = self._entries[next(i for i in self._best_rates(ranking) if self._entries[i].method == entry.method)]
+        if better.id != id:
+            found = f"{scores[better.id]:.3f} against {scores[id]:.3f}"
+            return f"learning rate {better.learning_rate:g} does better: {found} at step {steps}"
+        leader = ranking[0]
+        behind = scores[id] - scores[leader]
+        reason = f"{behind:.3f} behind {self._entries[leader].method} at step {steps}"
+        catches_up = fall_per_doubling(curves[id]) - fall_per_doubling(curves[leader]) > behind
+        return reason + (", but falling faster: not converged within the budget" if catches_up else "")
+
+
+def fall_per_doubling(curve: Curve) -> float:
+    """By how much the loss fell per doubling of the steps over the last two points; zero where that is unknown."""
+    for name in ("eval_loss", "train_loss"):
+        known = [(p.step, getattr(p, name)) for p in curve.points if getattr(p, name) is not None and p.step > 0]
+        if len(known) >= 2:
+            (earlier, high), (later, low) = known[-2:]
+            return (high - low) / math.log2(later / earlier) if later > earlier else 0.0
+    return 0.0
+
+
+def _at_equal_steps(curves: Mapping[str, Curve]) -> dict[str, Curve]:
+    """All curves cut to the shortest one that has any point."""
+    shared = min((curve.last_step for curve in curves.values() if curve.points), default=0)
+    return {id: curve.until(shared) for id, curve in curves.items()}
+
+
+def _memory(entry: Entry) -> float:
+    return math.inf if entry.predicted_peak_bytes is None else entry.predicted_peak_bytes
+
+
+def _alternate(one: Sequence[str], other: Sequence[str]) -> list[str]:
+    """In turn the next of each that is not there yet, starting with `one`; all of both."""
+    order: dict[str, None] = {}
+    queues = [list(one), list(other)]
+    while any(queues):
+        for queue in queues:
+            while queue:
+                id = queue.pop(0)
+                if id not in order:
+                    order[id] = None
+                    break
+    return list(order)

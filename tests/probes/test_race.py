@@ -1,0 +1,198 @@
+"""The race policy: who goes on, who leaves and why, and what fits into a budget."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from knowledge.schema import Curve, CurvePoint
+from probes.plan import FIRST_FRACTION, RacePlan
+from probes.race import Entry, Race, plan_race, recent_loss
+
+TOTAL_STEPS = 100
+
+
+def entry(method: str, rate: float = 1e-4, peak: int | None = 10, prior: float = 0.5, family: str = "f") -> Entry:
+    return Entry(f"{method}@{rate:g}", method, family, rate, peak, prior)
+
+
+def curve(*losses: float, every: int = 5) -> Curve:
+    return Curve(points=tuple(CurvePoint(step=every * (i + 1), eval_loss=x) for i, x in enumerate(losses)))
+
+
+def plan(entries, fractions=(0.05, 0.1, 1.0), keep=(2, 1), reference_rungs=0) -> RacePlan:
+    return RacePlan(tuple(entries), fractions, keep, reference_rungs=reference_rungs)
+
+
+def drive(race: Race, losses: dict[str, float], failed: dict[str, str] | None = None) -> list[set[str]]:
+    """Runs a race in which every candidate has a constant loss; returns who was trained at each rung."""
+    observed: dict[str, Curve] = {}
+    rungs = []
+    while jobs := race.next_jobs(observed, failed or {}):
+        rungs.append({job.id for job in jobs})
+        for job in jobs:
+            steps = round(job.until_fraction * TOTAL_STEPS)
+            observed[job.id] = Curve(points=(CurvePoint(step=steps, eval_loss=losses[job.id]),))
+    return rungs
+
+
+def test_the_best_go_on_and_the_others_have_a_reason():
+    race = Race(plan([entry("a"), entry("b"), entry("c")]))
+    rungs = drive(race, {"a@0.0001": 1.0, "b@0.0001": 1.5, "c@0.0001": 2.0})
+    assert rungs == [{"a@0.0001", "b@0.0001", "c@0.0001"}, {"a@0.0001", "b@0.0001"}, {"a@0.0001"}]
+    assert race.finalists == ("a@0.0001",)
+    assert race.decisions[0].left == {"c@0.0001": "1.000 behind a at step 5"}
+    assert [d.fraction for d in race.decisions] == [0.05, 0.1, 1.0]
+
+
+def test_each_method_keeps_its_best_learning_rate():
+    entries = [entry("a", 1e-4), entry("a", 1e-3), entry("b", 1e-4), entry("b", 1e-3)]
+    race = Race(plan(entries, keep=(4, 4)))
+    rungs = drive(race, {"a@0.0001": 1.0, "a@0.001": 0.5, "b@0.0001": 1.1, "b@0.001": 3.0})
+    assert rungs[1] == {"a@0.001", "b@0.0001"}
+    assert race.decisions[0].left["a@0.0001"] == "learning rate 0.001 does better: 0.500 against 1.000 at step 5"
+
+
+def test_a_frugal_candidate_stays_for_the_frontier():
+    entries = [entry("a", peak=20), entry("b", peak=20), entry("c", peak=20), entry("frugal", peak=5)]
+    losses = {"a@0.0001": 1.0, "b@0.0001": 1.1, "c@0.0001": 1.2, "frugal@0.0001": 1.3}
+    rungs = drive(Race(plan(entries, keep=(3, 1))), losses)
+    assert rungs[1] == {"a@0.0001", "b@0.0001", "frugal@0.0001"}
+    same_memory = [entry(e.method) for e in entries]
+    assert "frugal@0.0001" not in drive(Race(plan(same_memory, keep=(3, 1))), losses)[1]
+
+
+def test_the_reference_stays_as_long_as_the_plan_says():
+    entries = [entry("a"), entry("b"), entry("lora", 1e-4), entry("lora", 1e-3)]
+    losses = {"a@0.0001": 1.0, "b@0.0001": 1.1, "lora@0.0001": 2.0, "lora@0.001": 3.0}
+    rungs = drive(Race(plan(entries, reference_rungs=2)), losses)
+    assert rungs[1:] == [{"a@0.0001", "b@0.0001", "lora@0.0001"}, {"a@0.0001"}]
+
+
+def test_failures_leave_with_their_reason_and_are_not_asked_for_again():
+    race = Race(plan([entry("a"), entry("b")]))
+    rungs = drive(race, {"a@0.0001": 1.0, "b@0.0001": 0.5}, failed={"b@0.0001": "out of memory"})
+    assert rungs == [{"a@0.0001"}] * 3
+    assert race.decisions[0].left == {"b@0.0001": "out of memory"}
+
+
+def test_a_race_that_everybody_leaves_ends():
+    race = Race(plan([entry("a"), entry("b")]))
+    race.next_jobs({}, {})
+    assert race.next_jobs({}, {"a@0.0001": "diverged"}) == []
+    assert race.decisions[0].left == {"a@0.0001": "diverged", "b@0.0001": "no finite loss"}
+    assert race.finalists == ()
+
+
+def test_candidates_are_compared_at_equal_steps():
+    """One was trained further by an interrupted race: its later, lower loss must not count yet."""
+    race = Race(plan([entry("a"), entry("b")], keep=(1, 1)))
+    race.next_jobs({}, {})
+    jobs = race.next_jobs({"a@0.0001": curve(2.0, 0.1), "b@0.0001": curve(1.0)}, {})
+    assert [job.id for job in jobs] == ["b@0.0001"]
+
+
+def test_who_still_falls_steeply_is_said_not_to_have_converged():
+    race = Race(plan([entry("a"), entry("b")], keep=(1, 1)))
+    race.next_jobs({}, {})
+    race.next_jobs({"a@0.0001": curve(1.01, 1.0), "b@0.0001": curve(3.0, 1.2)}, {})
+    assert race.decisions[0].left["b@0.0001"].endswith("not converged within the budget")
+
+
+def test_the_recent_loss_is_held_out_where_there_is_one():
+    points = [CurvePoint(step=s, train_loss=0.1, eval_loss=float(s)) for s in (10, 91, 95, 100)]
+    assert recent_loss(Curve(points=points), entry("a")) == pytest.approx((91 + 95 + 100) / 3)
+    trained = Curve(points=(CurvePoint(step=10, train_loss=0.4),))
+    assert recent_loss(trained, entry("a")) == 0.4
+    assert recent_loss(Curve(), entry("a")) == math.inf
+
+
+scores = st.one_of(st.floats(0.1, 10), st.sampled_from([math.nan, math.inf, -math.inf]))
+
+
+@given(st.lists(st.tuples(scores, st.integers(1, 5)), min_size=1, max_size=12), st.data())
+def test_what_is_not_finite_leaves_and_the_order_of_entries_does_not_matter(rows, data):
+    entries = [entry(f"m{i:02}", peak=peak) for i, (_, peak) in enumerate(rows)]
+    values = {e.id: score for e, (score, _) in zip(entries, rows, strict=True)}
+    losses = dict.fromkeys(values, 1.0)
+    results = []
+    for order in (entries, data.draw(st.permutations(entries))):
+        race = Race(plan(order, keep=(4, 2)), score=lambda curve, entry: values[entry.id])
+        drive(race, losses)
+        results.append(race)
+    finite = [id for id, value in values.items() if math.isfinite(value)]
+    for race in results:
+        first = race.decisions[0]
+        assert {id for id, why in first.left.items() if why == "no finite loss"} == set(values) - set(finite)
+        assert set(first.kept) | set(first.left) == set(first.entered) == set(values)
+        assert len(first.kept) == min(4, len(finite)) and set(race.finalists) <= set(finite)
+        if finite:
+            assert race.finalists[0] == min(finite, key=lambda id: (values[id], id))
+    assert [d.kept for d in results[0].decisions] == [d.kept for d in results[1].decisions]
+    assert [d.left for d in results[0].decisions] == [d.left for d in results[1].decisions]
+
+
+def grid(methods: int, rates: int = 3, run_s: float = 100.0) -> tuple[list[Entry], dict[str, float]]:
+    entries = [
+        entry("lora" if m == 0 else f"m{m:02}", 10.0**-r, prior=1 - m / 100, family=f"family{m % 4}")
+        for m in range(methods)
+        for r in range(rates)
+    ]
+    return entries, {e.id: run_s for e in entries}
+
+
+@given(
+    methods=st.integers(1, 20),
+    rates=st.integers(1, 3),
+    budget_s=st.floats(1, 1e5),
+    workers=st.integers(1, 8),
+    overhead_s=st.floats(0, 5),
+)
+def test_a_plan_keeps_to_the_budget_and_names_who_is_not_tried(methods, rates, budget_s, workers, overhead_s):
+    entries, run_s = grid(methods, rates)
+    made = plan_race(entries, run_s, budget_s, workers, overhead_s)
+    entered = {e.id for e in made.entries}
+    assert entered | set(made.not_tried) == set(run_s) and not entered & set(made.not_tried)
+    assert list(made.fractions) == sorted(set(made.fractions)) and made.fractions[-1] <= 1
+    assert len(made.keep) == len(made.fractions) - 1 and list(made.keep) == sorted(made.keep, reverse=True)
+    assert {e.method for e in made.entries} >= {"lora"}
+    assert all(sum(e.method == m for e in made.entries) == rates for m in {e.method for e in made.entries})
+    if len({e.method for e in made.entries}) > 1:
+        assert made.expected_s <= budget_s * (1 + 1e-9)
+
+
+def test_a_larger_budget_never_tries_fewer_or_shorter():
+    entries, run_s = grid(12)
+    plans = [plan_race(entries, run_s, budget_s, 2) for budget_s in (10, 50, 100, 300, 1000, 5000)]
+    for small, large in pairwise(plans):
+        assert len(small.entries) <= len(large.entries)
+        assert small.fractions[0] <= large.fractions[0] and small.fractions[-1] <= large.fractions[-1]
+    assert plans[-1].fractions[-1] == 1 and not plans[-1].not_tried
+
+
+def test_a_small_budget_spans_the_families_and_keeps_the_first_rung_long():
+    entries, run_s = grid(12)
+    made = plan_race(entries, run_s, 200.0)
+    assert {e.family for e in made.entries} == {f"family{i}" for i in range(4)}
+    assert made.fractions[0] == FIRST_FRACTION
+    assert made.not_tried and set(made.not_tried.values()) == {"the budget does not reach it"}
+
+
+def test_the_plan_can_be_read():
+    entries, run_s = grid(8)
+    text = plan_race(entries, run_s, 500.0).lines()
+    assert text[0].startswith("24 candidates (8 methods) to 5.0% of the run")
+    assert text[-1] == "the best 3 to 100.0%"
+
+
+def test_a_plan_runs_to_its_end():
+    entries, run_s = grid(8)
+    made = plan_race(entries, run_s, 600.0)
+    losses = {e.id: 1 + i / 100 for i, e in enumerate(made.entries)}
+    rungs = drive(Race(made), losses)
+    assert len(rungs) == len(made.fractions)
+    assert len(rungs[-1]) == made.keep[-1]
