@@ -13,7 +13,7 @@ from advisor.frontier import is_eligible, pareto_members, sharper_quality
 from advisor.quality import QualityField, baseline_of, beats, point_of, value_of
 from advisor.recommendation import CandidateReport, Decision
 from advisor.request import Objective
-from advisor.wording import Case, explain
+from advisor.wording import Case, explain, standing
 from knowledge.schema import PlannedRun
 from probes.schema import DatasetProfile, DeviceReport
 
@@ -30,7 +30,7 @@ def decide(
     planned_run: PlannedRun | None = None,
     data: DatasetProfile | None = None,
 ) -> tuple[list[CandidateReport], Decision | None]:
-    """The candidates with `fits` and `on_frontier` set, and the pick, or None where nothing can be recommended.
+    """The candidates with `fits`, `on_frontier` and `reason` set, and the pick, or None where there can be none.
 
     `fits` compares the upper bound of the memory estimate with `device.limit_bytes`. The order of `candidates` is
     kept and does not influence the pick; references are never picked. `planned_run` and `data` sharpen the
@@ -50,7 +50,8 @@ def decide(
     tied_for_it = [c for c in contenders if not beats(target, c, quality)]
     pick = min(tied_for_it, key=lambda c: (*_cost(c, objective), -value_of(c, quality), *_identity(c)))
     case = Case(pick, target, rivals, judged, objective, quality, device, planned_run, data)
-    return judged, explain(case)
+    explained = [c.model_copy(update={"reason": standing(c, case)}) for c in judged]
+    return explained, explain(case)
 
 
 def _fits(candidate: CandidateReport, device: DeviceReport) -> bool | None:

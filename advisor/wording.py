@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from advisor.quality import QualityField, beats, lower_is_better, point_of, tied, value_of
+from advisor.quality import QualityField, beats, point_of, tied, value_of
 from advisor.recommendation import CandidateReport, Decision, Prediction
 from advisor.request import Objective
-from advisor.text import bytes_text, difference_text, duration_text, is_percentage, quality_text, rate_text
+from advisor.text import bytes_text, difference_text, duration_text, is_percentage, rate_text
 from knowledge.schema import PlannedRun
 from probes.schema import DatasetProfile, DeviceReport
 
@@ -95,6 +95,17 @@ def compare(one: CandidateReport, other: CandidateReport, quality: QualityField)
     return ", ".join(part for part in parts if part)
 
 
+def standing(candidate: CandidateReport, case: Case) -> str:
+    """Why a candidate that came through is not the pick, in one line; '' for those that have a reason of their own."""
+    if candidate.reason or candidate is case.pick:
+        return candidate.reason
+    if candidate.fits is False and candidate.memory is not None:
+        return f"needs up to {bytes_text(candidate.memory.high_bytes)} of {bytes_text(case.device.limit_bytes)}"
+    if point_of(candidate, case.quality) is None:
+        return ""
+    return compare(candidate, case.pick, case.quality)
+
+
 def _memory_difference(one: CandidateReport, other: CandidateReport) -> str:
     a, b = one.memory.peak_bytes, other.memory.peak_bytes
     if abs(a - b) < 0.01 * b:
@@ -122,7 +133,7 @@ def _gain_over_lora(case: Case) -> str:
 
 def _reasons(case: Case) -> list[str]:
     pick, quality = case.pick, case.quality
-    reasons = [_gain_over_lora(case), _expectation(case)]
+    reasons = [_gain_over_lora(case)]
     if case.ties:
         names = _listed([c.title for c in case.ties])
         reasons.append(f"Tied in {case.metric} with {names}; {_tie_breaker(case)}.")
@@ -130,26 +141,10 @@ def _reasons(case: Case) -> list[str]:
     if best is not pick and beats(best, pick, quality):
         reasons.append(f"{_objective_words(case)}: {best.title} is {compare(best, pick, quality)}.")
     named = {c.name for c in (best, *case.ties)} | {LORA}
-    worse = [c for c in case.others_by_quality if c.name not in named][:RIVALS_NAMED]
+    # The other points of the frontier are told as alternatives.
+    worse = [c for c in case.others_by_quality if c.name not in named and not c.on_frontier][:RIVALS_NAMED]
     reasons += [f"{c.title} is {compare(c, pick, quality)}." for c in worse]
     return reasons
-
-
-def _expectation(case: Case) -> str:
-    p, memory = case.prediction, case.pick.memory
-    text = f"Predicted {p.metric} at the end of the run: {interval_text(p)}"
-    start = case.pick.baseline_value if case.quality == "predicted" else case.pick.baseline_loss
-    if start is not None:
-        text += f", untuned {quality_text(start, p.metric)}"
-    spare = case.device.limit_bytes - memory.high_bytes
-    return f"{text}. Peak memory {bytes_text(memory.peak_bytes)}, at least {bytes_text(max(0, spare))} below the limit."
-
-
-def interval_text(prediction: Prediction) -> str:
-    """'53.2 % (80 % interval 50.1-56.0)'."""
-    p = prediction
-    low, high = (quality_text(v, p.metric).removesuffix(" %") for v in (p.low, p.high))
-    return f"{quality_text(p.value, p.metric)} (80 % interval {low} to {high})"
 
 
 def _tie_breaker(case: Case) -> str:
@@ -239,8 +234,3 @@ def _rate_at_edge(case: Case) -> str:
 def _listed(names: Sequence[str], limit: int = 6) -> str:
     names = [*names[:limit], f"{len(names) - limit} more"] if len(names) > limit else list(names)
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def better_word(metric: str) -> str:
-    """'lower is better' or 'higher is better'."""
-    return "lower is better" if lower_is_better(metric) else "higher is better"

@@ -26,7 +26,7 @@ def test_the_best_that_fits_is_picked_and_compared_with_lora():
         "Against tuned LoRA (rate 2e-4): 5.4 points better in exact match, needs the same memory."
     )
     assert any("taken because it needs the least memory (750 MB less)" in reason for reason in chosen.reasons)
-    assert "OFT is 4.1 points worse in exact match, needs 750 MB less." in chosen.reasons
+    assert "VeRA is 16.2 points worse in exact match, needs 1.25 GB less." in chosen.reasons
 
 
 def test_within_noise_the_cheaper_is_taken_and_it_says_tie():
@@ -111,6 +111,15 @@ def test_lora_as_the_pick_and_lora_missing_are_both_said():
     broken = candidate("lora", None, 12.0, status="diverged", reason="training loss is nan at step 3")
     words = pick_of([broken, candidate("oft", 0.5, 12.0)]).gain_over_lora
     assert words.endswith("LoRA has no valid result: diverged, training loss is nan at step 3.")
+
+
+def test_every_candidate_gets_a_reason():
+    reports, chosen = decide(field_of_candidates(), CARD, "accuracy")
+    reasons = {r.title: r.reason for r in reports if r.name != chosen.name}
+    assert reasons["DoRA"] == "equal within noise in exact match, needs 750 MB more, takes 11 min longer"
+    assert reasons["Lily"] == "needs up to 26.1 GB of 24.0 GB"
+    assert reasons["Prompt tuning"] == "training loss is nan at step 14"
+    assert all(reasons.values())
 
 
 def test_one_entry_per_method_its_best_rate():

@@ -1,0 +1,196 @@
+"""What a report says, apart from how it looks: the terminal and the page choose from the same facts.
+
+Strings that come from outside (titles, reasons, paths, names) are cleaned of control characters here; markup is the
+business of whoever shows them.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from advisor.quality import QualityField, lower_is_better, value_of
+from advisor.recommendation import CandidateReport, Prediction, Result, Status
+from advisor.text import bytes_text, clean, count_text, duration_text, quality_text, rate_text
+
+LEFT_HEADINGS: dict[Status, str] = {
+    "eliminated": "behind in the race",
+    "diverged": "diverged",
+    "out of memory": "ran out of memory",
+    "failed": "failed",
+    "ineffective": "trained nothing",
+    "does not fit": "does not fit",
+    "not tried": "not tried",
+    "excluded": "excluded",
+    "reference": "measured for comparison only",
+}
+
+
+def compared_by(result: Result) -> QualityField:
+    """Which prediction decided."""
+    decision, pick = result.recommendation, result.pick
+    if decision and pick and pick.predicted_loss and decision.compared_by == pick.predicted_loss.metric:
+        return "predicted" if pick.predicted and pick.predicted.metric == decision.compared_by else "predicted_loss"
+    return "predicted"
+
+
+def headline(result: Result) -> list[tuple[str, str]]:
+    """The pick in labelled lines: what a person wants to know within ten seconds."""
+    pick, decision = result.pick, result.recommendation
+    if pick is None or decision is None:
+        return []
+    lines = [("over LoRA", clean(decision.gain_over_lora.removeprefix("Against tuned LoRA ")))]
+    for prediction, start in ((pick.predicted, pick.baseline_value), (pick.predicted_loss, pick.baseline_loss)):
+        if prediction is not None and clean(prediction.metric) not in [label for label, _ in lines]:
+            lines.append((clean(prediction.metric), quality_line(prediction, start)))
+    if pick.memory is not None:
+        lines.append(("memory", memory_line(result, pick)))
+    lines.append(("time", time_line(result, pick)))
+    lines.append(("adapter", adapter_line(pick)))
+    return lines
+
+
+def quality_line(prediction: Prediction, start: float | None) -> str:
+    """'53.2 % at the end (80 % interval 50.1 to 56.0), untuned 4.0 %'."""
+    p = prediction
+    low, high = (quality_text(v, p.metric).removesuffix(" %") for v in (p.low, p.high))
+    text = f"{quality_text(p.value, p.metric)} at the end (80 % interval {low} to {high})"
+    return text if start is None else f"{text}, untuned {quality_text(start, p.metric)}"
+
+
+def memory_line(result: Result, pick: CandidateReport) -> str:
+    """Peak against the limit."""
+    memory, limit = pick.memory, result.device.limit_bytes
+    share = f"{100 * memory.peak_bytes / limit:.0f} %" if limit else "?"
+    card = "planned card" if result.device.planned else clean(result.device.name, 40)
+    text = f"{bytes_text(memory.peak_bytes)} at the peak, {share} of {bytes_text(limit)} ({card})"
+    return text if memory.basis == "dry run" else f"{text}, {memory.basis}"
+
+
+def time_line(result: Result, pick: CandidateReport) -> str:
+    run = result.planned_run
+    size = f"{run.max_steps} steps of {run.batch_size * run.gradient_accumulation_steps} rows"
+    if pick.planned_run_s is None:
+        return f"unknown for {size}"
+    place = "a planned card, estimated here" if result.device.planned else "this device"
+    return f"about {duration_text(pick.planned_run_s)} for {size} on {place}"
+
+
+def adapter_line(pick: CandidateReport) -> str:
+    parts = [f"{count_text(pick.trainable_parameters)} trained parameters", bytes_text(pick.adapter_bytes)]
+    mergeable, served = pick.capabilities.get("mergeable"), pick.capabilities.get("vllm")
+    parts.append("can be merged" if mergeable else "cannot be merged")
+    parts.append(
+        {"adapter": "vLLM serves it as adapter", "merged": "vLLM serves it merged"}.get(str(served), "no vLLM")
+    )
+    return ", ".join(part for part in parts if part != "unknown" and not part.startswith("unknown "))
+
+
+def shown_candidates(result: Result, limit: int = 8) -> list[CandidateReport]:
+    """The frontier and the best of the rest, one rate per method, best first; references come last."""
+    quality = compared_by(result)
+    known = [c for c in result.candidates if getattr(c, quality) is not None]
+    best: dict[str, CandidateReport] = {}
+    for c in sorted(known, key=lambda c: (c is not result.pick, not c.on_frontier, -value_of(c, quality))):
+        best.setdefault(c.name, c)
+    chosen = [c for c in best.values() if c.on_frontier or c is result.pick or c.name == "lora"]
+    rest = sorted((c for c in best.values() if c not in chosen), key=lambda c: -value_of(c, quality))
+    chosen += rest[: max(0, limit - len(chosen))]
+    return sorted(chosen, key=lambda c: (c.status == "reference", c.fits is False, -value_of(c, quality), c.name))
+
+
+def left_the_race(result: Result) -> list[tuple[str, list[tuple[str, str]]]]:
+    """[(heading, [(title, reason), ...]), ...] of what is not among the finished, one entry per method and heading.
+
+    A method counts as out where none of its rates came through."""
+    came_through = {c.name for c in result.candidates if c.status in ("finished", "from table")}
+    groups: dict[str, dict[str, str]] = {}
+    for c in result.candidates:
+        status = "does not fit" if c.fits is False else c.status
+        if status in LEFT_HEADINGS and (c.name not in came_through or status == "does not fit"):
+            groups.setdefault(LEFT_HEADINGS[status], {}).setdefault(clean(c.title, 60), clean(c.reason, 300))
+    order = list(LEFT_HEADINGS.values())
+    return [(heading, list(groups[heading].items())) for heading in order if heading in groups]
+
+
+def mark(candidate: CandidateReport, result: Result) -> str:
+    """How a candidate is marked in tables: pick, frontier, tie, does not fit, reference."""
+    if candidate is result.pick:
+        return "pick"
+    if candidate.fits is False:
+        return "does not fit"
+    if candidate.status == "reference":
+        return "reference"
+    if candidate.on_frontier:
+        return "frontier"
+    if result.recommendation and candidate.title in result.recommendation.ties:
+        return "tie"
+    return "behind" if candidate.status == "eliminated" else ""
+
+
+def next_commands(result: Result) -> list[str]:
+    """What to run now, ready to be copied."""
+    script = next((f for f in result.files if Path(f).name == "train.py"), None)
+    commands = [f"python {shlex.quote(clean(script))}"] if script else []
+    page = next((f for f in result.files if Path(f).suffix == ".html"), None)
+    return [*commands, *([f"open {shlex.quote(clean(page))}"] if page else [])]
+
+
+def race_line(result: Result) -> str:
+    """How the evidence was gathered, in one line."""
+    race = result.race
+    if race is None:
+        return "Nothing was probed: from published runs and the dry run of memory."
+    probed = {(c.name, c.learning_rate) for c in result.candidates if c.curve.points}
+    methods = {name for name, _ in probed}
+    text = f"{plural(len(probed), 'candidate')} of {plural(len(methods), 'method')} probed in "
+    text += f"{duration_text(race.duration_s)} ({plural(len(race.rungs), 'rung')}, {plural(race.workers, 'worker')})"
+    return text + (", interrupted" if race.interrupted else "")
+
+
+def subject_line(result: Result) -> str:
+    """Model, data and device in one line."""
+    model = f"{clean(result.model.reference, 80)} ({count_text(result.model.parameters)} parameters)"
+    if result.data is None:
+        return model
+    return f"{model} on {clean(result.data.path, 80)} ({result.data.train_rows:,} training rows)"
+
+
+def prediction_cell(candidate: CandidateReport, quality: QualityField) -> tuple[str, str]:
+    """(value, interval) of a table."""
+    p: Prediction | None = getattr(candidate, quality)
+    if p is None:
+        return "", ""
+    low, high = (quality_text(v, p.metric).removesuffix(" %") for v in (p.low, p.high))
+    return quality_text(p.value, p.metric), f"{low} to {high}"
+
+
+def metric_heading(result: Result) -> str:
+    """'exact match', with the direction where lower is better."""
+    quality = compared_by(result)
+    metric = next((getattr(c, quality).metric for c in result.candidates if getattr(c, quality)), "quality")
+    return f"{clean(metric)} (lower is better)" if lower_is_better(metric) else clean(metric)
+
+
+def rate(candidate: CandidateReport) -> str:
+    return rate_text(candidate.learning_rate)
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def facts_of_provenance(result: Result) -> Sequence[tuple[str, Any]]:
+    """Command, versions, seed and device: what it takes to do it again."""
+    versions = ", ".join(f"{clean(k)} {clean(v)}" for k, v in sorted(result.versions.items()))
+    device = f"{clean(result.device.name)}, {bytes_text(result.device.total_bytes)}"
+    if result.device.driver:
+        device += f", driver {clean(result.device.driver)}"
+    return [
+        ("command", clean(result.command, 1000) or "from Python"),
+        ("versions", f"peft-advisor {clean(result.advisor_version)}, {versions}"),
+        ("device", device),
+        ("seed", result.planned_run.seed),
+    ]

@@ -1,0 +1,180 @@
+"""The summary on the terminal: what to use in ten seconds, then the frontier, then why.
+
+Everything is said in words and marks, colour only repeats it: the summary reads the same in a pipe. Foreign strings
+are cleaned and go through rich.text.Text, so markup in a model's or a file's name is shown and not obeyed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.box import ROUNDED, SIMPLE_HEAD
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from advisor.recommendation import CandidateReport, Result
+from advisor.report import content
+from advisor.text import bytes_text, clean, duration_text
+
+WIDE_COLUMNS = 110  # from here on there is room for the reason of each candidate
+WIDEST_COLUMNS = 140
+NAMES_PER_GROUP = 8
+
+_MARKS = {"pick": "▶", "frontier": "●", "tie": "=", "does not fit": "✗", "reference": "R"}
+_STYLES = {"pick": "bold green", "frontier": "cyan", "does not fit": "red", "behind": "dim", "reference": "dim"}
+_LEGEND = {
+    "pick": "recommended",
+    "frontier": "frontier",
+    "tie": "tied",
+    "does not fit": "does not fit",
+    "reference": "reference",
+}
+
+
+def print_summary(result: Result, console: Console) -> None:
+    """Prints the whole summary; `console` decides on width and colour."""
+    width = min(console.width, WIDEST_COLUMNS)
+    parts = list(summary(result, width, boxed=console.is_terminal))
+    if console.is_terminal:
+        console.print(*parts, sep="\n", width=width)
+        return
+    with console.capture() as capture:
+        console.print(*parts, sep="\n", width=width)
+    # Tables are padded to their width: of no use in a file or a pipe.
+    text = "".join(line.rstrip() + "\n" for line in capture.get().splitlines())
+    encoding = getattr(console.file, "encoding", None) or "utf-8"
+    console.file.write(text.encode(encoding, "replace").decode(encoding))
+
+
+def summary(result: Result, width: int, *, boxed: bool) -> Iterable[RenderableType]:
+    """The parts of the summary from top to bottom."""
+    yield Text()
+    if result.recommendation is None:
+        yield from _no_recommendation(result)
+    else:
+        yield _headline(result, boxed)
+        yield Text()
+        yield _candidates(result, width)
+        yield from _why(result)
+    yield from _left(result)
+    yield Text(content.race_line(result), style="dim")
+    yield Text()
+
+
+def _headline(result: Result, boxed: bool) -> RenderableType:
+    decision = result.recommendation
+    title = Text.assemble(
+        (clean(decision.title, 60), "bold green"),
+        (" at learning rate "),
+        (content.rate(result.pick), "bold"),
+        (f"   (confidence: {decision.confidence})", "dim"),
+    )
+    facts = _grid()
+    for label, text in content.headline(result):
+        facts.add_row(Text(label, style="dim"), Text(text))
+    if result.files:
+        facts.add_row(Text("files", style="dim"), Text("\n".join(clean(f, 200) for f in result.files)))
+    for command in content.next_commands(result)[:1]:
+        facts.add_row(Text("next", style="dim"), Text(command, style="bold"))
+    for warning in decision.warnings:
+        facts.add_row(Text("note", style="yellow"), Text(clean(warning)))
+    subject = Text(content.subject_line(result), style="dim")
+    body = Group(title, subject, Text(), facts)
+    if not boxed:
+        return Group(Text("Recommended"), body)
+    return Panel(body, box=ROUNDED, title="Recommended", title_align="left", border_style="green", padding=(0, 1))
+
+
+def _grid() -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(ratio=1, overflow="fold")
+    return table
+
+
+def _candidates(result: Result, width: int) -> RenderableType:
+    quality = content.compared_by(result)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False, header_style="dim")
+    table.add_column("")
+    table.add_column("method", overflow="ellipsis", no_wrap=True, max_width=26)
+    table.add_column("rate", no_wrap=True)
+    table.add_column(Text(content.metric_heading(result)), justify="right", max_width=13)
+    table.add_column("80 % interval", justify="right", no_wrap=True)
+    table.add_column("memory", justify="right", no_wrap=True)
+    table.add_column("run time", justify="right", no_wrap=True)
+    if width >= WIDE_COLUMNS:
+        table.add_column("why it stands there", ratio=1)
+    shown = content.shown_candidates(result)
+    for candidate in shown:
+        kind = content.mark(candidate, result)
+        value, interval = content.prediction_cell(candidate, quality)
+        cells = [
+            _MARKS.get(kind, ""),
+            clean(candidate.title, 60),
+            content.rate(candidate),
+            value,
+            interval,
+            bytes_text(candidate.memory.peak_bytes) if candidate.memory else "unknown",
+            duration_text(candidate.planned_run_s) if candidate.planned_run_s is not None else "unknown",
+        ]
+        if width >= WIDE_COLUMNS:
+            cells.append(_why_there(candidate, kind))
+        table.add_row(*(Text(cell) for cell in cells), style=_STYLES.get(kind, ""))
+    used = dict.fromkeys(content.mark(c, result) for c in shown)
+    legend = "   ".join(f"{_MARKS[kind]} {_LEGEND[kind]}" for kind in _MARKS if kind in used)
+    return Group(table, Text(legend, style="dim"))
+
+
+def _why_there(candidate: CandidateReport, kind: str) -> str:
+    return clean(candidate.reason, 120) or _LEGEND.get(kind, "")
+
+
+def _why(result: Result) -> Iterable[RenderableType]:
+    decision = result.recommendation
+    yield from _listing("Why", (r for r in decision.reasons if r != decision.gain_over_lora))
+    yield from _listing("Alternatives", decision.alternatives)
+
+
+def _listing(heading: str, lines: Iterable[str]) -> Iterable[RenderableType]:
+    items = _grid()
+    for line in lines:
+        items.add_row(Text("-", style="dim"), Text(clean(line)))
+    if items.row_count:
+        yield Text(f"\n{heading}", style="bold")
+        yield Padding(items, (0, 0, 0, 2))
+
+
+def _left(result: Result) -> Iterable[RenderableType]:
+    groups = content.left_the_race(result)
+    if not groups:
+        yield Text()
+        return
+    yield Text("\nLeft the race", style="bold")
+    table = _grid()
+    for heading, members in groups:
+        table.add_row(Text(heading, style="dim"), Text(_members(members)))
+    yield Padding(table, (0, 0, 1, 2))
+
+
+def _members(members: list[tuple[str, str]]) -> str:
+    """The names, each with its reason; one reason that holds for all is said once."""
+    reasons = {reason for _, reason in members}
+    named = members[:NAMES_PER_GROUP]
+    more = f" and {len(members) - len(named)} more" if len(members) > len(named) else ""
+    if len(reasons) == 1:
+        reason = reasons.pop()
+        return ", ".join(title for title, _ in named) + more + (f" ({reason})" if reason else "")
+    return "; ".join(f"{title} ({reason})" if reason else title for title, reason in named) + more
+
+
+def _no_recommendation(result: Result) -> Iterable[RenderableType]:
+    yield Text("No recommendation: no candidate had a valid result that fits.", style="bold red")
+    yield Text(content.subject_line(result), style="dim")
+    limit = bytes_text(result.device.limit_bytes)
+    yield Text(
+        f"Limit {limit}. A smaller --batch-size or --max-length, --gradient-checkpointing or --quantize nf4 need less "
+        "memory; a longer --budget tries more."
+    )

@@ -1,0 +1,104 @@
+"""The summary as it looks: at 80 and 200 columns, with and without colour, in a pipe, with hostile names.
+
+Snapshots lie in tests/advisor/snapshots; `UPDATE_SNAPSHOTS=1 pytest` writes them anew, to be looked at in the diff.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from advisor.recommendation import Result
+from advisor.report.terminal import print_summary
+from tests.advisor.factories import candidate, field_of_candidates, result
+
+SNAPSHOTS = Path(__file__).parent / "snapshots"
+
+
+def printed(summary_of: Result, columns: int, **console_settings) -> str:
+    console = Console(file=io.StringIO(), width=columns, **console_settings)
+    print_summary(summary_of, console)
+    return console.file.getvalue()
+
+
+def check_snapshot(name: str, text: str) -> None:
+    path = SNAPSHOTS / name
+    if os.environ.get("UPDATE_SNAPSHOTS"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+@pytest.mark.parametrize("terminal", [True, False])
+def test_snapshots(columns, terminal):
+    text = printed(result(), columns, force_terminal=terminal, color_system=None)
+    assert all(len(line) <= columns for line in text.splitlines())
+    check_snapshot(f"summary-{columns}-{'terminal' if terminal else 'pipe'}.txt", text)
+
+
+def test_colour_changes_no_character():
+    without_colour = printed(result(), 80, force_terminal=True, color_system=None)
+    coloured = printed(result(), 80, force_terminal=True, color_system="truecolor")
+    assert "\x1b[" in coloured
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == re.sub(r"\x1b\[[0-9;]*m", "", without_colour)
+
+
+def test_ten_seconds_are_enough():
+    """The pick, its gain over LoRA, quality, memory, time, files and the next command come in the first screen."""
+    screen = "\n".join(printed(result(), 80, force_terminal=False).splitlines()[:24])
+    for fact in ("rsLoRA", "5.4 points better", "53.2 %", "untuned 4.0 %", "22.6 GB", "20 min", "python out/train.py"):
+        assert fact in screen
+
+
+def test_a_pipe_gets_no_escape_codes_and_no_trailing_blanks():
+    text = printed(result(), 80)
+    assert "\x1b" not in text
+    assert not [line for line in text.splitlines() if line != line.rstrip()]
+
+
+def test_an_encoding_without_our_marks_is_no_error():
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    print_summary(result(), Console(file=stream, width=80))
+    stream.flush()
+    assert b"rsLoRA" in stream.buffer.getvalue()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_hostile_strings_are_shown_and_not_obeyed(terminal):
+    nasty = "[bold red]x[/bold red] [/] \x1b[2J\x1b]0;title\x07 a\u202eb\r\n[link=file:///etc/passwd]y"
+    base = result()
+    hostile = base.model_copy(
+        update={
+            "model": base.model.model_copy(update={"reference": nasty}),
+            "data": base.data.model_copy(update={"path": nasty}),
+            "files": (nasty, f"{nasty}/train.py"),
+            "device": base.device.model_copy(update={"name": nasty}),
+            "candidates": tuple(c.model_copy(update={"title": nasty, "reason": nasty}) for c in base.candidates),
+        }
+    )
+    text = printed(hostile, 200, force_terminal=terminal, color_system=None)
+    assert "[bold red]x[/bold red]" in text
+    assert not set(re.sub(r"\x1b\[[0-9;]*m", "", text)) & set("\x1b\x07\r\u202e")
+
+
+def test_without_a_pick_it_says_so_and_what_to_do():
+    nothing = result([candidate(status="diverged", reason="training loss is nan at step 3")])
+    text = printed(nothing, 80)
+    assert "No recommendation" in text
+    assert "--batch-size" in text
+    assert "diverged  lora (training loss is nan at step 3)" in text
+
+
+def test_an_answer_from_the_table_says_that_nothing_was_probed():
+    known = [c.model_copy(update={"status": "from table"}) for c in field_of_candidates()[:4]]
+    known = [c.model_copy(update={"curve": type(c.curve)()}) for c in known]
+    text = printed(result(known, race=None, training=None, files=()), 80)
+    assert "Nothing was probed" in text
+    assert "confidence: low" in text
+    assert "Probe before a long run" in " ".join(text.split())
