@@ -1,0 +1,60 @@
+"""Makes data/debian_sections.jsonl: one-line descriptions of Debian packages, labelled with their archive section.
+
+    apt-get update && python -m examples.study.debian_sections
+
+Reads the package lists that apt keeps (`apt-cache dumpavail`), so the rows follow the Debian release at hand.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+SECTIONS = ("admin", "devel", "games", "graphics", "net", "science", "sound", "text")
+ROWS_PER_SECTION = 340
+FILE = Path(__file__).parent / "data" / "debian_sections.jsonl"
+
+
+def packages(listing: str) -> Iterator[dict[str, str]]:
+    """The fields of each package; continuation lines are left out."""
+    for paragraph in listing.split("\n\n"):
+        lines = [line for line in paragraph.splitlines() if not line.startswith(" ")]
+        yield dict(line.split(": ", 1) for line in lines if ": " in line)
+
+
+def rows(listing: str, seed: int = 0) -> list[dict[str, str]]:
+    """As many rows of every section, shuffled. One package of each source package is taken and no description twice:
+    the parts of one program ("... - documentation", "... - data files") would leak into the held-out rows."""
+    seen_sources: set[str] = set()
+    seen_texts: set[str] = set()
+    by_section: dict[str, list[str]] = {section: [] for section in SECTIONS}
+    found = [p for p in packages(listing) if p.get("Section") in by_section and "Description" in p]
+    # The shortest name of a source is the program itself; its libraries, data and documentation add a suffix.
+    for package in sorted(found, key=lambda p: (len(p["Package"]), p["Package"])):
+        source = package.get("Source", package["Package"]).split()[0]
+        text = package["Description"].strip()
+        if source in seen_sources or text.casefold() in seen_texts or "transitional" in text:
+            continue
+        seen_sources.add(source)
+        seen_texts.add(text.casefold())
+        by_section[package["Section"]].append(text)
+    random.seed(seed)
+    chosen = [
+        {"text": text, "label": section}
+        for section, texts in by_section.items()
+        for text in random.sample(sorted(texts), ROWS_PER_SECTION)
+    ]
+    random.shuffle(chosen)
+    return chosen
+
+
+def main() -> None:
+    listing = subprocess.run(["apt-cache", "dumpavail"], check=True, capture_output=True, text=True).stdout
+    FILE.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows(listing)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

