@@ -140,6 +140,14 @@ class _Encoded:
     """Before cutting, of the dropped rows too."""
     cut_rows: int = 0
 
+    def extend(self, other: _Encoded) -> None:
+        """Append the rows of another; what it dropped is not taken over."""
+        self.kept += other.kept
+        self.lengths_tokens += other.lengths_tokens
+        self.cut_rows += other.cut_rows
+        if self.class_labels is not None:
+            self.class_labels += other.class_labels or []
+
     def rows(self) -> TokenRows:
         return TokenRows.build(self.kept, self.class_labels)
 
@@ -158,10 +166,10 @@ class _Encoder:
         """All rows; `kept` is in their order."""
         encoded = _Encoded(class_labels=[] if self.label_names else None)
         for start in range(0, len(rows), TOKENISE_ROWS):
-            self.encode_some(rows[start : start + TOKENISE_ROWS], encoded)
+            self._encode_some(rows[start : start + TOKENISE_ROWS], encoded)
         return encoded
 
-    def encode_some(self, rows: list[Row], encoded: _Encoded) -> None:
+    def _encode_some(self, rows: list[Row], encoded: _Encoded) -> None:
         pairs = [(row, segments) for row in rows if (segments := self._segments(row, encoded)) is not None]
         encode, cut = {
             "causal-lm": (tokenise.encode_batch, tokenise.cut_to_length),
@@ -220,12 +228,18 @@ def _hold_out_by(
     """Up to `wanted` usable candidates, as long as no more than `most` rows are thereby kept from training."""
     ordered = np.sort(keys)
     encoded, last_key, rows = encoder.encode([]), -1, 0
+    unusable: Counter[str] = Counter()  # since the last usable one: these are not held out
     for key, row in candidates:
         rows_with_key = int(np.searchsorted(ordered, key, side="right"))
         if len(encoded.kept) == wanted or rows_with_key > most:
             break
-        encoder.encode_some([row], encoded)
-        last_key, rows = key, rows_with_key
+        one = encoder.encode([row])
+        unusable += one.dropped
+        if one.kept:
+            encoded.extend(one)
+            encoded.dropped += unusable
+            unusable.clear()
+            last_key, rows = key, rows_with_key
     return _HeldOut(encoded, keys, last_key, rows)
 
 

@@ -89,6 +89,7 @@ def scan(
         sample.offer(row, len(whole))
         by_prompt.offer(prompt_key, row)
         by_text.offer(text_key, row)
+    ledger.check()
     return Scan(
         format=data_format,
         rows=len(text_keys),

