@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,9 @@ class TokenRows:
     class_labels: np.ndarray | None = None
 
     @classmethod
-    def build(cls, rows: Iterable[tuple[list[int], list[bool]]], class_labels: list[int] | None = None) -> TokenRows:
+    def build(
+        cls, rows: Iterable[tuple[Sequence[int], Sequence[bool]]], class_labels: list[int] | None = None
+    ) -> TokenRows:
         """From (ids, trained) pairs."""
         rows = list(rows)
         offsets = np.zeros(len(rows) + 1, dtype=np.int64)

