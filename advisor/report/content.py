@@ -7,9 +7,7 @@ business of whoever shows them.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from advisor.quality import QualityField, lower_is_better, value_of
 from advisor.recommendation import CandidateReport, Prediction, Result, Status
@@ -24,7 +22,7 @@ LEFT_HEADINGS: dict[Status, str] = {
     "does not fit": "does not fit",
     "not tried": "not tried",
     "excluded": "excluded",
-    "reference": "measured for comparison only",
+    "reference": "reference only",
 }
 
 
@@ -88,15 +86,22 @@ def adapter_line(pick: CandidateReport) -> str:
     return ", ".join(part for part in parts if part != "unknown" and not part.startswith("unknown "))
 
 
+def one_per_method(result: Result) -> list[CandidateReport]:
+    """Each method that has a prediction, at the rate that stands for it: the pick's, the frontier's, else its best."""
+    quality = compared_by(result)
+    best: dict[str, CandidateReport] = {}
+    known = [c for c in result.candidates if getattr(c, quality) is not None]
+    for c in sorted(known, key=lambda c: (c is not result.pick, not c.on_frontier, -value_of(c, quality))):
+        best.setdefault(c.name, c)
+    return list(best.values())
+
+
 def shown_candidates(result: Result, limit: int = 8) -> list[CandidateReport]:
     """The frontier and the best of the rest, one rate per method, best first; references come last."""
     quality = compared_by(result)
-    known = [c for c in result.candidates if getattr(c, quality) is not None]
-    best: dict[str, CandidateReport] = {}
-    for c in sorted(known, key=lambda c: (c is not result.pick, not c.on_frontier, -value_of(c, quality))):
-        best.setdefault(c.name, c)
-    chosen = [c for c in best.values() if c.on_frontier or c is result.pick or c.name == "lora"]
-    rest = sorted((c for c in best.values() if c not in chosen), key=lambda c: -value_of(c, quality))
+    methods = one_per_method(result)
+    chosen = [c for c in methods if c.on_frontier or c is result.pick or c.name == "lora"]
+    rest = sorted((c for c in methods if c not in chosen), key=lambda c: -value_of(c, quality))
     chosen += rest[: max(0, limit - len(chosen))]
     return sorted(chosen, key=lambda c: (c.status == "reference", c.fits is False, -value_of(c, quality), c.name))
 
@@ -182,15 +187,38 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def facts_of_provenance(result: Result) -> Sequence[tuple[str, Any]]:
-    """Command, versions, seed and device: what it takes to do it again."""
+def rung_lines(result: Result) -> list[str]:
+    """The story of the race, one line a rung."""
+    lines = []
+    for number, rung in enumerate(result.race.rungs if result.race else (), 1):
+        facts = dict(rung)
+        steps, duration = facts.pop("steps", None), facts.pop("duration_s", None)
+        words = [f"to step {clean(steps)}"] if steps is not None else []
+        words += [f"{clean(value, 200)} {clean(name, 40).replace('_', ' ')}" for name, value in facts.items()]
+        words += [duration_text(float(duration))] if isinstance(duration, int | float) else []
+        lines.append(f"Rung {number}: {', '.join(words)}")
+    return lines
+
+
+def facts_of_provenance(result: Result) -> list[tuple[str, str]]:
+    """Command, versions, seed, device, data and planned run: what it takes to do it again."""
     versions = ", ".join(f"{clean(k)} {clean(v)}" for k, v in sorted(result.versions.items()))
     device = f"{clean(result.device.name)}, {bytes_text(result.device.total_bytes)}"
     if result.device.driver:
         device += f", driver {clean(result.device.driver)}"
-    return [
+    run, data = result.planned_run, result.data
+    facts = [
         ("command", clean(result.command, 1000) or "from Python"),
         ("versions", f"peft-advisor {clean(result.advisor_version)}, {versions}"),
         ("device", device),
-        ("seed", result.planned_run.seed),
+        ("seed", str(run.seed)),
     ]
+    if data is not None:
+        text = f"{clean(data.path)}, {clean(data.format)}: {data.rows:,} rows, {data.train_rows:,} for training, "
+        text += f"{data.eval_rows:,} held out; rows have {data.length_p50_tokens} tokens in the middle, "
+        text += f"{data.length_p95_tokens} at the 95th percentile, {data.length_max_tokens} at most"
+        facts.append(("data", text))
+    text = f"{run.max_steps:,} steps, batch {run.batch_size} x {run.gradient_accumulation_steps}, "
+    text += f"{run.scheduler} schedule with {100 * run.warmup_fraction:g} % warm-up, "
+    text += f"{run.dtype}, quantization {run.quantization}, "
+    return [*facts, ("planned run", text + f"at most {run.max_length_tokens} tokens")]
