@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from knowledge.errors import BadInput
+from probes.streams import Watched, decompress
 
 MAX_LINE_BYTES = 16 * 2**20
 MAX_JSON_BYTES = 512 * 2**20
@@ -128,9 +129,9 @@ def _read_file(
         yield from _read_parquet(path)
         return
     with path.open("rb") as raw:
-        stream = _Watched(raw, path.stat().st_size, on_progress)
+        stream = Watched(raw, path.stat().st_size, on_progress)
         yield from _read_text(
-            stream if compression is None else _decompress(stream, compression), form, ledger, max_line_bytes
+            stream if compression is None else decompress(stream, compression), form, ledger, max_line_bytes
         )
 
 
@@ -269,44 +270,3 @@ def _read_hub(dataset_id: str, split: str) -> Iterator[NumberedRow]:
             "Check the name and the network, or give a local file."
         ) from error
     yield from enumerate(rows, 1)
-
-
-def _decompress(stream: BinaryIO, compression: str) -> BinaryIO:
-    import pyarrow
-
-    return _Decompressed(pyarrow.CompressedInputStream(pyarrow.PythonFile(stream, "r"), compression))
-
-
-class _Decompressed(io.RawIOBase):
-    """pyarrow's decompressed stream as a raw stream of Python; a corrupt archive becomes BadInput."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        try:
-            content = self._stream.read(len(buffer))
-        except OSError as error:
-            raise BadInput(f"The compressed file is damaged: {error}.") from error
-        buffer[: len(content)] = content
-        return len(content)
-
-
-class _Watched(io.RawIOBase):
-    """A raw stream that reports how far it was read."""
-
-    def __init__(self, stream: BinaryIO, total_bytes: int, on_progress: Callable[[int, int], None] | None) -> None:
-        self._stream, self._total_bytes, self._on_progress, self._done = stream, total_bytes, on_progress, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        count = self._stream.readinto(buffer)
-        self._done += count
-        if self._on_progress is not None:
-            self._on_progress(self._done, self._total_bytes)
-        return count
