@@ -93,9 +93,7 @@ def with_memory(
                 estimates[method.name] = None
         memory = estimates[method.name]
         if memory and memory.low_bytes > survey.device.limit_bytes:
-            reason = (
-                f"needs {memory.peak_bytes / 1e9:.1f} GB, the device has {survey.device.limit_bytes / 1e9:.1f} GB"
-            )
+            reason = f"needs {memory.peak_bytes / 1e9:.1f} GB, the device has {survey.device.limit_bytes / 1e9:.1f} GB"
             too_large[method.name] = report_without_probe(method, "does not fit", reason, memory)
         else:
             fitting.append(replace(candidate, memory=memory))
@@ -119,9 +117,7 @@ def report_without_probe(
     )
 
 
-def candidate_id(
-    method: Method, learning_rate: float, peft_config: Mapping[str, Any] | None, run: PlannedRun
-) -> str:
+def candidate_id(method: Method, learning_rate: float, peft_config: Mapping[str, Any] | None, run: PlannedRun) -> str:
     """A readable name with a hash of everything that defines the candidate's training."""
     definition = [method.name, learning_rate, peft_config, method.optimizer, dict(method.optimizer_settings)]
     text = json.dumps([definition, run.model_dump(mode="json")], sort_keys=True, default=str)

@@ -38,13 +38,16 @@ def decide(
     """
     judged = [c.model_copy(update={"fits": _fits(c, device), "on_frontier": False}) for c in candidates]
     quality = sharper_quality(judged)
-    ranked = sorted((i for i, c in enumerate(judged) if is_eligible(c, quality)), key=lambda i: _identity(judged[i]))
-    for member in pareto_members([point_of(judged[i], quality) for i in ranked]):
-        judged[ranked[member]] = judged[ranked[member]].model_copy(update={"on_frontier": True})
-    if not ranked:
+    eligible = sorted((c for c in judged if is_eligible(c, quality)), key=_identity)
+    if not eligible:
         return judged, None
 
-    rivals = _best_of_each_method([judged[i] for i in ranked], quality)
+    # A rate that another rate of its method beat at equal steps is out of the comparison, whatever its shorter
+    # probe is thought to lead to.
+    rivals = _best_of_each_method(eligible, quality)
+    members = {_identity(rivals[i]) for i in pareto_members([point_of(c, quality) for c in rivals])}
+    judged = [c.model_copy(update={"on_frontier": _identity(c) in members}) for c in judged]
+    rivals = [c.model_copy(update={"on_frontier": _identity(c) in members}) for c in rivals]
     contenders = _contenders(rivals, objective)
     target = _target(contenders, objective, quality)
     tied_for_it = [c for c in contenders if not beats(target, c, quality)]

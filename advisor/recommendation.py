@@ -90,6 +90,7 @@ class RaceReport(Record):
     budget_s: Finite
     duration_s: Finite
     workers: int
+    plan: tuple[str, ...] = Field((), description="the plan in words, one line per rung")
     rungs: tuple[Mapping[str, Any], ...] = Field(description="per rung: steps, entered, left, why")
     not_tried: tuple[str, ...] = ()
     interrupted: bool = False

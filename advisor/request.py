@@ -13,7 +13,6 @@ from knowledge.schema import Finite, Quantization, Record, Task
 Objective = Literal["accuracy", "balanced", "memory", "speed"]
 
 
-
 class Request(Record):
     """The arguments of `recommend`, in the user's terms. Defaults that depend on model or data are None here."""
 
@@ -36,7 +35,9 @@ class Request(Record):
     quantize: Quantization = "none"
     gradient_checkpointing: bool = False
     probe: bool = Field(True, description="False answers from the benchmark table and the dry run alone")
-    workers: int | None = Field(None, gt=0, description="probe workers; default: one per GPU, or one per CPU core up to 4")
+    workers: int | None = Field(
+        None, gt=0, description="probe workers; default: one per GPU, else per CPU core up to 4"
+    )
     seed: int = 0
     trust_remote_code: bool = False
 

@@ -36,6 +36,7 @@ class Survey:
     device: DeviceReport
     planned_run: PlannedRun
     pad_token: str | None
+    uses_chat_template: bool
 
 
 def survey(request: Request, say: Callable[[str], None]) -> Survey:
@@ -47,13 +48,14 @@ def survey(request: Request, say: Callable[[str], None]) -> Survey:
 
     device = detect(request.vram, request.gpu)
     say(f"reading the model's configuration: {request.model}")
-    source = resolve_model(request.model, trust_remote_code=request.trust_remote_code)
+    source = resolve_model(request.model, trust_remote_code=request.trust_remote_code, weights=request.probe)
     config = load_config(source)
     task = request.task or _task_of(config)
-    data, pad_token = None, None
+    data, pad_token, uses_chat_template = None, None, False
     if request.data is not None:
         tokenizer = load_tokenizer(source)
         pad_token = tokenizer.pad_token
+        uses_chat_template = bool(getattr(tokenizer, "chat_template", None))
         say(f"reading and tokenising {request.data}")
         data = prepare(
             request.data,
@@ -63,7 +65,7 @@ def survey(request: Request, say: Callable[[str], None]) -> Survey:
             format=request.format,
             seed=request.seed,
         )
-    meta = empty_model(source, config, task)
+    meta = empty_model(source, config, task, num_labels=len(data.label_names) or None if data else None)
     shape = model_shape(meta, task)
     model = ModelReport(
         reference=request.model,
@@ -74,7 +76,7 @@ def survey(request: Request, say: Callable[[str], None]) -> Survey:
         task=task,
     )
     planned_run = plan(request, task, data, device)
-    return Survey(request, source, config, model, shape, data, device, planned_run, pad_token)
+    return Survey(request, source, config, model, shape, data, device, planned_run, pad_token, uses_chat_template)
 
 
 def plan(request: Request, task: Task, data: PreparedData | None, device: DeviceReport) -> PlannedRun:
@@ -106,7 +108,17 @@ def _task_of(config: Any) -> Task:
         return "seq2seq-lm"
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    encoders = ("bert", "roberta", "distilbert", "electra", "deberta", "deberta-v2", "xlm-roberta", "modernbert", "mpnet")
+    encoders = (
+        "bert",
+        "roberta",
+        "distilbert",
+        "electra",
+        "deberta",
+        "deberta-v2",
+        "xlm-roberta",
+        "modernbert",
+        "mpnet",
+    )
     if config.model_type in encoders or config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return "sequence-classification"
     return "causal-lm"

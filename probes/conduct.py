@@ -21,6 +21,8 @@ from probes.schema import Baseline, ProbeJob, ProbeOutcome, Schedule
 
 # Looked at this often while nothing happens, so that the end of the budget is noticed in time.
 TICK_S = 0.5
+# An evaluation costs as much as several steps: only stretches at least this long get one half way as well.
+STEPS_WORTH_A_MIDPOINT = 20
 
 
 class WorkerFailed(AdvisorError):
@@ -164,7 +166,7 @@ class Conductor:
             peft_config=contestant.peft_config,
             schedule=self._schedule,
             stop_step=stop_step,
-            eval_steps=tuple(sorted({(start_step + stop_step) // 2, stop_step} - {start_step})),
+            eval_steps=_eval_steps(start_step, stop_step),
         )
 
     def _stop_step(self, fraction: float) -> int:
@@ -183,3 +185,9 @@ class Conductor:
     def _note_failure(self, outcome: ProbeOutcome) -> None:
         if outcome.status in ("diverged", "out of memory", "ineffective", "failed"):
             self.evidence.failed[outcome.id] = outcome
+
+
+def _eval_steps(start_step: int, stop_step: int) -> tuple[int, ...]:
+    if stop_step - start_step < STEPS_WORTH_A_MIDPOINT:
+        return (stop_step,)
+    return ((start_step + stop_step) // 2, stop_step)

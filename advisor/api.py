@@ -1,0 +1,130 @@
+"""`recommend()`: the path of the data from a request to files, one station after the other.
+
+survey -> candidates -> memory -> race -> predictions -> decision -> files
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from advisor.candidates import Candidate, propose, with_memory
+from advisor.decision import decide
+from advisor.gather import does_not_fit, gather, measure_costs, open_executor, plan_what_fits
+from advisor.judge import judge, judge_from_table, not_tried, would_be_probed
+from advisor.outcome import Recommendation
+from advisor.recommendation import CandidateReport, RaceReport
+from advisor.report.live import LiveRace
+from advisor.request import Request, make_request
+from advisor.result import make_result
+from advisor.save import save
+from advisor.survey import Survey, survey
+from knowledge import table
+from knowledge.errors import NothingFits
+from knowledge.prior import MethodPrior, method_priors
+from probes.conduct import await_baseline
+from probes.observer import Observer
+
+
+def recommend(
+    model: str,
+    data: str | Path | None = None,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    dry_run: bool = False,
+    show_progress: bool = True,
+    **options: Any,
+) -> Recommendation:
+    """Recommends a PEFT method with its settings and learning rate for a model and data.
+
+    `options` are the fields of advisor.request.Request: budget_minutes, vram, objective, require, methods, epochs ...
+    Progress goes to stderr. Files are written to `out`; without it nothing is kept but the returned recommendation.
+
+    Raises BadInput, NoModelAccess and NothingFits, all of them knowledge.errors.AdvisorError.
+    """
+    request = make_request(model=model, data=data, **options)
+    return run(request, out=out, resume=resume, dry_run=dry_run, show_progress=show_progress)
+
+
+def run(
+    request: Request,
+    *,
+    out: str | Path | None,
+    resume: bool = False,
+    dry_run: bool = False,
+    show_progress: bool = True,
+    command: str = "",
+) -> Recommendation:
+    """Like `recommend`, from a checked request; `command` is printed in reports so that they can be repeated."""
+    started = time.monotonic()
+    with ExitStack() as stack:
+        observer = stack.enter_context(LiveRace(budget_s=request.budget_minutes * 60, quiet=not show_progress))
+        folder = Path(out) if out else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="advisor-")))
+        found = survey(request, observer.message)
+        candidates, left_out = propose(found)
+        priors = method_priors(table.load(), found.planned_run.task)
+        if not request.probe:
+            candidates, too_large = with_memory(candidates, found, observer.message)
+            if not candidates:
+                raise NothingFits(does_not_fit(too_large, found.device))
+            reports, race = judge_from_table(candidates, priors), None
+        else:
+            reports, too_large, race = _probe(found, candidates, priors, folder, observer, started, resume, dry_run)
+    everything = [*reports, *too_large, *left_out]
+    judged, decision = decide(
+        everything,
+        found.device,
+        request.objective,
+        planned_run=found.planned_run,
+        data=found.data.profile if found.data else None,
+    )
+    result = make_result(found, judged, race, decision, command)
+    if out and not dry_run:
+        result = save(result, Path(out))
+    return Recommendation(result)
+
+
+def _probe(
+    found: Survey,
+    candidates: list[Candidate],
+    priors: dict[str, MethodPrior],
+    folder: Path,
+    observer: Observer,
+    started: float,
+    resume: bool,
+    dry_run: bool,
+) -> tuple[list[CandidateReport], list[CandidateReport], RaceReport]:
+    """Races the candidates inside the budget. Returns the reports of those that came into question, of those that
+    do not fit the device, and of the race."""
+    budget_s = found.request.budget_minutes * 60
+    deadline = started + budget_s
+    with open_executor(found, folder) as executor:
+        observer.message("loading the model and measuring it untuned")
+        baseline = await_baseline(executor)
+        costs = measure_costs(found, baseline, candidates, priors)
+        plan, entering, too_large = plan_what_fits(
+            found, candidates, costs, priors, executor.workers, deadline, observer.message
+        )
+        for line in plan.lines():
+            observer.message(line)
+        waiting = not_tried(candidates, plan.not_tried)
+        race_report = RaceReport(
+            budget_s=budget_s, duration_s=0.0, workers=executor.workers, plan=tuple(plan.lines()), rungs=()
+        )
+        if dry_run:
+            return [*would_be_probed(entering), *waiting], too_large, race_report
+        evidence, race = gather(found, plan, entering, executor, folder, observer, deadline=deadline, resume=resume)
+    reports = judge(found, entering, evidence, race, baseline, table.load())
+    race_report = race_report.model_copy(
+        update={
+            "duration_s": time.monotonic() - started,
+            "rungs": tuple(evidence.rungs),
+            "not_tried": tuple(report.title for report in waiting),
+            "interrupted": evidence.interrupted,
+        }
+    )
+    return [*reports, *waiting], too_large, race_report

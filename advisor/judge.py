@@ -1,0 +1,173 @@
+"""The fourth station: what the evidence says about the end of the planned run, candidate by candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from advisor.candidates import Candidate
+from advisor.end_model import Probe
+from advisor.predictor import Forecast, Predictor
+from advisor.recommendation import CandidateReport, Prediction
+from advisor.survey import Survey
+from knowledge.prior import MethodPrior
+from knowledge.schema import Curve, CurvePoint, RunRecord
+from probes.conduct import Evidence
+from probes.race import Race
+from probes.schema import Baseline, ProbeOutcome
+
+
+def judge(
+    survey: Survey,
+    candidates: Sequence[Candidate],
+    evidence: Evidence,
+    race: Race,
+    baseline: Baseline,
+    records: Sequence[RunRecord],
+) -> list[CandidateReport]:
+    """A report for each candidate that entered the race, with predictions where there is a curve."""
+    assert survey.data is not None
+    measured = {c.id: evidence.curves[c.id] for c in candidates if _is_usable(c, evidence)}
+    forecasts = Predictor(records).predict(
+        {
+            c.id: Probe(
+                curve=measured[c.id],
+                learning_rate=c.learning_rate,
+                trainable_parameters=_trainable(evidence, c.id) or 1,
+                is_prompt=c.method.family == "prompt",
+            )
+            for c in candidates
+            if c.id in measured
+        },
+        survey.planned_run.max_steps,
+        survey.data.profile.metric_name,
+        CurvePoint(step=0, eval_loss=baseline.eval_loss, metric=baseline.metric),
+    )
+    reasons_left = {id: reason for decision in race.decisions for id, reason in decision.left.items()}
+    return [
+        _report(c, survey, evidence, baseline, forecasts.get(c.id), reasons_left.get(c.id), c.id in race.finalists)
+        for c in candidates
+    ]
+
+
+def not_tried(candidates: Sequence[Candidate], reasons: Mapping[str, str]) -> list[CandidateReport]:
+    """One report per method that the budget did not reach, not one per learning rate."""
+    reports = {}
+    for candidate in candidates:
+        if candidate.id in reasons:
+            reports[candidate.method.name] = _without_probe(candidate, "not tried", reasons[candidate.id])
+    return list(reports.values())
+
+
+def would_be_probed(candidates: Sequence[Candidate]) -> list[CandidateReport]:
+    """One report per method that the plan of a dry run lets enter, with its memory."""
+    rates: dict[str, list[float]] = {}
+    for candidate in candidates:
+        rates.setdefault(candidate.method.name, []).append(candidate.learning_rate)
+    by_method = {candidate.method.name: candidate for candidate in candidates}
+    return [
+        _without_probe(candidate, "not tried", f"would be probed at {', '.join(f'{r:g}' for r in rates[name])}")
+        for name, candidate in by_method.items()
+    ]
+
+
+def judge_from_table(
+    candidates: Sequence[Candidate], priors: Mapping[str, MethodPrior], task_metric: str = "rank in the benchmark table"
+) -> list[CandidateReport]:
+    """Reports at default learning rates whose quality is the rank in the benchmark table: the answer without probes."""
+    reports = []
+    for candidate in candidates:
+        if candidate.learning_rate != candidate.method.default_learning_rate:
+            continue
+        prior = priors.get(candidate.method.name)
+        reason = "known from published runs" if prior else "no published run to judge it by"
+        report = _without_probe(candidate, "from table", reason)
+        if prior:
+            predicted = Prediction(
+                metric=task_metric, value=prior.score, low=prior.low, high=prior.high, extrapolated=True
+            )
+            report = report.model_copy(update={"predicted": predicted})
+        reports.append(report)
+    return reports
+
+
+def _without_probe(candidate: Candidate, status: str, reason: str) -> CandidateReport:
+    method = candidate.method
+    return CandidateReport(
+        name=method.name,
+        title=method.title,
+        peft_type=method.peft_type,
+        learning_rate=method.default_learning_rate,
+        status="reference" if method.reference_only and status == "from table" else status,
+        reason=reason,
+        memory=candidate.memory,
+        capabilities=method.capabilities.model_dump(),
+        peft_config=candidate.peft_config,
+    )
+
+
+def _report(
+    candidate: Candidate,
+    survey: Survey,
+    evidence: Evidence,
+    baseline: Baseline,
+    forecast: Forecast | None,
+    reason_left: str | None,
+    is_finalist: bool,
+) -> CandidateReport:
+    method, outcomes = candidate.method, evidence.outcomes.get(candidate.id, [])
+    failure = evidence.failed.get(candidate.id)
+    curve = evidence.curves.get(candidate.id, Curve())
+    step_s = _step_s(outcomes)
+    return CandidateReport(
+        name=method.name,
+        title=method.title,
+        peft_type=method.peft_type,
+        learning_rate=candidate.learning_rate,
+        status=_status(candidate, failure, curve, is_finalist),
+        reason=failure.reason if failure else (reason_left or ""),
+        curve=curve,
+        predicted=forecast.metric if forecast else None,
+        predicted_loss=forecast.loss if forecast else None,
+        baseline_value=baseline.metric,
+        baseline_loss=baseline.eval_loss,
+        memory=candidate.memory,
+        probe_peak_bytes=max((o.peak_bytes for o in outcomes if o.peak_bytes), default=None),
+        probe_s=sum(o.duration_s for o in outcomes) if outcomes else None,
+        planned_run_s=step_s * survey.planned_run.max_steps if step_s else None,
+        tokens_per_s=_tokens_per_s(outcomes),
+        trainable_parameters=_trainable(evidence, candidate.id),
+        adapter_bytes=next((o.adapter_bytes for o in reversed(outcomes) if o.adapter_bytes is not None), None),
+        capabilities=method.capabilities.model_dump(),
+        peft_config=candidate.peft_config,
+    )
+
+
+def _status(candidate: Candidate, failure: ProbeOutcome | None, curve: Curve, is_finalist: bool) -> str:
+    if failure:
+        return failure.status
+    if not curve.points:
+        return "not tried"
+    if candidate.method.reference_only:
+        return "reference"
+    return "finished" if is_finalist else "eliminated"
+
+
+def _is_usable(candidate: Candidate, evidence: Evidence) -> bool:
+    curve = evidence.curves.get(candidate.id)
+    return bool(curve and curve.points) and candidate.id not in evidence.failed
+
+
+def _trainable(evidence: Evidence, id: str) -> int | None:
+    outcomes = evidence.outcomes.get(id, [])
+    return next((o.trainable_parameters for o in reversed(outcomes) if o.trainable_parameters), None)
+
+
+def _step_s(outcomes: Sequence[ProbeOutcome]) -> float | None:
+    """Seconds per optimizer step of the last job; train_s and last_step count from the probe's beginning."""
+    done = [o for o in outcomes if o.last_step and o.train_s]
+    return done[-1].train_s / done[-1].last_step if done else None
+
+
+def _tokens_per_s(outcomes: Sequence[ProbeOutcome]) -> float | None:
+    done = [o for o in outcomes if o.trained_tokens and o.train_s]
+    return done[-1].trained_tokens / done[-1].train_s if done else None

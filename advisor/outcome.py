@@ -1,0 +1,119 @@
+"""What `recommend()` returns: the result as data, with what one wants to do with it next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from advisor.recommendation import CandidateReport, Result
+from knowledge.errors import NothingFits
+
+if TYPE_CHECKING:
+    import pandas
+    import peft
+
+
+class Recommendation:
+    """A recommendation. `result` is all of it as data; a notebook shows it by itself."""
+
+    def __init__(self, result: Result) -> None:
+        self.result = result
+
+    @property
+    def candidates(self) -> tuple[CandidateReport, ...]:
+        """Every candidate of the race and every method left out of it, each with its reason."""
+        return self.result.candidates
+
+    @property
+    def frontier(self) -> list[CandidateReport]:
+        """The candidates that no other beats on quality and memory together, by rising memory."""
+        members = [c for c in self.candidates if c.on_frontier]
+        return sorted(members, key=lambda c: c.memory.peak_bytes if c.memory else 0)
+
+    @property
+    def pick(self) -> CandidateReport:
+        """The recommended candidate; raises NothingFits where none could be recommended."""
+        if self.result.pick is None:
+            raise NothingFits("No candidate could be recommended; `candidates` says why for each.")
+        return self.result.pick
+
+    @property
+    def peft_config(self) -> peft.PeftConfig | None:
+        """Ready for peft.get_peft_model; None where full fine-tuning is recommended."""
+        import peft
+
+        config = self.pick.peft_config
+        return peft.PeftConfig.from_peft_type(**config) if config else None
+
+    @property
+    def training_arguments(self) -> dict[str, Any]:
+        """The planned run as keyword arguments of transformers.TrainingArguments (beside `output_dir`)."""
+        run = self.result.planned_run
+        return {
+            "learning_rate": self.pick.learning_rate,
+            "max_steps": run.max_steps,
+            "per_device_train_batch_size": run.batch_size,
+            "gradient_accumulation_steps": run.gradient_accumulation_steps,
+            "lr_scheduler_type": run.scheduler,
+            "warmup_steps": round(run.warmup_fraction * run.max_steps),
+            "weight_decay": self.result.training.weight_decay if self.result.training else run.weight_decay,
+            "max_grad_norm": run.max_grad_norm,
+            "gradient_checkpointing": run.gradient_checkpointing,
+            "bf16": run.dtype == "bfloat16",
+            "fp16": run.dtype == "float16",
+            "seed": run.seed,
+        }
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """One row per candidate, for sorting and plotting."""
+        import pandas
+
+        return pandas.DataFrame([_row(candidate) for candidate in self.candidates])
+
+    def to_json(self) -> str:
+        """The whole result as JSON; the schema is that of advisor.recommendation.Result."""
+        return self.result.model_dump_json(indent=2)
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Writes adapter_config.json, train.py and recommendation.json; returns what was written."""
+        from advisor.save import save
+
+        self.result = save(self.result, Path(folder))
+        return [Path(folder) / name for name in self.result.files]
+
+    def print_summary(self) -> None:
+        """The summary for a person, on stdout."""
+        from rich.console import Console
+
+        from advisor.report.terminal import print_summary
+
+        print_summary(self.result, Console())
+
+    def __repr__(self) -> str:
+        pick = self.result.pick
+        return f"<Recommendation: {pick.title} at {pick.learning_rate:g}>" if pick else "<Recommendation: none>"
+
+    def _repr_html_(self) -> str:
+        from advisor.report.html import render_fragment
+
+        return render_fragment(self.result)
+
+
+def _row(candidate: CandidateReport) -> dict[str, Any]:
+    predicted, loss, memory = candidate.predicted, candidate.predicted_loss, candidate.memory
+    return {
+        "method": candidate.name,
+        "learning_rate": candidate.learning_rate,
+        "status": candidate.status,
+        "metric": predicted.metric if predicted else None,
+        "predicted": predicted.value if predicted else None,
+        "predicted_low": predicted.low if predicted else None,
+        "predicted_high": predicted.high if predicted else None,
+        "predicted_loss": loss.value if loss else None,
+        "peak_bytes": memory.peak_bytes if memory else None,
+        "planned_run_s": candidate.planned_run_s,
+        "trainable_parameters": candidate.trainable_parameters,
+        "adapter_bytes": candidate.adapter_bytes,
+        "on_frontier": candidate.on_frontier,
+        "reason": candidate.reason,
+    }

@@ -1,0 +1,67 @@
+"""Puts together the Result: the stations' findings with the versions they were made with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+from advisor.recommendation import CandidateReport, Decision, RaceReport, Result, TrainingPlan
+from advisor.survey import Survey
+from knowledge.methods import get_method
+
+VERSIONS_OF = ("torch", "transformers", "peft", "accelerate", "datasets", "bitsandbytes", "scikit-learn", "numpy")
+
+
+def make_result(
+    survey: Survey,
+    candidates: Sequence[CandidateReport],
+    race: RaceReport | None,
+    decision: Decision | None,
+    command: str,
+) -> Result:
+    """Everything that is known at the end, as data."""
+    return Result(
+        advisor_version=version("peft-advisor"),
+        versions=library_versions(),
+        command=command,
+        request=survey.request.model_dump(mode="json"),
+        model=survey.model,
+        data=survey.data.profile if survey.data else None,
+        device=survey.device,
+        planned_run=survey.planned_run,
+        candidates=tuple(candidates),
+        race=race,
+        recommendation=decision,
+        training=training_plan(survey, decision),
+    )
+
+
+def training_plan(survey: Survey, decision: Decision | None) -> TrainingPlan | None:
+    """What a trainer must know beside the PEFT config; None where there is nothing to train."""
+    if decision is None or survey.data is None:
+        return None
+    method = get_method(decision.name)
+    return TrainingPlan(
+        learning_rate=decision.learning_rate,
+        optimizer=method.optimizer,
+        optimizer_settings=method.optimizer_settings,
+        weight_decay=method.weight_decay,
+        through_model_loss=method.trains_through_model_loss,
+        data_path=survey.data.profile.path,
+        data_format=survey.data.profile.format,
+        held_out_key=survey.data.held_out_key,
+        label_names=survey.data.label_names,
+        uses_chat_template=survey.uses_chat_template,
+        pad_token=survey.pad_token,
+    )
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that results depend on; those not installed are left out."""
+    found = {}
+    for name in VERSIONS_OF:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

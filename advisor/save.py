@@ -1,0 +1,50 @@
+"""Writes a recommendation to a folder: the adapter's config, a script that trains it, and everything as JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from advisor.exporters import get_exporter
+from advisor.exporters.base import NotExpressible
+from advisor.files import write_text
+from advisor.recommendation import Result
+
+DEFAULT_TARGETS = ("peft", "script")
+RESULT_FILE = "recommendation.json"
+
+
+def save(result: Result, folder: Path, targets: tuple[str, ...] = DEFAULT_TARGETS) -> Result:
+    """Writes the files and returns the result with their names in `files`.
+
+    A target that cannot express the recommendation is left out: full fine-tuning has no adapter config, and an
+    answer without data has no run to write a script for.
+    """
+    names: list[str] = []
+    if result.pick is not None:
+        for target in targets:
+            try:
+                names += [path.name for path in get_exporter(target).export(folder, result)]
+            except NotExpressible:
+                continue
+    result = result.model_copy(update={"files": (*names, RESULT_FILE)})
+    write_text(folder / RESULT_FILE, result.model_dump_json(indent=2) + "\n")
+    return result
+
+
+def load(folder: Path) -> Result:
+    """The result that `save` wrote; raises BadInput where there is none or it is of another schema version."""
+    from pydantic import ValidationError
+
+    from advisor.recommendation import SCHEMA_VERSION
+    from knowledge.errors import BadInput
+
+    path = folder / RESULT_FILE
+    if not path.is_file():
+        raise BadInput(f"{folder} holds no {RESULT_FILE}. Give the --out folder of an earlier `advisor recommend`.")
+    try:
+        return Result.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        raise BadInput(
+            f"{path} is no recommendation of schema version {SCHEMA_VERSION}: {error.errors()[0]['msg']}. "
+            "It may have been written by another version of advisor: run `advisor recommend` again."
+        ) from None

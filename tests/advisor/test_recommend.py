@@ -1,0 +1,129 @@
+"""The main job, end to end, on a tiny model: real probes in real worker processes."""
+
+import json
+import subprocess
+import sys
+
+import peft
+import pytest
+
+from advisor import recommend
+from advisor.recommendation import Result
+from knowledge.errors import BadInput, NothingFits
+from tests.advisor.test_export_script import save_tiny, write_rows
+
+RACE = {
+    "budget_minutes": 2,
+    "max_steps": 40,
+    "methods": ("lora", "ia3", "ln-tuning"),
+    "batch_size": 8,
+    "show_progress": False,
+    "workers": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_tiny(tmp_path_factory.mktemp("model"), "llama")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_rows(tmp_path_factory.mktemp("data") / "sums.jsonl", "causal-lm")
+
+
+@pytest.fixture(scope="module")
+def recommendation(model, data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("race") / "out"
+    rec = recommend(model, data, out=out, **RACE)
+    rec.folder = out
+    return rec
+
+
+def test_it_recommends_what_was_measured(recommendation):
+    result = recommendation.result
+    probed = [c for c in result.candidates if c.curve.points]
+    assert {c.name for c in probed} == {"lora", "ia3", "ln-tuning"}
+    assert len(probed) == 9  # three learning rates each
+    assert result.recommendation is not None
+    pick = recommendation.pick
+    assert pick.status == "finished"
+    assert pick.predicted_loss.value < pick.baseline_loss
+    assert pick.memory.peak_bytes > 0
+    assert recommendation.frontier
+    assert len({c.curve.points[0].step for c in probed}) == 1  # all were evaluated at equal steps
+
+
+def test_every_method_of_the_catalogue_is_accounted_for(recommendation):
+    from knowledge.methods import all_methods
+
+    assert {c.name for c in recommendation.candidates} == set(all_methods())
+    assert all(c.reason for c in recommendation.candidates if not c.curve.points)
+
+
+def test_the_result_is_written_and_validates_against_its_own_schema(recommendation):
+    text = (recommendation.folder / "recommendation.json").read_text()
+    assert Result.model_validate_json(text) == recommendation.result
+    assert json.loads(text)["recommendation"]["name"] == recommendation.pick.name
+
+
+def test_the_config_loads_with_peft(recommendation):
+    config = peft.PeftConfig.from_pretrained(recommendation.folder)
+    assert config.peft_type == recommendation.pick.peft_type
+    assert recommendation.peft_config.peft_type == recommendation.pick.peft_type
+
+
+def test_train_py_runs_as_it_is_and_reaches_what_was_predicted(recommendation):
+    run = subprocess.run(
+        [sys.executable, "train.py", "--output", "adapter"],
+        cwd=recommendation.folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stderr
+    assert (recommendation.folder / "adapter" / "adapter_model.safetensors").exists()
+
+
+def test_training_arguments_are_accepted_by_transformers(recommendation, tmp_path):
+    from transformers import TrainingArguments
+
+    arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, **recommendation.training_arguments)
+    assert arguments.learning_rate == recommendation.pick.learning_rate
+    assert arguments.max_steps == 40
+
+
+def test_the_dataframe_has_one_row_per_candidate(recommendation):
+    frame = recommendation.to_dataframe()
+    assert len(frame) == len(recommendation.candidates)
+    assert frame[frame.on_frontier].method.tolist()
+
+
+def test_a_finished_race_resumes_without_training_and_says_the_same(recommendation, model, data):
+    again = recommend(model, data, out=recommendation.folder, resume=True, **RACE)
+    assert again.result.recommendation == recommendation.result.recommendation
+    assert again.result.race.duration_s < recommendation.result.race.duration_s
+
+
+def test_another_race_in_the_same_folder_is_refused(recommendation, model, data):
+    with pytest.raises(BadInput, match="--resume"):
+        recommend(model, data, out=recommendation.folder, **RACE)
+
+
+def test_without_probes_it_answers_from_the_table_and_says_so(model, data):
+    rec = recommend(model, data, probe=False, show_progress=False, methods=("lora", "ia3", "lily"))
+    assert {c.status for c in rec.candidates if c.memory} == {"from table"}
+    assert rec.result.race is None
+    assert any("table" in warning for warning in rec.result.recommendation.warnings)
+
+
+def test_a_dry_run_trains_nothing_and_writes_nothing(model, data, tmp_path):
+    rec = recommend(model, data, out=tmp_path / "out", dry_run=True, **RACE)
+    assert not any(c.curve.points for c in rec.candidates)
+    assert rec.result.recommendation is None
+    assert not (tmp_path / "out" / "recommendation.json").exists()
+
+
+def test_where_nothing_fits_the_message_says_what_would(model, data):
+    with pytest.raises(NothingFits, match="1 kB|0.0 GB"):
+        recommend(model, data, vram="100kB", **RACE)
