@@ -35,7 +35,7 @@ def check_access(repository: str, *, weights: bool) -> None:
         RepositoryNotFoundError,
     )
 
-    offline = not _reachable()
+    offline = not reachable()
     try:
         hf_hub_download(repository, "config.json", local_files_only=offline)
         if weights and not _has_weights(repository, offline):
@@ -74,7 +74,7 @@ def _nearby(repository: str) -> str:
     return f" {sentence}" if known_config(repository) is None and sentence.startswith("Did you mean") else ""
 
 
-def _reachable() -> bool:
+def reachable() -> bool:
     """Whether the hub can be reached, in seconds: its client would try again for half a minute before it says no."""
     from huggingface_hub import constants
 

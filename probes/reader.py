@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from knowledge.errors import BadInput
+from probes import hub
 from probes.streams import Watched, decompress
 
 MAX_LINE_BYTES = 16 * 2**20
@@ -261,6 +262,10 @@ def _read_parquet(path: Path) -> Iterator[NumberedRow]:
 def _read_hub(dataset_id: str, split: str) -> Iterator[NumberedRow]:
     import datasets
 
+    if not hub.reachable():
+        raise BadInput(
+            f"There is no file {dataset_id!r}, and the hub, where a data set may have that name, is offline."
+        )
     datasets.disable_progress_bars()
     try:
         rows = datasets.load_dataset(dataset_id, split=split, streaming=True)

@@ -77,10 +77,11 @@ def encode_batch(batch, tokenizer):
 
 
 def encode_pairs(batch, tokenizer):
-    """The same for an encoder-decoder: the untrained text is the source, the trained text the target. A row's ids are
-    source ids then target ids, each with the special tokens of the tokenizer; the mask is True on the target."""
-    sources = ["".join(text for text, trained in segments if not trained) for segments in batch]
-    targets = ["".join(text for text, trained in segments if trained) for segments in batch]
+    """The same for an encoder-decoder: the last trained segment is the target, all before it the source. A row's ids
+    are source ids then target ids, each with the special tokens of the tokenizer; the mask is True on the target."""
+    last = [max((i for i, (_, trained) in enumerate(segments) if trained), default=None) for segments in batch]
+    sources = ["".join(text for text, _ in segments[:end]) for segments, end in zip(batch, last, strict=True)]
+    targets = ["" if end is None else segments[end][0] for segments, end in zip(batch, last, strict=True)]
     source_ids = tokenizer(sources)["input_ids"] if batch else []
     target_ids = tokenizer(text_target=targets)["input_ids"] if batch else []
     return [

@@ -76,13 +76,14 @@ def get_format(name: str) -> DataFormat:
 
 
 def detect_format(rows: Sequence[tuple[int, Row]]) -> DataFormat:
-    """The format that most of the first `rows` (line number, row) fit; of equals, the most specific.
+    """The most specific format that fits nearly as many of the first `rows` (line number, row) as any other.
 
-    Raises BadInput where the best format does not fit at least half of them: a file in another format fails at
-    once with the first line, its keys and the known formats, while single odd rows are left to the skip budget.
+    A few odd rows, such as texts without their label, must not turn a file into another format: they are left to the
+    skip budget. Raises BadInput where no format fits half of the rows, with the first line, its keys and the known
+    formats.
     """
     fits = {f.name: sum(f.matches(row) for _, row in rows) for f in all_formats()}
-    best = max(all_formats(), key=lambda f: (fits[f.name], f.precedence))
+    best = next(f for f in all_formats() if fits[f.name] >= 0.8 * max(fits.values()))
     if 2 * fits[best.name] < len(rows):
         line, row = next((line, row) for line, row in rows if not any(f.matches(row) for f in all_formats()))
         raise BadInput(

@@ -116,6 +116,8 @@ def test_more_specific_formats_win():
 def test_a_single_odd_row_does_not_decide_the_format():
     rows = [(1, {"oops": 1}), *((n, {"text": "a"}) for n in range(2, 12))]
     assert detect_format(rows).name == "text"
+    labelled = [(n, {"text": "a", "label": None if n == 3 else n % 2}) for n in range(1, 12)]
+    assert detect_format(labelled).name == "text-label"
 
 
 def test_unknown_keys_are_named_with_line_and_known_formats():

@@ -168,8 +168,16 @@ def test_places_without_a_file_say_what_to_give(tmp_path):
             read(place)
 
 
+def test_without_a_connection_a_missing_file_is_named_at_once(monkeypatch):
+    monkeypatch.setattr("probes.hub.reachable", lambda: False)
+    with pytest.raises(BadInput, match=r"no file 'my/data'.*offline"):
+        read("my/data")
+
+
 def test_a_hub_dataset_that_cannot_be_opened_is_bad_input(monkeypatch):
     import datasets
+
+    monkeypatch.setattr("probes.hub.reachable", lambda: True)
 
     def unreachable(name, split, streaming):
         raise ConnectionError(f"cannot reach {name}, {split}")
@@ -182,6 +190,7 @@ def test_a_hub_dataset_that_cannot_be_opened_is_bad_input(monkeypatch):
 def test_a_hub_dataset_streams(monkeypatch):
     import datasets
 
+    monkeypatch.setattr("probes.hub.reachable", lambda: True)
     asked = {}
 
     def load_dataset(name, split, streaming):

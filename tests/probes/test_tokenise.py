@@ -85,8 +85,10 @@ def test_without_a_template_turns_are_named_and_ended():
 
 
 def test_encoder_decoder_rows_are_source_then_target():
-    [(ids, trained), (_, empty)] = encode_pairs([[("ab", False), ("c", True)], [("ab", False), (" ", True)]], PLAIN)
+    rows = [[("ab", False), ("c", True)], [("a", False), ("b", True), ("c", False), ("d", True)], [("ab", False)]]
+    (ids, trained), (turns, answer), (_, empty) = encode_pairs(rows, PLAIN)
     assert PLAIN.decode(ids) == "abc" and trained == [False, False, True]
+    assert PLAIN.decode(turns) == "abcd" and answer == [False, False, False, True], "earlier answers are context"
     assert not any(empty)
 
 
