@@ -99,29 +99,31 @@ def suite_of(record: RunRecord) -> str:
     return record.benchmark.rpartition("/")[0] or record.benchmark
 
 
+def in_one_era(runs: Iterable[RunRecord], benchmark: str) -> list[RunRecord]:
+    """The runs of a benchmark and of the other software eras of its suite, with metrics as that benchmark would
+    have them: less the median difference over the experiments that are in both (none in both: as they are)."""
+    suite = benchmark.rpartition("/")[0] or benchmark
+    eras = by_benchmark(r for r in runs if r.metric is not None and suite_of(r) == suite)
+    own = {r.experiment: r.metric for r in eras.get(benchmark, [])}
+    aligned = []
+    for era in eras.values():
+        differences = [r.metric - own[r.experiment] for r in era if r.experiment in own]
+        offset = median(differences) if differences else 0.0
+        aligned += [r.model_copy(update={"metric": r.metric - offset}) for r in era]
+    return aligned
+
+
 def _ranks(runs: list[RunRecord]) -> dict[str, float]:
-    """Each method's share of beaten methods, by its best run, after the eras of the suite are brought together."""
-    offsets = _era_offsets(runs)
+    """Each method's share of beaten methods, by its best run, with the eras of the suite brought together."""
+    eras = by_benchmark(runs)
     best: dict[str, float] = {}
-    for run in runs:
-        value = run.metric - offsets[run.benchmark]
-        best[run.method] = max(value, best.get(run.method, -np.inf))
+    for run in in_one_era(runs, max(eras, key=lambda name: len(eras[name]))):
+        best[run.method] = max(run.metric, best.get(run.method, -np.inf))
     if len(best) == 1:
         return dict.fromkeys(best, NEUTRAL)
     values = np.array(sorted(best.values()))
     rank = {v: np.flatnonzero(values == v).mean() for v in values}
     return {method: float(rank[value] / (len(best) - 1)) for method, value in best.items()}
-
-
-def _era_offsets(runs: list[RunRecord]) -> dict[str, float]:
-    """Per benchmark, the median difference of its metric from the largest era over the experiments in both."""
-    eras = by_benchmark(runs)
-    largest = {r.experiment: r.metric for r in max(eras.values(), key=len)}
-    offsets = {}
-    for benchmark, era in eras.items():
-        differences = [r.metric - largest[r.experiment] for r in era if r.experiment in largest]
-        offsets[benchmark] = median(differences) if differences else 0.0
-    return offsets
 
 
 def _transfer(ranks: list[dict[str, float]]) -> tuple[float, float]:

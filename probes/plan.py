@@ -8,7 +8,7 @@ first rung, and shortens the first rung before it goes below six methods; a larg
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from knowledge.prior import REFERENCE, probing_order
@@ -65,18 +65,19 @@ def plan_race(
     budget_s: float,
     workers: int = 1,
     overhead_s: float = 0.0,
+    reference: str = REFERENCE,
 ) -> RacePlan:
     """The race that makes the most of `budget_s` seconds of wall time on `workers` workers.
 
     `run_s` is what the whole planned run would take per entry id, in seconds of one worker, `overhead_s` what each
-    probe costs beside its steps. A budget that is too small for anything still gets one method to the shortest
-    rung: an answer that took too long is better than none.
+    probe costs beside its steps, `reference` the method that stays for comparison. A budget that is too small for
+    anything still gets one method to the shortest rung: an answer that took too long is better than none.
     """
     if not entries:
         raise ValueError("a race needs at least one entry")
     clock = _Clock(run_s, workers, overhead_s)
     order = probing_order({e.method: e.family for e in entries}, {e.method: e.prior for e in entries})
-    plan = _first_rungs(entries, order, clock, budget_s)
+    plan = _first_rungs(entries, order, clock, budget_s, reference)
     plan = _spend_the_rest(plan, clock, budget_s)
     entered = {e.id for e in plan.entries}
     not_tried = {e.id: "the budget does not reach it" for e in entries if e.id not in entered}
@@ -107,12 +108,14 @@ class _Clock:
         return total
 
 
-def _first_rungs(entries: Sequence[Entry], order: Sequence[str], clock: _Clock, budget_s: float) -> RacePlan:
+def _first_rungs(
+    entries: Sequence[Entry], order: Sequence[str], clock: _Clock, budget_s: float, reference: str
+) -> RacePlan:
     """As many methods in the first rungs as the budget allows, and those rungs as long as it allows."""
 
     def build(methods: int, fraction: float) -> RacePlan:
         chosen = [e for name in order[:methods] for e in sorted(_of(entries, name), key=lambda e: e.learning_rate)]
-        return _ladder(chosen, fraction)
+        return replace(_ladder(chosen, fraction), reference=reference)
 
     fewest = min(FEWEST_METHODS, len(order))
     for methods in range(len(order), fewest - 1, -1):
@@ -129,51 +132,37 @@ def _first_rungs(entries: Sequence[Entry], order: Sequence[str], clock: _Clock, 
 
 
 def _ladder(entries: Sequence[Entry], first_fraction: float) -> RacePlan:
+    fractions = tuple(growth * first_fraction for growth in RUNG_GROWTH)
+    return RacePlan(tuple(entries), fractions, _kept(entries)[:-1], reference_rungs=len(RUNG_GROWTH))
+
+
+def _kept(entries: Sequence[Entry], scale: float = 1.0) -> tuple[int, ...]:
+    """How many go on after each rung, at most one of each method."""
     methods = len({e.method for e in entries})
-    keep = [min(methods, max(FEWEST_KEPT, round(share * len(entries)))) for share in KEPT_SHARES]
-    fractions = [growth * first_fraction for growth in RUNG_GROWTH]
-    return RacePlan(tuple(entries), tuple(fractions), tuple(keep[:-1]), reference_rungs=len(RUNG_GROWTH))
+    return tuple(min(methods, max(FEWEST_KEPT, round(scale * share * len(entries)))) for share in KEPT_SHARES)
 
 
 def _spend_the_rest(plan: RacePlan, clock: _Clock, budget_s: float) -> RacePlan:
-    """What is left goes to the finalists: further, then with the reference, then more of them."""
+    """What is left goes to the finalists: further, to the end with the reference, and then to more in each rung."""
 
     def affordable(longer: RacePlan) -> bool:
         return clock.wall_s(longer) <= budget_s
 
-    methods = len({e.method for e in plan.entries})
-    finalists = min(methods, max(FEWEST_KEPT, round(KEPT_SHARES[-1] * len(plan.entries))))
     reached = plan.fractions[-1]
 
     def stretched(fraction: float) -> RacePlan:
-        return replace(plan, fractions=(*plan.fractions, fraction), keep=(*plan.keep, finalists))
+        return replace(plan, fractions=(*plan.fractions, fraction), keep=_kept(plan.entries))
 
     targets = [1 - i * (1 - reached) / 100 for i in range(100)]
     last = next((f for f in targets if affordable(stretched(f))), reached)
     if last < WORTHWHILE_STRETCH * reached:
         return plan
     plan = stretched(last)
-    if last == 1:
-        if affordable(with_reference := replace(plan, reference_rungs=len(plan.fractions))):
-            plan = with_reference
-        plan = _keep_more(plan, methods, affordable)
-    return plan
-
-
-def _keep_more(plan: RacePlan, methods: int, affordable: Callable[[RacePlan], bool]) -> RacePlan:
-    """Lets more candidates go on, the last rung first, one at a time while the budget lasts."""
-    grown = True
-    while grown:
-        grown = False
-        for rung in reversed(range(len(plan.keep))):
-            limit = plan.keep[rung - 1] if rung else methods
-            if plan.keep[rung] >= limit:
-                continue
-            keep = (*plan.keep[:rung], plan.keep[rung] + 1, *plan.keep[rung + 1 :])
-            if affordable(larger := replace(plan, keep=keep)):
-                plan, grown = larger, True
-                break
-    return plan
+    if last < 1 or not affordable(with_reference := replace(plan, reference_rungs=len(plan.fractions))):
+        return plan
+    scales = [1 + i / 10 for i in range(round(10 / min(KEPT_SHARES)))]
+    wider = [replace(with_reference, keep=_kept(plan.entries, scale)) for scale in scales]
+    return max((w for w in wider if affordable(w)), key=lambda w: w.keep)
 
 
 def _of(entries: Sequence[Entry], method: str) -> list[Entry]:

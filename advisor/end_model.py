@@ -1,0 +1,118 @@
+"""Predicts the end of a run from its beginning, learned from finished runs of the same benchmark.
+
+The mean of two models: extremely randomised trees on seven features of the probe, and the same trees on what a
+local line through (log loss, outcome) leaves over. Trees alone cannot predict anything better than the best run they
+have seen, the line alone is misled by methods that start late; their mean was better than either at 5, 10 and 20 % of
+the run on unseen methods (tests/benchmarks/selection.py; Gaussian processes, boosting, ridge and a separate model
+of the final loss were worse).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from advisor.conformal import LocalBound
+from advisor.local_line import LocalLine
+from knowledge.schema import Curve, CurvePoint, RunRecord
+
+TREES = 60
+FOLDS = 8
+# Methods that train inputs instead of weights start from a damaged model and learn late.
+PROMPT_TYPES = {"PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "ADAPTION_PROMPT", "TRAINABLE_TOKENS", "CPT"}
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The beginning of a run, with what is known of the candidate beforehand."""
+
+    curve: Curve
+    learning_rate: float
+    trainable_parameters: int
+    is_prompt: bool = False
+
+
+def probe_of(run: RunRecord, fraction: float = 1.0) -> Probe:
+    """What a probe of this share of a finished run would have seen."""
+    return Probe(
+        curve=run.curve.until(round(fraction * run.max_steps)),
+        learning_rate=run.learning_rate,
+        trainable_parameters=run.trainable_parameters or 1,
+        is_prompt=run.peft_type in PROMPT_TYPES,
+    )
+
+
+def loss_of(point: CurvePoint) -> float | None:
+    """The held-out loss where it was measured, else the training loss."""
+    return point.train_loss if point.eval_loss is None else point.eval_loss
+
+
+def features(probe: Probe) -> np.ndarray | None:
+    """Shape (7,): log loss now, its fall since the first and the previous point, mean metric so far (nan where there
+    is none), log trainable parameters, log learning rate, whether it trains inputs. None without a positive loss."""
+    losses = [loss for p in probe.curve.points if (loss := loss_of(p)) is not None]
+    if not losses or min(losses) <= 0:
+        return None
+    logs = np.log(losses)
+    metrics = [p.metric for p in probe.curve.points if p.metric is not None]
+    return np.array(
+        [
+            logs[-1],
+            logs[-1] - logs[0],
+            logs[-1] - logs[max(0, len(logs) - 2)],
+            np.mean(metrics) if metrics else np.nan,
+            np.log(max(1, probe.trainable_parameters)),
+            np.log(probe.learning_rate),
+            float(probe.is_prompt),
+        ]
+    )
+
+
+class EndModel:
+    """One outcome at the end of the run as a function of `features`. Deterministic."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self._seed = seed
+
+    def fit(self, x: np.ndarray, y: np.ndarray, groups: Sequence[str]) -> EndModel:
+        """x: (n, 7), y: (n,). Runs of one group are never used to judge the error on each other."""
+        self._fit(x, y)
+        groups = np.asarray(groups)
+        names = np.random.default_rng(self._seed).permutation(np.unique(groups))
+        predicted = np.empty(len(y))
+        for fold in np.array_split(names, min(FOLDS, len(names))):
+            out = np.isin(groups, fold)
+            if not out.all():
+                predicted[out] = EndModel(self._seed)._fit(x[~out], y[~out])._predict(x[out])
+            else:
+                predicted[out] = np.mean(y)
+        self._bound = LocalBound(predicted, y - predicted)
+        self._range = np.nanmin(x, axis=0), np.nanmax(x, axis=0)
+        return self
+
+    def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """x: (m, 7). Returns the expected outcomes and the half-widths of their 80 % intervals, both (m,)."""
+        values = self._predict(x)
+        return values, np.array([self._bound.at(value) for value in values])
+
+    def is_outside(self, x: np.ndarray) -> np.ndarray:
+        """x: (m, 7). Whether the loss or the learning rate lies beyond all runs that were learned from, (m,)."""
+        low, high = self._range
+        checked = [0, 5]
+        margin = 0.05 * (high - low)
+        return ((x < low - margin) | (x > high + margin))[:, checked].any(axis=1)
+
+    def _fit(self, x: np.ndarray, y: np.ndarray) -> EndModel:
+        from sklearn.ensemble import ExtraTreesRegressor
+
+        self._line = LocalLine().fit(x[:, 0], y)
+        self._forest = ExtraTreesRegressor(TREES, random_state=self._seed)
+        # Two outputs grow one forest whose splits serve both: the outcome, and what the line leaves of it.
+        self._forest.fit(x, np.column_stack([y, y - self._line.predict(x[:, 0])]))
+        return self
+
+    def _predict(self, x: np.ndarray) -> np.ndarray:
+        outcome, left_over = self._forest.predict(x).T
+        return (outcome + self._line.predict(x[:, 0]) + left_over) / 2
