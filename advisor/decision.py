@@ -47,7 +47,8 @@ def decide(
     rivals = _best_of_each_method(eligible, quality)
     members = {_identity(rivals[i]) for i in pareto_members([point_of(c, quality) for c in rivals])}
     judged = [c.model_copy(update={"on_frontier": _identity(c) in members}) for c in judged]
-    rivals = [c.model_copy(update={"on_frontier": _identity(c) in members}) for c in rivals]
+    best_rates = {_identity(c) for c in rivals}
+    rivals = sorted((c for c in judged if _identity(c) in best_rates), key=_identity)
     contenders = _contenders(rivals, objective)
     target = _target(contenders, objective, quality)
     tied_for_it = [c for c in contenders if not beats(target, c, quality)]

@@ -135,12 +135,15 @@ def mark(candidate: CandidateReport, result: Result) -> str:
     return "behind" if candidate.status == "eliminated" else ""
 
 
-def next_commands(result: Result) -> list[str]:
+def paths_of_files(result: Result, folder: Path | None) -> list[str]:
+    """The files as one can open them from where the command was given; their names where the folder is unknown."""
+    return [clean(folder / name if folder else name, 300) for name in result.files]
+
+
+def training_command(result: Result, folder: Path | None) -> str | None:
     """What to run now, ready to be copied."""
-    script = next((f for f in result.files if Path(f).name == "train.py"), None)
-    commands = [f"python {shlex.quote(clean(script))}"] if script else []
-    page = next((f for f in result.files if Path(f).suffix == ".html"), None)
-    return [*commands, *([f"open {shlex.quote(clean(page))}"] if page else [])]
+    script = next((path for path in paths_of_files(result, folder) if Path(path).name == "train.py"), None)
+    return f"python {shlex.quote(script)}" if script else None
 
 
 def race_line(result: Result) -> str:

@@ -31,12 +31,18 @@ _BADGES = {
 
 
 def write_report(path: Path, result: Result) -> Path:
-    """Writes the page to `path` and returns it."""
-    return write_text(path, page(result))
+    """Writes the page to `path` and returns it; the other files of the result lie beside it."""
+    return write_text(path, page(result, path.parent))
 
 
-def page(result: Result) -> str:
-    """The whole document."""
+def render_fragment(result: Result) -> str:
+    """The page for a notebook's cell: in a frame of its own, so that neither's style reaches the other, and with
+    scripts, forms and navigation switched off."""
+    return element("iframe", srcdoc=page(result), sandbox="", width="100%", height="720", frameborder="0")
+
+
+def page(result: Result, folder: Path | None = None) -> str:
+    """The whole document. `folder` is where the files of the result lie."""
     digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     title = f"{result.recommendation.title} for" if result.recommendation else "No recommendation for"
@@ -49,10 +55,14 @@ def page(result: Result) -> str:
         element("title", clean(f"{title} {result.model.reference}", 200)),
         element("style", Markup(STYLE)),
     )
-    return "<!doctype html>\n" + element("html", head, element("body", element("main", body(result))), lang="en") + "\n"
+    return (
+        "<!doctype html>\n"
+        + element("html", head, element("body", element("main", body(result, folder))), lang="en")
+        + "\n"
+    )
 
 
-def body(result: Result) -> list[Markup | None]:
+def body(result: Result, folder: Path | None) -> list[Markup | None]:
     """The page's content, section by section; each is left out where there is nothing to show."""
     return [
         _header(result),
@@ -72,7 +82,7 @@ def body(result: Result) -> list[Markup | None]:
         _section("The probes", _race_words(result), _curves(result)),
         _section("Why the others left", *_left(result)),
         _section("Where the memory goes", *_memory(result)),
-        _section("What to run next", *_next(result)),
+        _section("What to run next", *_next(result, folder)),
         _section("How this was made", _provenance(result)),
         element("footer", f"Written by peft-advisor {clean(result.advisor_version)}. Nothing in this page leaves it."),
     ]
@@ -242,9 +252,9 @@ def _memory(result: Result) -> list[Markup | None]:
     return [figure, charts.memory_legend(result), note]
 
 
-def _next(result: Result) -> list[Markup]:
+def _next(result: Result, folder: Path | None) -> list[Markup]:
     parts: list[Markup] = []
-    for step in next_steps(result):
+    for step in next_steps(result, folder):
         parts.append(element("h3", step.heading))
         parts += [element("p", step.words)] if step.words else []
         parts += [element("pre", step.code)] if step.code else []

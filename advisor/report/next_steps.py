@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from advisor.recommendation import CandidateReport, Result
-from advisor.report.content import next_commands
+from advisor.report.content import paths_of_files, training_command
 from advisor.text import clean
 
 VLLM_DEFAULT_RANK = 16
@@ -22,19 +22,26 @@ class Step:
     code: str = ""
 
 
-def next_steps(result: Result) -> list[Step]:
-    """The steps in their order; none without a recommendation."""
+def next_steps(result: Result, folder: Path | None = None) -> list[Step]:
+    """The steps in their order; none without a recommendation. `folder` is where the files of the result lie."""
     pick = result.pick
     if pick is None:
         return []
-    steps = [Step("Train", code=command) for command in next_commands(result)[:1]]
+    command = training_command(result, folder)
+    steps = [Step("Train", code=command)] if command else []
     if pick.peft_config is not None:
-        steps.append(Step("Use the config in your own code", code=_python(result)))
-    return [*steps, _serving(result, pick)]
+        steps.append(
+            Step("Use the config in your own code", code=_python(_place(result, folder, "adapter_config.json")))
+        )
+    return [*steps, _serving(result, pick, _place(result, folder, "train.py") / "adapter")]
 
 
-def _python(result: Result) -> str:
-    folder = next((str(Path(f).parent) for f in result.files if Path(f).name == "adapter_config.json"), "DIR")
+def _place(result: Result, folder: Path | None, name: str) -> Path:
+    """The folder in which the file of that name was written."""
+    return next((Path(f).parent for f in paths_of_files(result, folder) if Path(f).name == name), folder or Path("DIR"))
+
+
+def _python(folder: Path) -> str:
     return (
         "import peft\n\n"
         f"config = peft.PeftConfig.from_pretrained({clean(folder)!r})\n"
@@ -42,8 +49,8 @@ def _python(result: Result) -> str:
     )
 
 
-def _serving(result: Result, pick: CandidateReport) -> Step:
-    """How vLLM serves what was trained."""
+def _serving(result: Result, pick: CandidateReport, adapter: Path) -> Step:
+    """How vLLM serves what was trained. The training script leaves it in `adapter`."""
     kind = pick.capabilities.get("vllm")
     if kind == "adapter":
         model = shlex.quote(clean(result.model.location or result.model.reference))
@@ -52,7 +59,8 @@ def _serving(result: Result, pick: CandidateReport) -> Step:
         if needed is not None:
             flag = f" --max-lora-rank {needed}" if needed > VLLM_DEFAULT_RANK else ""
             words = "vLLM loads the adapter beside the base model."
-            return Step("Serve", words, f"vllm serve {model} --enable-lora --lora-modules tuned=ADAPTER_FOLDER{flag}")
+            module = shlex.quote(f"tuned={clean(adapter)}")
+            return Step("Serve", words, f"vllm serve {model} --enable-lora --lora-modules {module}{flag}")
     if kind in ("adapter", "merged") and pick.capabilities.get("mergeable"):
         return Step("Serve", "Merge the adapter into the full-precision base model and serve it like any other.")
     return Step("Serve", "vLLM does not load this adapter and it cannot be merged: serve with transformers and peft.")

@@ -7,6 +7,7 @@ are cleaned and go through rich.text.Text, so markup in a model's or a file's na
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from rich.box import ROUNDED, SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
@@ -34,10 +35,10 @@ _LEGEND = {
 }
 
 
-def print_summary(result: Result, console: Console) -> None:
-    """Prints the whole summary; `console` decides on width and colour."""
+def print_summary(result: Result, console: Console, folder: Path | None = None) -> None:
+    """Prints the whole summary; `console` decides on width and colour. `folder` is where the result's files lie."""
     width = min(console.width, WIDEST_COLUMNS)
-    parts = list(summary(result, width, boxed=console.is_terminal))
+    parts = list(summary(result, width, boxed=console.is_terminal, folder=folder))
     if console.is_terminal:
         console.print(*parts, sep="\n", width=width)
         return
@@ -49,13 +50,13 @@ def print_summary(result: Result, console: Console) -> None:
     console.file.write(text.encode(encoding, "replace").decode(encoding))
 
 
-def summary(result: Result, width: int, *, boxed: bool) -> Iterable[RenderableType]:
+def summary(result: Result, width: int, *, boxed: bool, folder: Path | None = None) -> Iterable[RenderableType]:
     """The parts of the summary from top to bottom."""
     yield Text()
     if result.recommendation is None:
         yield from _no_recommendation(result)
     else:
-        yield _headline(result, boxed)
+        yield _headline(result, boxed, folder)
         yield Text()
         yield _candidates(result, width)
         yield from _why(result)
@@ -64,7 +65,7 @@ def summary(result: Result, width: int, *, boxed: bool) -> Iterable[RenderableTy
     yield Text()
 
 
-def _headline(result: Result, boxed: bool) -> RenderableType:
+def _headline(result: Result, boxed: bool, folder: Path | None) -> RenderableType:
     decision = result.recommendation
     title = Text.assemble(
         (clean(decision.title, 60), "bold green"),
@@ -76,8 +77,9 @@ def _headline(result: Result, boxed: bool) -> RenderableType:
     for label, text in content.headline(result):
         facts.add_row(Text(label, style="dim"), Text(text))
     if result.files:
-        facts.add_row(Text("files", style="dim"), Text("\n".join(clean(f, 200) for f in result.files)))
-    for command in content.next_commands(result)[:1]:
+        facts.add_row(Text("files", style="dim"), Text("\n".join(content.paths_of_files(result, folder))))
+    command = content.training_command(result, folder)
+    if command:
         facts.add_row(Text("next", style="dim"), Text(command, style="bold"))
     for warning in decision.warnings:
         facts.add_row(Text("note", style="yellow"), Text(clean(warning)))

@@ -224,7 +224,10 @@ def result(candidates: Sequence[CandidateReport] | None = None, **fields: Any) -
             data_path="my.jsonl",
             data_format="prompt-completion",
             held_out_key=10**17,
+            keyed_by="prompt",
+            eval_rows=200,
+            metric_name="exact match",
         ),
-        "files": ("out/adapter_config.json", "out/train.py", "out/recommendation.json", "out/report.html"),
+        "files": ("adapter_config.json", "train.py", "recommendation.json", "report.html"),
     }
     return Result(**{**values, **fields})

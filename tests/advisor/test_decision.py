@@ -120,6 +120,7 @@ def test_every_candidate_gets_a_reason():
     assert reasons["Lily"] == "needs up to 26.1 GB of 24.0 GB"
     assert reasons["Prompt tuning"] == "training loss is nan at step 14"
     assert all(reasons.values())
+    assert next(r for r in reports if r.name == chosen.name).reason == ""
 
 
 def test_one_entry_per_method_its_best_rate():

@@ -12,11 +12,12 @@ import shutil
 import subprocess
 import threading
 from html.parser import HTMLParser
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from advisor.report.html import page, write_report
+from advisor.report.html import page, render_fragment, write_report
 from advisor.report.markup import Markup, element
 from advisor.report.plot import Frame, Labels, Scale, spread
 from knowledge.schema import Curve
@@ -73,7 +74,7 @@ def hostile(nasty: str):
 
 
 def test_the_page_tells_the_whole_story():
-    text = " ".join(Reader(page(result())).text.split())
+    text = " ".join(Reader(page(result(), Path("out"))).text.split())
     for fact in (
         "Recommended, with moderate confidence",
         "rsLoRA at learning rate 1e-4",
@@ -85,7 +86,7 @@ def test_the_page_tells_the_whole_story():
         "training loss is nan at step 14",
         "Rung 1: to step 20, 11 entered",
         "python out/train.py",
-        "--max-lora-rank 32",
+        "vllm serve meta-llama/Llama-3.2-3B --enable-lora --lora-modules tuned=out/adapter --max-lora-rank 32",
         "advisor recommend --model meta-llama/Llama-3.2-3B",
         "torch 2.13.0",
         "NVIDIA RTX 4090",
@@ -174,7 +175,15 @@ def test_ticks_are_round_and_labels_keep_their_distance():
 
 def test_the_report_is_written_whole(tmp_path):
     path = write_report(tmp_path / "report.html", result())
-    assert path.read_text(encoding="utf-8") == page(result())
+    assert path.read_text(encoding="utf-8") == page(result(), tmp_path)
+
+
+def test_a_notebook_gets_the_page_in_a_frame_of_its_own():
+    frame = Reader(render_fragment(result()))
+    assert frame.tags == ["iframe"]
+    attributes = dict(frame.attributes)
+    assert attributes["sandbox"] == ""
+    assert attributes["srcdoc"] == page(result()).rstrip("\n")
 
 
 # ---------------------------------------------------------------- in a real browser

@@ -22,7 +22,7 @@ SNAPSHOTS = Path(__file__).parent / "snapshots"
 
 def printed(summary_of: Result, columns: int, **console_settings) -> str:
     console = Console(file=io.StringIO(), width=columns, **console_settings)
-    print_summary(summary_of, console)
+    print_summary(summary_of, console, Path("out"))
     return console.file.getvalue()
 
 

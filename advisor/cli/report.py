@@ -1,0 +1,32 @@
+"""`advisor report`: the summary and the HTML page of an earlier recommendation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    folder: Annotated[Path, typer.Argument(help="The --out folder of an earlier `advisor recommend`.")],
+    out: Annotated[Path | None, typer.Option(help="File to write. Default: report.html in the folder.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the whole result as JSON; write nothing.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Write the page, print no summary.")] = False,
+) -> None:
+    """Show a recommendation again and write it as one HTML page."""
+    from advisor.report.html import write_report
+    from advisor.save import load
+
+    result = load(folder)
+    if json:
+        print(result.model_dump_json(indent=2))
+        return
+    page = write_report(out or folder / "report.html", result)
+    if not quiet:
+        from rich.console import Console
+
+        from advisor.report.terminal import print_summary
+
+        print_summary(result, Console(), folder)
+    print(f"report: {page}")

@@ -1,0 +1,63 @@
+"""`advisor export` and `advisor report` on a saved recommendation."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from advisor.cli import build
+from advisor.recommendation import Result
+from advisor.save import save
+from knowledge.errors import BadInput
+from tests.advisor.factories import result
+
+
+@pytest.fixture
+def folder(tmp_path):
+    save(result(files=()), tmp_path / "out", targets=("peft",))
+    return tmp_path / "out"
+
+
+def run(*arguments):
+    done = CliRunner().invoke(build(), [str(a) for a in arguments])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done
+
+
+def test_export_lists_its_targets(folder):
+    listed = dict(line.split(maxsplit=1) for line in run("export", folder).output.splitlines())
+    assert listed["script"] == "training script"
+    assert json.loads(run("export", folder, "--json").output)["peft"] == "PEFT adapter config"
+
+
+def test_export_writes_what_was_asked_and_says_where(folder, tmp_path):
+    done = run("export", folder, "--to", "script", "--to", "peft", "--out", tmp_path / "here", "--json")
+    assert json.loads(done.output) == [str(tmp_path / "here" / name) for name in ("train.py", "adapter_config.json")]
+    assert (tmp_path / "here" / "train.py").exists()
+
+
+def test_an_unknown_target_writes_nothing(folder, tmp_path):
+    with pytest.raises(BadInput, match="Did you mean 'peft'"):
+        run("export", folder, "--to", "script", "--to", "pefd", "--out", tmp_path / "here")
+    assert not (tmp_path / "here").exists()
+
+
+def test_report_shows_the_summary_and_writes_the_page(folder):
+    done = run("report", folder)
+    assert "rsLoRA at learning rate 1e-4" in done.output
+    assert str(folder / "report.html") in done.output.replace("\n", "")
+    assert "<svg" in (folder / "report.html").read_text()
+
+
+def test_report_as_json_is_the_whole_result(folder):
+    assert Result.model_validate_json(run("report", folder, "--json").output).recommendation == result().recommendation
+    assert not (folder / "report.html").exists()
+
+
+def test_a_folder_without_a_recommendation_is_refused(tmp_path):
+    for command in (("export", tmp_path, "--to", "peft"), ("report", tmp_path)):
+        with pytest.raises(BadInput, match=r"recommendation\.json"):
+            run(*command)
