@@ -1,0 +1,57 @@
+"""What is compared: twelve methods of different families, each at four learning rates.
+
+The rates are the catalogue's of November 2026 and three times its highest: whether a probe prefers rates that are too
+high can only be seen where the best rate is not the highest. They are written down here, so that the study can be
+continued when the catalogue has moved on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from examples.study.records import candidate_name
+from examples.study.tasks import StudyTask
+
+# Spread over the families, so that a study that stops early has seen different kinds.
+LEARNING_RATES = {
+    "lora": (1e-4, 3e-4, 1e-3, 3e-3),
+    "ln-tuning": (1e-3, 3e-3, 1e-2, 3e-2),
+    "oft": (1e-4, 4e-4, 1.5e-3, 4.5e-3),
+    "prompt-tuning": (1e-3, 5e-3, 2e-2, 6e-2),
+    "miss": (1e-4, 3e-4, 1e-3, 3e-3),
+    "ia3": (2e-3, 5e-3, 2e-2, 6e-2),
+    "lora-all-linear": (1e-4, 3e-4, 1e-3, 3e-3),
+    "shira": (1e-4, 3e-4, 1e-3, 3e-3),
+    "vera": (1e-3, 3e-3, 1e-2, 3e-2),
+    "hira": (1.5e-3, 4.5e-3, 1.35e-2, 4.05e-2),
+    "dora": (1e-4, 3e-4, 1e-3, 3e-3),
+    "lora-fa": (1e-4, 3e-4, 1e-3, 3e-3),
+}
+NOISE_METHODS, NOISE_SEEDS = ("lora", "oft", "ia3"), (1, 2)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    task: StudyTask
+    method: str
+    learning_rate: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return candidate_name(self.method, self.learning_rate, self.seed)
+
+
+def candidates(tasks: Sequence[StudyTask]) -> Iterator[Candidate]:
+    """In the order in which they are run: one task after the other; in each the lowest rates come last, for they are
+    the least likely to win, after the repetitions with other seeds (at the catalogue's highest rate)."""
+    for task in tasks:
+        for method, rates in LEARNING_RATES.items():
+            for rate in rates[1:]:
+                yield Candidate(task, method, rate, seed=0)
+        for seed in NOISE_SEEDS:
+            for method in NOISE_METHODS:
+                yield Candidate(task, method, LEARNING_RATES[method][-2], seed)
+        for method, rates in LEARNING_RATES.items():
+            yield Candidate(task, method, rates[0], seed=0)

@@ -1,0 +1,83 @@
+"""Results of the probe study (examples/study): one JSON object for each candidate, of which the full run is a record.
+
+The study's short probes are no runs of the benchmark and are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from knowledge.importers import NotARun
+from knowledge.schema import Curve, CurvePoint, RunRecord
+
+FORMAT = "probe study"
+LAYOUT = 1
+
+
+def recognises(content: Any) -> bool:
+    return isinstance(content, Mapping) and content.get("study") == LAYOUT and "runs" in content
+
+
+def read(content: Mapping[str, Any]) -> RunRecord:
+    """The candidate's full run. Raises NotARun where it did not finish or a needed field is missing or invalid."""
+    try:
+        return _read(content)
+    except KeyError as error:
+        raise NotARun(f"field {error} is missing") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise NotARun(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except (TypeError, AttributeError, ValueError) as error:
+        raise NotARun(str(error)) from None
+
+
+def _read(content: Mapping[str, Any]) -> RunRecord:
+    full = next((run for run in content["runs"] if run["protocol"] == "full"), None)
+    if full is None or full["status"] != "finished":
+        raise NotARun(f"no finished full run: {full['status'] if full else 'none there'}")
+    adapter = content.get("peft_config") or {}
+    points = tuple(_point(point) for point in full["points"])
+    return RunRecord(
+        benchmark=f"{content['benchmark']}/{_stack(content['versions'])}",
+        experiment=f"{content['method']}/lr{content['learning_rate']:g}-seed{content['seed']}",
+        method=content["method"],
+        task=content["kind"],
+        model=content["model"],
+        peft_type=adapter.get("peft_type"),
+        peft_config={k: v for k, v in adapter.items() if k not in {"peft_type", "task_type"}},
+        learning_rate=content["learning_rate"],
+        optimizer=content["optimizer"].rpartition(":")[2],
+        weight_decay=content["weight_decay"],
+        scheduler=full["schedule"]["shape"],
+        batch_size=content["batch_size"],
+        max_steps=content["max_steps"],
+        max_length_tokens=content["max_length_tokens"],
+        dtype="float32",
+        seed=content["seed"],
+        curve=Curve(points=points, metric_name=content["metric_name"]),
+        metric_name=f"held-out {content['metric_name']}",
+        metric=points[-1].metric,
+        # Wall time is worth nothing where other work shares the cores; the resident memory of a process on a CPU is
+        # not comparable with what a GPU's allocator holds.
+        train_s=round(full["cpu_s"] * full["train_share"], 2),
+        peak_bytes=None,
+        adapter_bytes=content.get("adapter_bytes"),
+        trainable_parameters=content.get("trainable_parameters"),
+        device=f"{content['device']}, {content['threads']} thread",
+        versions=content["versions"],
+        created_at=content["created_at"],
+        source="probe-study",
+    )
+
+
+def _point(point: Mapping[str, Any]) -> CurvePoint:
+    """Without the wall time, for the reason above."""
+    return CurvePoint(**{key: point.get(key) for key in ("step", "train_loss", "eval_loss", "metric")})
+
+
+def _stack(versions: Mapping[str, str]) -> str:
+    """The software era that ends a benchmark's name, as in the records of the method comparison."""
+    return f"transformers{versions['transformers'].split('.')[0]}-cpu"
