@@ -66,19 +66,23 @@ def _fingerprint(path: Path) -> str:
 
 def _made_once(folder: Path, make: Callable[[Path], None]) -> Path:
     """`folder`, filled by `make` if it is not there: by one process, while others wait, and never left half done."""
+    from safetensors import SafetensorError
+
     if folder.is_dir():
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _lock(folder.parent / f"{folder.name}.lock"):
             if not folder.is_dir():
+                for leftover in folder.parent.glob(f"{folder.name}-*"):  # of a process that was killed
+                    shutil.rmtree(leftover, ignore_errors=True)
                 temporary = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
                 try:
                     make(temporary)
                     temporary.replace(folder)
                 finally:
                     shutil.rmtree(temporary, ignore_errors=True)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise AdvisorError(
             f"The converted model cannot be written to {folder.parent}: {error}. "
             "Free some space there, or set ADVISOR_CACHE_DIR to another folder."

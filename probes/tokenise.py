@@ -57,7 +57,7 @@ def encode_batch(batch, tokenizer):
     gets none: there would be nothing to learn from but the end.
     """
     texts = [text for segments in batch for text, _ in segments]
-    pieces = iter(tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else [])
+    pieces = iter(tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else [])
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     adds_bos = bos is not None and tokenizer("a")["input_ids"][:1] == [bos]
     rows = []
@@ -82,8 +82,8 @@ def encode_pairs(batch, tokenizer):
     last = [max((i for i, (_, trained) in enumerate(segments) if trained), default=None) for segments in batch]
     sources = ["".join(text for text, _ in segments[:end]) for segments, end in zip(batch, last, strict=True)]
     targets = ["" if end is None else segments[end][0] for segments, end in zip(batch, last, strict=True)]
-    source_ids = tokenizer(sources)["input_ids"] if batch else []
-    target_ids = tokenizer(text_target=targets)["input_ids"] if batch else []
+    source_ids = tokenizer(sources, verbose=False)["input_ids"] if batch else []
+    target_ids = tokenizer(text_target=targets, verbose=False)["input_ids"] if batch else []
     return [
         (source + target, [False] * len(source) + [True] * len(target))
         if text.strip()
@@ -95,7 +95,7 @@ def encode_pairs(batch, tokenizer):
 def encode_texts(batch, tokenizer):
     """The same for classification: the joined text with the tokenizer's special tokens, nothing trained."""
     texts = ["".join(text for text, _ in segments) for segments in batch]
-    return [(ids, [False] * len(ids)) for ids in (tokenizer(texts)["input_ids"] if batch else [])]
+    return [(ids, [False] * len(ids)) for ids in (tokenizer(texts, verbose=False)["input_ids"] if batch else [])]
 
 
 def cut_to_length(ids, trained, max_length_tokens):

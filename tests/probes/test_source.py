@@ -5,6 +5,8 @@ import logging
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -221,6 +223,40 @@ def test_a_real_gguf_file_is_converted_once_and_answers(smollm, capfd, caplog):
     load_model(smollm, "causal-lm")
     assert weights.stat().st_mtime_ns == written and caplog.text.count("converting") == 1
     assert capfd.readouterr() == ("", ""), "neither progress bars nor warnings of the libraries"
+
+
+def test_of_many_processes_one_converts_and_clears_up_after_a_killed_one(tmp_path):
+    leftover = tmp_path / "model-abandoned"
+    leftover.mkdir()
+    made = []
+
+    def make(folder):
+        made.append(folder)
+        time.sleep(0.05)
+        (folder / "config.json").write_text("{}")
+
+    with ThreadPoolExecutor(8) as pool:  # each opens the lock's file by itself, as processes do
+        folders = list(pool.map(lambda _: gguf._made_once(tmp_path / "model", make), range(8)))
+    assert set(folders) == {tmp_path / "model"} and len(made) == 1
+    assert (tmp_path / "model" / "config.json").exists() and not leftover.exists()
+
+
+def test_a_full_disk_ends_with_a_way_out_and_no_half_model(tmp_path, model_folder):
+    """A file-size limit in a process of its own stands for the full disk."""
+    script = """
+import resource, sys
+from pathlib import Path
+from transformers import AutoModelForCausalLM
+from probes import gguf
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+gguf._made_once(Path(sys.argv[2]) / "model", model.save_pretrained)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, model_folder, tmp_path], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1 and "AdvisorError" in done.stderr and "ADVISOR_CACHE_DIR" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["model.lock"]
 
 
 def test_a_failed_conversion_leaves_nothing_behind(tmp_path, monkeypatch):

@@ -98,6 +98,16 @@ def test_classified_texts_have_the_tokenizers_own_special_tokens():
     assert tokenizer.decode(ids) == "<s>ab" and not any(trained)
 
 
+def test_texts_longer_than_the_models_limit_are_no_news(capfd, caplog):
+    tokenizer = byte_tokenizer()
+    tokenizer.model_max_length = 4
+    segments = [("a long prompt", False), ("a long answer", True)]
+    for encode in (encode_batch, encode_pairs, encode_texts):
+        [(ids, _)] = encode([segments], tokenizer)
+        assert len(ids) > 20
+    assert caplog.text == "" and capfd.readouterr().err == "", "lengths are counted and reported by the profile"
+
+
 row_masks = st.lists(st.booleans(), max_size=12)
 
 
