@@ -19,7 +19,7 @@ from advisor.local_line import LocalLine
 from knowledge.schema import Curve, CurvePoint, RunRecord
 
 TREES = 60
-FOLDS = 8
+FOLDS = 5
 # Methods that train inputs instead of weights start from a damaged model and learn late.
 PROMPT_TYPES = {"PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "ADAPTION_PROMPT", "TRAINABLE_TOKENS", "CPT"}
 

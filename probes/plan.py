@@ -66,18 +66,20 @@ def plan_race(
     workers: int = 1,
     overhead_s: float = 0.0,
     reference: str = REFERENCE,
+    shortest_fraction: float = SHORTEST_FRACTION,
 ) -> RacePlan:
     """The race that makes the most of `budget_s` seconds of wall time on `workers` workers.
 
     `run_s` is what the whole planned run would take per entry id, in seconds of one worker, `overhead_s` what each
-    probe costs beside its steps, `reference` the method that stays for comparison. A budget that is too small for
-    anything still gets one method to the shortest rung: an answer that took too long is better than none.
+    probe costs beside its steps, `reference` the method that stays for comparison. No rung is shorter than
+    `shortest_fraction` of the run (or FIRST_FRACTION, if that is less). A budget that is too small for anything
+    still gets one method that far: an answer that took too long is better than none.
     """
     if not entries:
         raise ValueError("a race needs at least one entry")
     clock = _Clock(run_s, workers, overhead_s)
     order = probing_order({e.method: e.family for e in entries}, {e.method: e.prior for e in entries})
-    plan = _first_rungs(entries, order, clock, budget_s, reference)
+    plan = _first_rungs(entries, order, clock, budget_s, reference, min(shortest_fraction, FIRST_FRACTION))
     plan = _spend_the_rest(plan, clock, budget_s)
     entered = {e.id for e in plan.entries}
     not_tried = {e.id: "the budget does not reach it" for e in entries if e.id not in entered}
@@ -109,7 +111,12 @@ class _Clock:
 
 
 def _first_rungs(
-    entries: Sequence[Entry], order: Sequence[str], clock: _Clock, budget_s: float, reference: str
+    entries: Sequence[Entry],
+    order: Sequence[str],
+    clock: _Clock,
+    budget_s: float,
+    reference: str,
+    shortest_fraction: float,
 ) -> RacePlan:
     """As many methods in the first rungs as the budget allows, and those rungs as long as it allows."""
 
@@ -122,11 +129,11 @@ def _first_rungs(
         if clock.wall_s(plan := build(methods, FIRST_FRACTION)) <= budget_s:
             return plan
     steps = [FIRST_FRACTION * (1 - i / 20) for i in range(20)]
-    for fraction in (f for f in steps if f > SHORTEST_FRACTION):
+    for fraction in (f for f in steps if f > shortest_fraction):
         if clock.wall_s(plan := build(fewest, fraction)) <= budget_s:
             return plan
     for methods in range(fewest, 0, -1):
-        if clock.wall_s(plan := build(methods, SHORTEST_FRACTION)) <= budget_s:
+        if clock.wall_s(plan := build(methods, shortest_fraction)) <= budget_s:
             break
     return plan
 

@@ -94,8 +94,9 @@ def _forecasts(
 
 
 def _spearman(predicted: Sequence[float], actual: Sequence[float]) -> float:
+    """Zero where all predictions are equal: they rank nothing."""
     a, b = (_ranks(values) for values in (predicted, actual))
-    return float(np.corrcoef(a, b)[0, 1])
+    return float(np.corrcoef(a, b)[0, 1]) if np.ptp(a) and np.ptp(b) else 0.0
 
 
 def _ranks(values: Sequence[float]) -> np.ndarray:

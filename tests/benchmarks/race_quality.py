@@ -44,7 +44,9 @@ def race(share_of_sweep: float) -> Strategy:
             Entry(id, settings_key(run), run.peft_type or "full", run.learning_rate, run.peak_bytes, NEUTRAL)
             for id, run in by_id.items()
         ]
-        plan = plan_race(entries, dict.fromkeys(by_id, 1.0), budget_s=share_of_sweep * len(runs))
+        plan = plan_race(
+            entries, dict.fromkeys(by_id, 1.0), budget_s=share_of_sweep * len(runs), shortest_fraction=0.05
+        )
         racing, observed, reached = Race(plan), {}, dict.fromkeys(by_id, 0.0)
         while jobs := racing.next_jobs(observed, {}):
             for job in jobs:
@@ -111,7 +113,8 @@ def _frontier(
         shared = min(reached[one.experiment], reached[other.experiment])
         return one.peak_bytes <= other.peak_bytes and quality(one, shared) < quality(other, shared)
 
-    return tuple(run for run in runs if not any(beats(other, run) for other in runs))
+    tried = [run for run in runs if run.experiment in observed]
+    return tuple(run for run in tried if not any(beats(other, run) for other in tried))
 
 
 def true_frontier(runs: Sequence[RunRecord]) -> list[RunRecord]:
@@ -159,6 +162,8 @@ def measure(
                 hypervolume([r for r in runs if r.experiment in proposed], worst_bytes) / whole if whole else 1.0,
             )
         )
+    if not rows:
+        return {"sets": 0}
     cost, regret, recall, volume = np.array(rows).T
     return {
         "cost": float(cost.mean()),

@@ -71,6 +71,9 @@ def show(name: str, figures: dict[str, Any]) -> None:
     for limit, table in tables.items():
         for key, row in table.items():
             label = f"{limit}: {key}" if limit else key
+            if not row["sets"]:
+                print(f"{label:40s}  nothing fits")
+                continue
             numbers = f"{row['cost']:7.2f}{row['regret']:9.4f}{row['p']:8.3f}{row['recall']:8.3f}"
             print(f"{label:40s}{numbers}{row['hypervolume']:7.3f}")
 

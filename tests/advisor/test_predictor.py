@@ -1,0 +1,254 @@
+"""Predictions of the end of a run: what they rest on, their intervals, and where they say they do not know."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from advisor.conformal import LocalBound, error_bound
+from advisor.end_model import Probe, features, probe_of
+from advisor.local_line import LocalLine
+from advisor.loss_to_go import LogCurve, LossToGo, log_curve
+from advisor.predictor import Predictor
+from knowledge.importers.peft_method_comparison import read
+from knowledge.schema import Curve, CurvePoint, RunRecord
+from knowledge.table import shipped
+from tests.knowledge.suite_files import llm_run
+
+STEPS = 1000
+SHARES = np.arange(1, 21) / 20
+PUBLISHED = "metamathqa/llama-3.2-3b/transformers5-cuda13.0"
+
+
+def curve(start: float, power: float, until: float = 1.0, metric=None, field: str = "eval_loss") -> Curve:
+    """A power law in the steps, evaluated every twentieth of the run."""
+    losses = start * (SHARES * 20) ** -power
+    points = [
+        CurvePoint(step=round(share * STEPS), metric=metric(loss) if metric else None, **{field: loss})
+        for share, loss in zip(SHARES, losses, strict=True)
+        if share <= until + 1e-9
+    ]
+    return Curve(points=tuple(points), metric_name="accuracy")
+
+
+def record(name: str, start: float, power: float) -> RunRecord:
+    """A finished run of the table with such a curve."""
+    made = read(llm_run({"peft_type": name.upper(), "r": 8}, experiment=name))
+    return made.model_copy(update={"curve": curve(start, power, field="train_loss"), "max_steps": STEPS})
+
+
+def table(count: int = 40) -> list[RunRecord]:
+    """Runs of one suite whose further fall follows from the fall so far."""
+    rng = np.random.default_rng(0)
+    return [record(f"m{i:02}", rng.uniform(0.8, 1.2), rng.uniform(0.05, 0.3)) for i in range(count)]
+
+
+def probe(curve: Curve) -> Probe:
+    return Probe(curve, learning_rate=1e-4, trainable_parameters=10**6)
+
+
+class TestErrorBound:
+    def test_is_the_rank_of_split_conformal_prediction(self):
+        assert error_bound([1, -2, 3, -4]) == 4  # rank ceil(5 * .8) = 4
+        assert error_bound(range(1, 10)) == 8  # rank ceil(10 * .8) = 8
+
+    def test_too_few_errors_say_nothing(self):
+        assert error_bound([0.1, 0.1, 0.1]) == math.inf
+        assert error_bound([]) == math.inf
+
+    def test_covers_new_errors_of_any_distribution(self):
+        rng = np.random.default_rng(0)
+        covered = [
+            abs(errors[-1]) <= error_bound(errors[:-1])
+            for errors in (rng.standard_cauchy(20) for _ in range(4000))  # without mean or variance
+        ]
+        assert 0.78 <= np.mean(covered) <= 0.84
+
+    def test_a_local_bound_knows_where_errors_are_small(self):
+        predicted = np.concatenate([np.zeros(30), np.ones(30)]) + np.arange(60) / 1000
+        bound = LocalBound(predicted, np.where(predicted < 0.5, 0.1, 5.0))
+        assert bound.at(0.0) == 0.1 and bound.at(1.1) == 5.0
+
+    def test_errors_that_are_equally_near_all_count(self):
+        bound = LocalBound(np.zeros(100), np.arange(100))
+        assert bound.at(0.0) == error_bound(np.arange(100))
+
+
+class TestLocalLine:
+    def test_follows_a_line_and_goes_on_beyond_the_data(self):
+        x = np.linspace(0, 1, 50)
+        line = LocalLine().fit(x, 2 * x)
+        assert line.predict([0.5]) == pytest.approx([1.0], abs=0.02)
+        assert line.predict([1.2])[0] > 2.0
+
+    @given(st.lists(st.tuples(st.floats(-5, 5), st.floats(-5, 5)), min_size=1, max_size=30), st.floats(-50, 50))
+    def test_is_finite_everywhere(self, rows, where):
+        x, y = np.array(rows).T
+        assert np.isfinite(LocalLine().fit(x, y).predict([where])).all()
+
+    def test_a_falling_line_never_rises(self):
+        x = np.linspace(0, 1, 20)
+        assert np.ptp(LocalLine(falling=True).fit(x, np.linspace(0, 1e-9, 20)).predict([0.4, 0.6])) < 1e-6
+        values = LocalLine(falling=True).fit(x, x).predict([0.5, 0.5001])
+        assert values[1] <= values[0] + 1e-3
+
+
+class TestFeatures:
+    def test_describe_the_beginning_of_a_run(self):
+        made = features(probe(curve(1.0, 0.2, until=0.2, metric=lambda loss: 0.4)))
+        logs = np.log([1.0, 2**-0.2, 3**-0.2, 4**-0.2])
+        expected = [logs[3], logs[3], logs[3] - logs[2], 0.4, math.log(10**6), math.log(1e-4), 0.0]
+        assert made == pytest.approx(expected)
+
+    def test_need_a_loss_but_no_metric(self):
+        assert features(probe(Curve())) is None
+        assert math.isnan(features(probe(curve(1.0, 0.1)))[3])
+
+    def test_a_probe_of_a_record_sees_its_beginning_only(self):
+        run = table(1)[0]
+        assert probe_of(run, 0.1).curve.last_step == 100
+        assert probe_of(read(llm_run({"peft_type": "PREFIX_TUNING"}))).is_prompt
+
+
+class TestLossToGo:
+    def test_learns_how_much_further_a_curve_falls(self):
+        learned = LossToGo(table())
+        for power in (0.1, 0.2):
+            seen = log_curve(curve(5.0, power, until=0.1), STEPS)  # another level of loss: another task
+            to_go, half = learned.predict(seen)
+            truth = power * math.log(10)
+            assert to_go == pytest.approx(truth, abs=0.05)
+            assert abs(to_go - truth) <= half
+
+    def test_a_finished_run_has_nothing_to_go(self):
+        assert LossToGo(table()).predict(log_curve(curve(1.0, 0.2), STEPS)) == (0.0, 0.0)
+
+    def test_without_a_table_nothing_is_known(self):
+        learned = LossToGo([])
+        assert learned.predict(log_curve(curve(1.0, 0.2, until=0.1), STEPS))[1] == math.inf
+
+    def test_the_task_shows_its_own_scale(self):
+        learned = LossToGo(table())
+        usual = [log_curve(curve(1.0, power), STEPS) for power in (0.1, 0.2, 0.25)]
+        assert learned.scale(usual, 0.1) == (pytest.approx(1.0, abs=0.15), 3)
+        flat = [flattened(c) for c in usual]
+        assert learned.scale(flat, 0.1)[0] < 0.75
+        assert learned.scale(usual, 0.6) == (1.0, 0)  # nobody went twice as far
+
+    def test_a_measured_zero_is_no_loss(self):
+        assert (
+            log_curve(Curve(points=(CurvePoint(step=0, eval_loss=1.0), CurvePoint(step=5, eval_loss=0.0))), 10) is None
+        )
+
+
+def flattened(seen: LogCurve) -> LogCurve:
+    """The same beginning, but nothing more happens after a tenth of the run."""
+    return LogCurve(seen.fractions, np.where(seen.fractions > 0.1, seen.at(0.1), seen.log_losses))
+
+
+class TestNewTask:
+    def forecasts(self, curves: dict[str, Curve], **options):
+        return Predictor(table()).predict({id: probe(c) for id, c in curves.items()}, STEPS, **options)
+
+    def race(self, finalists: int) -> dict[str, Curve]:
+        """Ten candidates after a tenth of the run, of which some went to the end."""
+        metric = lambda loss: 0.9 - 0.3 * loss  # noqa: E731
+        powers = np.linspace(0.3, 0.1, 10)
+        return {
+            f"c{i}": curve(2.0, power, until=1.0 if i < finalists else 0.1, metric=metric)
+            for i, power in enumerate(powers)
+        }
+
+    def test_values_lie_in_their_intervals_near_the_truth(self):
+        for id, forecast in self.forecasts(self.race(3), metric_name="accuracy").items():
+            truth = 2.0 * 20 ** -np.linspace(0.3, 0.1, 10)[int(id[1:])]
+            assert forecast.loss.metric == "eval loss"
+            assert forecast.loss.low < forecast.loss.value < forecast.loss.high
+            assert forecast.loss.low <= truth <= forecast.loss.high
+            assert forecast.loss.value == pytest.approx(truth, rel=0.15)
+            assert forecast.metric.low <= forecast.metric.value <= forecast.metric.high
+            assert forecast.metric.value == pytest.approx(0.9 - 0.3 * truth, abs=0.1)
+
+    def test_a_finished_run_is_taken_as_measured(self):
+        made = self.forecasts(self.race(3), metric_name="accuracy")["c0"]
+        assert made.loss.value == pytest.approx(2.0 * 20**-0.3)
+        assert made.loss.high - made.loss.low < 0.02 and not made.loss.extrapolated
+        assert made.metric.value == pytest.approx(0.9 - 0.3 * made.loss.value)
+
+    def test_short_probes_alone_are_marked_and_wider(self):
+        short, long = (self.forecasts(self.race(n))["c9"].loss for n in (0, 5))
+        assert short.extrapolated and not long.extrapolated
+
+    def test_shorter_than_all_evidence_is_marked(self):
+        curves = self.race(5) | {"tiny": Curve(points=(CurvePoint(step=10, eval_loss=2.0),))}
+        assert self.forecasts(curves)["tiny"].loss.extrapolated
+
+    def test_what_was_not_measured_is_not_predicted(self):
+        made = self.forecasts(self.race(3) | {"empty": Curve()})
+        assert made["empty"].loss is None and made["empty"].metric is None
+        assert made["c0"].metric is None  # no metric was asked for
+
+    def test_a_metric_needs_enough_points_to_learn_from(self):
+        few = {"c0": curve(2.0, 0.2, until=0.1, metric=lambda loss: 0.5)}
+        assert self.forecasts(few, metric_name="accuracy")["c0"].metric is None
+
+    def test_the_untuned_model_counts_as_a_point_of_the_relation(self):
+        baseline = CurvePoint(step=0, eval_loss=8.0, metric=0.0)
+        made = self.forecasts(self.race(0), metric_name="accuracy", baseline=baseline)
+        assert all(0 <= f.metric.low <= f.metric.high <= 1 for f in made.values())
+
+    def test_the_order_of_candidates_does_not_matter(self):
+        curves = self.race(3)
+        backwards = dict(reversed(curves.items()))
+        one = self.forecasts(curves, metric_name="accuracy")
+        other = self.forecasts(backwards, metric_name="accuracy")
+        for id in curves:
+            assert one[id].loss.value == pytest.approx(other[id].loss.value, rel=1e-9)
+            assert one[id].metric.high == pytest.approx(other[id].metric.high, rel=1e-9)
+
+
+class TestKnownBenchmark:
+    @pytest.fixture(scope="class")
+    def unseen(self):
+        """A tenth of the published runs of every fourth PEFT type, predicted from the other types."""
+        runs = [r for r in shipped() if r.benchmark == PUBLISHED]
+        held_out = set(sorted({str(r.peft_type) for r in runs})[::4])
+        known = [r for r in shipped() if str(r.peft_type) not in held_out]
+        targets = {r.experiment: r for r in runs if str(r.peft_type) in held_out}
+        predictor = Predictor(known, PUBLISHED)
+        probes = {id: probe_of(run, 0.1) for id, run in targets.items()}
+        return targets, predictor.predict(probes, 5000), predictor, probes
+
+    def test_methods_never_seen_are_predicted_and_ranked(self, unseen):
+        targets, made, _, _ = unseen
+        truth = np.array([targets[id].metric for id in made])
+        values = np.array([f.metric.value for f in made.values()])
+        assert len(truth) > 10 and np.mean(abs(values - truth)) < 0.04
+        ranks = [np.argsort(np.argsort(v)) for v in (values, truth)]
+        assert np.corrcoef(*ranks)[0, 1] > 0.8
+
+    def test_intervals_hold_about_as_often_as_they_say(self, unseen):
+        targets, made, _, _ = unseen
+        inside = [f.metric.low <= targets[id].metric <= f.metric.high for id, f in made.items()]
+        assert 0.5 <= np.mean(inside) <= 1
+        assert {f.metric.metric for f in made.values()} == {"test accuracy"}
+        assert all(f.loss.low < f.loss.value < f.loss.high for f in made.values())
+
+    def test_equal_input_gives_equal_output(self, unseen):
+        _, made, predictor, probes = unseen
+        one = next(iter(probes))
+        assert predictor.predict({one: probes[one]}, 5000)[one] == made[one]
+
+    def test_a_loss_beyond_all_that_was_learned_from_is_marked(self, unseen):
+        _, _, predictor, _ = unseen
+        odd = Probe(Curve(points=tuple(CurvePoint(step=s, train_loss=1e-4) for s in (250, 500))), 1e-4, 10**6)
+        assert predictor.predict({"odd": odd}, 5000)["odd"].metric.extrapolated
+        assert predictor.predict({"empty": Probe(Curve(), 1e-4, 1)}, 5000)["empty"].metric is None
+
+    def test_too_few_runs_are_refused(self):
+        with pytest.raises(ValueError, match="too few"):
+            Predictor(table(5), "metamathqa/llama-3.2-3b/transformers5-cuda13.0")
