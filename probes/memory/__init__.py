@@ -48,6 +48,9 @@ def estimate_peak(
     optimizer: 'module:callable'; its further arguments are `optimizer_settings`.
     padded: whether rows of one batch differ in length, which costs an attention mask.
 
+    In the result `low_bytes` is what the run can do with (PyTorch empties its cache before it gives up), `high_bytes`
+    the worst of several orders of the rows; a card fits for sure from high_bytes on, with risk from low_bytes on.
+
     Raises NotEstimable where the real step cannot be followed; it never falls back to a guess.
     """
     from probes.memory.estimate import estimate

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,9 +12,16 @@ from knowledge.schema import PlannedRun, Task
 from probes.batching import batch_order
 from probes.memory.template import LENGTH_AND_LABELS, ONE_LENGTH, SOURCE_AND_TARGET, Length
 
+if TYPE_CHECKING:
+    from probes.rows import TokenRows
+
 SHUFFLES = 5  # orders of the rows that are replayed; the estimate is their median, its range their extremes
-HEAD_STEPS = 20  # batches replayed from the start of the run
-AROUND_LONGEST = 20  # and around its longest batch: what the cache held before decides how well the longest fits
+# What is replayed: the first batches of the run, and those before and after its longest. What the cache holds before
+# the longest batch decides how well it fits in; after it next to nothing is reserved any more.
+HEAD_STEPS = 12
+BEFORE_LONGEST = 12
+AFTER_LONGEST = 2
+FULL_STEPS = 4  # equal batches repeat themselves from the third on
 LENGTH_STEP = 8  # traced lengths are multiples, so that a padded attention bias is no exception
 # Without data every row counts as full; the upper end of the range comes from rows between a quarter of that and full.
 SHORTEST_ASSUMED = 0.25
@@ -41,7 +49,7 @@ def plan_batches(run: PlannedRun, lengths_tokens: Sequence[int] | Sequence[tuple
         tokens = random.integers(shortest, run.max_length_tokens + 1, size=64 * run.batch_size)
         tokens[: run.batch_size] = run.max_length_tokens
         mixed = _sequences(run, np.stack([tokens, _default_labels(tokens, run.task)], axis=1))
-        return BatchPlan(((full,) * (HEAD_STEPS // 2), *mixed), full, ONE_LENGTH)
+        return BatchPlan(((full,) * FULL_STEPS, *mixed), full, ONE_LENGTH)
     rows = np.asarray(lengths_tokens, dtype=np.int64)
     if rows.size == 0:
         raise ValueError("lengths_tokens is empty: pass the length of at least one row, or None")
@@ -76,8 +84,8 @@ def _sequences(run: PlannedRun, rows: np.ndarray) -> tuple[tuple[Length, ...], .
         order = batch_order(rows[:, 0], run.batch_size, passes, run.seed + shuffle)
         lengths = [tuple(rows[batch].max(axis=0).tolist()) for batch in order]
         longest = max(range(passes), key=lengths.__getitem__)
-        first = max(HEAD_STEPS, longest - AROUND_LONGEST)
-        sequences.append(tuple(lengths[:HEAD_STEPS] + lengths[first : longest + AROUND_LONGEST]))
+        first = max(HEAD_STEPS, longest - BEFORE_LONGEST)
+        sequences.append(tuple(lengths[:HEAD_STEPS] + lengths[first : longest + 1 + AFTER_LONGEST]))
     return tuple(sequences)
 
 
@@ -98,3 +106,16 @@ def lengths_to_trace(plan: BatchPlan, task: Task) -> list[Length]:
         some, few = many - LENGTH_STEP, many - 2 * LENGTH_STEP
         later = [(short, few), (middle, few), (long, few), (short, some), (short, many), (middle, some)]
     return [later[0], *later]
+
+
+def row_lengths(rows: TokenRows, task: Task) -> list[Length]:
+    """Per row what `estimate_peak` takes as lengths_tokens: (tokens, label positions), and (source, target) for
+    seq2seq. A causal row's label positions reach from its first trained token to its end, as `collate` keeps them."""
+    lengths = []
+    for index in range(len(rows)):
+        tokens, mask = rows.row(index)
+        if task == "seq2seq-lm":
+            lengths.append((int((~mask).sum()), int(mask.sum())))
+        else:
+            lengths.append((len(tokens), len(mask) - 1 - int(np.argmax(mask[1:]))))
+    return lengths

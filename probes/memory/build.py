@@ -54,14 +54,14 @@ def build(
     if peft_config is None:
         model = build_base(config, run)
         (select_trainable or _train_everything)(model)
-        return _built(model, model)
+        return _prepared(BuiltModel(model, *_facts(model)), run)
     wrap = _Wrapper(config, peft_config, run, autocast_adapter_dtype)
     failures = []
     for way in (wrap.on_meta, wrap.adapters_on_cpu, wrap.one_layer_copied):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return way()
+                return _prepared(way(), run)
         except Exception as error:  # whatever a method's initialisation raises, the next way may work
             failures.append(f"{type(error).__name__}: {error}".splitlines()[0][:300])
     raise NotEstimable(
@@ -119,8 +119,6 @@ class _Wrapper:
             return get_peft_model(base, _copy(self.peft_config), autocast_adapter_dtype=self.autocast)
 
     def _finish(self, model: Any, reference: tuple[frozenset[str], int], how: str) -> BuiltModel:
-        if not any(p.requires_grad for p in model.parameters()):
-            raise NotEstimable(f"{self.peft_config.peft_type.value} leaves nothing to train on this model")
         return BuiltModel(model, *reference, note="; ".join(note for note in (self.note, how) if note))
 
 
@@ -148,8 +146,13 @@ def _copy(peft_config: Any) -> Any:
     return copy.deepcopy(peft_config)  # wrapping writes resolved targets into it
 
 
-def _built(base: Any, model: Any) -> BuiltModel:
-    return BuiltModel(model, *_facts(base))
+def _prepared(built: BuiltModel, run: PlannedRun) -> BuiltModel:
+    """The model as training starts with it."""
+    if not any(p.requires_grad for p in built.model.parameters()):
+        raise NotEstimable("the method leaves nothing to train on this model")
+    if run.gradient_checkpointing:
+        built.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return built
 
 
 def _facts(base: Any) -> tuple[frozenset[str], int]:

@@ -24,7 +24,6 @@ import numpy as np
 from knowledge.schema import PlannedRun
 from probes.memory.template import Length, Step, Template
 
-FORMAT = 1  # raised when traces of earlier code must not be read
 # What of a planned run changes a traced step; the rest concerns how many steps there are.
 TRACED_FIELDS = ("task", "batch_size", "dtype", "quantization", "gradient_checkpointing")
 
@@ -47,7 +46,7 @@ def cache_folder() -> Path:
 def key(config: Any, run: PlannedRun, lengths: Sequence[Length], **settings: Any) -> str:
     """A hash of everything that a trace depends on: the model, the run, the settings, the code's versions."""
     content = {
-        "format": FORMAT,
+        "code": _code_digest(),
         "versions": _versions(),
         "config": config.to_dict(),
         "run": {name: getattr(run, name) for name in TRACED_FIELDS},
@@ -87,6 +86,14 @@ def _plain(value: Any) -> Any:
 @memoize
 def _versions() -> dict[str, str]:
     return {name: version(name) for name in ("torch", "transformers", "peft", "peft-advisor")}
+
+
+@memoize
+def _code_digest() -> str:
+    """A hash of the code that makes traces: what it traced before it was changed must not be read."""
+    folder = Path(__file__).parent
+    sources = [*sorted(folder.glob("*.py")), folder.parent / "forward.py", folder.parent / "adapters.py"]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
 def _read(path: Path) -> Template | None:

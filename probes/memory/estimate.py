@@ -13,7 +13,7 @@ from probes.memory.build import BuiltModel, build
 from probes.memory.kinds import Kind
 from probes.memory.loop import TrainingLoop, advisor_loop
 from probes.memory.not_estimable import NotEstimable
-from probes.memory.replay import live_peak, replay_lengths
+from probes.memory.replay import least_memory, live_peak, replay_lengths
 from probes.memory.template import Length, OrderDependsOnLength, Template
 from probes.memory.trace import trace_training
 
@@ -118,14 +118,15 @@ def _trace(
 
 
 def summarise(template: Template, plan: BatchPlan, *, expect_first: bool) -> MemoryEstimate:
-    """Peak over the sequences of the plan: their median, or the first of them where `expect_first`."""
+    """Peak over the sequences of the plan: their median, or the first of them where `expect_first`. The lower end is
+    what the run can do with, the upper end the worst order of batches."""
     peaks = [replay_lengths(template, sequence).reserved_bytes for sequence in plan.sequences]
     expected = peaks[0] if expect_first else int(statistics.median_low(peaks))
     live = live_peak(template, plan.longest)
     breakdown = {kind.name.lower(): live.bytes_by_kind.get(kind, 0) for kind in Kind}
     return MemoryEstimate(
         peak_bytes=expected,
-        low_bytes=min(peaks),
+        low_bytes=min(least_memory(template, plan.longest), expected),
         high_bytes=max(peaks),
         breakdown=breakdown | {"overhead": expected - sum(breakdown.values())},
         note="; ".join(template.notes),

@@ -47,14 +47,15 @@ def advisor_loop(
 def _loss(model: Any, batch: Mapping[str, Any], task: Task) -> torch.Tensor:
     from probes.forward import forward_inputs, label_logits, label_loss
 
+    extra = extra_inputs(model, batch["input_ids"])
     if trains_through_model_loss(model):
         labels = batch["labels"]
         if task == "causal-lm":
             labels = torch.zeros_like(batch["input_ids"])
             labels[:, -batch["labels"].shape[1] :] = batch["labels"]
-        output = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels)
-        return output.loss
-    output = model(**forward_inputs(model, batch, task))
+        inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+        return model(**inputs, **extra, labels=labels).loss
+    output = model(**forward_inputs(model, batch, task), **extra)
     return label_loss(label_logits(output.logits, batch, task), batch["labels"])
 
 
@@ -67,6 +68,16 @@ def trains_through_model_loss(model: Any) -> bool:
         or getattr(config, "monteclora_config", None)
         for config in configs
     )
+
+
+def extra_inputs(model: Any, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Inputs that some methods want beside the tokens: which task a row belongs to, which part a token."""
+    types = {config.peft_type.value for config in getattr(model, "peft_config", {}).values()}
+    if types & {"POLY", "MULTITASK_PROMPT_TUNING"}:
+        return {"task_ids": torch.zeros(len(input_ids), dtype=torch.long, device=input_ids.device)}
+    if "CPT" in types:
+        return {"input_type_mask": torch.zeros_like(input_ids)}
+    return {}
 
 
 def make_batch(model: Any, run: PlannedRun, length: Length, device: str = "meta") -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from probes.memory.allocator import UNIT_BYTES, CachingAllocator
+from probes.memory.allocator import UNIT_BYTES, CachingAllocator, SimulatedOutOfMemory
 from probes.memory.kinds import Kind
 from probes.memory.template import BIRTH_BITS, PERSISTENT, Length, Step, Template
 
@@ -16,6 +16,9 @@ from probes.memory.template import BIRTH_BITS, PERSISTENT, Length, Step, Templat
 # PyTorch's default configuration is :4096:2:16:8, i.e. 2 x 4096 KiB + 8 x 16 KiB (ATen/cuda/CublasHandlePool.cpp).
 CUBLAS_WORKSPACE_BYTES = (2 * 4096 + 8 * 16) * 1024
 CUBLAS_HANDLES = 2
+
+STEPS_AT_LIMIT = 4
+LIMIT_TOLERANCE = 0.005
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,24 @@ def replay_lengths(template: Template, lengths: Sequence[Length], empty_cache_ev
     replay = Replay(template)
     replay.run(lengths, empty_cache_every)
     return replay.peak()
+
+
+def least_memory(template: Template, longest: Length) -> int:
+    """Bytes with which the run still gets through: PyTorch gives cached blocks back before it reports out of memory.
+
+    Found by bisection to within LIMIT_TOLERANCE over a few of the longest batches.
+    """
+    lengths = [longest] * STEPS_AT_LIMIT
+    peak = replay_lengths(template, lengths)
+    too_little, enough = peak.allocated_bytes, peak.reserved_bytes
+    while enough - too_little > LIMIT_TOLERANCE * enough:
+        middle = (too_little + enough) // 2
+        try:
+            Replay(template, limit_bytes=middle).run(lengths)
+            enough = middle
+        except SimulatedOutOfMemory:
+            too_little = middle
+    return enough
 
 
 def live_peak(template: Template, length: Length) -> LivePeak:

@@ -1,0 +1,122 @@
+"""`advisor estimate`: peak memory of methods on a model. No GPU, no weights, and for well-known models no network."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from advisor.estimate import MemoryReport, MethodMemory
+
+Text = str | None
+
+COLORS = {"fits": "green", "fits with risk": "yellow", "does not fit": "red"}
+KINDS = ("weights", "adapter", "gradients", "optimizer", "activations", "logits", "overhead")
+
+
+def command(
+    model: Annotated[str, typer.Option(help="Hub id, local folder, or an alias such as 'llama'.")],
+    method: Annotated[list[str] | None, typer.Option(help="Only this method. Repeatable. Default: all.")] = None,
+    data: Annotated[Text, typer.Option(help="Use the lengths of this dataset's rows.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Sequences per forward pass.")] = 8,
+    gradient_accumulation: Annotated[int, typer.Option(min=1, help="Forward passes per optimizer step.")] = 1,
+    max_length: Annotated[int, typer.Option(min=2, help="Longest sequence in tokens.")] = 512,
+    dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32.")] = "bfloat16",
+    quantize: Annotated[str, typer.Option(help="Base weights: none, nf4 or int8.")] = "none",
+    gradient_checkpointing: Annotated[bool, typer.Option(help="Trade time for memory.")] = False,
+    task: Annotated[Text, typer.Option(help="causal-lm, sequence-classification or seq2seq-lm.")] = None,
+    gpu: Annotated[Text, typer.Option(help="Judge for this card, e.g. 'RTX 4090'.")] = None,
+    vram: Annotated[Text, typer.Option(help="Judge for a card with this much memory, e.g. 24GB.")] = None,
+    max_batch: Annotated[bool, typer.Option("--max-batch", help="Also find the largest batch and length.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    trust_remote_code: Annotated[bool, typer.Option(help="Run code that comes with the model.")] = False,
+) -> None:
+    """Estimate the peak GPU memory of methods on a model."""
+    from pydantic import ValidationError
+
+    from advisor.estimate import estimate_memory
+    from knowledge.errors import BadInput
+
+    show_progress = not quiet and sys.stderr.isatty()
+    try:
+        report = estimate_memory(
+            model,
+            method or "all",
+            data=data,
+            batch_size=batch_size,
+            gradient_accumulation_steps=gradient_accumulation,
+            max_length_tokens=max_length,
+            dtype=dtype,
+            quantize=quantize,
+            gradient_checkpointing=gradient_checkpointing,
+            task=task,
+            gpu=gpu,
+            vram=vram,
+            max_batch=max_batch,
+            trust_remote_code=trust_remote_code,
+            say=_say if show_progress else lambda message: None,
+        )
+    except ValidationError as error:
+        problems = "; ".join(f"{p['loc'][0]}: {p['msg']} (seen: {p['input']!r})" for p in error.errors())
+        raise BadInput(f"The run cannot be estimated: {problems}") from None
+    if json:
+        print(report.model_dump_json(indent=2))
+    else:
+        _show(report)
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr)
+
+
+def _show(report: MemoryReport) -> None:
+    from rich.console import Console
+
+    console = Console()
+    run, device = report.planned_run, report.device
+    console.print(
+        f"[bold]{report.model}[/bold], {report.parameters / 1e9:.2f} B parameters: {run.dtype}, "
+        f"batch {run.batch_size} x {run.max_length_tokens} tokens"
+        + (f", {run.quantization} base" if run.quantization != "none" else "")
+        + (", gradient checkpointing" if run.gradient_checkpointing else "")
+    )
+    console.print(f"judged for {device.name}, {device.limit_bytes / 1e9:.1f} GB; sizes in GB (1e9 bytes)\n")
+    estimated = [line for line in report.methods if line.memory]
+    if estimated:
+        console.print(_table(estimated, wide=console.width >= 120))
+    for line in report.methods:
+        if line.memory is None:
+            console.print(f"[dim]{line.title}: {line.verdict}. {line.reason}[/dim]", highlight=False)
+        elif line.change:
+            console.print(f"{line.title} would fit with {line.change}.", highlight=False)
+
+
+def _table(lines: list[MethodMemory], *, wide: bool) -> Table:
+    """Smallest peak first. What the peak is made of is shown where the terminal has room for it."""
+    from rich.table import Table
+
+    with_reach = any(line.reach for line in lines)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("method", no_wrap=True)
+    for heading in ("peak", "low", "high", *(KINDS if wide else ())):
+        table.add_column(heading, justify="right")
+    if with_reach:
+        table.add_column("max batch", justify="right")
+        table.add_column("max length", justify="right")
+    table.add_column("")
+    for line in sorted(lines, key=lambda line: line.memory.peak_bytes if line.memory else 0):
+        memory = line.memory
+        assert memory is not None
+        sizes = [memory.peak_bytes, memory.low_bytes, memory.high_bytes]
+        sizes += [memory.breakdown.get(kind, 0) for kind in KINDS] if wide else []
+        reach = [str(value or "-") for value in line.reach.model_dump().values()] if line.reach else []
+        color = COLORS[line.verdict]
+        table.add_row(
+            line.title, *(f"{size / 1e9:.2f}" for size in sizes), *reach, f"[{color}]{line.verdict}[/{color}]"
+        )
+    return table

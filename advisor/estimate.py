@@ -1,0 +1,228 @@
+"""`estimate_memory`: peak memory of methods on a model, what fits a card, and what would make the rest fit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from knowledge.errors import BadInput, did_you_mean
+from knowledge.methods import all_methods
+from knowledge.methods.base import Method
+from knowledge.schema import MemoryEstimate, PlannedRun, Record
+from knowledge.shape import ModelShape
+from probes.schema import DeviceReport
+
+SCHEMA_VERSION = 1
+
+Verdict = Literal["fits", "fits with risk", "does not fit", "not estimable", "not applicable"]
+
+
+class Reach(Record):
+    """How far a method can go on the card, everything else as planned. None: not even the smallest fits."""
+
+    largest_batch_size: int | None
+    longest_tokens: int | None
+
+
+class MethodMemory(Record):
+    """One method's line of the table."""
+
+    name: str
+    title: str
+    memory: MemoryEstimate | None = None
+    verdict: Verdict
+    reason: str = Field("", description="why there is no estimate, or what the reader must know")
+    change: str | None = Field(None, description="the cheapest change that makes it fit")
+    reach: Reach | None = None
+    duration_s: float = Field(description="time that the estimate took")
+
+
+class MemoryReport(Record):
+    """What `advisor estimate --json` prints."""
+
+    schema_version: int = SCHEMA_VERSION
+    model: str
+    parameters: int
+    planned_run: PlannedRun
+    device: DeviceReport
+    methods: tuple[MethodMemory, ...]
+
+    def to_dataframe(self) -> Any:
+        """One row per method, sizes in bytes."""
+        import pandas
+
+        rows = []
+        for method in self.methods:
+            row = method.model_dump(exclude={"memory", "reach"})
+            if method.memory:
+                row |= {
+                    "peak": method.memory.peak_bytes,
+                    "low": method.memory.low_bytes,
+                    "high": method.memory.high_bytes,
+                }
+                row |= dict(method.memory.breakdown)
+            rows.append(row)
+        return pandas.DataFrame(rows)
+
+
+def estimate_memory(
+    model: str,
+    methods: str | Iterable[str] = "all",
+    *,
+    data: str | Path | None = None,
+    batch_size: int = 8,
+    gradient_accumulation_steps: int = 1,
+    max_length_tokens: int = 512,
+    dtype: str = "bfloat16",
+    quantize: str = "none",
+    gradient_checkpointing: bool = False,
+    task: str | None = None,
+    gpu: str | None = None,
+    vram: str | None = None,
+    max_batch: bool = False,
+    trust_remote_code: bool = False,
+    say: Callable[[str], None] = lambda message: None,
+) -> MemoryReport:
+    """Peak GPU memory of fine-tuning `model` with each method, without a GPU and without weights.
+
+    model: an alias such as 'llama', a hub id, a folder; well-known ones need no network.
+    methods: 'all', a name, or names.
+    data: a dataset whose real lengths are used; else every row counts as `max_length_tokens` long.
+    max_batch: also find the largest batch and the longest sequence that fit.
+
+    Raises BadInput for what is not understood, NoModelAccess where a config cannot be reached.
+    """
+    from advisor.reach import cheapest_change, find_reach
+    from probes.device import detect
+
+    chosen = _choose(methods)
+    config, run_task = _config(model, task, trust_remote_code)
+    run = PlannedRun(
+        task=run_task,
+        max_steps=1000,
+        batch_size=batch_size,
+        gradient_accumulation_steps=gradient_accumulation_steps,
+        max_length_tokens=max_length_tokens,
+        dtype=dtype,
+        quantization=quantize,
+        gradient_checkpointing=gradient_checkpointing,
+    )
+    lengths = None if data is None else _row_lengths(data, model, run, trust_remote_code)
+    shape, parameters = _shape(config, run)
+    device = detect(vram, gpu)
+    lines = []
+    for method in chosen:
+        say(f"dry run: {method.title}")
+        subject = Subject(config, shape, method, lengths)
+        line = subject.line(run, device.limit_bytes)
+        if line.memory and max_batch:
+            line = line.model_copy(update={"reach": find_reach(subject, run, device.limit_bytes)})
+        if line.memory and line.verdict == "does not fit":
+            line = line.model_copy(update={"change": cheapest_change(subject, run, device.limit_bytes)})
+        lines.append(line)
+    return MemoryReport(model=model, parameters=parameters, planned_run=run, device=device, methods=tuple(lines))
+
+
+class Subject:
+    """A method on a model, to be estimated for several runs."""
+
+    def __init__(
+        self, config: Any, shape: ModelShape, method: Method, lengths_tokens: Sequence[tuple[int, int]] | None
+    ) -> None:
+        self.config, self.shape, self.method, self.lengths_tokens = config, shape, method, lengths_tokens
+
+    def estimate(self, run: PlannedRun) -> MemoryEstimate:
+        """The estimate for `run`; raises NotEstimable."""
+        from probes.memory import estimate_peak
+
+        return estimate_peak(
+            self.config,
+            self.method.peft_config(self.shape, run.max_steps),
+            run,
+            lengths_tokens=self.lengths_tokens,
+            optimizer=self.method.optimizer,
+            optimizer_settings=self.method.optimizer_settings,
+            select_trainable=None if self.method.peft_type else self.method.select_trainable,
+        )
+
+    def line(self, run: PlannedRun, limit_bytes: int) -> MethodMemory:
+        """The method's line of the table, with a reason in words where there is no estimate."""
+        from probes.memory import NotEstimable
+
+        started = time.perf_counter()
+
+        def line(verdict: Verdict, reason: str = "", memory: MemoryEstimate | None = None) -> MethodMemory:
+            return MethodMemory(
+                name=self.method.name,
+                title=self.method.title,
+                memory=memory,
+                verdict=verdict,
+                reason=reason,
+                duration_s=round(time.perf_counter() - started, 3),
+            )
+
+        if unsupported := self.method.unsupported_reason(self.shape):
+            return line("not applicable", unsupported)
+        try:
+            memory = self.estimate(run)
+        except BadInput as error:  # the model has no modules that the method could adapt
+            return line("not applicable", str(error))
+        except NotEstimable as error:
+            return line("not estimable", error.reason)
+        return line(judge(memory, limit_bytes), memory.note, memory)
+
+
+def judge(memory: MemoryEstimate, limit_bytes: int) -> Verdict:
+    """'fits' if the worst order of batches does, 'fits with risk' if it gets through by giving cached memory back."""
+    if memory.high_bytes <= limit_bytes:
+        return "fits"
+    return "fits with risk" if memory.low_bytes <= limit_bytes else "does not fit"
+
+
+def _choose(methods: str | Iterable[str]) -> list[Method]:
+    catalogue = all_methods()
+    names = [methods] if isinstance(methods, str) else list(methods)
+    if names == ["all"]:
+        return list(catalogue.values())
+    for name in names:
+        if name not in catalogue:
+            raise BadInput(f"There is no method {name!r}. {did_you_mean(name, list(catalogue))}")
+    return [catalogue[name] for name in names]
+
+
+def _config(model: str, task: str | None, trust_remote_code: bool) -> tuple[Any, Any]:
+    """The model's config, from the known architectures or from where the model is, and the task it is made for."""
+    from transformers import AutoConfig
+
+    from advisor.survey import _task_of as task_of
+    from knowledge.models import known_config
+    from probes.source import load_config, resolve_model
+
+    known = None if Path(model).exists() else known_config(model)
+    if known is not None:
+        config = AutoConfig.for_model(**known)
+    else:
+        config = load_config(resolve_model(model, trust_remote_code=trust_remote_code, weights=False))
+    return config, task or task_of(config)
+
+
+def _shape(config: Any, run: PlannedRun) -> tuple[ModelShape, int]:
+    from probes.adapters import model_shape
+    from probes.memory.build import build_base
+
+    base = build_base(config, run.model_copy(update={"quantization": "none"}))
+    return model_shape(base, run.task), sum(p.numel() for p in base.parameters())
+
+
+def _row_lengths(data: str | Path, model: str, run: PlannedRun, trust_remote_code: bool) -> list[tuple[int, int]]:
+    from probes.dataset import prepare
+    from probes.memory.batches import row_lengths
+    from probes.source import load_tokenizer, resolve_model
+
+    tokenizer = load_tokenizer(resolve_model(model, trust_remote_code=trust_remote_code, weights=False))
+    prepared = prepare(data, tokenizer, task=run.task, max_length_tokens=run.max_length_tokens)
+    return row_lengths(prepared.train, run.task)
