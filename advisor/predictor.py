@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from advisor.conformal import error_bound
 from advisor.end_model import EndModel, Probe, features, loss_of, probe_of
@@ -23,7 +24,10 @@ from knowledge.prior import in_one_era
 from knowledge.schema import CurvePoint, RunRecord
 
 FEWEST_RUNS = 20  # of a benchmark, to learn ends from
-RERUN_LOG_LOSS = 0.005  # a re-run with another data order ends about this far away (measured: Llama-3.2-3B, MetaMathQA)
+# Half-widths of 80 % intervals (1.28 standard deviations) for the same candidate run again: .005 in log loss with
+# another data order, .007 in accuracy (published re-runs of Llama-3.2-3B on MetaMathQA).
+RERUN_LOG_LOSS = 1.28 * 0.005
+RERUN_METRIC = 1.28 * 0.007
 FEWEST_POINTS = 8  # of loss and metric together, to learn what a loss means in the metric
 METRIC_NEIGHBOURS = 20
 FAR_ENOUGH = 0.5  # a task where nobody went this far is extrapolated
@@ -32,10 +36,17 @@ FEWEST_SCALES = 3  # and so is one whose own scale fewer candidates show
 
 @dataclass(frozen=True)
 class Forecast:
-    """The end of one candidate's planned run. None where nothing can be said."""
+    """The end of one candidate's planned run. None where nothing can be said.
+
+    The intervals are for the values themselves. Most of their width is shared by all candidates of a race (how this
+    task's losses will go on falling), so they are far too wide to compare candidates by: `loss_noise` and
+    `metric_noise` are for that, the half-widths of what would differ if the same candidate were run again.
+    """
 
     loss: Prediction | None
     metric: Prediction | None
+    loss_noise: float = 0.0
+    metric_noise: float = 0.0
 
 
 class Predictor:
@@ -73,18 +84,14 @@ class Predictor:
         if x is None:
             return Forecast(None, None)
         fraction = round(probe.curve.last_step / max_steps, 4)
-        forecasts = {}
-        for outcome in ("loss", "metric"):
-            model = self._model(fraction, outcome)
-            (value,), (half,) = model.predict(x[None, :])
-            is_outside = bool(model.is_outside(x[None, :])[0])
-            if outcome == "loss":
-                forecasts[outcome] = _prediction("train loss", *np.exp([value, value - half, value + half]), is_outside)
-            else:
-                forecasts[outcome] = _prediction(
-                    self._known[0].metric_name, value, value - half, value + half, is_outside
-                )
-        return Forecast(**forecasts)
+        loss_model, metric_model = (self._model(fraction, outcome) for outcome in ("loss", "metric"))
+        is_outside = bool(metric_model.is_outside(x[None, :])[0])
+        (log_loss,), (half,) = loss_model.predict(x[None, :])
+        loss = _prediction("train loss", *np.exp([log_loss, log_loss - half, log_loss + half]), is_outside)
+        (value,), (half,) = metric_model.predict(x[None, :])
+        value, low, high = np.clip([value, value - half, value + half], *_range([r.metric for r in self._known]))
+        metric = _prediction(self._known[0].metric_name, value, low, high, is_outside)
+        return Forecast(loss, metric, loss.value * RERUN_LOG_LOSS, RERUN_METRIC)
 
     def _model(self, fraction: float, outcome: str) -> EndModel:
         if (fraction, outcome) not in self._models:
@@ -102,42 +109,63 @@ class Predictor:
     def _new_task(
         self, probes: Mapping[str, Probe], max_steps: int, metric_name: str | None, baseline: CurvePoint | None
     ) -> dict[str, Forecast]:
+        relation = _Relation.learn(list(probes.values()), baseline) if metric_name else None
         curves = {id: log_curve(probe.curve, max_steps) for id, probe in probes.items()}
         usable = [curve for curve in curves.values() if curve is not None]
-        furthest = max((curve.last_fraction for curve in usable), default=0.0)
-        relation = _Relation.learn(list(probes.values()), baseline) if metric_name else None
         forecasts = {}
         for id, curve in curves.items():
-            if curve is None:
+            end = self._end(curve, usable) if curve else None
+            if end is None:
                 forecasts[id] = Forecast(None, None)
                 continue
-            to_go, half = self._to_go.predict(curve)
-            scale, evidence = self._to_go.scale(usable, curve.last_fraction)
-            unproven = furthest < FAR_ENOUGH or evidence < FEWEST_SCALES
-            finished = curve.last_fraction >= FINISHED
-            half = RERUN_LOG_LOSS if finished else math.hypot(half * max(1.0, scale), RERUN_LOG_LOSS)
-            end = float(curve.log_losses[-1]) - scale * to_go
-            loss = metric = None
-            extrapolated = not finished and (unproven or curve.last_fraction < self._to_go.earliest_fraction)
-            if math.isfinite(half):
-                name = "eval loss" if probes[id].curve.points[-1].eval_loss is not None else "train loss"
-                loss = _prediction(name, *np.exp([end, end - half, end + half]), extrapolated)
-            if relation and math.isfinite(half):
-                last = probes[id].curve.points[-1].metric if finished else None
-                metric = relation.predict(metric_name, curve, end, half, last, extrapolated)
-            forecasts[id] = Forecast(loss, metric)
+            last = probes[id].curve.points[-1]
+            forecasts[id] = Forecast(
+                loss=end.prediction("train loss" if last.eval_loss is None else "eval loss"),
+                metric=relation.predict(metric_name, end, last.metric) if relation else None,
+                loss_noise=math.exp(end.log_loss) * RERUN_LOG_LOSS,
+                metric_noise=relation.noise(end) if relation else 0.0,
+            )
         return forecasts
+
+    def _end(self, curve: LogCurve, race: Sequence[LogCurve]) -> _End | None:
+        """The end of one curve, given all of its race; None where the table has nothing to learn from."""
+        if curve.last_fraction >= FINISHED:
+            return _End(float(curve.log_losses[-1]), RERUN_LOG_LOSS, is_measured=True, extrapolated=False)
+        to_go, half = self._to_go.predict(curve)
+        if math.isinf(half):
+            return None
+        scale, evidence = self._to_go.scale(race, curve.last_fraction)
+        proven = evidence >= FEWEST_SCALES and max(c.last_fraction for c in race) >= FAR_ENOUGH
+        return _End(
+            log_loss=float(curve.log_losses[-1]) - scale * to_go,
+            half=math.hypot(half * max(1.0, scale), RERUN_LOG_LOSS),
+            is_measured=False,
+            extrapolated=not proven or curve.last_fraction < self._to_go.earliest_fraction,
+        )
+
+
+@dataclass(frozen=True)
+class _End:
+    """The log of a final loss with the half-width of its 80 % interval."""
+
+    log_loss: float
+    half: float
+    is_measured: bool
+    extrapolated: bool
+
+    def prediction(self, name: str) -> Prediction:
+        ends = [self.log_loss, self.log_loss - self.half, self.log_loss + self.half]
+        return _prediction(name, *np.exp(ends), self.extrapolated)
 
 
 class _Relation:
     """What a loss means in the task's metric, from all points of all probes: a falling local line."""
 
     def __init__(self, log_losses: np.ndarray, metrics: np.ndarray, bound: float) -> None:
-        self._line = LocalLine(METRIC_NEIGHBOURS, falling=True).fit(log_losses, metrics)
+        self._line = _metric_line().fit(log_losses, metrics)
         self._bound = bound
-        self._floor = min(0.0, float(metrics.min()))
-        self._ceiling = 1.0 if metrics.max() <= 1 else math.inf
-        self._seen = float(log_losses.min())
+        self._range = _range(metrics)
+        self._lowest_seen = float(log_losses.min())
 
     @classmethod
     def learn(cls, probes: Sequence[Probe], baseline: CurvePoint | None) -> _Relation | None:
@@ -151,20 +179,36 @@ class _Relation:
         errors = np.empty(len(y))
         for i in np.unique(owner):
             out = owner == i
-            line = LocalLine(METRIC_NEIGHBOURS, falling=True).fit(x[~out], y[~out])
+            line = _metric_line().fit(x[~out], y[~out])
             errors[out] = y[out] - line.predict(x[out])
         return cls(x, y, error_bound(errors))
 
-    def predict(
-        self, name: str, curve: LogCurve, end: float, half: float, last: float | None, extrapolated: bool
-    ) -> Prediction:
-        """The metric at log loss `end` ± `half`; `last` is the measured value of a run that is over."""
-        value, worst, best = np.clip(self._line.predict([end, end + half, end - half]), self._floor, self._ceiling)
-        if last is not None:
+    def predict(self, name: str, end: _End, last: float | None) -> Prediction:
+        """The metric at the end of a run; `last` is its newest measured value, which stands where the run is over."""
+        losses = [end.log_loss, end.log_loss + end.half, end.log_loss - end.half]
+        value, worst, best = np.clip(self._line.predict(losses), *self._range)
+        if end.is_measured and last is not None:
             value, worst, best = last, last + worst - value, last + best - value
         low, high = value - math.hypot(value - worst, self._bound), value + math.hypot(best - value, self._bound)
-        low, high = np.clip([low, high], self._floor, self._ceiling)
-        return _prediction(name, value, low, high, extrapolated or (last is None and end < self._seen))
+        low, high = np.clip([low, high], *self._range)
+        unseen = not end.is_measured and end.log_loss < self._lowest_seen
+        return _prediction(name, value, low, high, end.extrapolated or unseen)
+
+    def noise(self, end: _End) -> float:
+        """How far the metric of a re-run may be off: by its own noise and by that of the loss."""
+        worst, best = self._line.predict([end.log_loss + RERUN_LOG_LOSS, end.log_loss - RERUN_LOG_LOSS])
+        return math.hypot((best - worst) / 2, RERUN_METRIC)
+
+
+def _metric_line() -> LocalLine:
+    """Goes on straight however far the end lies beyond the probes: the metric's own range is the limit."""
+    return LocalLine(METRIC_NEIGHBOURS, falling=True, reach=math.inf)
+
+
+def _range(metrics: ArrayLike) -> tuple[float, float]:
+    """What the metric can be: from 0 to 1 if all values seen are."""
+    low, high = float(np.min(metrics)), float(np.max(metrics))
+    return min(0.0, low), 1.0 if high <= 1 else math.inf
 
 
 def _prediction(name: str, value: float, low: float, high: float, extrapolated: bool) -> Prediction:

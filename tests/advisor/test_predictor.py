@@ -183,6 +183,12 @@ class TestNewTask:
         short, long = (self.forecasts(self.race(n))["c9"].loss for n in (0, 5))
         assert short.extrapolated and not long.extrapolated
 
+    def test_candidates_are_compared_by_less_than_their_intervals(self):
+        curves = {id: probe(c) for id, c in self.race(0).items()}
+        for forecast in Predictor(shipped()).predict(curves, STEPS, "accuracy").values():
+            assert 0 < forecast.loss_noise < 0.01 * forecast.loss.value < forecast.loss.high - forecast.loss.value
+            assert 0 < forecast.metric_noise < 0.02 < forecast.metric.high - forecast.metric.value
+
     def test_shorter_than_all_evidence_is_marked(self):
         curves = self.race(5) | {"tiny": Curve(points=(CurvePoint(step=10, eval_loss=2.0),))}
         assert self.forecasts(curves)["tiny"].loss.extrapolated
