@@ -73,8 +73,8 @@ class Race:
 
     @property
     def finalists(self) -> tuple[str, ...]:
-        """The candidates that reached the last rung so far, best first."""
-        return self.decisions[-1].kept if self.decisions else ()
+        """Who was kept at the last decision, best first; everybody where none was made."""
+        return self.decisions[-1].kept if self.decisions else tuple(self._alive)
 
     def next_jobs(self, observed: Mapping[str, Curve], failed: Mapping[str, str]) -> list[Job]:
         """Settles the rung that was just run and returns the jobs of the next one; none when the race is over.

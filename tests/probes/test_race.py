@@ -80,6 +80,12 @@ def test_failures_leave_with_their_reason_and_are_not_asked_for_again():
     assert race.decisions[0].left == {"b@0.0001": "out of memory"}
 
 
+def test_a_race_cut_short_in_its_first_rung_has_eliminated_nobody():
+    race = Race(plan([entry("a"), entry("b")]))
+    race.next_jobs({}, {})
+    assert race.finalists == ("a@0.0001", "b@0.0001")
+
+
 def test_a_race_that_everybody_leaves_ends():
     race = Race(plan([entry("a"), entry("b")]))
     race.next_jobs({}, {})
