@@ -70,6 +70,7 @@ class Race:
         self._alive = [entry.id for entry in plan.entries]
         self._score = score
         self._started = False
+        self._over = False
 
     @property
     def finalists(self) -> tuple[str, ...]:
@@ -81,11 +82,14 @@ class Race:
 
         `observed` holds the curves so far, `failed` the reasons of candidates that cannot go on, both by id.
         """
+        if self._over:
+            return []
         if self._started:
             self._settle(observed, failed)
         self._started = True
         rung = len(self.decisions)
-        if rung == len(self.plan.fractions):
+        self._over = rung == len(self.plan.fractions) or not self._alive
+        if self._over:
             return []
         return [Job(id, self.plan.fractions[rung]) for id in self._alive if id not in failed]
 
@@ -104,9 +108,6 @@ class Race:
             ranking = [id for id in ranking if id in chosen]
         self.decisions.append(RungDecision(rung, self.plan.fractions[rung], entered, tuple(ranking), left))
         self._alive = [id for id in entered if id in set(ranking)]
-        if not self._alive:  # nobody is left to go on: the rungs to come are empty
-            for later in range(rung + 1, len(self.plan.fractions)):
-                self.decisions.append(RungDecision(later, self.plan.fractions[later], (), ()))
 
     def _choose(self, rung: int, ranking: Sequence[str], scores: Mapping[str, float]) -> list[str]:
         """Who goes on: best rates only, then in turn the next by loss and the next near the frontier."""

@@ -91,7 +91,8 @@ def test_a_race_that_everybody_leaves_ends():
     race.next_jobs({}, {})
     assert race.next_jobs({}, {"a@0.0001": "diverged"}) == []
     assert race.decisions[0].left == {"a@0.0001": "diverged", "b@0.0001": "no finite loss"}
-    assert race.finalists == ()
+    assert race.finalists == () and len(race.decisions) == 1
+    assert race.next_jobs({}, {}) == []  # asking again changes nothing
 
 
 def test_candidates_are_compared_at_equal_steps():
