@@ -66,13 +66,14 @@ def _fingerprint(path: Path) -> str:
 
 def _made_once(folder: Path, make: Callable[[Path], None]) -> Path:
     """`folder`, filled by `make` if it is not there: by one process, while others wait, and never left half done."""
+    from filelock import FileLock
     from safetensors import SafetensorError
 
     if folder.is_dir():
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(folder.parent / f"{folder.name}.lock"):
+        with FileLock(folder.parent / f"{folder.name}.lock"):
             if not folder.is_dir():
                 for leftover in folder.parent.glob(f"{folder.name}-*"):  # of a process that was killed
                     shutil.rmtree(leftover, ignore_errors=True)
@@ -88,19 +89,6 @@ def _made_once(folder: Path, make: Callable[[Path], None]) -> Path:
             "Free some space there, or set ADVISOR_CACHE_DIR to another folder."
         ) from error
     return folder
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Holds a lock between processes, where the platform has one; it is freed when the process ends."""
-    with path.open("w") as file:
-        try:
-            import fcntl
-        except ImportError:  # Windows: two conversions at once would only do the work twice
-            yield
-            return
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _convert_metadata(path: Path, folder: Path) -> None:

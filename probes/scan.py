@@ -25,6 +25,7 @@ from probes.tokenise import chat_segments
 
 DETECT_ROWS = 50
 MAX_SAMPLE_BYTES = 16 * 2**20  # of text held in the sample, so that a file of huge rows stays within memory too
+MAX_EVAL_ROW_CHARACTERS = 2**18  # longer rows are not held out: hundreds of them would be held in memory
 MAX_CLASSES = 1000
 
 
@@ -87,8 +88,9 @@ def scan(
         prompt_keys.append(prompt_key)
         text_keys.append(text_key)
         sample.offer(row, len(whole))
-        by_prompt.offer(prompt_key, row)
-        by_text.offer(text_key, row)
+        if len(whole) <= MAX_EVAL_ROW_CHARACTERS:
+            by_prompt.offer(prompt_key, row)
+            by_text.offer(text_key, row)
     ledger.check()
     return Scan(
         format=data_format,

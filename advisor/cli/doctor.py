@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-SCHEMA_VERSION = 1
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
-# Package and what for. The first group is required, the second adds abilities.
-REQUIRED = {
-    "torch": "training",
-    "transformers": "models and tokenizers",
-    "peft": "the methods",
-    "accelerate": "loading large models",
-    "datasets": "hub datasets",
-    "gguf": "GGUF models",
-    "nvidia-ml-py": "NVIDIA device facts",
-    "numpy": "data",
-    "pydantic": "records",
-    "rich": "terminal output",
-    "safetensors": "weights",
-    "scikit-learn": "the predictor",
-    "typer": "the command line",
-}
-OPTIONAL = {
-    "bitsandbytes": "4-bit and 8-bit bases: pip install 'peft-advisor[quantized]'",
-    "ray": "probes on a cluster: pip install 'peft-advisor[ray]'",
-    "reasoning-gym": "making the demo data: pip install 'peft-advisor[demo]'",
+SCHEMA_VERSION = 1
+DISTRIBUTION = "peft-advisor"
+EXTRAS = {
+    "quantized": "4-bit and 8-bit bases",
+    "ray": "probes on a cluster",
+    "demo": "making the example data",
 }
 
 
@@ -42,36 +29,60 @@ def command(
         print(json_module.dumps(report, indent=2, allow_nan=False))
     else:
         _show(report)
-    if report["missing"]:
+    if report["problems"]:
         raise typer.Exit(1)
 
 
 def examine() -> dict[str, Any]:
-    """Versions, what is missing, the devices that torch can use, and the folders that are written to."""
-    import platform
+    """Versions against what the package asks for, the devices that torch can use, and where converted models go.
 
-    required = {name: _version(name) for name in REQUIRED}
-    missing = [name for name, version in required.items() if version is None]
+    `problems` are required packages that are missing or too old, as requirements that pip understands.
+    """
+    import platform
+    from importlib.metadata import requires, version
+
+    from packaging.requirements import Requirement
+
+    requirements = [Requirement(line) for line in requires(DISTRIBUTION) or ()]
+    packages = [_check(r, None) for r in requirements if r.marker is None]
+    for extra in EXTRAS:
+        packages += [_check(r, extra) for r in requirements if r.marker and _belongs_to(r, extra)]
+    problems = [p["requirement"] for p in packages if p["extra"] is None and p["state"] != "ok"]
+    torch_works = not any(problem.startswith("torch") for problem in problems)
     return {
         "schema_version": SCHEMA_VERSION,
-        "advisor_version": _version("peft-advisor"),
+        "advisor_version": version(DISTRIBUTION),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "required": required,
-        "optional": {name: _version(name) for name in OPTIONAL},
-        "missing": missing,
-        "devices": [] if "torch" in missing else _devices(),
+        "packages": packages,
+        "problems": problems,
+        "devices": _devices() if torch_works else [],
         "cache": _cache(),
     }
 
 
-def _version(package: str) -> str | None:
+def _belongs_to(requirement: Requirement, extra: str) -> bool:
+    assert requirement.marker is not None
+    return not requirement.marker.evaluate({"extra": ""}) and requirement.marker.evaluate({"extra": extra})
+
+
+def _check(requirement: Requirement, extra: str | None) -> dict[str, Any]:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
-        return version(package)
+        installed = version(requirement.name)
     except PackageNotFoundError:
-        return None
+        installed = None
+    state = "missing" if installed is None else "ok"
+    if installed and not requirement.specifier.contains(installed, prereleases=True):
+        state = "wrong version"
+    return {
+        "name": requirement.name,
+        "requirement": f"{requirement.name}{requirement.specifier}",
+        "installed": installed,
+        "state": state,
+        "extra": extra,
+    }
 
 
 def _devices() -> list[dict[str, Any]]:
@@ -100,19 +111,21 @@ def _show(report: dict[str, Any]) -> None:
 
     console = Console()
     table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_row("advisor", report["advisor_version"] or "not installed as a package", "")
-    table.add_row("python", report["python"], Text(report["platform"]))
-    for group, purposes in (("required", REQUIRED), ("optional", OPTIONAL)):
-        for name, version in report[group].items():
-            absent = Text("missing", style="bold red" if group == "required" else "yellow")
-            table.add_row(name, version or absent, Text(purposes[name], style="dim"))
+    table.add_row("advisor", report["advisor_version"], Text(f"Python {report['python']}, {report['platform']}"))
+    for package in report["packages"]:
+        ok, extra = package["state"] == "ok", package["extra"]
+        state = " ".join(filter(None, ("" if ok else package["state"], package["installed"])))
+        purpose = f"{EXTRAS[extra]}: pip install '{DISTRIBUTION}[{extra}]'" if extra else package["requirement"]
+        style = "" if ok else "yellow" if extra else "bold red"
+        table.add_row(package["name"], Text(state, style=style), Text(purpose, style="dim"))
     for device in report["devices"]:
         memory = f"{bytes_text(device['total_bytes'])}, {bytes_text(device['free_bytes'])} free"
         table.add_row(device["kind"], memory, Text(clean(device["name"])))
+        table.add_row("", "", Text(f"trains in {', '.join(device['dtypes'])}", style="dim"))
         for note in device["notes"]:
             table.add_row("", "", Text(clean(note), style="dim"))
-        table.add_row("", "", Text(f"trains in {', '.join(device['dtypes'])}", style="dim"))
     table.add_row("cache", f"{bytes_text(report['cache']['free_bytes'])} free", Text(clean(report["cache"]["folder"])))
     console.print(table)
-    if report["missing"]:
-        console.print(f"Missing: pip install {' '.join(report['missing'])}", style="bold red")
+    if report["problems"]:
+        wanted = " ".join(f"'{problem}'" for problem in report["problems"])
+        console.print(Text(f"To repair: pip install {wanted}", style="bold red"))

@@ -126,11 +126,12 @@ def _data_table(found: Survey) -> Table:
         f"median {profile.length_p50_tokens}, 95 % up to {profile.length_p95_tokens}, "
         f"longest {profile.length_max_tokens}{sampled}"
     )
+    unit = "" if found.data.keyed_by == "prompt" else ", by the whole text: there are few different prompts"
     facts = [
         ("path", profile.path),
         ("format", profile.format),
         ("rows", f"{profile.rows:,} read, {profile.usable_rows:,} usable, {profile.duplicate_rows:,} duplicates"),
-        ("split", f"{profile.train_rows:,} to train on, {profile.eval_rows:,} held out"),
+        ("split", f"{profile.train_rows:,} to train on, {profile.eval_rows:,} held out{unit}"),
         ("length in tokens", lengths),
         ("judged by", profile.metric_name),
     ]
