@@ -1,0 +1,59 @@
+"""One pass in bounded memory against the same answers computed from the whole file."""
+
+import json
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from probes import scan as scan_module
+from probes.reader import SkipLedger
+from probes.scan import scan
+from probes.split import group_key
+
+
+def scan_rows(folder, rows, **options):
+    path = folder / "scan.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    defaults = {"format": None, "seed": 0, "max_sample_rows": 1000, "max_eval_rows": 100}
+    return scan(path, SkipLedger(str(path)), **defaults | options)
+
+
+@settings(deadline=None)
+@given(
+    numbers=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 2)), min_size=1, max_size=80),
+    max_eval_rows=st.integers(1, 5),
+)
+def test_the_smallest_distinct_keys_are_kept_with_their_first_rows(tmp_path_factory, numbers, max_eval_rows):
+    rows = [{"prompt": f"question {n}", "completion": f" answer {answer}"} for n, answer in numbers]
+    found = scan_rows(tmp_path_factory.getbasetemp(), rows, max_eval_rows=max_eval_rows)
+    first = {}
+    for row in rows:
+        first.setdefault(group_key(row["prompt"], 0), row)
+    assert found.first_by_prompt == sorted(first.items())[: 2 * max_eval_rows]
+    assert found.prompt_keys.tolist() == [group_key(row["prompt"], 0) for row in rows]
+    assert found.duplicate_rows == len(rows) - len({row["prompt"] + row["completion"] for row in rows})
+
+
+def test_a_file_that_fits_is_kept_whole_and_in_order(tmp_path):
+    rows = [{"text": f"row {i}"} for i in range(300)]
+    assert scan_rows(tmp_path, rows).sample == list(enumerate(rows))
+
+
+def test_samples_are_uniform_over_the_file(tmp_path):
+    """The mean place of a row in samples of 100 of 1000, over 20 seeds: 499.5 with a standard error of 6."""
+    rows = [{"text": f"row {i}"} for i in range(1000)]
+    places = [
+        index for seed in range(20) for index, _ in scan_rows(tmp_path, rows, seed=seed, max_sample_rows=100).sample
+    ]
+    assert len(places) == 2000 and len(set(places)) > 800
+    assert abs(np.mean(places) - 499.5) < 4 * 6.5
+
+
+def test_huge_rows_make_the_sample_smaller_instead_of_the_memory_larger(tmp_path, monkeypatch):
+    monkeypatch.setattr(scan_module, "MAX_SAMPLE_BYTES", 50_000)
+    monkeypatch.setattr(scan_module, "MAX_EVAL_ROW_CHARACTERS", 500)
+    rows = [{"text": f"row {i} " + "x" * (1000 if i % 2 else 10)} for i in range(400)]
+    found = scan_rows(tmp_path, rows)
+    assert found.rows == 400 and 0 < sum(len(row["text"]) for _, row in found.sample) <= 50_000
+    assert all(len(row["text"]) < 500 for _, row in found.first_by_prompt)
