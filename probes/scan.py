@@ -120,6 +120,11 @@ def open_rows(
     return chain(first, rows), data_format
 
 
+def format_of(path: str | Path, format: str | None = None) -> DataFormat:
+    """The format of a file or hub dataset, from its first rows alone: enough to tell a classification."""
+    return open_rows(path, SkipLedger(str(path), budget=1.0), format)[1]
+
+
 class _UniformSample:
     """A uniform sample of a stream: every row draws a random number, the rows with the smallest are kept."""
 

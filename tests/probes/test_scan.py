@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from probes import scan as scan_module
 from probes.reader import SkipLedger
-from probes.scan import scan
+from probes.scan import format_of, scan
 from probes.split import group_key
 
 
@@ -38,6 +38,13 @@ def test_the_smallest_distinct_keys_are_kept_with_their_first_rows(tmp_path_fact
 def test_a_file_that_fits_is_kept_whole_and_in_order(tmp_path):
     rows = [{"text": f"row {i}"} for i in range(300)]
     assert scan_rows(tmp_path, rows).sample == list(enumerate(rows))
+
+
+def test_the_format_is_known_from_the_first_rows(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "a", "label": 1}\n' * 60 + "broken\n" * 5000)
+    assert format_of(path).name == "text-label" and format_of(path).classification
+    assert format_of(path, "text").name == "text"
 
 
 def test_samples_are_uniform_over_the_file(tmp_path):
