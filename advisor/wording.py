@@ -189,7 +189,7 @@ def _confidence(case: Case) -> str:
 def _warnings(case: Case) -> list[str]:
     pick, found = case.pick, []
     if pick.status == "from table":
-        found.append("Nothing was probed: this comes from published runs on other data. Probe before a long run.")
+        found.append("Nothing was probed: this is from the table of published runs, on other data.")
     if case.prediction.extrapolated:
         found.append("The prediction lies outside of what earlier runs cover: take its interval with care.")
     if _still_falling(case):

@@ -101,4 +101,4 @@ def test_an_answer_from_the_table_says_that_nothing_was_probed():
     text = printed(result(known, race=None, training=None, files=()), 80)
     assert "Nothing was probed" in text
     assert "confidence: low" in text
-    assert "Probe before a long run" in " ".join(text.split())
+    assert "from the table of published runs" in " ".join(text.split())

@@ -1,0 +1,157 @@
+"""What the exporters for other trainers share: which runs they can do, what of a LoRA config they know, and YAML.
+
+These trainers fine-tune causal language models, load safetensors folders or hub ids, and read their own config format.
+Whatever they cannot say is refused with the reason: a config that trains something else is worse than none.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from advisor.exporters.base import NotExpressible, canonical, model_location, provenance, recommended
+from advisor.recommendation import Result, TrainingPlan
+from advisor.text import clean
+from knowledge.schema import PlannedRun
+
+SCRIPT = "Use the training script instead (--to script)."
+LORA_KEYS = frozenset({"peft_type", "task_type", "r", "lora_alpha", "lora_dropout", "target_modules"})
+CHAT_FORMATS = ("messages", "alpaca", "sharegpt")
+FORMS = {".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+
+
+@dataclass(frozen=True)
+class TrainerRun:
+    """A recommended run that a trainer of causal language models can do."""
+
+    result: Result
+    plan: TrainingPlan
+    config: Mapping[str, Any]
+    data_form: str | None
+    """json, csv or parquet; None for a dataset on the hub."""
+
+    @property
+    def run(self) -> PlannedRun:
+        return self.result.planned_run
+
+    @property
+    def model(self) -> str:
+        return model_location(self.result)
+
+    @property
+    def data(self) -> str:
+        """Absolute path of the data file, or the id of a hub dataset."""
+        return self.plan.data_path if self.data_form is None else str(Path(self.plan.data_path).expanduser().resolve())
+
+    @property
+    def warmup_steps(self) -> int:
+        return round(self.run.warmup_fraction * self.run.max_steps)
+
+    @property
+    def held_out_share(self) -> float:
+        """The share of rows that the probes held out; the trainer draws its own rows."""
+        data = self.result.data
+        return round(data.eval_rows / max(1, data.eval_rows + data.train_rows), 4) if data else 0.1
+
+
+def trainer_run(result: Result, target: str) -> TrainerRun:
+    """Checks what no config file of these trainers can say. Raises NotExpressible and BadInput."""
+    facts = recommended(result)
+    if result.planned_run.task != "causal-lm":
+        raise NotExpressible(
+            f"The {target} config is for causal language models, not {result.planned_run.task}.", SCRIPT
+        )
+    if result.model.source == "gguf file":
+        raise NotExpressible(f"{target} loads no GGUF file.", f"{SCRIPT} Or give the model's safetensors folder.")
+    if facts.pick.peft_config is None:
+        raise NotExpressible(f"{facts.pick.title} adds no adapter.", SCRIPT)
+    if facts.plan.needs_batches:
+        raise NotExpressible(f"{facts.pick.title} initialises itself from training data.", "Use the Python API.")
+    if facts.plan.data_format in CHAT_FORMATS and not facts.plan.uses_chat_template:
+        raise NotExpressible(
+            f"The model has no chat template, and {target} does not know the plain form of turns that the probes used.",
+            SCRIPT,
+        )
+    path = Path(facts.plan.data_path)
+    form = FORMS.get(path.suffix.lower())
+    if form is None and path.suffix.lower() in (".gz", ".bz2", ".zst", ".tsv"):
+        raise NotExpressible(
+            f"{target} is not sure to read {path.suffix} files.", "Decompress the data, or use the script."
+        )
+    return TrainerRun(result, facts.plan, canonical(facts.pick.peft_config), form)
+
+
+def check_lora(run: TrainerRun, target: str, also: Collection[str] = ()) -> None:
+    """Raises NotExpressible where the config is no LoRA, or sets what `target` has no key for to other than PEFT's
+    default. `also` names the keys that it knows beside the common ones."""
+    kind = run.config.get("peft_type")
+    if kind != "LORA":
+        raise NotExpressible(f"{target} has no setting for adapters of the type {kind}.", SCRIPT)
+    import peft
+
+    defaults = peft.LoraConfig().to_dict()
+    for key, value in run.config.items():
+        if key not in LORA_KEYS and key not in also and value != _plain(defaults.get(key)):
+            raise NotExpressible(f"{target} has no setting for {key} = {value!r} of LoRA.", SCRIPT)
+    if not run.config.get("target_modules"):
+        raise NotExpressible(f"{target} needs the names of the adapted modules.", SCRIPT)
+
+
+def check_optimizer(run: TrainerRun, target: str, known: Sequence[str] = ("torch.optim:AdamW",)) -> None:
+    """Raises NotExpressible for optimizers other than the `known`, and for further settings of AdamW."""
+    if run.plan.optimizer not in known:
+        raise NotExpressible(f"{target} has no setting for the optimizer {run.plan.optimizer}.", SCRIPT)
+    if run.plan.optimizer == "torch.optim:AdamW" and run.plan.optimizer_settings:
+        raise NotExpressible(f"{target} export knows no settings {dict(run.plan.optimizer_settings)} of AdamW.", SCRIPT)
+
+
+def prompts_are_text(run: TrainerRun) -> bool:
+    """Whether prompt and completion are strings, as the first row shows; True where the file is not here."""
+    if run.data_form is None or not Path(run.data).is_file():
+        return True
+    from probes.reader import SkipLedger, read_rows
+
+    first = next(iter(read_rows(run.data, SkipLedger(run.data, budget=1.0))), None)
+    return first is None or isinstance(first[1].get("prompt"), str)
+
+
+def header(result: Result, *lines: str) -> str:
+    """Comment lines for the top of a YAML file."""
+    return "".join(f"# {clean(line, 400)}\n" for line in (*provenance(result), *lines)) + "\n"
+
+
+def yaml_text(values: Mapping[str, Any]) -> str:
+    """`values` as YAML that versions 1.1 and 1.2 read alike: strings in double quotes as in JSON, floats always with a
+    point (1.0e-05: without it YAML 1.1 reads a string)."""
+    return "".join(_entry(key, value) for key, value in values.items())
+
+
+def _entry(key: str, value: Any) -> str:
+    if isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+        items = []
+        for item in value:
+            lines = "".join(f"    {k}: {_scalar(v)}\n" for k, v in item.items())
+            items.append("  - " + lines[4:])
+        return f"{key}:\n{''.join(items)}"
+    return f"{key}: {_scalar(value)}\n"
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, bool) or value is None or isinstance(value, int):
+        return json.dumps(value)
+    if isinstance(value, float):
+        text = repr(value)
+        return re.sub(r"^(-?\d+)e", r"\1.0e", text)
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(str(k))}: {_scalar(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_scalar(v) for v in value) + "]"
+    return json.dumps(str(value))
+
+
+def _plain(value: Any) -> Any:
+    return sorted(value) if isinstance(value, set) else value

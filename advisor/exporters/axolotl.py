@@ -1,0 +1,130 @@
+"""A config for `axolotl train`. Axolotl knows LoRA and QLoRA, and passes over unknown keys in silence: only keys of its
+schema are written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from advisor.exporters._trainer import (
+    SCRIPT,
+    TrainerRun,
+    check_lora,
+    check_optimizer,
+    header,
+    prompts_are_text,
+    trainer_run,
+    yaml_text,
+)
+from advisor.exporters.base import NotExpressible
+from advisor.files import write_text
+from advisor.recommendation import Result
+
+NAME = "axolotl"
+TITLE = "Axolotl config"
+CHECKED_WITH = "the config schema of Axolotl 0.19.0"
+FILE = "axolotl.yaml"
+LORA_PLUS = "peft.optimizers:create_loraplus_optimizer"
+
+
+def export(folder: Path, result: Result) -> list[Path]:
+    """Writes axolotl.yaml."""
+    run = trainer_run(result, "Axolotl")
+    check_lora(run, "Axolotl", also=("use_dora", "use_rslora", "init_lora_weights", "modules_to_save"))
+    check_optimizer(run, "Axolotl", known=("torch.optim:AdamW", LORA_PLUS))
+    lines = [
+        "Axolotl draws its own held-out rows.",
+        f"Checked with {CHECKED_WITH}. Run in this folder: axolotl train {FILE}",
+    ]
+    return [write_text(folder / FILE, header(result, *lines) + yaml_text(config(run)))]
+
+
+def config(run: TrainerRun) -> dict[str, Any]:
+    """Keys of Axolotl's config schema."""
+    planned, plan, lora = run.run, run.plan, run.config
+    if planned.scheduler == "constant":
+        raise NotExpressible("Axolotl has no constant rate after a warm-up.", SCRIPT)
+    return {
+        "base_model": run.model,
+        "adapter": "qlora" if planned.quantization == "nf4" else "lora",
+        "load_in_4bit": planned.quantization == "nf4",
+        "load_in_8bit": planned.quantization == "int8",
+        "lora_r": lora.get("r", 8),
+        "lora_alpha": lora.get("lora_alpha", 8),
+        "lora_dropout": float(lora.get("lora_dropout", 0.0)),
+        "lora_target_modules": lora["target_modules"],
+        "lora_target_linear": False,
+        **({"lora_modules_to_save": lora["modules_to_save"]} if lora.get("modules_to_save") else {}),
+        "peft_use_dora": lora.get("use_dora", False),
+        "peft_use_rslora": lora.get("use_rslora", False),
+        **({"peft_init_lora_weights": lora["init_lora_weights"]} if "init_lora_weights" in lora else {}),
+        **_lora_plus(run),
+        "datasets": [_data(run)],
+        "train_on_inputs": plan.data_format == "text",
+        "val_set_size": run.held_out_share,
+        "sequence_len": planned.max_length_tokens,
+        "sample_packing": False,
+        "pad_to_sequence_len": False,
+        "micro_batch_size": planned.batch_size,
+        "gradient_accumulation_steps": planned.gradient_accumulation_steps,
+        "gradient_checkpointing": planned.gradient_checkpointing,
+        "max_steps": planned.max_steps,
+        "optimizer": "adamw_torch",
+        "learning_rate": plan.learning_rate,
+        "lr_scheduler": planned.scheduler,
+        "warmup_steps": run.warmup_steps,
+        "weight_decay": plan.weight_decay,
+        "max_grad_norm": planned.max_grad_norm,
+        "bf16": planned.dtype == "bfloat16",
+        "fp16": planned.dtype == "float16",
+        **({"special_tokens": {"pad_token": plan.pad_token}} if plan.pad_token else {}),
+        "seed": planned.seed,
+        "logging_steps": max(1, planned.max_steps // 50),
+        "evals_per_epoch": 1,
+        "output_dir": "axolotl-output",
+    }
+
+
+def _lora_plus(run: TrainerRun) -> dict[str, Any]:
+    if run.plan.optimizer != LORA_PLUS:
+        return {}
+    return {"loraplus_lr_ratio": float(run.plan.optimizer_settings["loraplus_lr_ratio"])}
+
+
+def _data(run: TrainerRun) -> dict[str, Any]:
+    place = {"path": run.data, "split": "train"}
+    place |= {"ds_type": run.data_form} if run.data_form else {}
+    kind = run.plan.data_format
+    if kind == "text":
+        return {**place, "type": "completion", "field": "text"}
+    if kind == "messages":
+        return {**place, "type": "chat_template", "field_messages": "messages", "roles_to_train": ["assistant"]}
+    if kind == "sharegpt":
+        speakers = {
+            "user": ["human"],
+            "assistant": ["gpt", "function_call"],
+            "system": ["system"],
+            "tool": ["observation"],
+        }
+        return {
+            **place,
+            "type": "chat_template",
+            "field_messages": "conversations",
+            "message_property_mappings": {"role": "from", "content": "value"},
+            "roles": speakers,
+            "roles_to_train": ["assistant"],
+        }
+    if kind == "prompt-completion" and prompts_are_text(run):
+        # The texts as they are: no template around the prompt, nothing between prompt and completion.
+        return {
+            **place,
+            "type": {
+                "system_prompt": "",
+                "system_format": "",
+                "field_instruction": "prompt",
+                "field_output": "completion",
+                "format": "{instruction}",
+                "no_input_format": "{instruction}",
+            },
+        }
+    raise NotExpressible(f"Axolotl renders {kind} rows in a way of its own, not as the probes did.", SCRIPT)

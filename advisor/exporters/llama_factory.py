@@ -1,0 +1,134 @@
+"""A config for `llamafactory-cli train` with the dataset_info.json that it needs. It rejects unknown keys, and its
+defaults differ, so every value is written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from advisor.exporters._trainer import (
+    SCRIPT,
+    TrainerRun,
+    check_lora,
+    check_optimizer,
+    header,
+    prompts_are_text,
+    trainer_run,
+    yaml_text,
+)
+from advisor.exporters.base import NotExpressible
+from advisor.files import write_text
+from advisor.recommendation import Result
+
+NAME = "llama-factory"
+TITLE = "LLaMA-Factory config and dataset_info.json"
+CHECKED_WITH = "the argument classes of LLaMA-Factory 0.9.5"
+FILE = "llama-factory.yaml"
+DATA_FOLDER = "llama-factory-data"
+DATASET = "advisor_data"
+LORA_PLUS = "peft.optimizers:create_loraplus_optimizer"
+OFT_KEYS = frozenset({"peft_type", "task_type", "target_modules", "r", "oft_block_size"})
+
+
+def export(folder: Path, result: Result) -> list[Path]:
+    """Writes llama-factory.yaml and llama-factory-data/dataset_info.json."""
+    run = trainer_run(result, "LLaMA-Factory")
+    check_optimizer(run, "LLaMA-Factory", known=("torch.optim:AdamW", LORA_PLUS))
+    info = json.dumps({DATASET: _dataset_info(run)}, indent=2) + "\n"
+    lines = ["LLaMA-Factory draws its own held-out rows."]
+    if run.plan.data_format == "alpaca":
+        lines.append("It joins instruction and input by one line break; the probes joined them by two.")
+    lines.append(f"Checked with {CHECKED_WITH}. Run in this folder: llamafactory-cli train {FILE}")
+    text = header(result, *lines) + yaml_text(config(run))
+    return [
+        write_text(folder / FILE, text),
+        write_text(folder / DATA_FOLDER / "dataset_info.json", info),
+    ]
+
+
+def config(run: TrainerRun) -> dict[str, Any]:
+    """Keys of LLaMA-Factory's argument classes."""
+    planned, plan = run.run, run.plan
+    bits = {"none": None, "nf4": 4, "int8": 8}[planned.quantization]
+    quantized = {} if bits is None else {"quantization_bit": bits, "quantization_method": "bnb"}
+    # Without a template the tokenizer's own chat template is used; "empty" leaves the texts as they are.
+    template = {} if plan.data_format in ("messages", "alpaca", "sharegpt") else {"template": "empty"}
+    return {
+        "model_name_or_path": run.model,
+        **quantized,
+        "stage": "pt" if plan.data_format == "text" else "sft",
+        "do_train": True,
+        **_adapter(run),
+        "dataset": DATASET,
+        "dataset_dir": DATA_FOLDER,
+        **template,
+        "cutoff_len": planned.max_length_tokens,
+        "packing": False,
+        "train_on_prompt": False,
+        "val_size": run.held_out_share,
+        "per_device_train_batch_size": planned.batch_size,
+        "per_device_eval_batch_size": planned.batch_size,
+        "gradient_accumulation_steps": planned.gradient_accumulation_steps,
+        "disable_gradient_checkpointing": not planned.gradient_checkpointing,
+        "max_steps": planned.max_steps,
+        "optim": "adamw_torch",
+        "learning_rate": plan.learning_rate,
+        "lr_scheduler_type": "constant_with_warmup" if planned.scheduler == "constant" else planned.scheduler,
+        "warmup_steps": run.warmup_steps,
+        "weight_decay": plan.weight_decay,
+        "max_grad_norm": planned.max_grad_norm,
+        "bf16": planned.dtype == "bfloat16",
+        "fp16": planned.dtype == "float16",
+        "eval_strategy": "steps",
+        "eval_steps": max(1, planned.max_steps // 5),
+        "save_steps": max(1, planned.max_steps // 5),
+        "logging_steps": max(1, planned.max_steps // 50),
+        "report_to": "none",
+        "seed": planned.seed,
+        "output_dir": "llama-factory-output",
+    }
+
+
+def _adapter(run: TrainerRun) -> dict[str, Any]:
+    adapter, plan = run.config, run.plan
+    if adapter.get("peft_type") == "OFT" and set(adapter) <= OFT_KEYS and isinstance(adapter["target_modules"], list):
+        return {
+            "finetuning_type": "oft",
+            "oft_rank": adapter.get("r", 0),
+            "oft_block_size": adapter.get("oft_block_size", 32),
+            "oft_target": ",".join(adapter["target_modules"]),
+        }
+    check_lora(run, "LLaMA-Factory", also=("use_dora", "use_rslora"))
+    if not isinstance(adapter["target_modules"], list):
+        raise NotExpressible("LLaMA-Factory takes names of modules, not a pattern.", SCRIPT)
+    ratio = plan.optimizer_settings.get("loraplus_lr_ratio")
+    return {
+        "finetuning_type": "lora",
+        "lora_rank": adapter.get("r", 8),
+        "lora_alpha": adapter.get("lora_alpha", 8),
+        "lora_dropout": float(adapter.get("lora_dropout", 0.0)),
+        "lora_target": ",".join(adapter["target_modules"]),
+        "use_rslora": adapter.get("use_rslora", False),
+        "use_dora": adapter.get("use_dora", False),
+        **({"loraplus_lr_ratio": float(ratio)} if plan.optimizer == LORA_PLUS else {}),
+    }
+
+
+def _dataset_info(run: TrainerRun) -> dict[str, Any]:
+    place = {"hf_hub_url": run.data} if run.data_form is None else {"file_name": run.data}
+    kind = run.plan.data_format
+    if kind == "text":
+        return {**place, "columns": {"prompt": "text"}}
+    if kind == "prompt-completion" and prompts_are_text(run):
+        return {**place, "columns": {"prompt": "prompt", "response": "completion"}}
+    if kind == "alpaca":
+        columns = {"prompt": "instruction", "query": "input", "response": "output", "system": "system"}
+        return {**place, "columns": {**columns, "history": "history"}}
+    if kind == "messages":
+        tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
+        tags |= {"system_tag": "system", "observation_tag": "tool"}
+        return {**place, "formatting": "sharegpt", "columns": {"messages": "messages"}, "tags": tags}
+    if kind == "sharegpt":
+        return {**place, "formatting": "sharegpt", "columns": {"messages": "conversations", "system": "system"}}
+    raise NotExpressible(f"LLaMA-Factory reads no {kind} rows as the probes did.", SCRIPT)

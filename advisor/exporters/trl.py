@@ -1,0 +1,106 @@
+"""A config for `trl sft --config`. TRL's defaults (float32, rate 2e-5, length 1024) differ, so every value is written.
+
+Its config builds a LoraConfig without `init_lora_weights`: other adapters and initialisations need a script.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from advisor.exporters._trainer import (
+    TrainerRun,
+    check_lora,
+    check_optimizer,
+    header,
+    trainer_run,
+    yaml_text,
+)
+from advisor.exporters.base import NotExpressible
+from advisor.files import write_text
+from advisor.recommendation import Result
+
+NAME = "trl"
+TITLE = "TRL config (trl sft --config)"
+CHECKED_WITH = "TRL 1.16.0"
+FILE = "trl-sft.yaml"
+
+
+def export(folder: Path, result: Result) -> list[Path]:
+    """Writes trl-sft.yaml."""
+    run = trainer_run(result, "TRL")
+    check_lora(run, "TRL", also=("use_dora", "use_rslora", "modules_to_save"))
+    check_optimizer(run, "TRL")
+    lines = [
+        "TRL draws its own held-out rows.",
+        f"Checked with {CHECKED_WITH}. Run in this folder: trl sft --config {FILE}",
+    ]
+    return [write_text(folder / FILE, header(result, *lines) + yaml_text(config(run)))]
+
+
+def config(run: TrainerRun) -> dict[str, Any]:
+    """The keys of TRL's SFTConfig, ModelConfig and DatasetMixtureConfig."""
+    planned, plan, lora = run.run, run.plan, run.config
+    quantized = {
+        "none": {},
+        "nf4": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "use_bnb_nested_quant": True},
+        "int8": {"load_in_8bit": True},
+    }[planned.quantization]
+    return {
+        "model_name_or_path": run.model,
+        "dtype": planned.dtype,
+        **quantized,
+        **_data(run),
+        "test_split_size": run.held_out_share,
+        "max_length": planned.max_length_tokens,
+        "packing": False,
+        **({"pad_token": plan.pad_token} if plan.pad_token else {}),
+        "use_peft": True,
+        "lora_task_type": "CAUSAL_LM",
+        "lora_r": lora.get("r", 8),
+        "lora_alpha": lora.get("lora_alpha", 8),
+        "lora_dropout": float(lora.get("lora_dropout", 0.0)),
+        "lora_target_modules": _targets(lora["target_modules"]),
+        **({"lora_modules_to_save": lora["modules_to_save"]} if lora.get("modules_to_save") else {}),
+        "use_rslora": lora.get("use_rslora", False),
+        "use_dora": lora.get("use_dora", False),
+        "max_steps": planned.max_steps,
+        "per_device_train_batch_size": planned.batch_size,
+        "per_device_eval_batch_size": planned.batch_size,
+        "gradient_accumulation_steps": planned.gradient_accumulation_steps,
+        "gradient_checkpointing": planned.gradient_checkpointing,
+        "optim": "adamw_torch",
+        "learning_rate": plan.learning_rate,
+        "lr_scheduler_type": "constant_with_warmup" if planned.scheduler == "constant" else planned.scheduler,
+        "warmup_steps": run.warmup_steps,
+        "weight_decay": plan.weight_decay,
+        "max_grad_norm": planned.max_grad_norm,
+        "bf16": planned.dtype == "bfloat16",
+        "fp16": planned.dtype == "float16",
+        "eval_strategy": "steps",
+        "eval_steps": max(1, planned.max_steps // 5),
+        "save_strategy": "steps",
+        "save_steps": max(1, planned.max_steps // 5),
+        "logging_steps": max(1, planned.max_steps // 50),
+        "report_to": "none",
+        "seed": planned.seed,
+        "output_dir": "trl-output",
+    }
+
+
+def _targets(modules: Any) -> list[str]:
+    # A regular expression is one string; TRL's list of one name is unwrapped to it again.
+    return [modules] if isinstance(modules, str) else list(modules)
+
+
+def _data(run: TrainerRun) -> dict[str, Any]:
+    place = {"path": run.data} if run.data_form is None else {"path": run.data_form, "data_files": run.data}
+    chosen = {"datasets": [{**place, "split": "train"}]}
+    kind = run.plan.data_format
+    if kind == "prompt-completion":
+        return {**chosen, "completion_only_loss": True}
+    if kind in ("messages", "sharegpt"):
+        return {**chosen, "assistant_only_loss": True}
+    if kind == "text":
+        return {**chosen, "dataset_text_field": "text", "completion_only_loss": False}
+    raise NotExpressible(f"TRL reads no {kind} rows.", "Use the script, or rewrite the rows as messages.")

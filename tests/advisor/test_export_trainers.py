@@ -1,0 +1,245 @@
+"""Configs for TRL, Axolotl and LLaMA-Factory: golden files, what is refused, and the real schemas where installed.
+
+The checks against a trainer's own code are skipped where its package is missing. `UPDATE_SNAPSHOTS=1` writes the
+golden files anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import os
+import random
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from advisor.exporters import NotExpressible, get_exporter
+from advisor.exporters._trainer import yaml_text
+from advisor.recommendation import Result
+from knowledge.schema import PlannedRun
+from tests.advisor.factories import LORA_CONFIG, candidate, result
+from tests.advisor.test_export_script import save_tiny
+
+GOLDEN = Path(__file__).parent / "snapshots"
+TRAINERS = ("trl", "axolotl", "llama-factory")
+LORA_PLUS = {"optimizer": "peft.optimizers:create_loraplus_optimizer", "optimizer_settings": {"loraplus_lr_ratio": 16}}
+
+
+def lora_run(config=LORA_CONFIG, *, run: PlannedRun | None = None, model=None, **plan) -> Result:
+    base = result([candidate(learning_rate=1e-5, peft_config=config)])
+    changes = {"training": base.training.model_copy(update={"data_path": "/data/my.jsonl", **plan})}
+    changes |= {"planned_run": run} if run else {}
+    changes |= {"model": base.model.model_copy(update=model)} if model else {}
+    return base.model_copy(update=changes)
+
+
+def exported(target: str, folder: Path, recommendation: Result) -> dict:
+    import yaml
+
+    return yaml.safe_load(get_exporter(target).export(folder, recommendation)[0].read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("target", TRAINERS)
+def test_golden_files(target, tmp_path):
+    for path in get_exporter(target).export(tmp_path, lora_run()):
+        golden = GOLDEN / f"{target}-{path.name}"
+        if os.environ.get("UPDATE_SNAPSHOTS"):
+            golden.write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+        assert path.read_text(encoding="utf-8") == golden.read_text(encoding="utf-8")
+
+
+def test_yaml_reads_back_as_it_was_even_by_the_old_rules():
+    import yaml
+
+    values = {
+        "rate": 1e-05,
+        "small": 2.5e-07,
+        "half": 0.5,
+        "whole": 1.0,
+        "steps": 600,
+        "flag": True,
+        "nothing": None,
+        "word": "no",
+        "text": 'a: "b" # c\n\\ \u2028 é',
+        "names": ["q_proj", "v_proj"],
+        "parts": [{"path": "json", "split": "train", "inner": {"a": ["x"]}}],
+    }
+    read = yaml.safe_load(yaml_text(values))
+    assert read == values
+    assert {key: type(value) for key, value in read.items()} == {key: type(value) for key, value in values.items()}
+
+
+@pytest.mark.parametrize("target", TRAINERS)
+@pytest.mark.parametrize(
+    ("recommendation", "words"),
+    [
+        (lora_run({**LORA_CONFIG, "peft_type": "VERA"}), "VERA"),
+        (lora_run({**LORA_CONFIG, "layers_to_transform": [1]}), "layers_to_transform"),
+        (lora_run(optimizer="peft.optimizers:create_lorafa_optimizer"), "create_lorafa_optimizer"),
+        (lora_run(needs_batches=True), "training data"),
+        (lora_run(data_format="messages"), "chat template"),
+        (lora_run(run=PlannedRun(task="seq2seq-lm", max_steps=5)), "seq2seq-lm"),
+        (lora_run(model={"source": "gguf file", "location": "/m/x.gguf"}), "GGUF"),
+        (lora_run(data_path="/data/my.jsonl.zst"), "zst"),
+    ],
+)
+def test_what_a_trainer_cannot_say_is_refused_with_an_alternative(target, recommendation, words, tmp_path):
+    with pytest.raises(NotExpressible, match=words) as refused:
+        get_exporter(target).export(tmp_path, recommendation)
+    assert refused.value.alternative
+    assert not list(tmp_path.iterdir())
+
+
+def test_differences_between_the_trainers():
+    pissa = {**LORA_CONFIG, "init_lora_weights": "pissa"}
+    with pytest.raises(NotExpressible, match="init_lora_weights"):
+        get_exporter("trl").export(Path("unused"), lora_run(pissa))
+    with pytest.raises(NotExpressible, match="create_loraplus_optimizer"):
+        get_exporter("trl").export(Path("unused"), lora_run(**LORA_PLUS))
+    with pytest.raises(NotExpressible, match="alpaca"):
+        get_exporter("axolotl").export(Path("unused"), lora_run(data_format="alpaca", uses_chat_template=True))
+
+
+@pytest.mark.parametrize("name", ["dora", "rslora", "lora-plus", "oft", "messages", "sharegpt", "text", "nf4"])
+def test_variants_reach_the_keys(name, tmp_path):
+    run = variants()[name]
+    axolotl = {} if name == "oft" else exported("axolotl", tmp_path / "axolotl", run)
+    factory = exported("llama-factory", tmp_path / "factory", run)
+    expected = {
+        "dora": ({"peft_use_dora": True}, {"use_dora": True}),
+        "rslora": ({"peft_use_rslora": True}, {"use_rslora": True}),
+        "lora-plus": ({"loraplus_lr_ratio": 16.0}, {"loraplus_lr_ratio": 16.0}),
+        "oft": ({}, {"finetuning_type": "oft", "oft_block_size": 32, "oft_target": "q_proj,v_proj"}),
+        "messages": ({"train_on_inputs": False}, {"stage": "sft"}),
+        "sharegpt": ({"train_on_inputs": False}, {"stage": "sft"}),
+        "text": ({"train_on_inputs": True}, {"stage": "pt"}),
+        "nf4": ({"adapter": "qlora", "load_in_4bit": True}, {"quantization_bit": 4, "quantization_method": "bnb"}),
+    }[name]
+    for written, wanted in zip((axolotl, factory), expected, strict=True):
+        assert {key: written[key] for key in wanted} == wanted
+
+
+def variants() -> dict[str, Result]:
+    """Recommendations that use the further keys of each trainer."""
+    oft = {"peft_type": "OFT", "task_type": "CAUSAL_LM", "r": 0, "oft_block_size": 32}
+    return {
+        "dora": lora_run({**LORA_CONFIG, "use_dora": True}),
+        "rslora": lora_run({**LORA_CONFIG, "use_rslora": True}),
+        "lora-plus": lora_run(**LORA_PLUS),
+        "oft": lora_run({**oft, "target_modules": ["q_proj", "v_proj"]}),
+        "messages": lora_run(data_format="messages", uses_chat_template=True),
+        "sharegpt": lora_run(data_format="sharegpt", uses_chat_template=True),
+        "text": lora_run(data_format="text"),
+        "nf4": lora_run(run=PlannedRun(max_steps=600, quantization="nf4")),
+    }
+
+
+# ---------------------------------------------------------------- against the trainers' own code
+
+
+def expressible(target: str, folder: Path):
+    """(name, file) of every variant that the target can say."""
+    for name, run in {"plain": lora_run(), **variants()}.items():
+        try:
+            yield name, get_exporter(target).export(folder / name, run)[0]
+        except NotExpressible:
+            continue
+
+
+def test_trl_reads_every_key(tmp_path):
+    trl = pytest.importorskip("trl")
+    import yaml
+
+    for name, path in expressible("trl", tmp_path):
+        values = yaml.safe_load(path.read_text())
+        if "bf16" in values:
+            path.write_text(path.read_text().replace("bf16: true", "bf16: false"))  # there may be no GPU here
+        parser = trl.TrlParser((trl.ScriptArguments, trl.SFTConfig, trl.ModelConfig, trl.DatasetMixtureConfig))
+        script, training, model, mixture = parser.parse_args_and_config(
+            ["--config", str(path)], fail_with_unknown_args=True
+        )
+        read = {k: v for part in (script, training, model, mixture) for k, v in vars(part).items()}
+        for key, value in values.items():
+            if key not in (
+                "bf16",
+                "datasets",
+                "optim",
+                "lr_scheduler_type",
+                "eval_strategy",
+                "save_strategy",
+                "report_to",
+            ):
+                assert read[key] == value, (name, key)
+        assert [d.path for d in mixture.datasets] == ["json"]
+        if name in ("plain", "dora", "rslora"):
+            config = trl.get_peft_config(model)
+            assert (config.r, config.lora_alpha, set(config.target_modules)) == (32, 64, {"q_proj", "v_proj"})
+
+
+def test_the_trl_config_really_trains(tmp_path):
+    pytest.importorskip("trl")
+    model = save_tiny(tmp_path / "model", "llama")
+    draw = random.Random(0)
+    rows = [{"prompt": f"{a}+{b}=", "completion": str(a + b)} for a in range(10) for b in range(10)]
+    draw.shuffle(rows)
+    data = tmp_path / "data.jsonl"
+    data.write_text("\n".join(map(json.dumps, rows)))
+    run = PlannedRun(max_steps=3, batch_size=4, max_length_tokens=24, dtype="float32")
+    recommendation = lora_run(run=run, model={"location": str(model)}, data_path=str(data))
+    [config] = get_exporter("trl").export(tmp_path / "out", recommendation)
+    command = [str(Path(sys.executable).with_name("trl")), "sft", "--config", str(config)]
+    environment = {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_CACHE": str(tmp_path / "cache"),
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path / "out", env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    import peft
+
+    saved = peft.PeftConfig.from_pretrained(tmp_path / "out" / "trl-output")
+    assert (saved.r, set(saved.target_modules)) == (32, {"q_proj", "v_proj"})
+
+
+def test_axolotl_knows_every_key(tmp_path):
+    schema = pytest.importorskip("axolotl.utils.schemas.config").AxolotlInputConfig
+    import yaml
+
+    for name, path in expressible("axolotl", tmp_path):
+        values = yaml.safe_load(path.read_text())
+        assert set(values) <= set(schema.model_fields), name  # unknown keys are ignored in silence
+        read = schema(**values).model_dump(exclude_none=True)
+        for key in values:
+            if key not in ("datasets", "special_tokens", "peft_init_lora_weights"):
+                assert str(read[key]) == str(values[key]), (name, key)
+
+
+def test_llama_factory_knows_every_key(tmp_path, monkeypatch):
+    monkeypatch.setenv("DISABLE_VERSION_CHECK", "1")  # it pins an older transformers; its argument classes are the same
+    pytest.importorskip("llamafactory")
+    if importlib.util.find_spec("torchaudio") is None:  # for speech, but always imported
+        monkeypatch.setitem(
+            sys.modules, "torchaudio", types.ModuleType("torchaudio")
+        )
+    import yaml
+    from llamafactory.data.parser import get_dataset_list
+    from llamafactory.hparams import DataArguments, FinetuningArguments, ModelArguments
+    from transformers import HfArgumentParser, Seq2SeqTrainingArguments
+
+    classes = (ModelArguments, DataArguments, Seq2SeqTrainingArguments, FinetuningArguments)
+    for name, path in expressible("llama-factory", tmp_path):
+        values = yaml.safe_load(path.read_text())
+        values["bf16"] = False  # there may be no GPU here
+        names = {f.name for c in classes for f in dataclasses.fields(c)}
+        assert set(values) <= names, name
+        parsed = HfArgumentParser(classes).parse_dict(values)
+        finetuning = parsed[3]
+        assert finetuning.finetuning_type in ("lora", "oft")
+        [dataset] = get_dataset_list([values["dataset"]], str(path.parent / values["dataset_dir"]))
+        assert dataset.dataset_name == "/data/my.jsonl"
