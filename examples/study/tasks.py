@@ -62,16 +62,26 @@ def chain_sum() -> list[dict[str, Any]]:
 
 
 def spell_backward() -> list[dict[str, Any]]:
-    """Words of three to six letters, letter by letter in reverse."""
-    entries = _reasoning_gym("spell_backward", min_word_len=3, max_word_len=6)
-    return [_row(f"{e['metadata']['word']} backward:", e["answer"]) for e in entries]
+    """Words of three to five letters in reverse, letters apart: unlike whole words, a small model can learn these."""
+    entries = _reasoning_gym("spell_backward", min_word_len=3, max_word_len=5)
+    return [_row(f"{' '.join(e['metadata']['word'])} backward:", " ".join(e["answer"])) for e in entries]
 
 
-def letter_counting() -> list[dict[str, Any]]:
-    """How often a letter occurs in a few words."""
-    entries = _reasoning_gym("letter_counting", min_words=2, max_words=4)
-    texts = [(e["metadata"]["target_letter"], " ".join(e["metadata"]["span"]), e["answer"]) for e in entries]
-    return [_row(f"Letters {letter} in {text}:", answer) for letter, text, answer in texts]
+def word_sorting() -> list[dict[str, Any]]:
+    """Three words by the alphabet, forwards or backwards."""
+    from reasoning_gym.algorithmic.word_sorting import TextTransformation
+
+    entries = _reasoning_gym(
+        "word_sorting",
+        min_words=3,
+        max_words=3,
+        min_word_length=3,
+        max_word_length=6,
+        transformation=TextTransformation.LOWERCASE,
+    )
+    metadata = [e["metadata"] for e in entries]
+    prompts = [f"{m['direction']} {' '.join(m['transformed_words'])}:" for m in metadata]
+    return [_row(prompt, e["answer"]) for prompt, e in zip(prompts, entries, strict=True)]
 
 
 def family_relationships() -> list[dict[str, Any]]:
@@ -123,7 +133,7 @@ TASKS = {
         ),
         _smollm2(spell_backward),
         _smollm2(chain_sum),
-        _smollm2(letter_counting),
+        _smollm2(word_sorting),
         _smollm2(family_relationships),
     )
 }
