@@ -1,8 +1,9 @@
 """Who is probed for how long. Policy only: it sees curves and decides; what trains them is of no interest here.
 
 A race goes over rungs. At each rung every candidate still in it is trained to the same share of the planned run; then
-each method keeps its best learning rate, the best candidates by loss go on, and so do those near the frontier of loss
-and memory, for the best trade-off is not always the lowest loss. The plan (probes/plan.py) says how many.
+each method keeps its best learning rate, the best candidates by loss go on, and with every fourth place one near the
+frontier of loss and memory, for the best trade-off is not always the lowest loss. The plan (probes/plan.py) says how
+many.
 
 Replayed on 63 published curves, ranking by the plain loss at equal steps chooses better than losses or accuracies
 predicted from it; tests/benchmarks/selection.py has the figures.
@@ -21,6 +22,7 @@ __all__ = ["Entry", "Job", "Race", "RacePlan", "RungDecision", "plan_race", "rec
 
 RECENT_SHARE = 0.1  # the last tenth of the steps done counts as "now"
 FRONTIER_SLACK = 1  # near the frontier: at most this many others have less loss and need no more memory
+FRONTIER_EVERY = 4  # this place and its multiples go to the frontier, the others to the lowest loss
 
 Score = Callable[[Curve, Entry], float]
 
@@ -110,11 +112,11 @@ class Race:
         self._alive = [id for id in entered if id in set(ranking)]
 
     def _choose(self, rung: int, ranking: Sequence[str], scores: Mapping[str, float]) -> list[str]:
-        """Who goes on: best rates only, then in turn the next by loss and the next near the frontier."""
+        """Who goes on: best rates only, most by loss and some for being near the frontier."""
         best = self._best_rates(ranking)
         near = sorted(best, key=lambda id: (self._beaten_by(id, best, scores), scores[id], id))
         near = [id for id in near if self._beaten_by(id, best, scores) <= FRONTIER_SLACK]
-        chosen = _alternate(best, near)[: self.plan.keep[rung]]
+        chosen = _interleave(best, near)[: self.plan.keep[rung]]
         if rung + 1 < self.plan.reference_rungs:
             chosen += [id for id in best if self._entries[id].method == self.plan.reference and id not in chosen]
         return chosen
@@ -166,15 +168,13 @@ def _memory(entry: Entry) -> float:
     return math.inf if entry.predicted_peak_bytes is None else entry.predicted_peak_bytes
 
 
-def _alternate(one: Sequence[str], other: Sequence[str]) -> list[str]:
-    """In turn the next of each that is not there yet, starting with `one`; all of both."""
-    order: dict[str, None] = {}
-    queues = [list(one), list(other)]
-    while any(queues):
-        for queue in queues:
-            while queue:
-                id = queue.pop(0)
-                if id not in order:
-                    order[id] = None
-                    break
-    return list(order)
+def _interleave(by_loss: Sequence[str], near_frontier: Sequence[str]) -> list[str]:
+    """All of `by_loss`, in this order but for every FRONTIER_EVERY-th place, which goes to the first of
+    `near_frontier` (a part of `by_loss`) that is not there yet."""
+    waiting, order = list(by_loss), []
+    while waiting:
+        for_frontier = (len(order) + 1) % FRONTIER_EVERY == 0
+        next_id = next((id for id in near_frontier if id in waiting), None) if for_frontier else None
+        order.append(next_id or waiting[0])
+        waiting.remove(order[-1])
+    return order

@@ -58,12 +58,11 @@ def test_each_method_keeps_its_best_learning_rate():
 
 
 def test_a_frugal_candidate_stays_for_the_frontier():
-    entries = [entry("a", peak=20), entry("b", peak=20), entry("c", peak=20), entry("frugal", peak=5)]
-    losses = {"a@0.0001": 1.0, "b@0.0001": 1.1, "c@0.0001": 1.2, "frugal@0.0001": 1.3}
-    rungs = drive(Race(plan(entries, keep=(3, 1))), losses)
-    assert rungs[1] == {"a@0.0001", "b@0.0001", "frugal@0.0001"}
-    same_memory = [entry(e.method) for e in entries]
-    assert "frugal@0.0001" not in drive(Race(plan(same_memory, keep=(3, 1))), losses)[1]
+    names, losses = "abcde", {f"{m}@0.0001": 1 + i / 10 for i, m in enumerate("abcde")}
+    frugal = [entry(m, peak=5 if m == "e" else 20) for m in names]
+    assert drive(Race(plan(frugal, keep=(4, 1))), losses)[1] == {f"{m}@0.0001" for m in "abce"}
+    same_memory = [entry(m, peak=20) for m in names]
+    assert drive(Race(plan(same_memory, keep=(4, 1))), losses)[1] == {f"{m}@0.0001" for m in "abcd"}
 
 
 def test_the_reference_stays_as_long_as_the_plan_says():
