@@ -11,10 +11,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from advisor.batch import with_fitting_batch
 from advisor.candidates import Candidate, propose, with_memory
 from advisor.decision import decide
 from advisor.gather import does_not_fit, gather, measure_costs, open_executor, plan_what_fits
-from advisor.judge import judge, judge_from_table, not_tried, would_be_probed
+from advisor.judge import judge, judge_from_table, not_tried, shortlist_from_table, would_be_probed
 from advisor.outcome import Recommendation
 from advisor.recommendation import CandidateReport, RaceReport
 from advisor.report.live import LiveRace
@@ -64,14 +65,15 @@ def run(
     with ExitStack() as stack:
         observer = stack.enter_context(LiveRace(budget_s=request.budget_minutes * 60, quiet=not show_progress))
         folder = Path(out) if out else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="advisor-")))
-        found = survey(request, observer.message)
+        found = with_fitting_batch(survey(request, observer.message), observer.message)
         candidates, left_out = propose(found)
         priors = method_priors(table.load(), found.planned_run.task)
         if not request.probe:
-            candidates, too_large = with_memory(candidates, found, observer.message)
-            if not candidates:
+            shortlist, waiting = shortlist_from_table(candidates, priors)
+            shortlist, too_large = with_memory(shortlist, found, observer.message)
+            if not shortlist:
                 raise NothingFits(does_not_fit(too_large, found.device))
-            reports, race = judge_from_table(candidates, priors), None
+            reports, race = [*judge_from_table(shortlist, priors), *waiting], None
         else:
             reports, too_large, race = _probe(found, candidates, priors, folder, observer, started, resume, dry_run)
     everything = [*reports, *too_large, *left_out]

@@ -14,6 +14,7 @@ from pathlib import Path
 from advisor.candidates import Candidate, with_memory
 from advisor.recommendation import CandidateReport
 from advisor.survey import Survey
+from advisor.text import bytes_text
 from knowledge.errors import NothingFits
 from knowledge.prior import NEUTRAL, MethodPrior
 from probes.conduct import Conductor, Contestant, Evidence
@@ -168,9 +169,9 @@ def plan_what_fits(
 def does_not_fit(too_large: Sequence[CandidateReport], device: DeviceReport) -> str:
     """The message for a device that is too small for everything, with what would help."""
     smallest = min(too_large, key=lambda report: report.memory.peak_bytes if report.memory else math.inf)
-    need = f"{smallest.memory.peak_bytes / 1e9:.2f} GB" if smallest.memory else "more"
+    need = bytes_text(smallest.memory.peak_bytes) if smallest.memory else "more"
     return (
-        f"Nothing fits {device.name} with {device.limit_bytes / 1e9:.2f} GB: the smallest candidate, {smallest.title}, "
+        f"Nothing fits {bytes_text(device.limit_bytes)} ({device.name}): the smallest candidate, {smallest.title}, "
         f"needs {need}. Try a smaller --batch-size or --max-length, --gradient-checkpointing, or --quantize nf4."
     )
 

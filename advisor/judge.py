@@ -9,11 +9,13 @@ from advisor.end_model import Probe
 from advisor.predictor import Forecast, Predictor
 from advisor.recommendation import CandidateReport, Prediction
 from advisor.survey import Survey
-from knowledge.prior import MethodPrior
+from knowledge.prior import REFERENCE, MethodPrior
 from knowledge.schema import Curve, CurvePoint, RunRecord
 from probes.conduct import Evidence
 from probes.race import Race
 from probes.schema import Baseline, ProbeOutcome
+
+SHORTLIST = 8  # methods of an answer without probes
 
 
 def judge(
@@ -70,23 +72,36 @@ def would_be_probed(candidates: Sequence[Candidate]) -> list[CandidateReport]:
     ]
 
 
-def judge_from_table(
-    candidates: Sequence[Candidate], priors: Mapping[str, MethodPrior], task_metric: str = "rank in the benchmark table"
-) -> list[CandidateReport]:
-    """Reports at default learning rates whose quality is the rank in the benchmark table: the answer without probes."""
+def shortlist_from_table(
+    candidates: Sequence[Candidate], priors: Mapping[str, MethodPrior]
+) -> tuple[list[Candidate], list[CandidateReport]]:
+    """The methods that published runs favour, at their default learning rates, and reports of the rest: a dry run of
+    each of the catalogue's methods takes minutes and would not change the answer. Plain LoRA is always among them.
+    """
+    at_default = {c.method.name: c for c in candidates if c.learning_rate == c.method.default_learning_rate}
+    ranked = [at_default[name] for name in priors if name in at_default]  # priors come best first
+    chosen = [c for i, c in enumerate(ranked) if i < SHORTLIST or c.method.name == REFERENCE]
+    rest = [c for c in at_default.values() if c not in chosen]
+    return chosen, [
+        _without_probe(
+            c,
+            "not tried",
+            "published runs favour others" if c.method.name in priors else "no published run to judge it by",
+        )
+        for c in rest
+    ]
+
+
+def judge_from_table(candidates: Sequence[Candidate], priors: Mapping[str, MethodPrior]) -> list[CandidateReport]:
+    """Reports whose quality is the share of methods beaten in the benchmark table: the answer without probes."""
     reports = []
     for candidate in candidates:
-        if candidate.learning_rate != candidate.method.default_learning_rate:
-            continue
-        prior = priors.get(candidate.method.name)
-        reason = "known from published runs" if prior else "no published run to judge it by"
-        report = _without_probe(candidate, "from table", reason)
-        if prior:
-            predicted = Prediction(
-                metric=task_metric, value=prior.score, low=prior.low, high=prior.high, extrapolated=True
-            )
-            report = report.model_copy(update={"predicted": predicted})
-        reports.append(report)
+        prior = priors[candidate.method.name]
+        predicted = Prediction(
+            metric="table rank", value=prior.score, low=prior.low, high=prior.high, extrapolated=True
+        )
+        report = _without_probe(candidate, "from table", "known from published runs")
+        reports.append(report.model_copy(update={"predicted": predicted}))
     return reports
 
 

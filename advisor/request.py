@@ -28,7 +28,9 @@ class Request(Record):
     task: Task | None = Field(None, description="found from model and data unless given")
     epochs: Finite | None = Field(None, gt=0, description="passes over the data in the planned run; default 3")
     max_steps: int | None = Field(None, gt=0, description="optimizer steps of the planned run, instead of epochs")
-    batch_size: int = Field(8, gt=0, description="sequences per forward pass")
+    batch_size: int | None = Field(
+        None, gt=0, description="sequences per forward pass; default 8, in smaller portions where memory asks for it"
+    )
     gradient_accumulation_steps: int = Field(1, gt=0)
     max_length_tokens: int | None = Field(None, gt=1, description="default: what model and data need, at most 2048")
     format: str | None = Field(None, description="data format; detected unless given")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from probes.source import ModelSource
 
 DEFAULT_EPOCHS = 3.0  # what TRL and transformers.TrainingArguments use too
+DEFAULT_BATCH_SIZE = 8
 LONGEST_DEFAULT_TOKENS = 2048
 
 
@@ -81,18 +82,18 @@ def survey(request: Request, say: Callable[[str], None]) -> Survey:
 
 def plan(request: Request, task: Task, data: PreparedData | None, device: DeviceReport) -> PlannedRun:
     """The fine-tune that the user will do, with what they left open filled in from data and device."""
-    epochs, max_steps = request.epochs, request.max_steps
+    epochs, max_steps, batch_size = request.epochs, request.max_steps, request.batch_size or DEFAULT_BATCH_SIZE
     longest = data.profile.length_max_tokens if data else 512
     if max_steps is None:
         epochs = epochs or DEFAULT_EPOCHS
         rows = data.profile.train_rows if data else 1000
-        rows_per_step = request.batch_size * request.gradient_accumulation_steps
+        rows_per_step = batch_size * request.gradient_accumulation_steps
         max_steps = max(1, math.ceil(rows * epochs / rows_per_step))
     return PlannedRun(
         task=task,
         max_steps=max_steps,
         epochs=epochs,
-        batch_size=request.batch_size,
+        batch_size=batch_size,
         gradient_accumulation_steps=request.gradient_accumulation_steps,
         max_length_tokens=min(longest, request.max_length_tokens or longest),
         dtype="float32" if device.kind == "cpu" else "bfloat16",

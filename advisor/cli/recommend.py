@@ -28,7 +28,9 @@ def command(
     ] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the data in the run you plan. Default 3.")] = None,
     max_steps: Annotated[int | None, typer.Option(help="Optimizer steps of the run you plan.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Sequences per forward pass.")] = 8,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Sequences per forward pass. Default 8, less where memory asks for it.")
+    ] = None,
     gradient_accumulation: Annotated[int, typer.Option(help="Forward passes per optimizer step.")] = 1,
     max_length: Annotated[int | None, typer.Option(help="Longest sequence in tokens.")] = None,
     format: Annotated[Text, typer.Option(help="Data format. Detected unless given.")] = None,

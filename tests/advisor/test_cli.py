@@ -1,0 +1,100 @@
+"""The command line: help at once, clear messages, the documented exit codes, stdout for the result alone."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from advisor.recommendation import Result
+from tests.advisor.test_export_script import save_tiny, write_rows
+
+
+def advisor(*arguments, **environment):
+    import os
+
+    return subprocess.run(
+        [sys.executable, "-c", "from advisor.cli import main; main()", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "COLUMNS": "80", "HF_HUB_OFFLINE": "1", **environment},
+    )
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_tiny(tmp_path_factory.mktemp("model"), "llama")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_rows(tmp_path_factory.mktemp("data") / "sums.jsonl", "causal-lm")
+
+
+def test_help_loads_nothing_heavy():
+    heavy = "{'torch', 'transformers', 'peft', 'datasets', 'sklearn', 'pandas'}"
+    code = (
+        "import sys\n"
+        "from advisor.cli import main\n"
+        "try: main(['--help'])\n"
+        f"except SystemExit: print('LOADED', sorted({heavy} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert "LOADED []" in done.stdout
+    assert "recommend" in done.stdout
+
+
+def test_json_alone_is_on_stdout_and_fits_the_schema(model, data, tmp_path):
+    done = advisor(
+        *("recommend", "--model", model, "--data", data, "--budget", 1, "--max-steps", 20, "--json"),
+        *("--methods", "lora", "--methods", "ia3", "--out", tmp_path / "out"),
+    )
+    assert done.returncode == 0, done.stderr
+    result = Result.model_validate_json(done.stdout)
+    assert result.recommendation is not None
+    assert json.loads(done.stdout) == json.loads((tmp_path / "out" / "recommendation.json").read_text())
+    assert "rung" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "empty"),
+        ("not json\n" * 30, "line 1"),
+        ('{"question": "a", "reply": "b"}\n' * 30, "question"),
+    ],
+)
+def test_data_that_cannot_be_used_is_explained_before_the_model_loads(model, tmp_path, content, message):
+    path = tmp_path / "bad.jsonl"
+    path.write_text(content)
+    done = advisor("recommend", "--model", model, "--data", path, "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert message in done.stderr.lower()
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert not (tmp_path / "out" / "recommendation.json").exists()
+
+
+def test_a_missing_file_and_all_bad_options_are_named(model, tmp_path):
+    done = advisor("recommend", "--model", model, "--data", tmp_path / "no.jsonl")
+    assert done.returncode == 2
+    assert "no.jsonl" in done.stderr
+    done = advisor("recommend", "--model", model, "--data", "x", "--epochs", 1, "--max-steps", 5, "--vram", "big")
+    assert done.returncode == 2
+    assert "max_steps" in done.stderr
+    done = advisor("recommend", "--model", model, "--data", "x", "--methods", "lorra")
+    assert done.returncode == 2
+
+
+def test_a_model_out_of_reach_has_its_own_exit_code_and_a_next_step(data):
+    done = advisor("recommend", "--model", "llama", "--data", data)
+    assert done.returncode == 4
+    assert "--no-probe" in done.stderr
+    assert "Llama-3.2-3B" in done.stderr
+
+
+def test_nothing_fits_has_its_own_exit_code(model, data):
+    done = advisor("recommend", "--model", model, "--data", data, "--vram", "1MB", "--methods", "lora", "--budget", 1)
+    assert done.returncode == 3
+    assert "Nothing fits" in done.stderr
