@@ -1,0 +1,1 @@
+"""What is known: the method catalogue, the benchmark table, models and GPUs. Loads no torch."""

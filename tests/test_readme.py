@@ -1,0 +1,49 @@
+"""The README tells the truth: its tree is the tree, its commands exist, its make targets too."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_tree_is_what_is_there():
+    spec = importlib.util.spec_from_file_location("readme_tree", ROOT / ".ci" / "readme_tree.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.with_tree(README) == README, "run `python .ci/readme_tree.py`"
+    undocumented = [line for line in module.tree().splitlines() if len(line.split()) < 2]
+    assert not undocumented, "a module without a docstring"
+
+
+def test_every_command_that_it_names_exists_and_every_command_is_named():
+    from advisor.cli import build
+
+    application = build()
+    commands = {c.name for c in application.registered_commands} | {g.name for g in application.registered_groups}
+    named = set(re.findall(r"`advisor ([a-z]+)", README))
+    assert named == commands
+
+
+@pytest.mark.parametrize("command", sorted(set(re.findall(r"advisor (?:[a-z]+ )+(?:[A-Z]+ )?--[^`\n]*", README))))
+def test_every_option_that_it_shows_is_known(command):
+    import click
+    import typer
+
+    from advisor.cli import build
+
+    words = command.split()
+    group = typer.main.get_command(build())
+    found = group.get_command(click.Context(group), words[1])
+    known = {option for parameter in found.params for option in parameter.opts}
+    shown = {word.strip("[]") for word in words if word.strip("[]").startswith("--")}
+    assert shown <= known
+
+
+def test_make_targets():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"make ([a-z]+)", README):
+        assert f"\n{target}:" in makefile
