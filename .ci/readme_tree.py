@@ -1,6 +1,6 @@
 """Writes the tree of the README: every module with the first sentence of its docstring.
 
-    python .ci/readme_tree.py          # rewrites README.md
+python .ci/readme_tree.py          # rewrites README.md
 """
 
 import ast
