@@ -18,6 +18,7 @@ class ModelShape(Record):
 
     model_type: str = Field(description="the config's model_type, e.g. 'llama'")
     task: Task = "causal-lm"
+    quantized: bool = Field(False, description="whether the base weights are kept in 4 or 8 bits")
     hidden_size: int
     num_layers: int
     linear_sizes: Mapping[str, tuple[tuple[int, int], ...]] = Field(

@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knowledge.errors import AdvisorError, BadInput
+from knowledge.methods.anchored_lora import as_plain_lora, is_anchored
+from knowledge.methods.base import PEFT_TASK_TYPES
 from knowledge.schema import Task
 from knowledge.shape import ModelShape
+from probes.calibration import Calibration
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 
 # Holds what a method without a PEFT adapter has trained; adapters are saved as PEFT does.
 TRAINED_FILE = "trained.safetensors"
+
+# A head is an ordinary layer: the rates of methods that want 0.01 and more (C3A, IA3, VeRA) would wreck it.
+LARGEST_HEAD_RATE = 1e-3
 
 Batches = Callable[[], Sequence[Mapping[str, Any]]]
 
@@ -51,8 +57,10 @@ def model_shape(model: torch.nn.Module, task: Task) -> ModelShape:
         elif "norm" in type(module).__name__.lower() and next(module.parameters(recurse=False), None) is not None:
             norm_paths[path] = None
     config = model.config.get_text_config()
+    quantizer = getattr(model, "hf_quantizer", None)
     return ModelShape(
         model_type=config.model_type,
+        quantized=quantizer is not None,
         task=task,
         hidden_size=config.hidden_size,
         num_layers=config.num_hidden_layers,
@@ -82,6 +90,7 @@ def apply_method(
     """
     if method.needs_batches and batches is None:
         raise BadInput(f"{method.title} initialises itself from training data: pass `batches`.")
+    keep_differentiable(model)
     if peft_config is None:
         method.select_trainable(model)
         wrapped = model
@@ -89,10 +98,14 @@ def apply_method(
         import peft
 
         config = peft.PeftConfig.from_peft_type(**peft_config)
+        calibration = None
+        if batches and method.needs_batches:
+            task = next(task for task, name in PEFT_TASK_TYPES.items() if name == config.task_type)
+            calibration = Calibration(batches(), task)
         with _without_peft_chatter():
-            method.before_wrapping(model, config, batches)
+            method.before_wrapping(model, config, calibration)
             wrapped = peft.get_peft_model(model, config)
-            method.after_wrapping(wrapped, batches)
+            method.after_wrapping(wrapped, calibration)
         _train_in_float32(wrapped)
     if trainable_parameters(wrapped) == 0:
         raise Ineffective(
@@ -100,6 +113,18 @@ def apply_method(
             "that the method passes over in silence. Choose another method."
         )
     return wrapped
+
+
+def keep_differentiable(model: torch.nn.Module) -> None:
+    """Undoes and forbids the packing of 4-bit weights that bitsandbytes does when a model is evaluated on a CPU.
+
+    On processors with AVX512-BF16 the first forward pass in eval mode packs the weights for inference; from then on
+    its matrix product passes no gradient back, in training mode either, and says nothing.
+    """
+    for module in model.modules():
+        if getattr(module, "support_avx512bf16_for_cpu", False):
+            module.support_avx512bf16_for_cpu = False
+            module.state_dict()  # unpacks the weights
 
 
 def _train_in_float32(model: torch.nn.Module) -> None:
@@ -112,6 +137,8 @@ def _train_in_float32(model: torch.nn.Module) -> None:
 
     for module in model.modules():
         trained = [p for p in module.parameters(recurse=False) if p.requires_grad]
+        if next(module.children(), None) is not None:
+            continue  # LLaMA-Adapter's wrapper of a whole attention layer, whose base weights stay as they are
         if trained and trained[0].dtype in (torch.bfloat16, torch.float16):
             outside = trained[0].dtype
             module.float()
@@ -149,8 +176,10 @@ def remove_method(model: torch.nn.Module) -> torch.nn.Module:
             for name, module in base.named_modules()
             if isinstance(module, ModulesToSaveWrapper)
         }
-        if not model.active_peft_config.is_prompt_learning:
+        if hasattr(type(model.base_model), "unload"):
             base = model.unload()
+        elif not model.active_peft_config.is_prompt_learning:  # LLaMA-Adapter: puts the attention modules back
+            model.base_model.disable_adapter_layers()
         for name, module in originals.items():
             parent, _, child = name.rpartition(".")
             setattr(base.get_submodule(parent), child, module)
@@ -174,13 +203,25 @@ def make_optimizer(model: torch.nn.Module, method: Method, learning_rate: float)
     settings = {"lr": learning_rate, "weight_decay": method.weight_decay, **method.optimizer_settings}
     accepted = inspect.signature(factory).parameters
     if "model" not in accepted:
-        return factory([p for p in model.parameters() if p.requires_grad], **settings)
+        return factory(_parameter_groups(model, learning_rate), **settings)
     if "optimizer_cls" in accepted:
         settings["optimizer_cls"] = torch.optim.AdamW
     for key in ("r", "lora_alpha"):
         if key in accepted:
             settings[key] = getattr(model.active_peft_config, key)
     return factory(model=model, **settings)
+
+
+def _parameter_groups(model: torch.nn.Module, learning_rate: float) -> list[dict[str, Any]]:
+    """Adapter and classification head apart: the head's rate stays below LARGEST_HEAD_RATE."""
+    from peft.utils import ModulesToSaveWrapper
+
+    wrapped = (module for module in model.modules() if isinstance(module, ModulesToSaveWrapper))
+    head = [p for module in wrapped for p in module.parameters() if p.requires_grad]
+    in_head = {id(p) for p in head}
+    adapter = [p for p in model.parameters() if p.requires_grad and id(p) not in in_head]
+    groups = [{"params": adapter}, {"params": head, "lr": min(learning_rate, LARGEST_HEAD_RATE)}]
+    return [group for group in groups if group["params"]]
 
 
 def after_optimizer_step(model: torch.nn.Module, step: int) -> None:
@@ -207,6 +248,11 @@ def save_adapter(model: torch.nn.Module, folder: Path) -> None:
     import peft
     from safetensors.torch import save_file
 
+    if is_anchored(model):
+        config, tensors = as_plain_lora(model)
+        config.save_pretrained(folder)
+        save_file(tensors, folder / "adapter_model.safetensors")
+        return
     if isinstance(model, peft.PeftModel):
         with _without_peft_chatter():
             model.save_pretrained(folder, safe_serialization=True)
@@ -224,6 +270,7 @@ def load_adapter(base: torch.nn.Module, folder: Path) -> torch.nn.Module:
     import peft
     from safetensors.torch import load_file
 
+    keep_differentiable(base)
     if (folder / "adapter_config.json").exists():
         # AdaLoRA's forward with labels raises on an adapter that was loaded for inference.
         is_adalora = peft.PeftConfig.from_pretrained(folder).peft_type == "ADALORA"
@@ -241,6 +288,8 @@ def load_adapter(base: torch.nn.Module, folder: Path) -> torch.nn.Module:
 def _tensors_to_save(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     import peft
 
+    if is_anchored(model):
+        return as_plain_lora(model)[1]
     if isinstance(model, peft.PeftModel):
         return peft.get_peft_model_state_dict(model)
     return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}

@@ -97,6 +97,15 @@ def tiny_batch(architecture: str = "llama", *, stride: int = 2, rows: int = 16, 
     return {"input_ids": inputs, "attention_mask": torch.ones_like(inputs), "labels": labels}
 
 
+def tiny_calibration(architecture: str = "llama") -> list[dict[str, Any]]:
+    """Batches with labels as probes use them: the last positions only, for decoders."""
+    batch = tiny_batch(architecture, seed=1)
+    if tiny_task(architecture) == "causal-lm":
+        batch["labels"] = batch["labels"][:, 1:]
+        batch["logits_to_keep"] = batch["labels"].shape[1] + 1
+    return [batch]
+
+
 def _build(architecture: str) -> PreTrainedModel:
     config_class, settings = _CONFIGS[architecture]
     auto_class = {

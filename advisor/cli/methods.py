@@ -35,16 +35,17 @@ def explanation(method: Method) -> str:
     from knowledge.table import load
 
     settings = ", ".join(f"{key}={value}" for key, value in method.settings.items()) or "PEFT's defaults"
+    head = [f"{method.title}  ({method.name}, {method.family})", "", method.summary, ""]
+    if method.special_purpose:
+        return "\n".join([*head, f"Paper           {method.paper}", f"Not a candidate: {method.special_purpose}."])
     lines = [
-        f"{method.title}  ({method.name}, {method.family})",
-        "",
-        method.summary,
-        "",
+        *head,
         f"Paper           {method.paper}",
         f"Settings        {settings}",
         f"Adapts          {method.targets.replace('none', 'the input or the whole model')}",
         f"Learning rates  {', '.join(rate_text(rate) for rate in method.learning_rates)}",
         f"Source          {method.settings_source}",
+        f"Seen working    {_architectures(method)}",
         "",
         *(f"{'+' if good else '-'} {text}" for good, text in _abilities(method)),
         "",
@@ -54,7 +55,21 @@ def explanation(method: Method) -> str:
 
 
 def _as_json(method: Method) -> dict[str, Any]:
-    return {**method.model_dump(mode="json"), "default_learning_rate": method.default_learning_rate}
+    from knowledge.seen import matrix
+
+    seen = {architecture: facts.model_dump() for architecture, facts in matrix().get(method.name, {}).items()}
+    rate = method.default_learning_rate
+    return {**method.model_dump(mode="json"), "default_learning_rate": rate, "seen": seen}
+
+
+def _architectures(method: Method) -> str:
+    """The tiny architectures of the contract tests on which it works, and the others."""
+    from knowledge.seen import matrix
+
+    row = matrix().get(method.name, {})
+    works = [architecture for architecture, facts in row.items() if facts.works]
+    refused = [architecture for architecture in row if architecture not in works]
+    return ", ".join(works) + (f" (not {', '.join(refused)})" if refused else "")
 
 
 def _abilities(method: Method) -> list[tuple[bool, str]]:
@@ -72,6 +87,15 @@ def _abilities(method: Method) -> list[tuple[bool, str]]:
     else:
         merging = (False, "cannot be merged into the base model in general")
     abilities = [merging, serving[can.vllm]]
+    if can.quantized:
+        abilities.append((True, "trains on a base in 4 bits"))
+    else:
+        abilities.append((False, "needs a base that is not quantised"))
+    if (error := _lora_error(method)) is not None:
+        near = "exactly" if error < 0.005 else f"with an error of {error:.0%}"
+        abilities.append((error < 0.005, f"can be converted {near} to a LoRA of rank 16 (on a tiny Llama)"))
+    if method.cost == "high":
+        abilities.append((False, "takes several times as long per step as LoRA, or far more memory"))
     if not can.identity_start:
         abilities.append((False, "starts from changed outputs: early losses look worse than the base model's"))
     if not method.supports_conv1d:
@@ -81,6 +105,12 @@ def _abilities(method: Method) -> list[tuple[bool, str]]:
     if method.reference_only:
         abilities.append((False, "is measured for comparison and never recommended over an adapter"))
     return abilities
+
+
+def _lora_error(method: Method) -> float | None:
+    from knowledge.seen import matrix
+
+    return facts.lora_error if (facts := matrix().get(method.name, {}).get("llama")) else None
 
 
 def _standing(method: Method, records: tuple[RunRecord, ...]) -> list[str]:
@@ -103,6 +133,18 @@ def _standing(method: Method, records: tuple[RunRecord, ...]) -> list[str]:
 
 
 def _print_catalogue(methods: list[Method]) -> None:
+    from knowledge.methods import uncatalogued_peft_types
+
+    candidates = [method for method in methods if not method.special_purpose]
+    _print_candidates(candidates)
+    print(f"\n{len(candidates)} methods. `advisor methods NAME` explains one.")
+    special = ", ".join(method.name for method in methods if method.special_purpose)
+    print(f"Listed, but for a special purpose: {special}.")
+    if unknown := uncatalogued_peft_types():
+        print(f"Not catalogued: the installed PEFT also has {', '.join(unknown)}.")
+
+
+def _print_candidates(methods: list[Method]) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -111,7 +153,7 @@ def _print_catalogue(methods: list[Method]) -> None:
     # Rows are for reading and for grep: without a terminal they are never folded at 80 columns.
     console = Console() if sys.stdout.isatty() else Console(width=200)
     table = Table(box=None, pad_edge=False)
-    for heading in ("name", "method", "family", "adapts", "learning rates", "merges", "vLLM"):
+    for heading in ("name", "method", "family", "adapts", "learning rates", "merges", "vLLM", "4 bit"):
         table.add_column(heading, no_wrap=heading in ("name", "method"))
     for method in methods:
         table.add_row(
@@ -122,6 +164,6 @@ def _print_catalogue(methods: list[Method]) -> None:
             " ".join(rate_text(rate) for rate in method.learning_rates),
             "yes" if method.capabilities.mergeable else "no",
             method.capabilities.vllm,
+            "yes" if method.capabilities.quantized else "no",
         )
     console.print(table)
-    print(f"\n{len(methods)} methods. `advisor methods NAME` explains one.")

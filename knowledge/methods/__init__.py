@@ -5,8 +5,11 @@ Each module lists its entries in `METHODS`; modules are found by themselves.
 
 from __future__ import annotations
 
+import ast
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from pkgutil import iter_modules
 
 from knowledge.errors import BadInput, did_you_mean
@@ -31,3 +34,25 @@ def get_method(name: str) -> Method:
         return all_methods()[name]
     except KeyError:
         raise BadInput(f"There is no method {name!r}. {did_you_mean(name, list(all_methods()))}") from None
+
+
+def uncatalogued_peft_types() -> tuple[str, ...]:
+    """Adapter types of the installed PEFT that the catalogue has no entry for: a newer PEFT than this catalogue.
+
+    Reads the source of PEFT's enumeration, because importing PEFT takes seconds. Empty where it cannot be read.
+    """
+    spec = find_spec("peft")
+    if spec is None or spec.origin is None:
+        return ()
+    source = Path(spec.origin).parent / "utils" / "peft_types.py"
+    known = {method.peft_type for method in all_methods().values()}
+    return tuple(name for name in _enumeration_members(source, "PeftType") if name not in known)
+
+
+def _enumeration_members(source: Path, class_name: str) -> list[str]:
+    try:
+        tree = ast.parse(source.read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, UnicodeDecodeError):
+        return []
+    members = (node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == class_name)
+    return [s.targets[0].id for body in members for s in body if isinstance(s, ast.Assign)]

@@ -38,7 +38,7 @@ METHODS = (
         settings={"init_r": 48, "target_r": 32, "lora_alpha": 96, "deltaT": 1},
         settings_source="Zhang et al. (2023), section 4: starts at 1.5 times the target rank; alpha twice the rank and "
         "target rank 32 as for LoRA, for the public benchmark's alpha 8 at rank 64 learned slowly; schedule as there, "
-        "adalora/llama-3.2-3B-rank32; rates: upwards from Zhang et al. (2023), tables 7-10 (5e-4 to 2e-3), "
+        "adalora/llama-3.2-3B-rank32; rates: above those of Zhang et al. (2023) for long runs, around 1e-3, "
         "as a product of three small factors starts slowly",
         targets="attention-qv",
         learning_rates=(1e-3, 3e-3, 1e-2),

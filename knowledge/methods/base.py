@@ -7,8 +7,11 @@ their own file and import what they need inside the hook, so that reading the ca
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from importlib.util import find_spec
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -31,9 +34,12 @@ PEFT_TASK_TYPES: dict[Task, str] = {
 class Capabilities(Record):
     """What a method can do once trained. Each is checked by tests/contracts/test_methods.py."""
 
-    mergeable: bool = Field(description="merging into the base gives the same outputs, so inference costs nothing")
+    mergeable: bool = Field(
+        description="the result can be one plain model with the same outputs, so inference costs nothing"
+    )
     identity_start: bool = Field(True, description="the untrained adapter leaves the model's outputs unchanged")
     restores_base: bool = Field(True, description="removing the adapter gives back the very base, so it can be reused")
+    quantized: bool = Field(True, description="trains on a base model in 4 bits (bitsandbytes nf4) as on a plain one")
     vllm: Literal["adapter", "merged", "no"] = Field("no", description="how vLLM can serve it")
 
 
@@ -47,8 +53,14 @@ class Method(Record):
     summary: str = Field(description="what it does, in two sentences for a person who has not heard of it")
     paper: str = Field(description="authors, year and arXiv id")
     settings: Mapping[str, Any] = Field(default_factory=dict, description="keys of PEFT's config for this type")
+    must_divide: Mapping[str, Literal["inputs", "outputs", "both"]] = Field(
+        default_factory=dict, description="settings that must divide the sizes of the adapted layers; lowered to fit"
+    )
     settings_source: str = Field(description="where the settings and the learning rates come from")
     targets: Targets = Field("none", description="which modules it adapts; resolved per architecture")
+    trains: str = Field(
+        "", description="where peft_type is None: regular expression that names of trained parameters match"
+    )
     learning_rates: tuple[Finite, ...] = Field(min_length=3, description="to try, ascending; the default is the middle")
     weight_decay: Finite = 0.0
     optimizer: str = Field("torch.optim:AdamW", description="'module:callable'; see probes.adapters.make_optimizer")
@@ -61,11 +73,16 @@ class Method(Record):
         False,
         description="the model adds a term to its `.loss` that must be trained with and never be evaluated with",
     )
+    cost: Literal["normal", "high"] = Field("normal", description="high: several times the time of LoRA per step")
+    special_purpose: str | None = Field(
+        None, description="why it is listed but no candidate: it answers another question than 'which method?'"
+    )
+    requires: tuple[str, ...] = Field((), description="modules that PEFT imports for it and does not install")
     needs_batches: bool = Field(False, description="its initialisation reads a few training batches")
 
-    def variant(self, **changes: Any) -> Self:
-        """The same method with other values in some fields, validated like a new one."""
-        return type(self)(**{**dict(self), **changes})
+    def variant(self, kind: type[Method] | None = None, /, **changes: Any) -> Method:
+        """The same method with other values in some fields, or as another class, validated like a new one."""
+        return (kind or type(self))(**{**dict(self), **changes})
 
     @property
     def default_learning_rate(self) -> float:
@@ -73,8 +90,14 @@ class Method(Record):
 
     def unsupported_reason(self, shape: ModelShape) -> str | None:
         """Why this method cannot be used on such a model, or None if it can."""
+        if self.special_purpose:
+            return f"{self.title} is for a special purpose: {self.special_purpose}"
+        if missing := [name for name in self.requires if find_spec(name) is None]:
+            return f"{self.title} needs a package that is not installed: {', '.join(missing)}"
         if shape.task not in self.tasks:
             return f"{self.title} is not made for {shape.task}"
+        if shape.quantized and not self.capabilities.quantized:
+            return f"{self.title} does not work on a quantised base model"
         try:
             paths = target_paths(shape, self.targets)
         except BadInput as error:
@@ -94,23 +117,37 @@ class Method(Record):
         return self.fit_settings(config, shape, max_steps)
 
     def fit_settings(self, config: dict[str, Any], shape: ModelShape, max_steps: int) -> dict[str, Any]:
-        """The config with what depends on the model's sizes or the length of the run set; default: as it is."""
-        return config
+        """The config with what depends on the model's sizes or the length of the run set.
+
+        Here: settings that must divide layer sizes become the largest divisor below their value.
+        """
+        if not self.must_divide:
+            return config
+        inputs, outputs = (math.gcd(*sizes) for sizes in zip(*self.target_sizes(shape), strict=True))
+        common = {"inputs": inputs, "outputs": outputs, "both": math.gcd(inputs, outputs)}
+        return config | {key: largest_divisor(common[of], config[key]) for key, of in self.must_divide.items()}
 
     def target_sizes(self, shape: ModelShape) -> list[tuple[int, int]]:
         """Distinct (in_features, out_features) of the linear modules that this method adapts."""
         return sorted({size for path in target_paths(shape, self.targets) for size in shape.linear_sizes[path]})
 
-    def before_wrapping(self, model: Any, config: Any, batches: Any) -> None:
-        """Called with the bare model, its PeftConfig and calibration batches, for data-driven initialisations."""
+    def before_wrapping(self, model: Any, config: Any, calibration: Any) -> None:
+        """Called with the bare model, its PeftConfig and a probes.adapters.Calibration (None without batches)."""
 
-    def after_wrapping(self, model: Any, batches: Any) -> None:
-        """Called with the wrapped model and calibration batches, for data-driven initialisations."""
+    def after_wrapping(self, model: Any, calibration: Any) -> None:
+        """Called with the wrapped model and a probes.adapters.Calibration (None without batches)."""
 
     def select_trainable(self, model: Any) -> None:
-        """Called instead of wrapping where `peft_type` is None: sets requires_grad. Default: everything trains."""
-        for parameter in model.parameters():
-            parameter.requires_grad_(True)
+        """Called instead of wrapping where `peft_type` is None: only parameters named like `trains` are trained."""
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(re.search(self.trains, name) is not None)
+
+    @property
+    def is_plain_peft(self) -> bool:
+        """Whether its PEFT config and get_peft_model are all it takes, so that other tools can train it."""
+        own = type(self)
+        hooked = own.before_wrapping is not Method.before_wrapping or own.after_wrapping is not Method.after_wrapping
+        return self.peft_type is not None and not hooked
 
 
 def largest_divisor(number: int, at_most: int) -> int:

@@ -6,7 +6,7 @@ from knowledge.methods.base import Capabilities
 from knowledge.methods.low_rank import LowRank
 
 _BENCHMARK = "PEFT's public method comparison (MetaMathQA, Llama-3.2-3B)"
-# The benchmark's 1e-4 suits its 5000 steps. Shorter runs on smaller models want more: Hu et al. (2021), tables 9-12,
+# The benchmark's 1e-4 suits its 5000 steps. Shorter runs on smaller models want more: Hu et al. (2021)
 # use 2e-4 to 5e-4, and in 20-step probes on SmolLM2-135M 1e-3 was ahead of 1e-4 by 0.38 nats per token.
 _RATES = (1e-4, 3e-4, 1e-3)
 _ADAPTER = Capabilities(mergeable=True, vllm="adapter")
@@ -20,7 +20,7 @@ LORA = LowRank(
     "The common choice: well understood, and servable by every inference engine.",
     paper="Hu et al., 2021, arXiv 2106.09685",
     settings={"r": 32, "lora_alpha": 64},
-    settings_source=f"{_BENCHMARK}, lora/llama-3.2-3B-rank32; rates: Hu et al. (2021), tables 9-12",
+    settings_source=f"{_BENCHMARK}, lora/llama-3.2-3B-rank32; rates: see the top of lora.py",
     targets="attention-qv",
     learning_rates=_RATES,
     weight_decay=0.1,
@@ -45,7 +45,7 @@ LORA_ALL_LINEAR = LORA.variant(
     "The QLoRA authors found that this, more than the rank, closes the gap to full fine-tuning.",
     paper="Dettmers et al., 2023, arXiv 2305.14314",
     settings={"r": 16, "lora_alpha": 32},
-    settings_source="Dettmers et al. (2023), section 4: all linear layers; alpha twice the rank as in the benchmark",
+    settings_source="Dettmers et al. (2023): all linear layers; alpha twice the rank as in the benchmark",
     targets="all-linear",
     weight_decay=0.0,
 )
@@ -56,7 +56,7 @@ LORA_ATTENTION = LORA.variant(
     summary="LoRA on all four projections of the attention. "
     "Between the two projections of the original and all linear layers, in cost and in reach.",
     settings={"r": 16, "lora_alpha": 32},
-    settings_source="Hu et al. (2021), table 5: all four projections at half the rank of two",
+    settings_source="Hu et al. (2021) compare these at equal size: all four projections at half the rank of two",
     targets="attention",
 )
 

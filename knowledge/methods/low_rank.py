@@ -16,6 +16,7 @@ class LowRank(Method):
         return max(1, min(min(size) for size in self.target_sizes(shape)) // 2)
 
     def fit_settings(self, config: dict[str, Any], shape: ModelShape, max_steps: int) -> dict[str, Any]:
+        config = super().fit_settings(config, shape, max_steps)
         rank = min(config["r"], self.largest_rank(shape))
         return config if rank == config["r"] else with_rank(config, rank)
 
@@ -25,5 +26,7 @@ def with_rank(config: dict[str, Any], rank: int) -> dict[str, Any]:
     factor = rank / config["r"]
     if config.get("use_rslora"):
         factor **= 0.5
-    scaled = {key: config[key] * factor for key in ("lora_alpha", "alpha") if config.get(key)}
+    scaled = {
+        key: config[key] * factor for key in ("lora_alpha", "alpha", "psoft_alpha", "randlora_alpha") if config.get(key)
+    }
     return {**config, "r": rank, **{k: max(1, round(v)) for k, v in scaled.items()}}

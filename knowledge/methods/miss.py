@@ -23,4 +23,24 @@ MISS = LowRank(
     capabilities=Capabilities(mergeable=True, vllm="merged"),
 )
 
-METHODS = (MISS,)
+MISS_BAT = MISS.variant(
+    name="miss-bat",
+    title="MiSS (block affine)",
+    summary="MiSS whose update also depends on the weight it changes, block by block. "
+    "A little better than MiSS on the public benchmark, and slower.",
+    settings={"r": 64, "init_weights": "bat"},
+    settings_source=f"{_BENCHMARK}, miss/llama-3.2-3B-bat",
+    must_divide={"r": "both"},
+)
+
+MISS_MINI = MISS.variant(
+    name="miss-mini",
+    title="MiSS (mini)",
+    summary="MiSS that repeats one narrow matrix along the outputs too. "
+    "A small fraction of MiSS's parameters, at some loss of quality.",
+    settings={"r": 64, "mini_r": 64, "init_weights": "mini"},
+    settings_source=f"{_BENCHMARK}, miss/llama-3.2-3B-mini",
+    must_divide={"mini_r": "outputs"},
+)
+
+METHODS = (MISS, MISS_BAT, MISS_MINI)

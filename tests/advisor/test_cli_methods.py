@@ -14,7 +14,15 @@ from knowledge.methods import all_methods, get_method
 def test_the_list_has_a_row_for_every_method(capsys):
     command(name=None, as_json=False)
     shown = capsys.readouterr().out.splitlines()
-    assert {line.split()[0] for line in shown if line} >= set(all_methods())
+    rows = {line.split()[0] for line in shown if line}
+    assert rows >= {method.name for method in all_methods().values() if not method.special_purpose}
+    assert "x-lora" in next(line for line in shown if "special purpose" in line)
+
+
+def test_types_of_a_newer_peft_are_named(capsys, monkeypatch):
+    monkeypatch.setattr("knowledge.methods.uncatalogued_peft_types", lambda: ("NEWLORA",))
+    command(name=None, as_json=False)
+    assert "Not catalogued: the installed PEFT also has NEWLORA." in capsys.readouterr().out
 
 
 def test_json_holds_the_whole_entries(capsys):
@@ -24,6 +32,7 @@ def test_json_holds_the_whole_entries(capsys):
     lora = next(entry for entry in entries if entry["name"] == "lora")
     assert lora["settings"] == {"r": 32, "lora_alpha": 64}
     assert lora["capabilities"]["mergeable"] is True
+    assert lora["seen"]["gpt2"]["works"] is True
 
 
 @pytest.mark.parametrize("name", all_methods())
@@ -31,6 +40,16 @@ def test_every_method_can_be_explained(name):
     text = explanation(get_method(name))
     assert get_method(name).summary in text
     assert get_method(name).paper in text
+
+
+def test_an_explanation_says_where_it_was_seen_to_work_and_what_it_converts_to():
+    assert "(not gpt2)" in explanation(get_method("delora"))
+    assert "converted exactly to a LoRA" in explanation(get_method("delora"))
+    assert "needs a base that is not quantised" in explanation(get_method("delora"))
+
+
+def test_a_special_purpose_method_says_why_it_is_no_candidate():
+    assert "Not a candidate: it needs the ids of the tokens to train." in explanation(get_method("trainable-tokens"))
 
 
 def test_an_explanation_says_what_the_table_knows():

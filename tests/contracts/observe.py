@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel, convert_to_lora, get_peft_model, set_peft_model_state_dict
 from torch.nn import functional
 
 from knowledge.methods.base import Method
 from knowledge.schema import Record
+from knowledge.seen import Seen
 from probes import adapters
-from tests.tiny import tiny_batch, tiny_model, tiny_task
+from tests.tiny import tiny_batch, tiny_calibration, tiny_model, tiny_task
 
 STEPS = 20
 # Two ways to compute the same output differ by rounding; the tiny models' logits are of the order of ten.
 SAME = 1e-3
+# An adapter that starts as the identity is one up to rounding; the nearest that does not is a hundred times off.
+SAME_START = 1e-4
+# The smallest term that a method adds to its loss is MonteCLoRA's, weighed by 1e-5.
+SAME_LOSS = 1e-5
 
 
 class Observation(Record):
@@ -35,9 +40,40 @@ class Observation(Record):
     adapter_bytes: int = 0
     stored_bytes: int = 0
 
+    beside_others: bool = False
+    lora_error: float | None = None
+
+    def as_seen(self) -> Seen:
+        """What of it is worth shipping."""
+        if self.unsupported:
+            return Seen(works=False, reason=self.unsupported)
+        return Seen(
+            works=self.loss_falls and self.reload_difference < SAME,
+            merges=self.merge_difference is not None and self.merge_difference < SAME,
+            identity_start=self.start_difference < SAME_START,
+            restores_base=self.restores_base,
+            beside_others=self.beside_others,
+            lora_error=None if self.lora_error is None else round(self.lora_error, 2),
+        )
+
+    @property
+    def loss_falls(self) -> bool:
+        """By a thousandth at least: some methods learn slowly, and rounding does less."""
+        return self.last_loss < 0.999 * self.first_loss
+
 
 def observe(method: Method, architecture: str) -> Observation:
-    """Wraps, trains, saves, reloads, merges and unloads `method` on the tiny model of that architecture."""
+    """Wraps, trains, saves, reloads, merges and unloads `method` on the tiny model of that architecture.
+
+    Twenty steps are few, so it trains at the highest learning rate; where that is too high, at the default.
+    """
+    seen = _observe(method, architecture, method.learning_rates[-1])
+    if seen.unsupported or seen.loss_falls:
+        return seen
+    return _observe(method, architecture, method.default_learning_rate)
+
+
+def _observe(method: Method, architecture: str, learning_rate: float) -> Observation:
     torch.manual_seed(0)
     base = tiny_model(architecture)
     shape = adapters.model_shape(base, tiny_task(architecture))
@@ -45,14 +81,14 @@ def observe(method: Method, architecture: str) -> Observation:
         return Observation(unsupported=reason)
     batch = tiny_batch(architecture)
     before = {name: tensor.clone() for name, tensor in base.state_dict().items()}
-    base_logits = _logits(base, batch)
+    base_logits = logits(base, batch)
 
     config = method.peft_config(shape, STEPS)
-    model = adapters.apply_method(base, method, config, batches=lambda: [tiny_batch(architecture, seed=1)])
-    start_logits = _logits(model, batch)
+    model = adapters.apply_method(base, method, config, batches=lambda: tiny_calibration(architecture))
+    start_logits = logits(model, batch)
     extra_loss = _extra_loss(model, batch)
-    losses = _train(model, method, batch)
-    trained_logits = _logits(model, batch)
+    losses = train(model, method, batch, learning_rate)
+    trained_logits = logits(model, batch)
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -60,15 +96,19 @@ def observe(method: Method, architecture: str) -> Observation:
         stored_bytes = sum(_tensor_bytes(path) for path in folder.glob("*.safetensors"))
         assert not [path for path in folder.iterdir() if path.suffix in {".bin", ".pt", ".pth"}]
         loaded = adapters.load_adapter(tiny_model(architecture), folder).eval()
-    reload_difference = _difference(_logits(loaded, batch), trained_logits)
+        reload_difference = difference(logits(loaded, batch), trained_logits)
+        beside_others = _works_beside_others(loaded, folder, batch, trained_logits)
+    lora_error = _lora_error(model, architecture, batch, base_logits, trained_logits)
 
     return Observation(
         trainable_parameters=adapters.trainable_parameters(model),
-        start_difference=_difference(start_logits, base_logits),
+        start_difference=difference(start_logits, base_logits),
         first_loss=losses[0],
-        last_loss=_cross_entropy(trained_logits, batch["labels"]).item(),
+        last_loss=cross_entropy(trained_logits, batch["labels"]).item(),
         extra_loss=extra_loss,
         reload_difference=reload_difference,
+        beside_others=beside_others,
+        lora_error=lora_error,
         merge_difference=_merge_difference(loaded, batch, trained_logits),
         adapter_bytes=adapters.adapter_bytes(model),
         stored_bytes=stored_bytes,
@@ -76,13 +116,14 @@ def observe(method: Method, architecture: str) -> Observation:
     )
 
 
-def _train(model: Any, method: Method, batch: dict[str, torch.Tensor]) -> list[float]:
-    optimizer = adapters.make_optimizer(model, method, method.learning_rates[-1])
+def train(model: Any, method: Method, batch: dict[str, torch.Tensor], learning_rate: float) -> list[float]:
+    """The loss before each of the steps, without what the method adds to it."""
+    optimizer = adapters.make_optimizer(model, method, learning_rate)
     model.train()
     losses = []
     for step in range(STEPS):
         output = model(**batch)
-        loss = _cross_entropy(output.logits, batch["labels"])
+        loss = cross_entropy(output.logits, batch["labels"])
         (output.loss if method.trains_through_model_loss else loss).backward()
         optimizer.step()
         adapters.after_optimizer_step(model, step)
@@ -93,14 +134,14 @@ def _train(model: Any, method: Method, batch: dict[str, torch.Tensor]) -> list[f
 
 
 @torch.no_grad()
-def _logits(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+def logits(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     inputs = {k: v for k, v in batch.items() if k != "labels" or model.config.is_encoder_decoder}
     logits = model(**inputs).logits
     # Prompt methods answer for their own tokens too; those come first.
     return logits if logits.dim() == 2 else logits[:, -batch["labels"].shape[1] :]
 
 
-def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Own loss, without what a method may add: next tokens for decoders, labels as they are for the others."""
     if logits.dim() == 2:
         return functional.cross_entropy(logits, labels)
@@ -114,13 +155,46 @@ def _extra_loss(model: Any, batch: dict[str, torch.Tensor]) -> float:
     labels = batch["labels"].clone()
     if tuple(labels.shape)[1:] == (16,):
         labels[:, 0] = -100  # behind a prompt the first token is predicted too, which is no extra term
+    model.train()  # some add their term in training only
     with torch.no_grad():
         output = model(**{**batch, "labels": labels})
-        return (output.loss - _cross_entropy(output.logits, batch["labels"])).item()
+    model.eval()
+    return (output.loss - cross_entropy(output.logits, batch["labels"])).item()
+
+
+def _works_beside_others(model: Any, folder: Path, batch: dict[str, torch.Tensor], expected: torch.Tensor) -> bool:
+    """Whether a second copy of the adapter can be loaded, switched to, and switched back from."""
+    if not isinstance(model, PeftModel):
+        return False
+    try:
+        model.load_adapter(folder, "second")
+        model.set_adapter("second")
+        same = difference(logits(model, batch), expected) < SAME
+        model.set_adapter("default")
+        model.delete_adapter("second")
+    except (NotImplementedError, ValueError, TypeError, AttributeError, KeyError):
+        return False
+    return same and difference(logits(model, batch), expected) < SAME
+
+
+def _lora_error(
+    model: Any, architecture: str, batch: dict[str, torch.Tensor], base: torch.Tensor, trained: torch.Tensor
+) -> float | None:
+    """Relative error of the change in logits when PEFT converts the adapter; None for LoRA and where it cannot."""
+    if not isinstance(model, PeftModel) or adapters.is_anchored(model) or model.active_peft_config.peft_type == "LORA":
+        return None
+    if not getattr(model, "supports_lora_conversion", bool)():
+        return None
+    config, tensors = convert_to_lora(model, rank=16)
+    lora = get_peft_model(tiny_model(architecture), config)
+    set_peft_model_state_dict(lora, tensors)
+    return ((logits(lora.eval(), batch) - trained).norm() / (trained - base).norm()).item()
 
 
 def _merge_difference(model: Any, batch: dict[str, torch.Tensor], expected: torch.Tensor) -> float | None:
-    """None where there is nothing to merge or PEFT refuses to."""
+    """None where PEFT cannot merge or refuses to."""
+    if not isinstance(model, PeftModel):
+        return 0.0  # trained in place: there is nothing to merge
     merge = getattr(model, "merge_and_unload", None)
     if merge is None:
         return None
@@ -128,7 +202,7 @@ def _merge_difference(model: Any, batch: dict[str, torch.Tensor], expected: torc
         merged = merge()
     except (NotImplementedError, ValueError):
         return None
-    return _difference(_logits(merged, batch), expected)
+    return difference(logits(merged, batch), expected)
 
 
 def _tensor_bytes(path: Path) -> int:
@@ -137,7 +211,7 @@ def _tensor_bytes(path: Path) -> int:
         return path.stat().st_size - 8 - int.from_bytes(file.read(8), "little")
 
 
-def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
+def difference(one: torch.Tensor, other: torch.Tensor) -> float:
     return (one - other).abs().max().item()
 
 
@@ -148,12 +222,3 @@ def _same_state(model: Any, before: dict[str, torch.Tensor]) -> bool:
         and all(torch.equal(after[name], tensor) for name, tensor in before.items())
         and all(parameter.requires_grad for parameter in model.parameters())
     )
-
-
-def config_loads(config: dict[str, Any]) -> Any:
-    """The PeftConfig that PEFT reads from an adapter_config.json with this content."""
-    import peft
-
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "adapter_config.json").write_text(json.dumps(config))
-        return peft.PeftConfig.from_pretrained(folder)

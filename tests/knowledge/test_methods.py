@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 
 import pytest
 
 from knowledge.errors import BadInput
-from knowledge.methods import all_methods, get_method
+from knowledge.methods import all_methods, get_method, uncatalogued_peft_types
 from knowledge.methods.base import largest_divisor
 from knowledge.methods.low_rank import with_rank
 from knowledge.shape import ModelShape
@@ -89,8 +91,11 @@ def test_config_is_plain_json_and_peft_reads_it(method, tmp_path):
     read = peft.PeftConfig.from_pretrained(tmp_path)
     assert read.peft_type == method.peft_type
     for key, value in config.items():
-        stored = getattr(read, key)
-        assert (sorted(stored) if isinstance(stored, set) else stored) == value, key
+        stored = read.to_dict()[key]
+        if isinstance(value, dict):  # a part of its own, whose other settings have defaults
+            assert value.items() <= stored.items()
+        else:
+            assert (sorted(stored) if isinstance(stored, set) else stored) == value, key
 
 
 @pytest.mark.parametrize("max_steps", [1, 2, 3, 10, 5000])
@@ -155,3 +160,69 @@ def test_unsupported_reason_names_the_cause():
 @pytest.mark.parametrize(("number", "at_most", "expected"), [(3072, 32, 32), (17, 16, 1), (12, 5, 4), (6, 100, 6)])
 def test_largest_divisor(number, at_most, expected):
     assert largest_divisor(number, at_most) == expected
+
+
+def test_every_type_of_the_installed_peft_has_an_entry():
+    from peft import PeftType
+
+    assert {str(t.value) for t in PeftType} <= {method.peft_type for method in METHODS}
+    assert uncatalogued_peft_types() == ()
+
+
+def test_a_new_type_of_a_newer_peft_is_found_without_importing_it(tmp_path, monkeypatch):
+    package = tmp_path / "peft"
+    (package / "utils").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('must not be imported')")
+    (package / "utils" / "peft_types.py").write_text(
+        "import enum\nclass PeftType(str, enum.Enum):\n    '''Types.'''\n    LORA = 'LORA'\n    NEWLORA = 'NEWLORA'\n"
+    )
+    spec = ModuleSpec("peft", None, origin=str(package / "__init__.py"))
+    monkeypatch.setattr("knowledge.methods.find_spec", lambda name: spec)
+    assert uncatalogued_peft_types() == ("NEWLORA",)
+    (package / "utils" / "peft_types.py").write_text("class PeftType(:")
+    assert uncatalogued_peft_types() == ()
+    monkeypatch.setattr("knowledge.methods.find_spec", lambda name: None)
+    assert uncatalogued_peft_types() == ()
+
+
+def test_special_purpose_methods_are_never_candidates_and_say_why():
+    for method in METHODS:
+        reason = method.unsupported_reason(decoder())
+        assert (reason is not None and "special purpose" in reason) == (method.special_purpose is not None)
+
+
+def test_a_missing_package_is_named():
+    method = get_method("lora").variant(requires=("no_such_package",))
+    assert method.unsupported_reason(decoder()) == "LoRA needs a package that is not installed: no_such_package"
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "expected"),
+    [
+        ("c3a", "block_size", 64),
+        ("road", "group_size", 64),
+        ("vblora", "vector_length", 192),
+        ("gralora", "gralora_k", 2),
+    ],
+)
+def test_settings_that_must_divide_layer_sizes_do(name, key, expected):
+    assert get_method(name).peft_config(decoder(hidden=576, key_value=192), 100)[key] == expected
+
+
+def test_last_layers_are_the_last_quarter():
+    pattern = get_method("last-layers").peft_config(decoder(layers=28), 100)["target_modules"]
+    assert not re.fullmatch(pattern, "model.layers.20.mlp.up_proj")
+    assert all(re.fullmatch(pattern, f"model.layers.{layer}.mlp.up_proj") for layer in range(21, 28))
+    assert not re.fullmatch(pattern, "model.layers.21.input_layernorm")
+
+
+def test_bitfit_wants_biases_in_the_layers():
+    method = get_method("bitfit")
+    assert "have none" in method.unsupported_reason(decoder(bias_paths=("classifier.bias",)))
+    assert method.unsupported_reason(decoder(bias_paths=("model.layers.*.self_attn.q_proj.bias",))) is None
+
+
+def test_other_tools_are_told_which_methods_plain_peft_can_train():
+    plain = {method.name for method in METHODS if method.is_plain_peft}
+    assert {"lora", "ia3", "prompt-tuning", "last-layers", "adalora"} <= plain
+    assert not plain & {"pissa", "eva", "corda", "lora-ga", "delta-lora", "kasa", "full", "bitfit"}

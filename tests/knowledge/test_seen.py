@@ -1,0 +1,30 @@
+"""The shipped matrix: whole, and in accord with what the catalogue claims."""
+
+from __future__ import annotations
+
+import pytest
+
+from knowledge.methods import all_methods
+from knowledge.seen import matrix
+from tests.tiny import ARCHITECTURES
+
+CANDIDATES = [method for method in all_methods().values() if not method.special_purpose]
+
+
+def test_every_candidate_has_a_fact_for_every_architecture():
+    assert set(matrix()) == {method.name for method in CANDIDATES}
+    assert all(tuple(row) == ARCHITECTURES for row in matrix().values())
+
+
+@pytest.mark.parametrize("method", CANDIDATES, ids=lambda method: method.name)
+def test_it_works_somewhere_and_claims_hold_wherever_it_does(method):
+    working = [facts for facts in matrix()[method.name].values() if facts.works]
+    assert working
+    claims = method.capabilities
+    assert all(facts.merges for facts in working) or not claims.mergeable
+    assert all(facts.identity_start for facts in working) or not claims.identity_start
+    assert all(facts.restores_base for facts in working) or not claims.restores_base
+
+
+def test_a_refusal_has_a_reason():
+    assert all(facts.works or facts.reason for row in matrix().values() for facts in row.values())
