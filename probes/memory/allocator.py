@@ -13,7 +13,7 @@ so that one sorted list of integers gives best fit with ties broken by address, 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 UNIT_BYTES = 512
 SMALL_REQUEST_BYTES = 1 << 20
@@ -104,6 +104,11 @@ class CachingAllocator:
     def free(self, handle: Hashable) -> None:
         """Gives back what `handle` holds; unknown handles are ignored, as empty tensors hold nothing."""
         if handle in self._live:
+            self._free(handle)
+
+    def free_all(self, chosen: Callable[[Hashable], bool]) -> None:
+        """Gives back everything whose handle is chosen."""
+        for handle in [handle for handle in self._live if chosen(handle)]:
             self._free(handle)
 
     def run(self, handles: Sequence[Hashable], units: Sequence[int]) -> None:

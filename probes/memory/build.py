@@ -38,35 +38,35 @@ class BuiltModel:
     note: str = ""
 
 
-def build(
+def ways_to_build(
     config: Any,
     peft_config: Mapping[str, Any] | None,
     run: PlannedRun,
     *,
     select_trainable: Callable[[Any], None] | None = None,
     autocast_adapter_dtype: bool = True,
-) -> BuiltModel:
-    """The model of `config` in the run's dtype with the method of `peft_config` (None: no adapter, everything
-    trains unless `select_trainable` says otherwise), on meta.
+) -> list[Callable[[], BuiltModel]]:
+    """Functions that build the model of `config` in the run's dtype on meta, best first; any may raise.
 
-    Raises NotEstimable if none of the ways to build it works.
+    `peft_config` None means no adapter: everything trains, or what `select_trainable` chooses.
     """
-    if peft_config is None:
+
+    def without_adapter() -> BuiltModel:
         model = build_base(config, run)
         (select_trainable or _train_everything)(model)
         return _prepared(BuiltModel(model, *_facts(model)), run)
+
+    if peft_config is None:
+        return [without_adapter]
     wrap = _Wrapper(config, peft_config, run, autocast_adapter_dtype)
-    failures = []
-    for way in (wrap.on_meta, wrap.adapters_on_cpu, wrap.one_layer_copied):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return _prepared(way(), run)
-        except Exception as error:  # whatever a method's initialisation raises, the next way may work
-            failures.append(f"{type(error).__name__}: {error}".splitlines()[0][:300])
-    raise NotEstimable(
-        f"{peft_config.get('peft_type')} cannot be built without the model's weights: " + "; ".join(failures)
-    )
+    return [lambda way=way: _quietly(way, run) for way in (wrap.on_meta, wrap.adapters_on_cpu, wrap.one_layer_copied)]
+
+
+def _quietly(way: Callable[[], BuiltModel], run: PlannedRun) -> BuiltModel:
+    """PEFT warns of meta tensors and of what it puts right by itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _prepared(way(), run)
 
 
 def build_base(config: Any, run: PlannedRun, device: str = "meta") -> Any:
@@ -133,6 +133,8 @@ def load_peft_config(settings: Mapping[str, Any], run: PlannedRun) -> tuple[Any,
         settings |= {"init_lora_weights": True, "eva_config": None, "corda_config": None, "lora_ga_config": None}
         settings["loftq_config"] = {}
     settings["inference_mode"] = False
+    if "progressbar" in settings:
+        settings["progressbar"] = False
     settings["task_type"] = settings.get("task_type") or TASK_TYPES.get(run.task)
     return PeftConfig.from_peft_type(**settings), note
 

@@ -9,12 +9,12 @@ from typing import Any
 from knowledge.schema import MemoryEstimate, PlannedRun
 from probes.memory import cache
 from probes.memory.batches import BatchPlan, lengths_to_trace, plan_batches
-from probes.memory.build import BuiltModel, build
+from probes.memory.build import BuiltModel, ways_to_build
 from probes.memory.kinds import Kind
 from probes.memory.loop import TrainingLoop, advisor_loop
 from probes.memory.not_estimable import NotEstimable
 from probes.memory.replay import least_memory, live_peak, replay_lengths
-from probes.memory.template import Length, OrderDependsOnLength, Template
+from probes.memory.template import Template
 from probes.memory.trace import trace_training
 
 
@@ -64,14 +64,27 @@ def training_template(
     lengths = lengths_to_trace(plan, run.task)
 
     def trace() -> Template:
-        built = build(
+        ways = ways_to_build(
             config,
             peft_config,
             run,
             select_trainable=select_trainable,
             autocast_adapter_dtype=autocast_adapter_dtype,
         )
-        return _trace(built, run, plan, lengths, loop, optimizer, optimizer_settings, padded)
+
+        def trace_built(built: BuiltModel) -> Template:
+            return trace_training(
+                built,
+                run,
+                lengths,
+                plan.exponents,
+                loop=loop,
+                optimizer=optimizer,
+                optimizer_settings=dict(optimizer_settings),
+                padded=padded,
+            )
+
+        return first_that_works(ways, trace_built)
 
     key = cache.key(
         config,
@@ -88,33 +101,20 @@ def training_template(
     return cache.fetch(key, trace)
 
 
-def _trace(
-    built: BuiltModel,
-    run: PlannedRun,
-    plan: BatchPlan,
-    lengths: Sequence[Length],
-    loop: TrainingLoop,
-    optimizer: str,
-    optimizer_settings: Mapping[str, Any],
-    padded: bool,
-) -> Template:
-    try:
-        return trace_training(
-            built,
-            run,
-            lengths,
-            plan.exponents,
-            loop=loop,
-            optimizer=optimizer,
-            optimizer_settings=optimizer_settings,
-            padded=padded,
-        )
-    except OrderDependsOnLength as error:
-        raise NotEstimable(f"the training step's allocations change with the length: {error}") from error
-    except Exception as error:  # the method's code under conditions it was not written for
-        raise NotEstimable(
-            f"the training step cannot be followed without data: {type(error).__name__}: {error}"
-        ) from error
+def first_that_works(ways: Sequence[Callable[[], BuiltModel]], trace: Callable[[BuiltModel], Template]) -> Template:
+    """The trace of the first way to build the model that can be built and traced.
+
+    Raises NotEstimable with the reason of every way that failed.
+    """
+    failures: list[str] = []
+    for way in ways:
+        try:
+            return trace(way())
+        except Exception as error:  # a method's code under conditions it was not written for: the next way may do
+            reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            if reason not in failures:
+                failures.append(reason)
+    raise NotEstimable("the training step cannot be followed without data: " + "; ".join(failures))
 
 
 def summarise(template: Template, plan: BatchPlan, *, expect_first: bool) -> MemoryEstimate:

@@ -12,7 +12,9 @@ from torch import nn
 from probes.memory.not_estimable import NotEstimable
 
 SHAPE_BUFFER_ELEMENTS = 8  # small integer buffers hold shapes that the forward pass reads
-HOST_BUFFERS = ("boft_P",)  # PEFT keeps BOFT's permutations on the CPU
+# What PEFT keeps on the CPU, by a part of its name: BOFT's permutations; FRoD's shared projections, which each layer
+# copies to the device in each forward pass.
+HOST_BUFFERS = ("boft_P", "frod_V", "frod_s_")
 
 
 def move_to_meta(model: nn.Module) -> nn.Module:
@@ -20,9 +22,9 @@ def move_to_meta(model: nn.Module) -> nn.Module:
     read as a number. Tied weights stay tied."""
     kept = [
         (module, name, buffer)
-        for module in model.modules()
+        for path, module in model.named_modules()
         for name, buffer in module._buffers.items()
-        if buffer is not None and _stays(name, buffer)
+        if buffer is not None and _stays(f"{path}.{name}", buffer)
     ]
     model.to("meta")
     for module, name, buffer in kept:
@@ -33,12 +35,22 @@ def move_to_meta(model: nn.Module) -> nn.Module:
                 vars(module)[name] = _to_meta(value)
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     base.tie_weights()
+    _offload_base_weights(model)
     return model
 
 
-def _stays(name: str, buffer: torch.Tensor) -> bool:
+def _offload_base_weights(model: nn.Module) -> None:
+    """FRoD replaces the base's weights while it trains and keeps them on the CPU (`runtime_offload_base_weight`)."""
+    for module in model.modules():
+        if any(getattr(module, "runtime_offload_base_weight", {}).values()):
+            base_layer = module.get_base_layer()
+            on_host = torch.empty(base_layer.weight.shape, dtype=base_layer.weight.dtype)
+            base_layer.weight = nn.Parameter(on_host, requires_grad=False)
+
+
+def _stays(path: str, buffer: torch.Tensor) -> bool:
     is_shape = not buffer.dtype.is_floating_point and buffer.numel() <= SHAPE_BUFFER_ELEMENTS
-    return buffer.device.type == "cpu" and (is_shape or any(part in name for part in HOST_BUFFERS))
+    return buffer.device.type == "cpu" and (is_shape or any(part in path for part in HOST_BUFFERS))
 
 
 def _to_meta(value: Any, depth: int = 0) -> Any:

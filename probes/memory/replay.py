@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,10 +13,15 @@ from probes.memory.allocator import UNIT_BYTES, CachingAllocator, SimulatedOutOf
 from probes.memory.kinds import Kind
 from probes.memory.template import BIRTH_BITS, PERSISTENT, Length, Step, Template
 
+if TYPE_CHECKING:
+    from probes.memory.generation import GenerationPlan
+
 # cuBLAS keeps one workspace per handle: the thread of the forward and that of the backward pass each have one.
 # PyTorch's default configuration is :4096:2:16:8, i.e. 2 x 4096 KiB + 8 x 16 KiB (ATen/cuda/CublasHandlePool.cpp).
 CUBLAS_WORKSPACE_BYTES = (2 * 4096 + 8 * 16) * 1024
 CUBLAS_HANDLES = 2
+
+GENERATION_HANDLES = 1 << 60  # above the handles of all training steps
 
 STEPS_AT_LIMIT = 4
 LIMIT_TOLERANCE = 0.005
@@ -63,12 +69,22 @@ class Replay:
                 self.allocator.empty_cache()
 
     def step(self, length: Length) -> None:
-        step = self.template.step(self._steps_done)
-        units = np.zeros(len(step.slot), dtype=np.int64)
-        sizes = step.sizes(self.template.exponents, length)
-        units[step.is_allocation] = -(-sizes // UNIT_BYTES)
-        self.allocator.run(_handles(step, self._steps_done).tolist(), units.tolist())
+        self._run_step(self.template, self._steps_done, length)
         self._steps_done += 1
+
+    def generate(self, template: Template, plan: GenerationPlan) -> None:
+        """A generation between two training steps, on what training has left; all of it is freed at the end."""
+        for index in range(1 + plan.new_tokens):
+            self._run_step(template, index, (plan.prompt_tokens + index, 0), GENERATION_HANDLES)
+        self.allocator.free_all(lambda handle: isinstance(handle, int) and handle >= GENERATION_HANDLES)
+
+    def _run_step(self, template: Template, index: int, length: Length, first_handle: int = 0) -> None:
+        step = template.step(index)
+        units = np.zeros(len(step.slot), dtype=np.int64)
+        units[step.is_allocation] = -(-step.sizes(template.exponents, length) // UNIT_BYTES)
+        handles = _handles(step, index)
+        handles[handles >= 0] += first_handle
+        self.allocator.run(handles.tolist(), units.tolist())
 
     def peak(self) -> Peak:
         return Peak(self.allocator.peak_reserved_bytes, self.allocator.peak_allocated_bytes)

@@ -30,6 +30,27 @@ class _SparseStandIn(torch.autograd.Function):
         return None, values, None
 
 
+class _HoldUntilBackward(torch.autograd.Function):
+    """The identity, but for what it keeps until the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: torch.Tensor, *held: torch.Tensor) -> torch.Tensor:
+        ctx.held = held
+        return tensor.view_as(tensor)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return gradient, *(None for _ in ctx.held)
+
+
+def _coalesce(tensor: torch.Tensor) -> torch.Tensor:
+    """A sorted copy of indices and values; `to_dense` saves it for its gradient."""
+    indices, values = (part.detach().clone() for part in tensor._sparse_parts)
+    coalesced = _HoldUntilBackward.apply(tensor, indices, values)
+    coalesced._sparse_parts = (indices, values)
+    return coalesced
+
+
 @contextmanager
 def sparse_on_meta() -> Iterator[None]:
     """While active, `torch.sparse_coo_tensor` and what is called on its result work for meta tensors."""
@@ -44,7 +65,7 @@ def sparse_on_meta() -> Iterator[None]:
         return stand_in
 
     methods = {
-        "coalesce": lambda tensor: tensor,
+        "coalesce": _coalesce,
         "_nnz": lambda tensor: tensor._sparse_parts[1].numel(),
         "to_dense": lambda tensor, *args, **kwargs: tensor.clone(memory_format=torch.contiguous_format),
     }

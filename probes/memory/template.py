@@ -79,15 +79,11 @@ def build_steps(raw: Sequence[RawStep], exponents: Sequence[tuple[int, int]]) ->
 
     Raises OrderDependsOnLength if the later steps do not have the same events.
     """
-    starts = np.array([step.first_number for step in raw])
-    events = [_events(index, step, starts) for index, step in enumerate(raw)]
-    sizes_fit = len({len(step.bytes) for step in raw[1:]}) == 1
+    events = relative_events(raw)
     later_agree = all(all(np.array_equal(a, b) for a, b in zip(events[2], other, strict=True)) for other in events[3:])
-    if not (sizes_fit and later_agree):
-        raise OrderDependsOnLength(f"events of steps of lengths {[step.length for step in raw[1:]]} differ")
-    terms = np.array([[s.length[0] ** i * s.length[1] ** j for i, j in exponents] for s in raw[1:]], dtype=np.float64)
-    fitted, *_ = np.linalg.lstsq(terms / terms.max(axis=0), np.stack([s.bytes for s in raw[1:]]), rcond=None)
-    coefficients = fitted / terms.max(axis=0)[:, None]
+    if not later_agree:
+        raise OrderDependsOnLength(f"events of steps of lengths {[step.length for step in raw[2:]]} differ")
+    coefficients = fit_sizes(raw[1:], exponents)
     return (
         Step(*events[0], raw[0].kinds, _first_coefficients(raw, coefficients, exponents)),
         Step(*events[1], raw[1].kinds, coefficients),
@@ -107,7 +103,26 @@ def _first_coefficients(raw: Sequence[RawStep], later: np.ndarray, exponents: Se
     return coefficients
 
 
-def _events(index: int, step: RawStep, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def fit_sizes(steps: Sequence[RawStep], exponents: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Coefficients [terms, allocations] of the sizes of steps that differ in length alone.
+
+    Raises OrderDependsOnLength if the steps do not have equally many allocations.
+    """
+    if len({len(step.bytes) for step in steps}) != 1:
+        raise OrderDependsOnLength(f"steps of lengths {[s.length for s in steps]} differ in their allocations")
+    terms = np.array([[s.length[0] ** i * s.length[1] ** j for i, j in exponents] for s in steps], dtype=np.float64)
+    scale = np.maximum(terms.max(axis=0), 1)
+    fitted, *_ = np.linalg.lstsq(terms / scale, np.stack([s.bytes for s in steps]), rcond=None)
+    return fitted / scale[:, None]
+
+
+def relative_events(raw: Sequence[RawStep]) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """`is_allocation`, `age` and `slot` of each of several consecutive steps, as `Step` has them."""
+    starts = np.array([step.first_number for step in raw])
+    return [_relative(index, step, starts) for index, step in enumerate(raw)]
+
+
+def _relative(index: int, step: RawStep, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     is_allocation = step.order >= 0
     numbers = np.where(is_allocation, step.order, ~step.order)
     born_in = np.searchsorted(starts, numbers, side="right") - 1

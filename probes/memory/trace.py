@@ -46,10 +46,10 @@ def trace_training(
             # A step ends where the loop yields: what the loop's locals hold lives on into the next step.
             for _ in steps:
                 boundaries.append(tracer.position)
-    raw = _split(tracer, boundaries, lengths)
-    sizes = np.array(tracer.events.allocated[:persistent], dtype=np.int64)
-    kinds = np.array(tracer.events.kinds[:persistent], dtype=np.int8)
-    return Template(sizes, kinds, build_steps(raw, exponents), tuple(exponents), built.base_bytes, ())
+    raw = split_into_steps(tracer, boundaries, lengths)
+    sizes, kinds = persistent_facts(tracer, persistent)
+    notes = (built.note,) if built.note else ()
+    return Template(sizes, kinds, build_steps(raw, exponents), tuple(exponents), built.base_bytes, notes)
 
 
 def watch_persistent(tracer: AllocationTracer, built: BuiltModel) -> int:
@@ -73,6 +73,12 @@ def watch_persistent(tracer: AllocationTracer, built: BuiltModel) -> int:
     return len(tracer.events.allocated)
 
 
+def persistent_facts(tracer: AllocationTracer, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Bytes and kinds of the first `count` storages."""
+    events = tracer.events
+    return np.array(events.allocated[:count], dtype=np.int64), np.array(events.kinds[:count], dtype=np.int8)
+
+
 def _name_in_base(name: str) -> str:
     """A parameter's name before PEFT wrapped its module."""
     for part in ("base_layer.", "original_module.", "orig_module."):
@@ -85,7 +91,10 @@ def _vocabulary_size(model: Any) -> int | None:
     return getattr(text_config, "vocab_size", None)
 
 
-def _split(tracer: AllocationTracer, boundaries: Sequence[tuple[int, int]], lengths: Sequence[Length]) -> list[RawStep]:
+def split_into_steps(
+    tracer: AllocationTracer, boundaries: Sequence[tuple[int, int]], lengths: Sequence[Length]
+) -> list[RawStep]:
+    """What was traced between each boundary and the next, as the step of that length."""
     events = tracer.events
     order, sizes = np.array(events.order, dtype=np.int64), np.array(events.allocated, dtype=np.int64)
     kinds = np.array(events.kinds, dtype=np.int8)
