@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from examples.study.records import StudyResult, read_collected, read_running
-from examples.study.scores import Field, Probe, Score, best_at_the_edge, fields, score, seed_noise
+from examples.study.scores import Comparison, Probe, Score, best_at_the_edge, comparisons, score, seed_noise
 
 LEAST_CANDIDATES = 6
 HEADER = (
@@ -25,7 +25,7 @@ HEADER = (
 
 def report(results: Sequence[StudyResult]) -> str:
     """The study in Markdown: a table over all tasks, one for each task, and the noise."""
-    tasks = [task for task in fields(results) if len(task) >= LEAST_CANDIDATES]
+    tasks = [task for task in comparisons(results) if len(task) >= LEAST_CANDIDATES]
     noise = seed_noise(results)
     parts = []
     if len(tasks) > 1:
@@ -35,7 +35,7 @@ def report(results: Sequence[StudyResult]) -> str:
     return "\n\n".join(parts)
 
 
-def _summary(task: Field, noise: dict[str, tuple[float, float, int]]) -> str:
+def _summary(task: Comparison, noise: dict[str, tuple[float, float, int]]) -> str:
     edge, methods = best_at_the_edge(task)
     order = np.argsort(task.final_loss)
     best = order[0]
@@ -50,7 +50,7 @@ def _summary(task: Field, noise: dict[str, tuple[float, float, int]]) -> str:
     return f"{words} Between seeds the loss varies by {loss:.3f} (SD), the metric by {metric:.3f} ({freedom} d.f.)."
 
 
-def _best_rates(task: Field) -> str:
+def _best_rates(task: Comparison) -> str:
     rows = ["| method | best rate | final loss | metric |", "|---|---|---|---|"]
     best = [own[np.argmin(task.final_loss[own])] for own in _by_method(task)]
     for i in sorted(best, key=lambda i: task.final_loss[i]):
@@ -60,7 +60,7 @@ def _best_rates(task: Field) -> str:
     return "\n".join(rows)
 
 
-def _by_method(task: Field) -> list[np.ndarray]:
+def _by_method(task: Comparison) -> list[np.ndarray]:
     return [np.flatnonzero(task.methods == method) for method in dict.fromkeys(task.methods)]
 
 
@@ -82,18 +82,18 @@ def plot(results: Sequence[StudyResult], folder: Path) -> list[Path]:
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "study"  # the same figure is the same file
     folder.mkdir(parents=True, exist_ok=True)
-    tasks = [task for task in fields(results) if len(task) >= LEAST_CANDIDATES]
+    tasks = [task for task in comparisons(results) if len(task) >= LEAST_CANDIDATES]
     return [_plot_task(task, [r for r in results if r.task == task.task], folder) for task in tasks]
 
 
-def _plot_task(task: Field, results: Sequence[StudyResult], folder: Path) -> Path:
+def _plot_task(task: Comparison, results: Sequence[StudyResult], folder: Path) -> Path:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     curves, ranks = figure.subplots(1, 2, width_ratios=(3, 2))
     runs = {(r.method, r.learning_rate): r.run("full", 1.0) for r in results if r.seed == 0}
     best = sorted((own[np.argmin(task.final_loss[own])] for own in _by_method(task)), key=lambda i: task.final_loss[i])
-    colours = matplotlib_colours(len(best))
+    colours = _colours(len(best))
     for colour, i in zip(colours, best, strict=True):
         points = runs[task.methods[i], task.rates[i]].points
         label = f"{task.methods[i]} {task.rates[i]:g}"
@@ -120,7 +120,7 @@ def _plot_task(task: Field, results: Sequence[StudyResult], folder: Path) -> Pat
     return path
 
 
-def matplotlib_colours(count: int) -> list:
+def _colours(count: int) -> list:
     from matplotlib import colormaps
 
     return [colormaps["turbo"](x) for x in np.linspace(0.05, 0.95, count)]

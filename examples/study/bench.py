@@ -62,7 +62,7 @@ class Workbench:
     def measure(self, candidate: Candidate) -> StudyResult:
         """Trains a candidate under all protocols. Raises ProbeFailed where a training broke down."""
         shutil.rmtree(self.work_folder / candidate.name, ignore_errors=True)  # left over by a killed worker
-        training = _Training(self, candidate)
+        training = Training(self, candidate)
         steps = self.task.max_steps
         full = training.run("full", 1.0, full_schedule(steps), full_eval_steps(steps))
         runs = [full]
@@ -73,7 +73,7 @@ class Workbench:
         shutil.rmtree(self.work_folder / candidate.name, ignore_errors=True)
         return self._result(candidate, training, runs)
 
-    def _result(self, candidate: Candidate, training: _Training, runs: list[StudyRun]) -> StudyResult:
+    def _result(self, candidate: Candidate, training: Training, runs: list[StudyRun]) -> StudyResult:
         task, data, method = self.task, self.session.data, get_method(candidate.method)
         return StudyResult(
             task=task.name,
@@ -105,7 +105,7 @@ class Workbench:
         )
 
 
-class _Training:
+class Training:
     """The trainings of one candidate."""
 
     def __init__(self, bench: Workbench, candidate: Candidate) -> None:

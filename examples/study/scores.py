@@ -21,7 +21,7 @@ Probe = tuple[str, float]
 
 
 @dataclass(frozen=True)
-class Field:
+class Comparison:
     """The candidates of one task with seed 0; all arrays are of shape (candidates,)."""
 
     task: str
@@ -34,9 +34,9 @@ class Field:
     def __len__(self) -> int:
         return len(self.methods)
 
-    def at(self, index: np.ndarray) -> Field:
+    def at(self, index: np.ndarray) -> Comparison:
         """The candidates at these positions, which may repeat."""
-        return Field(
+        return Comparison(
             self.task,
             self.methods[index],
             self.rates[index],
@@ -69,18 +69,18 @@ class Score:
     """log10 of the picked over the best learning rate, mean over methods: above zero, the probe prefers higher ones."""
 
 
-def fields(results: Iterable[StudyResult]) -> list[Field]:
+def comparisons(results: Iterable[StudyResult]) -> list[Comparison]:
     """One for each task, in order of their first appearance."""
     by_task: dict[str, list[StudyResult]] = {}
     for result in results:
         if result.seed == 0:
             by_task.setdefault(result.task, []).append(result)
-    return [_field(task, group) for task, group in by_task.items()]
+    return [_comparison(task, group) for task, group in by_task.items()]
 
 
-def _field(task: str, results: Sequence[StudyResult]) -> Field:
+def _comparison(task: str, results: Sequence[StudyResult]) -> Comparison:
     outcomes = [_outcome(result) for result in results]
-    return Field(
+    return Comparison(
         task=task,
         methods=np.array([r.method for r in results]),
         rates=np.array([r.learning_rate for r in results]),
@@ -116,15 +116,15 @@ def spearman(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.corrcoef(ranks)[0, 1]) if ranks.std(axis=1).all() else np.nan
 
 
-def score(tasks: Sequence[Field]) -> dict[Probe, Score]:
+def score(tasks: Sequence[Comparison]) -> dict[Probe, Score]:
     """Every protocol at every length."""
-    shares = _resampled(tasks)
+    draws = _resampled(tasks)
     scores = {}
     for fraction in FRACTIONS:
-        best = np.fmax.reduce([shares[protocol, fraction] for protocol in PROTOCOLS])
+        best = np.fmax.reduce([draws[protocol, fraction] for protocol in PROTOCOLS])
         for protocol in PROTOCOLS:
             probe = protocol, fraction
-            resampled = shares[probe]
+            resampled = draws[probe]
             regrets = np.mean([_regrets(task, probe) for task in tasks], axis=0)
             rates = np.mean([_rate_choice(task, probe) for task in tasks], axis=0)
             scores[probe] = Score(
@@ -153,7 +153,7 @@ def _race_cost(protocol: str, fraction: float) -> float:
     }[protocol]
 
 
-def _resampled(tasks: Sequence[Field]) -> dict[Probe, np.ndarray]:
+def _resampled(tasks: Sequence[Comparison]) -> dict[Probe, np.ndarray]:
     """Spearman of each probe, mean over tasks, shape (RESAMPLES,): methods drawn with replacement, with their rates."""
     random = np.random.default_rng(0)
     probes = [(protocol, fraction) for protocol in PROTOCOLS for fraction in FRACTIONS]
@@ -168,7 +168,7 @@ def _resampled(tasks: Sequence[Field]) -> dict[Probe, np.ndarray]:
     return {probe: np.array(values) for probe, values in found.items()}
 
 
-def _regrets(task: Field, probe: Probe) -> tuple[float, float]:
+def _regrets(task: Comparison, probe: Probe) -> tuple[float, float]:
     """Mean regret of the lowest probe loss in loss and in the metric, over random halves of the candidates."""
     random = np.random.default_rng(0)
     probed, size = task.probe_loss[probe], max(2, len(task) // 2)
@@ -181,7 +181,7 @@ def _regrets(task: Field, probe: Probe) -> tuple[float, float]:
     return float(np.mean(losses)), float(np.mean(metrics))
 
 
-def _rate_choice(task: Field, probe: Probe) -> tuple[float, float]:
+def _rate_choice(task: Comparison, probe: Probe) -> tuple[float, float]:
     """Regret and bias of the learning rates that the probe picks, mean over methods with at least three of them."""
     regrets, biases = [], []
     for method in np.unique(task.methods):
@@ -195,7 +195,7 @@ def _rate_choice(task: Field, probe: Probe) -> tuple[float, float]:
     return (float(np.mean(regrets)), float(np.mean(biases))) if regrets else (np.nan, np.nan)
 
 
-def best_at_the_edge(task: Field) -> tuple[int, int]:
+def best_at_the_edge(task: Comparison) -> tuple[int, int]:
     """Of how many methods the highest rate is the best one, and how many methods there are (with three rates or more).
     There no probe can prefer a rate that is too high."""
     edge = total = 0

@@ -88,7 +88,7 @@ def test_a_branch_continues_the_trunk_as_one_run_would_have_gone(task, tmp_path)
     result = workbench.measure(Candidate(task, "lora", 1e-2, seed=0))
     branch, length = result.run("branch", 0.2), rung(0.2, STEPS)
     assert branch.trained_steps == length - trunk_steps(length) == 1
-    training = bench._Training(workbench, Candidate(task, "lora", 1e-2, seed=0))
+    training = bench.Training(workbench, Candidate(task, "lora", 1e-2, seed=0))
     unbroken = training.run("full", 1.0, branch_schedule(length, STEPS), (length,))
     assert unbroken.trained_steps == length
     assert branch.final_loss == pytest.approx(unbroken.final_loss, abs=1e-6)

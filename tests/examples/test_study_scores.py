@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from examples.study.analyse import plot, report
-from examples.study.scores import best_at_the_edge, fields, score, seed_noise, spearman
+from examples.study.scores import best_at_the_edge, comparisons, score, seed_noise, spearman
 from tests.examples.study_results import result
 
 METHODS, RATES = ("lora", "oft", "ia3"), (1e-4, 1e-3, 1e-2)
@@ -31,13 +31,13 @@ def study(**probes):
 
 class TestScore:
     def test_a_probe_that_sees_the_end_is_perfect(self):
-        for s in score(fields(study())).values():
+        for s in score(comparisons(study())).values():
             assert s.spearman == pytest.approx(1)
             assert (s.regret_loss, s.regret_metric, s.rate_regret, s.rate_bias) == (0, 0, 0, 0)
             assert s.best_share == 1  # all protocols are as good
 
     def test_a_probe_that_only_sees_the_rate_is_biased_by_what_it_overshoots(self):
-        scores = score(fields(study(short=lambda final, rate: 1 / rate, branch=lambda final, rate: rate)))
+        scores = score(comparisons(study(short=lambda final, rate: 1 / rate, branch=lambda final, rate: rate)))
         assert scores["short", 0.1].rate_bias == pytest.approx(1)
         assert scores["branch", 0.1].rate_bias == pytest.approx(-1)
         assert scores["short", 0.1].rate_regret == pytest.approx((0.4 + 0.5 + 0.1) / 3)
@@ -45,7 +45,7 @@ class TestScore:
         assert scores["short", 0.1].best_share < 0.1
 
     def test_the_regret_is_that_of_the_pick_among_random_halves(self):
-        reversed_ = score(fields(study(short=lambda final, rate: -final)))["short", 0.05]
+        reversed_ = score(comparisons(study(short=lambda final, rate: -final)))["short", 0.05]
         assert reversed_.spearman == pytest.approx(-1)
         # Of halves (four of nine) the worst is picked: the regret is their mean range.
         finals = np.array([final for method in METHODS for final in FINALS[method]])
@@ -55,7 +55,7 @@ class TestScore:
         assert reversed_.regret_metric == pytest.approx(np.mean(ranges) / 5, abs=0.006)
 
     def test_costs_follow_from_what_each_protocol_has_to_train(self):
-        scores = score(fields(study()))
+        scores = score(comparisons(study()))
         assert {name: s.race_cost for (name, f), s in scores.items() if f == 0.2} == {
             "prefix": pytest.approx(0.2),
             "short": pytest.approx(0.37),
@@ -65,7 +65,7 @@ class TestScore:
 
     def test_means_are_over_tasks(self):
         other = [r.model_copy(update={"task": "letter_counting"}) for r in study(prefix=lambda final, rate: -final)]
-        both = score(fields(study() + other))["prefix", 0.1]
+        both = score(comparisons(study() + other))["prefix", 0.1]
         assert both.spearman == pytest.approx(0)
 
 
@@ -74,7 +74,7 @@ def test_a_diverged_run_counts_as_the_untuned_model_and_as_the_worst_probe():
     early = diverged.model_copy(
         update={"runs": tuple(r.model_copy(update={"points": ()}) for r in diverged.runs if r.protocol == "full")}
     )
-    (task,) = fields([*study(), early])
+    (task,) = comparisons([*study(), early])
     assert task.final_loss[-1] == 5.0 and task.final_metric[-1] == 0.0
     assert all(np.isinf(losses[-1]) for losses in task.probe_loss.values())
     assert score([task])["prefix", 0.1].spearman == pytest.approx(1)
@@ -82,15 +82,15 @@ def test_a_diverged_run_counts_as_the_untuned_model_and_as_the_worst_probe():
 
 def test_repetitions_with_other_seeds_are_noise_and_no_candidates():
     repeated = [result(final=1.0), result(final=1.2, seed=1), result(final=1.4, seed=2), result("oft", final=3.0)]
-    assert [len(task) for task in fields(repeated)] == [2]
+    assert [len(task) for task in comparisons(repeated)] == [2]
     loss, metric, freedom = seed_noise(repeated)["chain_sum"]
     assert (loss, metric, freedom) == (pytest.approx(0.2), 0, 2)
 
 
 def test_the_edge_counts_methods_that_want_more_than_the_highest_rate():
-    (task,) = fields(study())
+    (task,) = comparisons(study())
     assert best_at_the_edge(task) == (0, 3)
-    (falling,) = fields([result("lora", rate, final=1 - rate) for rate in RATES])
+    (falling,) = comparisons([result("lora", rate, final=1 - rate) for rate in RATES])
     assert best_at_the_edge(falling) == (1, 1)
 
 
