@@ -87,7 +87,7 @@ def run(
     result = make_result(found, judged, race, decision, command)
     if out and not dry_run:
         result = save(result, Path(out))
-    return Recommendation(result)
+    return Recommendation(result, Path(out) if out and not dry_run else None)
 
 
 def _probe(
@@ -115,7 +115,14 @@ def _probe(
             observer.message(line)
         waiting = not_tried(candidates, plan.not_tried)
         race_report = RaceReport(
-            budget_s=budget_s, duration_s=0.0, workers=executor.workers, plan=tuple(plan.lines()), rungs=()
+            budget_s=budget_s,
+            duration_s=0.0,
+            workers=executor.workers,
+            plan=tuple(plan.lines()),
+            expected_s=plan.expected_s,
+            dry_run=dry_run,
+            rungs=(),
+            not_tried=tuple(report.title for report in waiting),
         )
         if dry_run:
             return [*would_be_probed(entering), *waiting], too_large, race_report
@@ -125,7 +132,6 @@ def _probe(
         update={
             "duration_s": time.monotonic() - started,
             "rungs": tuple(evidence.rungs),
-            "not_tried": tuple(report.title for report in waiting),
             "interrupted": evidence.interrupted,
         }
     )

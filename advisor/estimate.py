@@ -198,7 +198,7 @@ def _config(model: str, task: str | None, trust_remote_code: bool) -> tuple[Any,
     """The model's config, from the known architectures or from where the model is, and the task it is made for."""
     from transformers import AutoConfig
 
-    from advisor.survey import _task_of as task_of
+    from advisor.survey import task_of
     from knowledge.models import known_config
     from probes.source import load_config, resolve_model
 
@@ -207,7 +207,7 @@ def _config(model: str, task: str | None, trust_remote_code: bool) -> tuple[Any,
         config = AutoConfig.for_model(**known)
     else:
         config = load_config(resolve_model(model, trust_remote_code=trust_remote_code, weights=False))
-    return config, task or task_of(config)
+    return config, task or task_of(config, data=None, format=None)
 
 
 def _shape(config: Any, run: PlannedRun) -> tuple[ModelShape, int]:

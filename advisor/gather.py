@@ -26,6 +26,7 @@ from probes.race import Entry, Race, RacePlan, plan_race
 from probes.schema import Baseline, DeviceReport, ProbeContext, Schedule
 
 MAX_CPU_WORKERS = 4
+FEWEST_STEPS = 8  # of the first rung: before that a loss tells how large a learning rate is and little else
 EVAL_ROWS = 64  # standard error of a mean loss below a tenth of a nat; more rows cost more than they tell in a rung
 # A training step costs this many forward passes: forward, backward through the frozen base and the adapter
 # (measured on SmolLM2-135M with LoRA: 2.3; full fine-tuning adds the gradients of all weights).
@@ -133,7 +134,9 @@ def plan_probes(
     steps = survey.planned_run.max_steps
     run_s = {c.id: costs.step_s[c.id] * steps for c in candidates}
     overhead_s = PROBE_OVERHEAD_S + costs.evaluation_s
-    return plan_race(entries, run_s, budget_s, workers, overhead_s)
+    return plan_race(
+        entries, run_s, budget_s, workers, overhead_s, shortest_fraction=FEWEST_STEPS / survey.planned_run.max_steps
+    )
 
 
 def plan_what_fits(

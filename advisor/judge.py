@@ -67,7 +67,7 @@ def would_be_probed(candidates: Sequence[Candidate]) -> list[CandidateReport]:
         rates.setdefault(candidate.method.name, []).append(candidate.learning_rate)
     by_method = {candidate.method.name: candidate for candidate in candidates}
     return [
-        _without_probe(candidate, "not tried", f"would be probed at {', '.join(f'{r:g}' for r in rates[name])}")
+        _without_probe(candidate, "planned", f"at learning rates {', '.join(f'{r:g}' for r in rates[name])}")
         for name, candidate in by_method.items()
     ]
 

@@ -20,6 +20,7 @@ Status = Literal[
     "finished",  # probed to the last rung it was meant to reach
     "eliminated",  # left the race at a rung, see `reason`
     "not tried",  # the budget did not reach it
+    "planned",  # would enter the race; a dry run stops here
     "does not fit",  # dropped before training: memory
     "excluded",  # dropped before training: a requirement, --exclude, or the model cannot take it
     "diverged",  # loss became nan, inf or exactly zero
@@ -91,6 +92,8 @@ class RaceReport(Record):
     duration_s: Finite
     workers: int
     plan: tuple[str, ...] = Field((), description="the plan in words, one line per rung")
+    expected_s: Finite = Field(0.0, description="how long the planned rungs were expected to take")
+    dry_run: bool = Field(False, description="True where the plan was all that was asked for")
     rungs: tuple[Mapping[str, Any], ...] = Field(description="per rung: steps, entered, left, why")
     not_tried: tuple[str, ...] = ()
     interrupted: bool = False
@@ -111,7 +114,10 @@ class TrainingPlan(Record):
     keyed_by: Literal["prompt", "text"] = Field(description="what that key is of; see PreparedData.keyed_by")
     eval_rows: int = Field(gt=0, description="rows held out: the first of each key, by rising key")
     metric_name: str = Field(description="exact match, accuracy or token accuracy")
-    needs_batches: bool = Field(False, description="its initialisation reads training data through the advisor's code")
+    setup_by: str | None = Field(
+        None, description="catalogue name of a method whose own code prepares the model, beside its PEFT config"
+    )
+    trains: str = Field("", description="without an adapter: names of trained parameters match this regular expression")
     label_names: tuple[str, ...] = Field((), description="classes in the order of their numbers, for classification")
     uses_chat_template: bool = Field(False, description="rows are rendered through the tokenizer's chat template")
     pad_token: str | None = Field(None, description="the token that pads, where the tokenizer brings none of its own")

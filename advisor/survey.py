@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from advisor.request import Request
+from knowledge.errors import BadInput
 from knowledge.methods.base import ModelShape
 from knowledge.schema import PlannedRun, Task
 from probes.schema import DeviceReport, ModelReport
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 DEFAULT_EPOCHS = 3.0  # what TRL and transformers.TrainingArguments use too
 DEFAULT_BATCH_SIZE = 8
 LONGEST_DEFAULT_TOKENS = 2048
+# transformers can build these as decoders too, but nobody who brings one without saying so means that.
+ENCODERS = ("bert", "roberta", "distilbert", "electra", "deberta", "deberta-v2", "xlm-roberta", "modernbert", "mpnet")
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,11 @@ def survey(request: Request, say: Callable[[str], None]) -> Survey:
     say(f"reading the model's configuration: {request.model}")
     source = resolve_model(request.model, trust_remote_code=request.trust_remote_code, weights=request.probe)
     config = load_config(source)
-    task = request.task or _task_of(config)
+    task = request.task or task_of(config, request.data, request.format)
     data, pad_token, uses_chat_template = None, None, False
     if request.data is not None:
         tokenizer = load_tokenizer(source)
-        pad_token = tokenizer.pad_token
+        pad_token = tokenizer.pad_token if tokenizer.pad_token_was_missing else None
         uses_chat_template = bool(getattr(tokenizer, "chat_template", None))
         say(f"reading and tokenising {request.data}")
         data = prepare(
@@ -96,33 +99,33 @@ def plan(request: Request, task: Task, data: PreparedData | None, device: Device
         batch_size=batch_size,
         gradient_accumulation_steps=request.gradient_accumulation_steps,
         max_length_tokens=min(longest, request.max_length_tokens or longest),
-        dtype="float32" if device.kind == "cpu" else "bfloat16",
+        dtype="float32" if device.kind == "cpu" else device.dtypes[0],
         quantization=request.quantize,
         gradient_checkpointing=request.gradient_checkpointing,
         seed=request.seed,
     )
 
 
-def _task_of(config: Any) -> Task:
-    """The task that the model's architecture is made for."""
-    if getattr(config, "is_encoder_decoder", False):
-        return "seq2seq-lm"
+def task_of(config: Any, data: str | None, format: str | None) -> Task:
+    """The task that model and data are made for: rows with class labels are for classification, whatever the model."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    encoders = (
-        "bert",
-        "roberta",
-        "distilbert",
-        "electra",
-        "deberta",
-        "deberta-v2",
-        "xlm-roberta",
-        "modernbert",
-        "mpnet",
-    )
-    if config.model_type in encoders or config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    if data is not None and _has_class_labels(data, format):
+        return "sequence-classification"
+    if getattr(config, "is_encoder_decoder", False):
+        return "seq2seq-lm"
+    if config.model_type in ENCODERS or config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return "sequence-classification"
     return "causal-lm"
+
+
+def _has_class_labels(data: str, format: str | None) -> bool:
+    from probes.scan import format_of
+
+    try:
+        return format_of(data, format).classification
+    except BadInput:
+        return False  # reading all of it will say what is wrong, with line numbers
 
 
 def _longest_tokens(config: Any) -> int:

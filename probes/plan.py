@@ -72,14 +72,14 @@ def plan_race(
 
     `run_s` is what the whole planned run would take per entry id, in seconds of one worker, `overhead_s` what each
     probe costs beside its steps, `reference` the method that stays for comparison. No rung is shorter than
-    `shortest_fraction` of the run (or FIRST_FRACTION, if that is less). A budget that is too small for anything
-    still gets one method that far: an answer that took too long is better than none.
+    `shortest_fraction` of the run (a quarter of it at most, so that three rungs have room). A budget that is too
+    small for anything still gets one method that far: an answer that took too long is better than none.
     """
     if not entries:
         raise ValueError("a race needs at least one entry")
     clock = _Clock(run_s, workers, overhead_s)
     order = probing_order({e.method: e.family for e in entries}, {e.method: e.prior for e in entries})
-    plan = _first_rungs(entries, order, clock, budget_s, reference, min(shortest_fraction, FIRST_FRACTION))
+    plan = _first_rungs(entries, order, clock, budget_s, reference, min(shortest_fraction, 1 / RUNG_GROWTH[-1]))
     plan = _spend_the_rest(plan, clock, budget_s)
     entered = {e.id for e in plan.entries}
     not_tried = {e.id: "the budget does not reach it" for e in entries if e.id not in entered}
@@ -124,11 +124,11 @@ def _first_rungs(
         chosen = [e for name in order[:methods] for e in sorted(_of(entries, name), key=lambda e: e.learning_rate)]
         return replace(_ladder(chosen, fraction), reference=reference)
 
-    fewest = min(FEWEST_METHODS, len(order))
+    fewest, first = min(FEWEST_METHODS, len(order)), max(FIRST_FRACTION, shortest_fraction)
     for methods in range(len(order), fewest - 1, -1):
-        if clock.wall_s(plan := build(methods, FIRST_FRACTION)) <= budget_s:
+        if clock.wall_s(plan := build(methods, first)) <= budget_s:
             return plan
-    steps = [FIRST_FRACTION * (1 - i / 20) for i in range(20)]
+    steps = [first * (1 - i / 20) for i in range(20)]
     for fraction in (f for f in steps if f > shortest_fraction):
         if clock.wall_s(plan := build(fewest, fraction)) <= budget_s:
             return plan

@@ -6,6 +6,7 @@ inside the function, so that `advisor --help` answers at once.
 from __future__ import annotations
 
 import importlib
+import logging
 import pkgutil
 import sys
 
@@ -39,6 +40,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `advisor` command; exits with the codes documented in the README."""
     from knowledge.errors import AdvisorError
 
+    # It warns on every CPU machine that an optional kernel is missing, in the middle of our progress display.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         build()(args=arguments, prog_name="advisor", standalone_mode=True)
     except AdvisorError as error:

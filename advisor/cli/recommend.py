@@ -49,6 +49,7 @@ def command(
     """Find the method, settings and learning rate for a model and data."""
     from advisor.api import run
     from advisor.request import make_request
+    from knowledge.errors import BadInput
 
     request = make_request(
         model=model,
@@ -74,6 +75,10 @@ def command(
         seed=seed,
         trust_remote_code=trust_remote_code,
     )
+    if resume and out is None:
+        raise BadInput("--resume needs --out: the folder of the race to go on with.")
+    if out is None and not dry_run:
+        out = _new_folder(model)
     recommendation = run(
         request, out=out, resume=resume, dry_run=dry_run, show_progress=not quiet, command=_command_line()
     )
@@ -83,6 +88,15 @@ def command(
         recommendation.print_summary()
     if recommendation.result.race and recommendation.result.race.interrupted:
         raise typer.Exit(130)
+
+
+def _new_folder(model: str) -> Path:
+    """runs/MODEL-TIME under the current folder."""
+    import re
+    from datetime import datetime
+
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(model).stem).strip(".-")[:60] or "model"
+    return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
 def _command_line() -> str:

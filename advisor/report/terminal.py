@@ -18,6 +18,7 @@ from rich.text import Text
 
 from advisor.recommendation import CandidateReport, Result
 from advisor.report import content
+from advisor.report.plan import plan_view
 from advisor.text import bytes_text, clean, duration_text
 
 WIDE_COLUMNS = 110  # from here on there is room for the reason of each candidate
@@ -53,6 +54,9 @@ def print_summary(result: Result, console: Console, folder: Path | None = None) 
 def summary(result: Result, width: int, *, boxed: bool, folder: Path | None = None) -> Iterable[RenderableType]:
     """The parts of the summary from top to bottom."""
     yield Text()
+    if result.race is not None and result.race.dry_run:
+        yield from plan_view(result)
+        return
     if result.recommendation is None:
         yield from _no_recommendation(result)
     else:
@@ -103,7 +107,7 @@ def _candidates(result: Result, width: int) -> RenderableType:
     table.add_column("")
     table.add_column("method", overflow="ellipsis", no_wrap=True, max_width=26)
     table.add_column("rate", no_wrap=True)
-    table.add_column(Text(content.metric_heading(result)), justify="right", max_width=13)
+    table.add_column(Text(content.metric_name(result)), justify="right", max_width=16)
     table.add_column("80 % interval", justify="right", no_wrap=True)
     table.add_column("memory", justify="right", no_wrap=True)
     table.add_column("run time", justify="right", no_wrap=True)
