@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from advisor.candidates import Candidate
@@ -15,6 +16,7 @@ from probes.conduct import Evidence
 from probes.race import Race
 from probes.schema import Baseline, ProbeOutcome
 
+Z_80 = 1.28  # half-width of a normal distribution's central 80 %, in standard deviations
 SHORTLIST = 8  # methods of an answer without probes
 
 
@@ -141,8 +143,10 @@ def _report(
         status=_status(candidate, failure, curve, is_finalist),
         reason=failure.reason if failure else (reason_left or ""),
         curve=curve,
-        predicted=forecast.metric if forecast else None,
-        predicted_loss=forecast.loss if forecast else None,
+        predicted=_with_noise(forecast.metric, _metric_noise(forecast, survey.data.profile.eval_rows))
+        if forecast
+        else None,
+        predicted_loss=_with_noise(forecast.loss, forecast.loss_noise) if forecast else None,
         baseline_value=baseline.metric,
         baseline_loss=baseline.eval_loss,
         memory=candidate.memory,
@@ -155,6 +159,18 @@ def _report(
         capabilities=method.capabilities.model_dump(),
         peft_config=candidate.peft_config,
     )
+
+
+def _with_noise(prediction: Prediction | None, noise: float) -> Prediction | None:
+    return prediction.model_copy(update={"noise": noise}) if prediction else None
+
+
+def _metric_noise(forecast: Forecast, rows: int) -> float:
+    """A re-run's noise and, for shares such as exact match, that of having held out only so many rows."""
+    if forecast.metric is None or not 0 <= forecast.metric.value <= 1:
+        return forecast.metric_noise
+    share = min(max(forecast.metric.value, 1 / rows), 1 - 1 / rows)
+    return math.hypot(forecast.metric_noise, Z_80 * math.sqrt(share * (1 - share) / rows))
 
 
 def _status(candidate: Candidate, failure: ProbeOutcome | None, curve: Curve, is_finalist: bool) -> str:

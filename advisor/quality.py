@@ -21,6 +21,7 @@ class Point:
     low: float
     high: float
     peak_bytes: float
+    noise: float | None = None
 
     @property
     def is_finite(self) -> bool:
@@ -35,10 +36,13 @@ class Point:
     def noise_against(self, other: Point) -> float:
         """How far this point must be ahead of `other` before the lead means something.
 
-        The root of the summed squares of the two half-intervals that face each other: one-sided 90 % confidence for
-        independent errors. The other's half counts at most as much as our own, for a candidate must not stay in the
+        The root of the summed squares of both points' noise, which is known where both were measured in one race.
+        Else of the two half-intervals that face each other: one-sided 90 % confidence for independent errors. The
+        other's half counts at most as much as our own, for a candidate must not stay in the
         running merely because little is known about it.
         """
+        if self.noise is not None and other.noise is not None:
+            return math.hypot(self.noise, other.noise)
         downside = max(0.0, self.value - self.low)
         upside = min(downside, max(0.0, other.high - other.value))
         return math.hypot(downside, upside)
@@ -61,7 +65,7 @@ def point_of(candidate: CandidateReport, quality: QualityField) -> Point | None:
     value, low, high = prediction.value, prediction.low, prediction.high
     if lower_is_better(prediction.metric):
         value, low, high = -value, -high, -low
-    return Point(value, low, high, candidate.memory.peak_bytes)
+    return Point(value, low, high, candidate.memory.peak_bytes, prediction.noise)
 
 
 def value_of(candidate: CandidateReport, quality: QualityField) -> float:

@@ -39,6 +39,12 @@ class Prediction(Record):
     value: Finite
     low: Finite
     high: Finite
+    noise: Finite | None = Field(
+        None,
+        ge=0,
+        description="80 % half-width of what another run of the same candidate would differ by: candidates of one race "
+        "are compared by this, for most of the interval's width is common to all of them",
+    )
     extrapolated: bool = Field(False, description="True where the evidence does not reach: take it with care")
 
 

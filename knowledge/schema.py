@@ -75,7 +75,7 @@ class RunRecord(Record):
     task: Task
     model: str = Field(description="hub id of the base model")
     peft_type: str | None = Field(description="PEFT's type, e.g. 'LORA'; None for full fine-tuning")
-    peft_config: Mapping[str, Any] = Field(description="settings that differ from PEFT's defaults")
+    peft_config: Mapping[str, Any] = Field(description="the settings of the run that are not empty, as PEFT wrote them")
     learning_rate: Finite
     optimizer: str = "AdamW"
     weight_decay: Finite = 0.0
