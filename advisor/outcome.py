@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 class Recommendation:
     """A recommendation. `result` is all of it as data; a notebook shows it by itself."""
 
-    def __init__(self, result: Result) -> None:
+    def __init__(self, result: Result, folder: Path | None = None) -> None:
         self.result = result
+        self.folder = folder
+        """Where the files of the result lie, None where none were written."""
 
     @property
     def candidates(self) -> tuple[CandidateReport, ...]:
@@ -78,8 +80,9 @@ class Recommendation:
         """Writes adapter_config.json, train.py and recommendation.json; returns what was written."""
         from advisor.save import save
 
-        self.result = save(self.result, Path(folder))
-        return [Path(folder) / name for name in self.result.files]
+        self.folder = Path(folder)
+        self.result = save(self.result, self.folder)
+        return [self.folder / name for name in self.result.files]
 
     def print_summary(self) -> None:
         """The summary for a person, on stdout."""
@@ -87,7 +90,7 @@ class Recommendation:
 
         from advisor.report.terminal import print_summary
 
-        print_summary(self.result, Console())
+        print_summary(self.result, Console(), self.folder)
 
     def __repr__(self) -> str:
         pick = self.result.pick

@@ -115,7 +115,7 @@ def _memory_difference(one: CandidateReport, other: CandidateReport) -> str:
 
 def _time_difference(one: CandidateReport, other: CandidateReport) -> str:
     a, b = one.planned_run_s, other.planned_run_s
-    if a is None or b is None or abs(a - b) < 0.05 * b:
+    if a is None or b is None or abs(a - b) < max(1.0, 0.05 * b):
         return ""
     return f"takes {duration_text(abs(a - b))} {'longer' if a > b else 'less'}"
 

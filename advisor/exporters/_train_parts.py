@@ -135,25 +135,39 @@ def load_data(path, tokenizer):
         labels = None if eval_rows.class_labels is None else eval_rows.class_labels[:EVAL_ROWS]
         eval_rows = TokenRows(eval_rows.pairs[:EVAL_ROWS], labels)
     return tokenise(train, tokenizer), eval_rows
+'''
 
+TOKENISE = '''
 
 def tokenise(rows, tokenizer):
     """TokenRows of rows; those without anything to learn from are left out."""
-    pairs, class_labels = [], []
+    pairs = []
     for start in range(0, len(rows), 500):
-        batch, segments = [], []
+        segments = []
         for row in rows[start : start + 500]:
             try:
                 segments.append(to_segments(row, partial(chat_segments, tokenizer)))
-                batch.append(row)
             except Exception:  # the model's chat template refuses this conversation
                 continue
-        for row, (ids, trained) in zip(batch, $encode(segments, tokenizer), strict=True):
-            cut = $cut(ids, trained, MAX_LENGTH_TOKENS)
-            if cut is not None:
-                pairs.append(cut)
-                $append_label
-    return TokenRows(pairs, $class_labels)
+        cut = [$cut(ids, trained, MAX_LENGTH_TOKENS) for ids, trained in $encode(segments, tokenizer)]
+        pairs += [pair for pair in cut if pair is not None]
+    return TokenRows(pairs)
+'''
+
+TOKENISE_CLASSES = '''
+
+def tokenise(rows, tokenizer):
+    """TokenRows of rows with their classes; empty texts are left out."""
+    pairs, class_labels = [], []
+    for start in range(0, len(rows), 500):
+        batch = rows[start : start + 500]
+        encoded = $encode([to_segments(row, None) for row in batch], tokenizer)
+        for row, (ids, trained) in zip(batch, encoded, strict=True):
+            pair = $cut(ids, trained, MAX_LENGTH_TOKENS)
+            if pair is not None:
+                pairs.append(pair)
+                class_labels.append(LABEL_NAMES.index(str(label_of(row))))
+    return TokenRows(pairs, class_labels)
 '''
 
 EVALUATION = '''
@@ -217,8 +231,8 @@ def seed_everything(seed):
     torch.manual_seed(seed)
 
 
-def make_model(base):
-    """The base with the adapter on it; only the adapter is trained."""
+def make_model(base, first_batches):
+    """$model_words"""
 $make_model
     if GRADIENT_CHECKPOINTING:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -240,8 +254,12 @@ def main():
     base_loss, base_metric = evaluate(base, eval_rows, pad, device)
     print(f"untuned: held-out loss {base_loss:.4f}, {METRIC} {base_metric:.4f}", flush=True)
 
+    def first_batches():
+        order = batch_order(train_rows.lengths_tokens, BATCH_SIZE, 8, SEED)
+        return [to_device(collate(train_rows, indices, pad, TASK), device) for indices in order]
+
     seed_everything(SEED)
-    model = make_model(base)
+    model = make_model(base, first_batches)
     optimizer = make_optimizer(model)
     peak_rates = [group["lr"] for group in optimizer.param_groups]
     trainable = [p for p in model.parameters() if p.requires_grad]
@@ -276,7 +294,7 @@ $losses
     held_out_loss, metric = evaluate(model, eval_rows, pad, device)
     gains = f"held-out loss {held_out_loss:.4f} (from {base_loss:.4f}), {METRIC} {metric:.4f} (from {base_metric:.4f})"
     print(f"tuned: {gains}")
-    model.save_pretrained(args.output$save_options)
+    $save
     tokenizer.save_pretrained(args.output)
     print(f"saved to {args.output}")
 

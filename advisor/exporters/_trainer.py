@@ -69,8 +69,8 @@ def trainer_run(result: Result, target: str) -> TrainerRun:
         raise NotExpressible(f"{target} loads no GGUF file.", f"{SCRIPT} Or give the model's safetensors folder.")
     if facts.pick.peft_config is None:
         raise NotExpressible(f"{facts.pick.title} adds no adapter.", SCRIPT)
-    if facts.plan.needs_batches:
-        raise NotExpressible(f"{facts.pick.title} initialises itself from training data.", "Use the Python API.")
+    if facts.plan.setup_by is not None:
+        raise NotExpressible(f"{facts.pick.title} prepares the model by code that {target} does not have.", SCRIPT)
     if facts.plan.data_format in CHAT_FORMATS and not facts.plan.uses_chat_template:
         raise NotExpressible(
             f"The model has no chat template, and {target} does not know the plain form of turns that the probes used.",

@@ -91,9 +91,14 @@ def one_per_method(result: Result) -> list[CandidateReport]:
     quality = compared_by(result)
     best: dict[str, CandidateReport] = {}
     known = [c for c in result.candidates if getattr(c, quality) is not None]
-    for c in sorted(known, key=lambda c: (c is not result.pick, not c.on_frontier, -value_of(c, quality))):
+    for c in sorted(known, key=lambda c: (*_behind(c, result), -value_of(c, quality))):
         best.setdefault(c.name, c)
     return list(best.values())
+
+
+def _behind(candidate: CandidateReport, result: Result) -> tuple[bool, bool, bool]:
+    """A rate that stayed in the race stands for its method, whatever shorter probes of other rates promised."""
+    return candidate is not result.pick, not candidate.on_frontier, candidate.status == "eliminated"
 
 
 def shown_candidates(result: Result, limit: int = 8) -> list[CandidateReport]:
@@ -175,11 +180,16 @@ def prediction_cell(candidate: CandidateReport, quality: QualityField) -> tuple[
     return quality_text(p.value, p.metric), f"{low} to {high}"
 
 
+def metric_name(result: Result) -> str:
+    """Name of the quality that decided."""
+    quality = compared_by(result)
+    return clean(next((getattr(c, quality).metric for c in result.candidates if getattr(c, quality)), "quality"), 40)
+
+
 def metric_heading(result: Result) -> str:
     """'exact match', with the direction where lower is better."""
-    quality = compared_by(result)
-    metric = next((getattr(c, quality).metric for c in result.candidates if getattr(c, quality)), "quality")
-    return f"{clean(metric)} (lower is better)" if lower_is_better(metric) else clean(metric)
+    name = metric_name(result)
+    return f"{name} (lower is better)" if lower_is_better(name) else name
 
 
 def rate(candidate: CandidateReport) -> str:

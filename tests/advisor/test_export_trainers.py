@@ -81,7 +81,7 @@ def test_yaml_reads_back_as_it_was_even_by_the_old_rules():
         (lora_run({**LORA_CONFIG, "peft_type": "VERA"}), "VERA"),
         (lora_run({**LORA_CONFIG, "layers_to_transform": [1]}), "layers_to_transform"),
         (lora_run(optimizer="peft.optimizers:create_lorafa_optimizer"), "create_lorafa_optimizer"),
-        (lora_run(needs_batches=True), "training data"),
+        (lora_run(setup_by="eva"), "prepares the model"),
         (lora_run(data_format="messages"), "chat template"),
         (lora_run(run=PlannedRun(task="seq2seq-lm", max_steps=5)), "seq2seq-lm"),
         (lora_run(model={"source": "gguf file", "location": "/m/x.gguf"}), "GGUF"),
@@ -224,9 +224,7 @@ def test_llama_factory_knows_every_key(tmp_path, monkeypatch):
     monkeypatch.setenv("DISABLE_VERSION_CHECK", "1")  # it pins an older transformers; its argument classes are the same
     pytest.importorskip("llamafactory")
     if importlib.util.find_spec("torchaudio") is None:  # for speech, but always imported
-        monkeypatch.setitem(
-            sys.modules, "torchaudio", types.ModuleType("torchaudio")
-        )
+        monkeypatch.setitem(sys.modules, "torchaudio", types.ModuleType("torchaudio"))
     import yaml
     from llamafactory.data.parser import get_dataset_list
     from llamafactory.hparams import DataArguments, FinetuningArguments, ModelArguments

@@ -102,3 +102,15 @@ def test_an_answer_from_the_table_says_that_nothing_was_probed():
     assert "Nothing was probed" in text
     assert "confidence: low" in text
     assert "from the table of published runs" in " ".join(text.split())
+
+
+def test_the_rate_that_stayed_in_the_race_stands_for_its_method():
+    """A shorter probe of another rate may promise more; it lost at equal steps."""
+    field = [
+        candidate("lora", 0.6, 12.0),
+        candidate("oft", 0.5, 14.0, title="OFT", learning_rate=1e-3),
+        candidate("oft", 0.55, 14.0, title="OFT", learning_rate=1e-4, noise=0.3, status="eliminated"),
+    ]
+    text = printed(result(field), 80)
+    assert re.search(r"OFT +1e-3", text)
+    assert not re.search(r"OFT +1e-4", text)
