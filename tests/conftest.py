@@ -1,0 +1,12 @@
+"""Every test runs offline, on one thread per process, and away from the user's own cache and data."""
+
+import os
+import tempfile
+
+# Before any test module imports torch or transformers; worker processes inherit it.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+_folder = tempfile.TemporaryDirectory(prefix="advisor-tests-")  # gone when the process ends
+os.environ["ADVISOR_CACHE_DIR"] = f"{_folder.name}/cache"
+os.environ["ADVISOR_DATA_DIR"] = f"{_folder.name}/data"
