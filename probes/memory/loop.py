@@ -32,7 +32,7 @@ def advisor_loop(
     for step, length in enumerate(lengths):
         for _ in range(min(run.gradient_accumulation_steps, 2)):
             tracer.phase = Kind.ACTIVATIONS
-            batch = make_batch(model, run, length)
+            batch = make_batch(run, length, trainable[0].device)
             loss = _loss(model, batch, run.task)
             (loss / run.gradient_accumulation_steps).backward()
             label_gradients(tracer, trainable)
@@ -80,7 +80,7 @@ def extra_inputs(model: Any, input_ids: torch.Tensor) -> dict[str, torch.Tensor]
     return {}
 
 
-def make_batch(model: Any, run: PlannedRun, length: Length, device: str = "meta") -> dict[str, Any]:
+def make_batch(run: PlannedRun, length: Length, device: torch.device) -> dict[str, Any]:
     """A collated batch of that length, as probes.batching makes it."""
     tokens, label_tokens = length
     rows = run.batch_size

@@ -1,0 +1,118 @@
+"""`estimate_memory` and `advisor estimate`: verdicts, the reverse answers, and what is printed where."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from advisor import estimate_memory
+from advisor.cli import build
+from advisor.estimate import judge
+from advisor.reach import largest_within
+from knowledge.errors import BadInput
+from knowledge.schema import MemoryEstimate
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("ADVISOR_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "traces"))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    from transformers import LlamaConfig
+
+    LlamaConfig(
+        vocab_size=2048,
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        architectures=["LlamaForCausalLM"],
+    ).save_pretrained(tmp_path)
+    return str(tmp_path)
+
+
+SMALL = {"batch_size": 4, "max_length_tokens": 128}
+
+
+def test_a_known_model_needs_neither_network_nor_weights():
+    report = estimate_memory("smollm-135m", "lora", vram="24GB", **SMALL)
+    assert report.parameters == 134_515_008
+    assert report.methods[0].verdict == "fits"
+    assert report.methods[0].memory.breakdown["weights"] == pytest.approx(2 * 134_515_008, rel=0.001)
+
+
+def test_a_local_config_is_enough(folder):
+    report = estimate_memory(folder, ["lora", "bitfit"], vram="8GB", **SMALL)
+    lora, bitfit = report.methods
+    assert lora.memory.peak_bytes > 0
+    assert (bitfit.verdict, bitfit.memory) == ("not applicable", None)
+    assert "bias" in bitfit.reason
+
+
+def peak_bytes(folder, batch_size, max_length_tokens, **options):
+    report = estimate_memory(
+        folder, "lora", vram="24GB", batch_size=batch_size, max_length_tokens=max_length_tokens, **options
+    )
+    return report.methods[0].memory.peak_bytes
+
+
+def test_what_does_not_fit_comes_with_the_cheapest_change(folder):
+    limit = (peak_bytes(folder, 8, 256) + peak_bytes(folder, 16, 256)) // 2
+    line = estimate_memory(folder, "lora", vram=str(limit), batch_size=32, max_length_tokens=256).methods[0]
+    assert line.verdict == "does not fit"
+    assert line.change == "batch size 8 with 4 accumulation steps"
+
+
+def test_the_reverse_answer_is_where_fitting_ends(folder):
+    limit = 120_000_000
+    reach = estimate_memory(folder, "lora", vram=str(limit), max_batch=True, **SMALL).methods[0].reach
+    assert peak_bytes(folder, reach.largest_batch_size, 128) <= limit
+    assert peak_bytes(folder, 2 * reach.largest_batch_size, 128) > limit
+    assert 0 < reach.longest_tokens <= 512
+
+
+@pytest.mark.parametrize(("limit", "answer"), [(0, None), (10, 1), (995, 99), (5000, 200)])
+def test_the_search_ends_within_its_resolution(limit, answer):
+    found = largest_within(limit, lambda n: 10 * n, start=8, largest=200)
+    assert found == answer or (answer and answer * 0.94 <= found <= answer)
+
+
+@pytest.mark.parametrize(
+    ("limit", "verdict"), [(30, "fits"), (29, "fits with risk"), (10, "fits with risk"), (9, "does not fit")]
+)
+def test_verdicts(limit, verdict):
+    assert judge(MemoryEstimate(peak_bytes=20, low_bytes=10, high_bytes=30), limit) == verdict
+
+
+def test_unknown_methods_are_named_with_the_nearest():
+    with pytest.raises(BadInput, match="lora"):
+        estimate_memory("smollm-135m", "lorra", vram="8GB")
+
+
+def run(*arguments):
+    return CliRunner().invoke(build(), ["estimate", *arguments])
+
+
+def test_json_is_all_that_stdout_carries(folder):
+    result = run("--model", folder, "--method", "lora", "--vram", "8GB", "--batch-size", "4", "--json")
+    assert result.exit_code == 0
+    report = json.loads(result.stdout)
+    assert report["schema_version"] == 1
+    assert sum(report["methods"][0]["memory"]["breakdown"].values()) == report["methods"][0]["memory"]["peak_bytes"]
+
+
+def test_the_table_names_the_card_and_the_verdict(folder):
+    result = run("--model", folder, "--method", "lora", "--gpu", "RTX 4090", "--batch-size", "4")
+    assert result.exit_code == 0
+    assert "NVIDIA GeForce RTX 4090" in result.stdout
+    assert "fits" in result.stdout
+
+
+def test_a_value_that_is_no_choice_is_refused_by_name(folder):
+    result = run("--model", folder, "--method", "lora", "--vram", "8GB", "--quantize", "int3")
+    assert isinstance(result.exception, BadInput)
+    assert "quantization" in str(result.exception)

@@ -1,0 +1,83 @@
+"""The dry run is the real step: what it allocates on meta is what a real training step allocates on the CPU."""
+
+import gc
+
+import pytest
+import torch
+
+from knowledge.schema import PlannedRun
+from probes.memory.build import load_peft_config, ways_to_build
+from probes.memory.loop import advisor_loop
+from probes.memory.optimizers import make_optimizer
+from probes.memory.trace import watch_persistent
+from probes.memory.tracer import AllocationTracer
+
+RUN = PlannedRun(max_steps=3, batch_size=4, max_length_tokens=96, dtype="float32")
+LENGTHS = [(96, 95), (64, 40), (96, 95)]
+ATTENTION = ["q_proj", "v_proj"]
+METHODS = {
+    "lora": {"peft_type": "LORA", "r": 16, "target_modules": ATTENTION},
+    "dora": {"peft_type": "LORA", "r": 16, "target_modules": ATTENTION, "use_dora": True},
+    "lora on all": {"peft_type": "LORA", "r": 8, "target_modules": "all-linear"},
+    "ia3": {
+        "peft_type": "IA3",
+        "target_modules": ["k_proj", "v_proj", "down_proj"],
+        "feedforward_modules": ["down_proj"],
+    },
+    "loha": {"peft_type": "LOHA", "r": 8, "target_modules": ATTENTION},
+    "lokr": {"peft_type": "LOKR", "r": 8, "target_modules": ATTENTION},
+    "miss": {"peft_type": "MISS", "r": 16, "target_modules": ATTENTION},
+    "hra": {"peft_type": "HRA", "r": 8, "target_modules": ATTENTION},
+    "oft": {"peft_type": "OFT", "r": 0, "oft_block_size": 32, "target_modules": ATTENTION},
+    "vera": {"peft_type": "VERA", "r": 32, "target_modules": ATTENTION},
+    "prompt tuning": {"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 16},
+    "prefix tuning": {"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 16},
+    "layer norms": {"peft_type": "LN_TUNING", "target_modules": ["input_layernorm", "norm"]},
+    "full": None,
+}
+
+
+@pytest.fixture(scope="module")
+def config():
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
+        vocab_size=1024,
+        hidden_size=128,
+        intermediate_size=352,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        attn_implementation="eager",
+    )
+
+
+def live_peak(model, device, watch):
+    """The most bytes live at once while three steps run; `watch` says what is there from the beginning."""
+    tracer = AllocationTracer(device)
+    watch(tracer)
+    optimizer = make_optimizer(model, "torch.optim:AdamW", {"foreach": False})
+    gc.collect()
+    with tracer:
+        for _ in advisor_loop(model, optimizer, iter(LENGTHS), RUN, tracer):
+            pass
+    return tracer.peak_live_bytes
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_dry_run_allocates_what_a_real_step_on_the_cpu_does(name, config):
+    from peft import get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    built = ways_to_build(config, METHODS[name], RUN)[0]()
+    predicted = live_peak(built.model, "meta", lambda tracer: watch_persistent(tracer, built))
+
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    if METHODS[name] is not None:
+        model = get_peft_model(model, load_peft_config(METHODS[name], RUN)[0])
+    measured = live_peak(
+        model, "cpu", lambda tracer: [tracer.watch(t) for t in (*model.parameters(), *model.buffers())]
+    )
+    assert predicted == pytest.approx(measured, rel=0.05)
