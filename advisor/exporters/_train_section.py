@@ -106,29 +106,26 @@ def _make_model(facts: Recommended) -> tuple[str, str]:
 def _make_optimizer(facts: Recommended) -> str:
     plan = facts.plan
     module, _, name = plan.optimizer.partition(":")
-    settings = "".join(f", {key}={literal(value)}" for key, value in sorted(plan.optimizer_settings.items()))
-    call = f"lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY{settings}"
+    settings = ["lr=LEARNING_RATE", "weight_decay=WEIGHT_DECAY"]
+    settings += [f"{key}={literal(value)}" for key, value in sorted(plan.optimizer_settings.items())]
     lines = ["def make_optimizer(model):"]
     if "model" in _arguments(module, name):
-        lines += [
-            f"    from {module} import {name}",
-            "",
-            f"    return {name}(model=model{_extra(module, name)}, {call})",
-        ]
-    elif has_head(facts):
-        groups = "adapters._parameter_groups" if plan.setup_by else "_parameter_groups"
-        lines.append(f"    return {module}.{name}({groups}(model, LEARNING_RATE), {call})")
+        lines += [f"    from {module} import {name}", "", f"    return {name}("]
+        lines += [f"        {setting}," for setting in ("model=model", *_extra(module, name), *settings)]
+        return "\n".join([*lines, "    )"]) + "\n"
+    trained = "trainable"
+    if has_head(facts):
+        trained = f"{'adapters.' if plan.setup_by else ''}_parameter_groups(model, LEARNING_RATE)"
     else:
         lines.append("    trainable = [p for p in model.parameters() if p.requires_grad]")
-        lines.append(f"    return {module}.{name}(trainable, {call})")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, f"    return {module}.{name}({trained}, {', '.join(settings)})"]) + "\n"
 
 
 def _arguments(module: str, name: str) -> Mapping[str, Any]:
     return inspect.signature(getattr(import_module(module), name)).parameters
 
 
-def _extra(module: str, name: str) -> str:
+def _extra(module: str, name: str) -> list[str]:
     """What a factory of peft.optimizers asks for beside the model: the class to build on, LoRA's rank and alpha."""
     values = {
         "optimizer_cls": "torch.optim.AdamW",
@@ -136,7 +133,7 @@ def _extra(module: str, name: str) -> str:
         "lora_alpha": 'PEFT_CONFIG["lora_alpha"]',
     }
     accepted = _arguments(module, name)
-    return "".join(f", {key}={value}" for key, value in values.items() if key in accepted)
+    return [f"{key}={value}" for key, value in values.items() if key in accepted]
 
 
 def _losses(task: Task, through_model_loss: bool) -> str:
