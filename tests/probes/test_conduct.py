@@ -1,0 +1,129 @@
+"""The conductor keeps what was measured, whatever happens to workers, clock and user."""
+
+import time
+
+import pytest
+
+from knowledge.schema import CurvePoint
+from probes.conduct import Conductor, Contestant, WorkerFailed, await_baseline
+from probes.executors.base import Event
+from probes.journal import Journal
+from probes.observer import Silent
+from probes.race import Entry, Race, RacePlan
+from probes.schema import Baseline, ProbeOutcome, Schedule
+
+STEPS = 100
+NAMES = ("a", "b", "c", "d")
+
+
+class FakeExecutor:
+    """Does each job at once; what happens to a job is told by `fate(job)`: a status, or an exception to raise."""
+
+    workers = 1
+
+    def __init__(self, fate=lambda job: "finished"):
+        self.fate, self.jobs, self.queue, self.cancelled = fate, [], [], False
+
+    def submit(self, job):
+        self.jobs.append(job)
+        self.queue.append(job)
+
+    def events(self, timeout_s):
+        while self.queue:
+            job = self.queue.pop(0)
+            fate = self.fate(job)
+            if isinstance(fate, BaseException):
+                raise fate
+            yield Event(0, job.id, started=True)
+            if fate == "hangs":
+                self.queue.insert(0, job)
+                return
+            if fate == "finished":
+                loss = 2.0 + NAMES.index(job.id) / 10 - job.stop_step / 1000
+                yield Event(0, job.id, point=CurvePoint(step=job.stop_step, eval_loss=loss))
+            yield Event(0, job.id, outcome=ProbeOutcome(id=job.id, status=fate, reason="why", last_step=job.stop_step))
+
+    def cancel(self):
+        self.cancelled = True
+        self.queue.clear()
+
+
+def conduct(path, executor, *, deadline_s=60.0, resume=False):
+    entries = tuple(Entry(name, name, "low-rank", 1e-3, None, 0.5) for name in NAMES)
+    race = Race(RacePlan(entries, fractions=(0.1, 0.5, 1.0), keep=(2, 1)))
+    contestants = [Contestant(name, name.upper(), "lora", 1e-3, None) for name in NAMES]
+    schedule = Schedule(shape="cosine", total_steps=STEPS)
+    with Journal(path, "fingerprint", resume=resume) as journal:
+        conductor = Conductor(
+            race, contestants, schedule, executor, journal, Silent(), time.monotonic() + deadline_s, "exact match"
+        )
+        return conductor.run(), race
+
+
+def test_survivors_go_on_and_the_rest_is_left_alone(tmp_path):
+    executor = FakeExecutor()
+    evidence, race = conduct(tmp_path / "journal.jsonl", executor)
+    assert [(job.id, job.stop_step) for job in executor.jobs] == [
+        *((name, 10) for name in NAMES),
+        *(("a", 50), ("b", 50)),
+        ("a", 100),
+    ]
+    assert race.finalists == ("a",)
+    assert [rung["steps"] for rung in evidence.rungs] == [10, 50, 100]
+    assert executor.jobs[4].eval_steps == (30, 50)  # long stretches are evaluated half way as well
+    assert executor.jobs[0].eval_steps == (10,)
+
+
+@pytest.mark.parametrize("status", ["diverged", "out of memory", "ineffective", "failed"])
+def test_a_failed_candidate_leaves_and_the_next_takes_its_place(tmp_path, status):
+    evidence, race = conduct(tmp_path / "journal.jsonl", FakeExecutor(lambda j: status if j.id == "a" else "finished"))
+    assert evidence.failed["a"].status == status
+    assert race.finalists == ("b",)
+    assert race.decisions[0].left["a"] == "why"
+
+
+def test_the_end_of_the_budget_ends_the_race_with_what_there_is(tmp_path):
+    executor = FakeExecutor(lambda job: "hangs" if job.id == "c" else "finished")
+    evidence, _ = conduct(tmp_path / "journal.jsonl", executor, deadline_s=0.3)
+    assert evidence.out_of_time
+    assert executor.cancelled
+    assert set(evidence.curves) == {"a", "b"}
+
+
+def test_ctrl_c_keeps_what_was_measured_and_a_resumed_race_trains_only_the_rest(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    undisturbed, _ = conduct(tmp_path / "other.jsonl", FakeExecutor())
+    evidence, _ = conduct(path, FakeExecutor(lambda j: KeyboardInterrupt() if j.id == "c" else "finished"))
+    assert evidence.interrupted
+    again = FakeExecutor()
+    resumed, race = conduct(path, again, resume=True)
+    assert [job.id for job in again.jobs] == ["c", "d", "a", "b", "a"]
+    assert race.finalists == ("a",)
+    assert resumed.curves == undisturbed.curves
+
+
+def test_a_failure_is_remembered_when_the_race_is_resumed(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    conduct(path, FakeExecutor(lambda job: "diverged" if job.id == "a" else "finished"))
+    again = FakeExecutor()
+    evidence, race = conduct(path, again, resume=True)
+    assert again.jobs == []
+    assert evidence.failed["a"].status == "diverged"
+    assert race.finalists == ("b",)
+
+
+def test_workers_that_cannot_start_are_an_error_with_their_words():
+    class Broken(FakeExecutor):
+        def events(self, timeout_s):
+            yield Event(0, fatal="no such model")
+
+    with pytest.raises(WorkerFailed, match="no such model"):
+        await_baseline(Broken())
+
+
+def test_the_first_baseline_is_taken():
+    class Ready(FakeExecutor):
+        def events(self, timeout_s):
+            yield Event(1, baseline=Baseline(eval_loss=2.0, metric=0.1, load_s=1, eval_s=1, eval_tokens=5))
+
+    assert await_baseline(Ready()).eval_loss == 2.0

@@ -1,0 +1,103 @@
+"""The inside of a worker: one loaded base serves probe after probe, and failures are outcomes."""
+
+import pytest
+
+from knowledge.methods import get_method
+from probes import adapters
+from probes.dataset import prepare
+from probes.schema import ProbeContext, ProbeJob, Schedule
+from probes.session import Session
+from probes.source import load_tokenizer, resolve_model
+from tests.advisor.test_export_script import save_tiny, write_rows
+from tests.tiny import tiny_model
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("session")
+    model = save_tiny(folder / "model", "llama")
+    rows = write_rows(folder / "rows.jsonl", "causal-lm")
+    tokenizer = load_tokenizer(resolve_model(str(model)))
+    data = prepare(rows, tokenizer, task="causal-lm", max_length_tokens=64)
+    data.save(folder / "data")
+    return ProbeContext(
+        model_reference=str(model),
+        task="causal-lm",
+        data_folder=str(folder / "data"),
+        work_folder=str(folder / "work"),
+        batch_size=8,
+        eval_rows=8,
+        metric_name=data.profile.metric_name,
+    )
+
+
+def job_of(name, id, stop=4, **settings):
+    method = get_method(name)
+    config = method.peft_config(adapters.model_shape(tiny_model("llama"), "causal-lm"), 8)
+    settings = {"learning_rate": method.default_learning_rate, "peft_config": config} | settings
+    schedule = Schedule(shape="cosine", total_steps=8, warmup_steps=1)
+    return ProbeJob(id=id, method=name, schedule=schedule, stop_step=stop, eval_steps=(stop,), **settings)
+
+
+def run(session, job):
+    steps, points = [], []
+    outcome = session.run(job, lambda *step: steps.append(step), lambda *point: points.append(point))
+    return outcome, steps, points
+
+
+def test_one_base_serves_all_probes_and_each_is_as_on_a_fresh_one(context, monkeypatch):
+    from probes import source
+
+    loads = []
+    monkeypatch.setattr(source, "load_model", lambda *a, real=source.load_model, **k: loads.append(1) or real(*a, **k))
+    session = Session(context)
+    baseline = session.baseline()
+    first, steps, points = run(session, job_of("dora", "one"))
+    run(session, job_of("ia3", "two"))
+    again, _, _ = run(session, job_of("dora", "three"))
+    assert len(loads) == 1
+    assert first.status == again.status == "finished"
+    assert [s[1] for s in steps] == [1, 2, 3, 4]
+    assert points[0][0] == "one"
+    assert first.points[0].eval_loss < baseline.eval_loss
+    assert [p.model_copy(update={"elapsed_s": None}) for p in first.points] == [
+        p.model_copy(update={"elapsed_s": None}) for p in again.points
+    ]
+
+
+def test_a_method_that_rewrites_the_base_gets_a_fresh_one_afterwards(context):
+    session = Session(context)
+    baseline = session.baseline()
+    outcome, _, _ = run(session, job_of("full", "full"))
+    assert outcome.status == "finished"
+    assert session._base is None
+    assert session.baseline().eval_loss == baseline.eval_loss
+
+
+def test_a_probe_goes_on_where_it_stopped(context):
+    session = Session(context)
+    run(session, job_of("lora", "goes-on", stop=4))
+    outcome, steps, _ = run(session, job_of("lora", "goes-on", stop=8))
+    assert (outcome.first_step, outcome.last_step) == (4, 8)
+    assert [s[1] for s in steps] == [5, 6, 7, 8]
+
+
+def test_what_a_method_raises_is_an_outcome_and_the_session_goes_on(context):
+    session = Session(context)
+    outcome, _, _ = run(
+        session, job_of("lora", "broken", peft_config={"peft_type": "LORA", "target_modules": ["nope"]})
+    )
+    assert outcome.status == "failed"
+    assert "nope" in outcome.reason
+    diverged, _, _ = run(session, job_of("full", "explodes", stop=8, learning_rate=1e18))
+    assert diverged.status == "diverged"
+    assert run(session, job_of("lora", "after"))[0].status == "finished"
+
+
+def test_what_it_cost_is_measured(context):
+    outcome, _, _ = run(Session(context), job_of("lora", "costs"))
+    assert outcome.duration_s >= outcome.train_s > 0
+    assert outcome.trained_tokens > 0
+    assert outcome.trainable_parameters > 0
+    assert outcome.adapter_bytes >= 4 * outcome.trainable_parameters
+    assert outcome.peak_bytes is None or outcome.peak_bytes > 50e6
