@@ -158,6 +158,11 @@ def test_a_result_without_a_pick_or_curves_still_makes_a_page():
     assert "Held-out loss of the probes" not in from_table
 
 
+def test_methods_that_left_for_one_reason_share_a_line():
+    left = [candidate(n, None, None, title=n.upper(), status="excluded", reason="not asked for") for n in ("a", "b")]
+    assert "<b>A, B</b>: not asked for" in page(result([candidate(), *left]))
+
+
 def test_one_candidate_alone_makes_a_chart():
     assert page(result([candidate()])).count("<svg") == 6
 
