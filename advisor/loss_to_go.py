@@ -103,7 +103,9 @@ class LossToGo:
             return 0.0, np.inf
         if fraction >= FINISHED:
             return 0.0, 0.0
-        fall = curve.fall(min(fraction, curve.last_fraction))
+        # A probe's own curve may start earlier than any of the table: its fall then has nothing to be compared with.
+        comparable = any(c.covers(fraction / 2) for c in self._curves)
+        fall = curve.fall(min(fraction, curve.last_fraction)) if comparable else None
         key = (round(fraction, 3), fall is not None)
         if key not in self._learned:
             self._learned[key] = self._learn(*key)

@@ -193,6 +193,13 @@ class TestNewTask:
         curves = self.race(5) | {"tiny": Curve(points=(CurvePoint(step=10, eval_loss=2.0),))}
         assert self.forecasts(curves)["tiny"].loss.extrapolated
 
+    def test_a_fall_seen_earlier_than_the_table_begins_is_no_obstacle(self):
+        """Two points within the first twentieth of the run, where no run of the table was evaluated."""
+        early = Curve(points=(CurvePoint(step=10, eval_loss=2.0), CurvePoint(step=40, eval_loss=1.5)))
+        loss = Predictor(shipped()).predict({"early": probe(early)}, STEPS)["early"].loss
+        assert loss.extrapolated
+        assert loss.low < loss.value < 1.5
+
     def test_what_was_not_measured_is_not_predicted(self):
         made = self.forecasts(self.race(3) | {"empty": Curve()})
         assert made["empty"].loss is None and made["empty"].metric is None
