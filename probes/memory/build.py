@@ -6,6 +6,7 @@ are built in two other ways: with real adapters over the meta base, or by wrappi
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -74,6 +75,7 @@ def build_base(config: Any, run: PlannedRun, device: str = "meta") -> Any:
     import transformers
 
     auto_class = getattr(transformers, AUTO_CLASSES[run.task])
+    config = copy.deepcopy(config)  # the model writes its dtype and attention into it
     with torch.device(device), torch.random.fork_rng(devices=[]):
         model = auto_class.from_config(config, dtype=getattr(torch, run.dtype))
     model.tie_weights()
@@ -116,7 +118,8 @@ class _Wrapper:
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.run.seed)
-            return get_peft_model(base, _copy(self.peft_config), autocast_adapter_dtype=self.autocast)
+            # Wrapping writes the resolved targets into the config, so it gets a copy.
+            return get_peft_model(base, copy.deepcopy(self.peft_config), autocast_adapter_dtype=self.autocast)
 
     def _finish(self, model: Any, reference: tuple[frozenset[str], int], how: str) -> BuiltModel:
         return BuiltModel(model, *reference, note="; ".join(note for note in (self.note, how) if note))
@@ -142,12 +145,6 @@ def load_peft_config(settings: Mapping[str, Any], run: PlannedRun) -> tuple[Any,
 TASK_TYPES = {"causal-lm": "CAUSAL_LM", "sequence-classification": "SEQ_CLS", "seq2seq-lm": "SEQ_2_SEQ_LM"}
 
 
-def _copy(peft_config: Any) -> Any:
-    import copy
-
-    return copy.deepcopy(peft_config)  # wrapping writes resolved targets into it
-
-
 def _prepared(built: BuiltModel, run: PlannedRun) -> BuiltModel:
     """The model as training starts with it."""
     if not any(p.requires_grad for p in built.model.parameters()):
@@ -170,8 +167,6 @@ def _train_everything(model: nn.Module) -> None:
 
 
 def _with_one_layer(config: Any) -> Any:
-    import copy
-
     config = copy.deepcopy(config)
     config.num_hidden_layers = 1
     if getattr(config, "layer_types", None):

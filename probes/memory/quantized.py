@@ -11,9 +11,13 @@ Where bitsandbytes is installed the stand-ins are subclasses of its layers, so t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import nn
@@ -44,6 +48,36 @@ def quantize(model: Any, quantization: Quantization, compute_dtype: torch.dtype)
 def is_exact() -> bool:
     """Whether PEFT will see bitsandbytes' own layer types, and so choose the variants that a real run has."""
     return find_spec("bitsandbytes") is not None
+
+
+@dataclass
+class _QuantState:
+    """What methods read of a packed weight's bitsandbytes.functional.QuantState."""
+
+    shape: torch.Size
+    dtype: torch.dtype
+
+    def to(self, device: Any) -> None:
+        """Moves its tensors, of which the stand-in has none: the layer holds them as buffers."""
+
+
+@contextmanager
+def unpacking_on_meta() -> Iterator[None]:
+    """While active, bitsandbytes unpacks weights on meta too, as methods that need the whole weight ask for."""
+    if not is_exact():
+        yield
+        return
+    import bitsandbytes
+
+    original = bitsandbytes.functional.dequantize_4bit
+
+    def dequantize_4bit(packed: torch.Tensor, quant_state: Any = None, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if packed.device.type != "meta":
+            return original(packed, quant_state, *args, **kwargs)
+        return torch.empty(quant_state.shape, dtype=quant_state.dtype, device="meta")
+
+    with patch.object(bitsandbytes.functional, "dequantize_4bit", dequantize_4bit):
+        yield
 
 
 class _Product4Bit(torch.autograd.Function):
@@ -113,6 +147,7 @@ def _linear_4bit(linear: nn.Linear, compute_dtype: torch.dtype) -> nn.Module:
     layer = _new_layer("Linear4bit", linear, compute_dtype, _Product4Bit)
     packed = torch.empty(-(-weights // 2), 1, dtype=torch.uint8, device="meta")
     layer.weight = _parameter("Params4bit", packed, quant_type="nf4", compress_statistics=True, bnb_quantized=True)
+    layer.weight.quant_state = _QuantState(linear.weight.shape, compute_dtype)
     layer.register_buffer("scales", torch.empty(num_scales, dtype=torch.uint8, device="meta"))
     second_scales = -(-num_scales // SCALES_PER_SECOND_SCALE)
     for name, values in (("second_scales", second_scales), ("code", CODE_VALUES), ("nf4", NF4_VALUES), ("offset", 1)):
@@ -125,7 +160,7 @@ def _linear_8bit(linear: nn.Linear, compute_dtype: torch.dtype) -> nn.Module:
     weight = torch.empty(linear.weight.shape, dtype=torch.int8, device="meta")
     layer.weight = _parameter("Int8Params", weight, has_fp16_weights=False)
     layer.register_buffer("scales", torch.empty(linear.out_features, dtype=torch.float32, device="meta"))
-    layer.state = SimpleNamespace(has_fp16_weights=False, threshold=6.0)
+    layer.state = SimpleNamespace(has_fp16_weights=False, threshold=6.0, SCB=layer.scales)
     layer.index = None
     return layer
 
