@@ -66,6 +66,8 @@ def run(
         observer = stack.enter_context(LiveRace(budget_s=request.budget_minutes * 60, quiet=not show_progress))
         folder = Path(out) if out else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="advisor-")))
         found = with_fitting_batch(survey(request, observer.message), observer.message)
+        if found.data:
+            observer.name_metric(found.data.profile.metric_name)
         candidates, left_out = propose(found)
         priors = method_priors(table.load(), found.planned_run.task)
         if not request.probe:

@@ -1,4 +1,4 @@
-"""Writes a recommendation to a folder: the adapter's config, a script that trains it, and everything as JSON."""
+"""Writes a recommendation to a folder: adapter config, a script that trains it, everything as JSON, and the report."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from advisor.exporters import get_exporter
 from advisor.exporters.base import NotExpressible
 from advisor.files import write_text
 from advisor.recommendation import Result
+from advisor.report.html import write_report
 
 DEFAULT_TARGETS = ("peft", "script")
 RESULT_FILE = "recommendation.json"
+REPORT_FILE = "report.html"
 
 
 def save(result: Result, folder: Path, targets: tuple[str, ...] = DEFAULT_TARGETS) -> Result:
@@ -26,8 +28,9 @@ def save(result: Result, folder: Path, targets: tuple[str, ...] = DEFAULT_TARGET
                 names += [path.name for path in get_exporter(target).export(folder, result)]
             except NotExpressible:
                 continue
-    result = result.model_copy(update={"files": (*names, RESULT_FILE)})
+    result = result.model_copy(update={"files": (*names, RESULT_FILE, REPORT_FILE)})
     write_text(folder / RESULT_FILE, result.model_dump_json(indent=2) + "\n")
+    write_report(folder / REPORT_FILE, result)
     return result
 
 

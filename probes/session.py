@@ -154,6 +154,7 @@ class Session:
                 device=self.context.device,
                 num_labels=len(self.data.label_names) or None,
             )
+            adapters.keep_differentiable(base)
             if self._base_loss is None:
                 self._base_loss = self._loss_of_base(base)
         return base

@@ -111,6 +111,10 @@ class LiveRace:
             self._live.stop()
             self._live = None
 
+    def name_metric(self, name: str) -> None:
+        """Gives the metric its name, once the data has told it."""
+        self._metric_name = name
+
     def message(self, text: str) -> None:
         """What is being done outside of probes, e.g. reading the data."""
         self._state.messages = [*self._state.messages, clean(text, 300)][-MESSAGES_SHOWN:]
