@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from examples.study.records import StudyResult, read_collected, read_running
-from examples.study.scores import Comparison, Probe, Score, best_at_the_edge, comparisons, score, seed_noise
+from examples.study.scores import PROTOCOLS, Comparison, Probe, Score, best_at_the_edge, comparisons, score, seed_noise
 
 LEAST_CANDIDATES = 6
 HEADER = (
@@ -101,10 +101,10 @@ def _plot_task(task: Comparison, results: Sequence[StudyResult], folder: Path) -
     curves.set(title=f"{task.task}: each method at its best rate", xlabel="step", ylabel="held-out loss, nats")
     curves.legend(fontsize=7, ncols=2)
     scores = score([task])
-    for protocol in dict.fromkeys(protocol for protocol, _ in scores):
+    for beside, protocol in zip((0.95, 1.0, 1.05), PROTOCOLS, strict=True):  # or their bars would hide each other
         of = [(fraction, s) for (name, fraction), s in scores.items() if name == protocol]
         ranks.errorbar(
-            [100 * fraction for fraction, _ in of],
+            [100 * fraction * beside for fraction, _ in of],
             [s.spearman for _, s in of],
             yerr=np.clip([[s.spearman - s.low for _, s in of], [s.high - s.spearman for _, s in of]], 0, None),
             marker="o",
