@@ -3,12 +3,16 @@
 The real training step runs on the meta device, every allocation is written down, and the allocations are replayed
 through a model of PyTorch's CUDA caching allocator.
 
-    allocator.py       the caching allocator
-    tracer.py          which storage appears and disappears when
-    cuda_choices.py    makes meta take the code paths of CUDA
-    build.py           a model with its adapters on meta, three ways
-    loop.py, trace.py  the training step, and its traces as a template for any length
-    replay.py          a template through the allocator, for a sequence of batches
+    allocator.py       PyTorch's caching allocator
+    tracer.py          which storage appears and disappears when, and what it is for (kinds.py)
+    cuda_choices.py    makes meta take the code paths of CUDA; sparse_on_meta.py, data_dependent.py: what meta lacks
+    build.py           a model with its adapters on meta, three ways (layers.py)
+    quantized.py       linear layers as bitsandbytes lays them out; optimizers.py: its optimizers
+    loop.py            the training step; trace.py, template.py: its traces, generalised to any length
+    generation.py      generation while the key-value cache grows
+    batches.py         the batch lengths of a run
+    replay.py          templates through the allocator
+    cache.py           traces on disk
     estimate.py        all of it: a MemoryEstimate
 
 Nothing here is imported before it is needed, so importing this package loads no torch.
