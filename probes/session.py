@@ -146,6 +146,7 @@ class Session:
         base, self._base = self._base, None
         if base is None:
             gc.collect()
+            seed_everything(self.context.seed)  # a classification head is drawn anew: the same for all workers
             base = load_model(
                 self.source,
                 task=self.context.task,

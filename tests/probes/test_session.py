@@ -9,20 +9,24 @@ from probes.schema import ProbeContext, ProbeJob, Schedule
 from probes.session import Session
 from probes.source import load_tokenizer, resolve_model
 from tests.advisor.test_export_script import save_tiny, write_rows
-from tests.tiny import tiny_model
+from tests.tiny import tiny_model, tiny_task
 
 
 @pytest.fixture(scope="module")
 def context(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("session")
-    model = save_tiny(folder / "model", "llama")
-    rows = write_rows(folder / "rows.jsonl", "causal-lm")
+    return make_context(tmp_path_factory.mktemp("session"), "llama")
+
+
+def make_context(folder, architecture):
+    task = tiny_task(architecture)
+    model = save_tiny(folder / "model", architecture)
+    rows = write_rows(folder / "rows.jsonl", task)
     tokenizer = load_tokenizer(resolve_model(str(model)))
-    data = prepare(rows, tokenizer, task="causal-lm", max_length_tokens=64)
+    data = prepare(rows, tokenizer, task=task, max_length_tokens=64)
     data.save(folder / "data")
     return ProbeContext(
         model_reference=str(model),
-        task="causal-lm",
+        task=task,
         data_folder=str(folder / "data"),
         work_folder=str(folder / "work"),
         batch_size=8,
@@ -101,3 +105,15 @@ def test_what_it_cost_is_measured(context):
     assert outcome.trainable_parameters > 0
     assert outcome.adapter_bytes >= 4 * outcome.trainable_parameters
     assert outcome.peak_bytes is None or outcome.peak_bytes > 50e6
+
+
+def test_all_workers_draw_the_same_classification_head(tmp_path):
+    """A sentence encoder brings no head: transformers draws one, and candidates must start from the same."""
+    import torch
+    from transformers import AutoModel
+
+    context = make_context(tmp_path, "bert")
+    AutoModel.from_pretrained(context.model_reference).save_pretrained(context.model_reference)
+    first = Session(context).baseline()
+    torch.rand(7)  # another state of the generator, as in another process
+    assert Session(context).baseline().eval_loss == first.eval_loss
