@@ -42,10 +42,10 @@ def zstd(content):
         ("a.json", json.dumps(ROWS).encode()),
         ("a.json", json.dumps({"version": "1", "data": ROWS}, indent=2).encode()),
         ("a.json", as_jsonl(ROWS)),
-        ("a.jsonl.gz", gzip.compress(as_jsonl(ROWS))),
+        ("a.jsonl.gz", gzip.compress(as_jsonl(ROWS), mtime=0)),
         ("a.jsonl.bz2", bz2.compress(as_jsonl(ROWS))),
         ("a.jsonl.zst", zstd(as_jsonl(ROWS))),
-        ("a.json.gz", gzip.compress(json.dumps(ROWS).encode())),
+        ("a.json.gz", gzip.compress(json.dumps(ROWS).encode(), mtime=0)),
     ],
 )
 def test_forms_of_json(tmp_path, name, content):
@@ -146,7 +146,7 @@ def test_a_file_that_is_broken_throughout_is_not_read_to_its_end(tmp_path):
         ("a.json", b'{"a": [1], "b": [2]}', "2 arrays"),
         ("a.parquet", b"PAR1 nonsense", "Parquet"),
         ("a.jsonl.gz", b"no gzip at all, but long enough to be read", "damaged"),
-        ("a.jsonl.gz", gzip.compress(as_jsonl(ROWS * 10_000))[:500], "damaged"),
+        ("a.jsonl.gz", gzip.compress(as_jsonl(ROWS * 10_000), mtime=0)[:500], "damaged"),
         ("a.csv", b"text\n\xff\xff\n", "not UTF-8"),
     ],
 )
