@@ -18,11 +18,12 @@ def with_fitting_batch(survey: Survey, say: Callable[[str], None]) -> Survey:
     do not fit: what then fits is for the candidates' own estimates to say.
     """
     from probes.memory import NotEstimable, estimate_peak
+    from probes.memory.batches import row_lengths
 
     method = get_method(REFERENCE)
     if survey.request.batch_size is not None or survey.device.kind != "cuda" or method.unsupported_reason(survey.shape):
         return survey
-    lengths = survey.data.train.lengths_tokens.tolist() if survey.data else None
+    lengths = row_lengths(survey.data.train, survey.planned_run.task) if survey.data else None
     run = survey.planned_run
     config = method.peft_config(survey.shape, run.max_steps)
     while True:

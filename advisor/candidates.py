@@ -69,11 +69,12 @@ def with_memory(
     The learning rate does not change memory, so there is one dry run per method and settings.
     """
     from probes.memory import NotEstimable, estimate_peak
+    from probes.memory.batches import row_lengths
 
     estimates: dict[str, MemoryEstimate | None] = {}
     fitting: list[Candidate] = []
     too_large: dict[str, CandidateReport] = {}
-    lengths = survey.data.train.lengths_tokens.tolist() if survey.data else None
+    lengths = row_lengths(survey.data.train, survey.planned_run.task) if survey.data else None
     for candidate in candidates:
         method = candidate.method
         if method.name not in estimates:

@@ -1,4 +1,4 @@
-"""Saves and restores a probe between rungs: trainable weights, optimizer state and progress, as safetensors.
+"""Saves and restores a probe between rungs: trained weights, optimizer, random generators, progress, as safetensors.
 
 A candidate that survives a rung goes on where it stopped instead of training its first steps again. Nothing is
 pickled; what cannot be stored as tensors and numbers makes the checkpoint unsupported, and the probe then starts
@@ -26,6 +26,8 @@ def supported(model: Any, optimizer: Any) -> bool:
     tuner = getattr(model, "base_model", None)
     if hasattr(tuner, "update_and_allocate"):  # AdaLoRA keeps importance scores outside of its state dict
         return False
+    if any(hasattr(module, "sampler") for module in model.modules()):  # MonteCLoRA draws its noise ahead of use
+        return False
     return all(_is_storable(value) for state in optimizer.state.values() for value in state.values())
 
 
@@ -34,6 +36,7 @@ def save(folder: Path, model: Any, optimizer: Any, progress: Progress) -> None:
     from safetensors.torch import save_file
 
     tensors = {f"weight/{name}": p.detach().contiguous() for name, p in _trainable(model)}
+    tensors |= {f"generator/{device}": state for device, state in _generator_states().items()}
     # PyTorch's optimizers key their state by a parameter's index, some of PEFT's by a module's name.
     states = optimizer.state_dict()["state"]
     numbers: list[dict[str, Any]] = [{} for _ in states]
@@ -75,9 +78,28 @@ def load(folder: Path, model: Any, optimizer: Any) -> Progress | None:
         for name in (n for n in names if n.startswith("optimizer/")):
             _, position, key = name.split("/", 2)
             states[int(position)][key] = stored.get_tensor(name)
+        _restore_generators(
+            {n.removeprefix("generator/"): stored.get_tensor(n) for n in names if n[:10] == "generator/"}
+        )
     state = dict(zip(json.loads(metadata["state_keys"]), states, strict=True))
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return Progress(**json.loads(metadata["progress"]))
+
+
+def _generator_states() -> dict[str, Any]:
+    """Where PyTorch's random generators stand: some methods sample in every forward pass."""
+    import torch
+
+    states = {"cpu": torch.get_rng_state()}
+    return states | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+
+
+def _restore_generators(states: dict[str, Any]) -> None:
+    import torch
+
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
 
 
 def _trainable(model: Any) -> list[tuple[str, Any]]:

@@ -13,7 +13,6 @@ SCHEMA_VERSION = 1
 DISTRIBUTION = "peft-advisor"
 EXTRAS = {
     "quantized": "4-bit and 8-bit bases",
-    "ray": "probes on a cluster",
     "demo": "making the example data",
 }
 

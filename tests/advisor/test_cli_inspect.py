@@ -87,7 +87,7 @@ def test_doctor_names_versions_devices_and_space(capsys):
     packages = {package["name"]: package for package in report["packages"]}
     assert code == 0 and report["problems"] == []
     assert packages["torch"]["state"] == "ok" and packages["torch"]["extra"] is None
-    assert packages["ray"]["extra"] == "ray" and "hypothesis" not in packages
+    assert packages["bitsandbytes"]["extra"] == "quantized" and "hypothesis" not in packages
     assert report["devices"][0]["dtypes"] and report["cache"]["free_bytes"] > 0
     code, out, _ = run(capsys, "doctor")
     assert code == 0 and "transformers" in out
@@ -96,7 +96,7 @@ def test_doctor_names_versions_devices_and_space(capsys):
 def test_doctor_fails_where_something_is_missing_or_too_old(capsys, monkeypatch):
     import importlib.metadata
 
-    wanted = ["no-such-package>=2", "numpy>=999", "typer>=0.1", 'no-such-extra>=1; extra == "ray"']
+    wanted = ["no-such-package>=2", "numpy>=999", "typer>=0.1", 'no-such-extra>=1; extra == "quantized"']
     monkeypatch.setattr(importlib.metadata, "requires", lambda name: wanted)
     code, out, _ = run(capsys, "doctor", "--json")
     report = json.loads(out)

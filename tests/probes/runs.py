@@ -9,7 +9,7 @@ from probes.rows import TokenRows
 from probes.schema import ProbeContext, Schedule
 from probes.session import seed_everything
 from probes.training import Progress, train
-from tests.tiny import tiny_batch, tiny_model, tiny_task
+from tests.tiny import tiny_batch, tiny_calibration, tiny_model, tiny_task
 
 
 def rows_of(architecture: str, *, rows: int = 32, seed: int = 100) -> TokenRows:
@@ -51,7 +51,7 @@ class Run:
         base = tiny_model(architecture)
         config = self.method.peft_config(adapters.model_shape(base, self.context.task), steps)
         seed_everything(0)
-        self.model = adapters.apply_method(base, self.method, config, batches=lambda: [tiny_batch(architecture)] * 2)
+        self.model = adapters.apply_method(base, self.method, config, batches=lambda: tiny_calibration(architecture))
         rate = learning_rate or self.method.default_learning_rate
         self.optimizer = adapters.make_optimizer(self.model, self.method, rate)
         self.progress = Progress()

@@ -38,7 +38,8 @@ print(json.dumps(answers))
 
 def resolve_at(endpoint, cache, repositories, weights="weights", **environment):
     """Resolutions in a fresh process that takes `endpoint` for the hub."""
-    environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(cache)} | environment
+    online = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    environment = online | {"HF_ENDPOINT": endpoint, "HF_HOME": str(cache)} | environment
     done = subprocess.run(
         [sys.executable, "-c", RESOLVE, weights, *repositories],
         env=environment,
