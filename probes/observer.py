@@ -1,36 +1,10 @@
-"""What one can watch of a race while it runs. A progress display implements this; `Silent` watches nothing."""
+"""What one can watch of a race while it runs. A progress display has these methods; this one watches nothing."""
 
 from __future__ import annotations
 
-from typing import Protocol
 
-
-class Observer(Protocol):
+class Observer:
     """Told of every event in the order in which it happens, from the thread that runs the race."""
-
-    def message(self, text: str) -> None: ...
-
-    def rung_started(self, index: int, steps: int, candidates: int) -> None: ...
-
-    def probe_started(self, worker: int, title: str, learning_rate: float, until_step: int) -> None: ...
-
-    def probe_progress(self, worker: int, step: int, loss: float) -> None: ...
-
-    def probe_finished(
-        self,
-        worker: int,
-        title: str,
-        learning_rate: float,
-        eval_loss: float | None,
-        metric: float | None,
-        status: str,
-    ) -> None: ...
-
-    def rung_finished(self, index: int, kept: int, left: int) -> None: ...
-
-
-class Silent:
-    """Watches nothing."""
 
     def message(self, text: str) -> None: ...
 

@@ -8,7 +8,7 @@ from knowledge.schema import CurvePoint
 from probes.conduct import Conductor, Contestant, WorkerFailed, await_baseline
 from probes.executors.base import Event
 from probes.journal import Journal
-from probes.observer import Silent
+from probes.observer import Observer
 from probes.race import Entry, Race, RacePlan
 from probes.schema import Baseline, ProbeOutcome, Schedule
 
@@ -55,7 +55,7 @@ def conduct(path, executor, *, deadline_s=60.0, resume=False):
     schedule = Schedule(shape="cosine", total_steps=STEPS)
     with Journal(path, "fingerprint", resume=resume) as journal:
         conductor = Conductor(
-            race, contestants, schedule, executor, journal, Silent(), time.monotonic() + deadline_s, "exact match"
+            race, contestants, schedule, executor, journal, Observer(), time.monotonic() + deadline_s, "exact match"
         )
         return conductor.run(), race
 
