@@ -11,7 +11,7 @@ from advisor.predictor import Forecast, Predictor
 from advisor.recommendation import CandidateReport, Prediction
 from advisor.survey import Survey
 from knowledge.prior import REFERENCE, MethodPrior
-from knowledge.schema import Curve, CurvePoint, RunRecord
+from knowledge.schema import Curve, CurvePoint, MemoryEstimate, RunRecord
 from probes.conduct import Evidence
 from probes.race import Race
 from probes.schema import Baseline, ProbeOutcome
@@ -135,6 +135,7 @@ def _report(
     failure = evidence.failed.get(candidate.id)
     curve = evidence.curves.get(candidate.id, Curve())
     step_s = _step_s(outcomes)
+    probe_peak_bytes = max((o.peak_bytes for o in outcomes if o.peak_bytes), default=None)
     return CandidateReport(
         name=method.name,
         title=method.title,
@@ -149,8 +150,8 @@ def _report(
         predicted_loss=_with_noise(forecast.loss, forecast.loss_noise) if forecast else None,
         baseline_value=baseline.metric,
         baseline_loss=baseline.eval_loss,
-        memory=candidate.memory,
-        probe_peak_bytes=max((o.peak_bytes for o in outcomes if o.peak_bytes), default=None),
+        memory=candidate.memory or _measured_memory(probe_peak_bytes),
+        probe_peak_bytes=probe_peak_bytes,
         probe_s=sum(o.duration_s for o in outcomes) if outcomes else None,
         planned_run_s=step_s * survey.planned_run.max_steps if step_s else None,
         tokens_per_s=_tokens_per_s(outcomes),
@@ -158,6 +159,16 @@ def _report(
         adapter_bytes=next((o.adapter_bytes for o in reversed(outcomes) if o.adapter_bytes is not None), None),
         capabilities=method.capabilities.model_dump(),
         peft_config=candidate.peft_config,
+    )
+
+
+def _measured_memory(peak_bytes: int | None) -> MemoryEstimate | None:
+    """The probe's own peak, where no dry run of the method is possible."""
+    if peak_bytes is None:
+        return None
+    note = "no dry run is possible: this is what the probe held on this device"
+    return MemoryEstimate(
+        peak_bytes=peak_bytes, low_bytes=peak_bytes, high_bytes=peak_bytes, basis="measured", note=note
     )
 
 

@@ -97,10 +97,10 @@ def lengths_to_trace(plan: BatchPlan, task: Task) -> list[Length]:
     if plan.exponents == ONE_LENGTH:
         later = [default_length(tokens, task) for tokens in (short, middle, long)]
     elif plan.exponents == LENGTH_AND_LABELS:
-        labels = min(max(length[1] for sequence in plan.sequences for length in sequence), short - 1)
-        later = [(short, labels), (middle, labels), (long, labels), (long, max(1, labels // 2))]
-        if labels == 1:
-            later[3] = (long, 2)
+        # Never a single label position: cutting it out of the logits copies nothing, which two or more do.
+        labels = max(2, min(max(length[1] for sequence in plan.sequences for length in sequence), short - 1))
+        fewer = labels // 2
+        later = [(short, labels), (middle, labels), (long, labels), (long, fewer if fewer > 1 else labels + 1)]
     else:
         many = max(-(-max(length[1] for s in plan.sequences for length in s) // LENGTH_STEP), 3) * LENGTH_STEP
         some, few = many - LENGTH_STEP, many - 2 * LENGTH_STEP

@@ -127,3 +127,15 @@ def test_a_dry_run_trains_nothing_and_writes_nothing(model, data, tmp_path):
 def test_where_nothing_fits_the_message_says_what_would(model, data):
     with pytest.raises(NothingFits, match=r"Nothing fits .* needs .* Try a smaller"):
         recommend(model, data, vram="100kB", **RACE)
+
+
+def test_a_method_that_no_dry_run_can_follow_is_judged_by_its_probe(model, data, monkeypatch):
+    from probes import memory
+
+    def refuse(*arguments, **settings):
+        raise memory.NotEstimable("made for this test")
+
+    monkeypatch.setattr(memory, "estimate_peak", refuse)
+    rec = recommend(model, data, **{**RACE, "methods": ("lora",), "max_steps": 20})
+    assert rec.pick.memory.basis == "measured"
+    assert rec.pick.memory.peak_bytes == rec.pick.probe_peak_bytes > 0

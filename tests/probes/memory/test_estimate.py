@@ -109,6 +109,13 @@ def test_labels_on_few_positions_need_few_logits():
     assert few.breakdown["logits"] < all_positions.breakdown["logits"] / 5
 
 
+@pytest.mark.parametrize("labels", [1, 2, 3])
+def test_answers_of_a_token_or_two_can_be_estimated(labels):
+    rows = [(20 + i % 5, 1 + i % labels) for i in range(64)]
+    few, many = peak(lengths=rows), peak(lengths=[(length, 15) for length, _ in rows])
+    assert 0 < few.breakdown["logits"] < many.breakdown["logits"]
+
+
 @pytest.mark.parametrize(
     ("config", "settings"),
     [
