@@ -67,8 +67,8 @@ def _identity(candidate: CandidateReport) -> tuple[str, float]:
 
 
 def _best_of_each_method(candidates: Sequence[CandidateReport], quality: QualityField) -> list[CandidateReport]:
-    """Each method at its best learning rate. A rate that stayed in the race goes before one that left it, whatever
-    the shorter probe promised."""
+    """Each method at its best learning rate. A rate that stayed longer in the race goes before one that left it
+    earlier, whatever the shorter probe promised."""
     best: dict[str, CandidateReport] = {}
     for c in candidates:
         held = best.get(c.name)
@@ -77,8 +77,8 @@ def _best_of_each_method(candidates: Sequence[CandidateReport], quality: Quality
     return list(best.values())
 
 
-def _standing(candidate: CandidateReport, quality: QualityField) -> tuple[bool, float]:
-    return candidate.status != "eliminated", value_of(candidate, quality)
+def _standing(candidate: CandidateReport, quality: QualityField) -> tuple[bool, int, float]:
+    return candidate.status != "eliminated", candidate.curve.last_step, value_of(candidate, quality)
 
 
 def _contenders(rivals: Sequence[CandidateReport], objective: Objective) -> list[CandidateReport]:

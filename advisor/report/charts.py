@@ -126,7 +126,8 @@ def _point(candidate: CandidateReport, result: Result, quality: QualityField, x,
         shape = element("path", d=_star(at_x, at_y), class_="marker")
     else:
         shape = element("circle", cx=at_x, cy=at_y, r=5.0 if kind == "frontier" else 4.0, class_="marker")
-    sides = [x(memory.low_bytes / 1e9), x(memory.high_bytes / 1e9)]
+    # The lower end is what a run needs at the least, and may lie far outside of what is compared here.
+    sides = [min(max(x(b / 1e9), x.start), x.end) for b in (memory.low_bytes, memory.high_bytes)]
     return element(
         "g",
         element("title", tip),
