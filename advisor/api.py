@@ -23,6 +23,7 @@ from advisor.request import Request, make_request
 from advisor.result import make_result
 from advisor.save import save
 from advisor.survey import Survey, survey
+from advisor.text import duration_text
 from knowledge import table
 from knowledge.errors import NothingFits
 from knowledge.prior import MethodPrior, method_priors
@@ -65,6 +66,8 @@ def run(
     with ExitStack() as stack:
         observer = stack.enter_context(LiveRace(budget_s=request.budget_minutes * 60, quiet=not show_progress))
         folder = Path(out) if out else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="advisor-")))
+        if request.probe and not dry_run:
+            observer.message(f"this takes about {duration_text(request.budget_minutes * 60)}, the budget for probing")
         found = with_fitting_batch(survey(request, observer.message), observer.message)
         if found.data:
             observer.name_metric(found.data.profile.metric_name)
@@ -113,7 +116,7 @@ def _probe(
         plan, entering, too_large = plan_what_fits(
             found, candidates, costs, priors, executor.workers, deadline, observer.message
         )
-        for line in plan.lines():
+        for line in (*plan.lines(), f"about {duration_text(plan.expected_s)} of probing from here"):
             observer.message(line)
         waiting = not_tried(candidates, plan.not_tried)
         race_report = RaceReport(
