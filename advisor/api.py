@@ -14,12 +14,13 @@ from typing import Any
 from advisor.batch import with_fitting_batch
 from advisor.candidates import Candidate, propose, with_memory
 from advisor.decision import decide
-from advisor.gather import does_not_fit, gather, measure_costs, open_executor, plan_what_fits
+from advisor.gather import does_not_fit, gather, measure_costs, open_executor, open_journal, plan_what_fits
 from advisor.judge import judge, judge_from_table, not_tried, shortlist_from_table, would_be_probed
 from advisor.outcome import Recommendation
 from advisor.recommendation import CandidateReport, RaceReport
 from advisor.report.live import LiveRace
 from advisor.request import Request, make_request
+from advisor.requirements import without_violators
 from advisor.result import make_result
 from advisor.save import save
 from advisor.survey import Survey, survey
@@ -65,7 +66,8 @@ def run(
     started = time.monotonic()
     with ExitStack() as stack:
         observer = stack.enter_context(LiveRace(budget_s=request.budget_minutes * 60, quiet=not show_progress))
-        folder = Path(out) if out else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="advisor-")))
+        keep = Path(out) if out and not dry_run else None
+        folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="advisor-")))
         if request.probe and not dry_run:
             observer.message(f"this takes about {duration_text(request.budget_minutes * 60)}, the budget for probing")
         found = with_fitting_batch(survey(request, observer.message), observer.message)
@@ -90,9 +92,9 @@ def run(
         data=found.data.profile if found.data else None,
     )
     result = make_result(found, judged, race, decision, command)
-    if out and not dry_run:
-        result = save(result, Path(out))
-    return Recommendation(result, Path(out) if out and not dry_run else None)
+    if keep:
+        result = save(result, keep)
+    return Recommendation(result, keep)
 
 
 def _probe(
@@ -109,7 +111,8 @@ def _probe(
     do not fit the device, and of the race."""
     budget_s = found.request.budget_minutes * 60
     deadline = started + budget_s
-    with open_executor(found, folder) as executor:
+    # The journal comes first: its lock keeps this race from touching the files of another one in the same folder.
+    with open_journal(found, folder, resume) as journal, open_executor(found, folder) as executor:
         observer.message("loading the model and measuring it untuned")
         baseline = await_baseline(executor)
         costs = measure_costs(found, baseline, candidates, priors)
@@ -131,8 +134,9 @@ def _probe(
         )
         if dry_run:
             return [*would_be_probed(entering), *waiting], too_large, race_report
-        evidence, race = gather(found, plan, entering, executor, folder, observer, deadline=deadline, resume=resume)
+        evidence, race = gather(found, plan, entering, executor, journal, observer, deadline)
     reports = judge(found, entering, evidence, race, baseline, table.load())
+    reports = without_violators(reports, found.request.require)
     race_report = race_report.model_copy(
         update={
             "duration_s": time.monotonic() - started,

@@ -179,33 +179,27 @@ def does_not_fit(too_large: Sequence[CandidateReport], device: DeviceReport) -> 
     )
 
 
+def open_journal(survey: Survey, folder: Path, resume: bool) -> Journal:
+    """The journal of this request's race in `folder`; entering it raises BadInput where another race is there."""
+    return Journal(folder / "journal.jsonl", fingerprint(survey), resume=resume)
+
+
 def gather(
     survey: Survey,
     plan: RacePlan,
     candidates: Sequence[Candidate],
     executor: Executor,
-    folder: Path,
+    journal: Journal,
     observer: Observer,
-    *,
     deadline: float,
-    resume: bool,
 ) -> tuple[Evidence, Race]:
     """Runs the planned race; see probes.conduct for what happens when it cannot come to its end."""
     assert survey.data is not None
     race = Race(plan)
     contestants = [Contestant(c.id, c.method.title, c.method.name, c.learning_rate, c.peft_config) for c in candidates]
-    with Journal(folder / "journal.jsonl", fingerprint(survey), resume=resume) as journal:
-        conductor = Conductor(
-            race,
-            contestants,
-            schedule_of(survey),
-            executor,
-            journal,
-            observer,
-            deadline,
-            survey.data.profile.metric_name,
-        )
-        return conductor.run(), race
+    metric_name = survey.data.profile.metric_name
+    conductor = Conductor(race, contestants, schedule_of(survey), executor, journal, observer, deadline, metric_name)
+    return conductor.run(), race
 
 
 def fingerprint(survey: Survey) -> str:

@@ -37,6 +37,16 @@ class Requirement:
         return None
 
 
+def without_violators(reports: Sequence[CandidateReport], texts: Sequence[str]) -> list[CandidateReport]:
+    """The reports, with those excluded whose measurements do not meet a requirement."""
+    requirements = parse_requirements(texts)
+    checked = []
+    for report in reports:
+        reason = next((r for requirement in requirements if (r := requirement.reason_against_report(report))), None)
+        checked.append(report.model_copy(update={"status": "excluded", "reason": reason}) if reason else report)
+    return checked
+
+
 def parse_requirements(texts: Sequence[str]) -> list[Requirement]:
     """Requirements from the user's words; raises BadInput that names the word and what is known."""
     return [_parse(text) for text in texts]

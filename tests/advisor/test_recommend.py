@@ -139,3 +139,19 @@ def test_a_method_that_no_dry_run_can_follow_is_judged_by_its_probe(model, data,
     rec = recommend(model, data, **{**RACE, "methods": ("lora",), "max_steps": 20})
     assert rec.pick.memory.basis == "measured"
     assert rec.pick.memory.peak_bytes == rec.pick.probe_peak_bytes > 0
+
+
+def test_a_requirement_that_only_measuring_can_check_is_enforced(model, data):
+    rec = recommend(model, data, require=("max-adapter-size=5kB",), **{**RACE, "max_steps": 20})
+    assert rec.pick.adapter_bytes <= 5_000
+    lora = [c for c in rec.candidates if c.name == "lora"]
+    assert {c.status for c in lora} == {"excluded"}
+    assert all("over" in c.reason for c in lora)
+
+
+def test_a_refused_race_leaves_the_other_one_untouched(recommendation, model, tmp_path):
+    before = {p: p.stat().st_mtime_ns for p in recommendation.folder.rglob("*") if p.suffix != ".lock"}
+    other = write_rows(tmp_path / "other.jsonl", "causal-lm")
+    with pytest.raises(BadInput):
+        recommend(model, other, out=recommendation.folder, **RACE)
+    assert {p: p.stat().st_mtime_ns for p in recommendation.folder.rglob("*") if p.suffix != ".lock"} == before
