@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from knowledge.errors import BadInput, did_you_mean
+from knowledge.gpus import smallest_gpu
 from knowledge.methods import all_methods
 from knowledge.methods.base import Method
 from knowledge.schema import MemoryEstimate, PlannedRun, Record
@@ -18,7 +19,7 @@ from probes.schema import DeviceReport
 
 SCHEMA_VERSION = 1
 
-Verdict = Literal["fits", "fits with risk", "does not fit", "not estimable", "not applicable"]
+Verdict = Literal["fits", "fits with risk", "does not fit", "no card to judge for", "not estimable", "not applicable"]
 
 
 class Reach(Record):
@@ -36,6 +37,7 @@ class MethodMemory(Record):
     memory: MemoryEstimate | None = None
     verdict: Verdict
     reason: str = Field("", description="why there is no estimate, or what the reader must know")
+    smallest_card: str | None = Field(None, description="the NVIDIA card with the least memory that it fits for sure")
     change: str | None = Field(None, description="the cheapest change that makes it fit")
     reach: Reach | None = None
     duration_s: float = Field(description="time that the estimate took")
@@ -92,6 +94,7 @@ def estimate_memory(
     model: an alias such as 'llama', a hub id, a folder; well-known ones need no network.
     methods: 'all', a name, or names.
     data: a dataset whose real lengths are used; else every row counts as `max_length_tokens` long.
+    gpu, vram: the card to judge for; default: the one that is here. Without any, each method's smallest card is named.
     max_batch: also find the largest batch and the longest sequence that fit.
 
     Raises BadInput for what is not understood, NoModelAccess where a config cannot be reached.
@@ -100,6 +103,11 @@ def estimate_memory(
     from probes.device import detect
 
     chosen = _choose(methods)
+    device = detect(vram, gpu)
+    # The peaks are those of PyTorch on a CUDA card; the memory of this machine's processor says nothing about them.
+    limit_bytes = None if device.kind == "cpu" else device.limit_bytes
+    if max_batch and limit_bytes is None:
+        raise BadInput("No GPU is here that could be filled: name one with --gpu 'RTX 4090', or give --vram 24GB.")
     config, run_task = _config(model, task, trust_remote_code)
     run = PlannedRun(
         task=run_task,
@@ -113,16 +121,15 @@ def estimate_memory(
     )
     lengths = None if data is None else _row_lengths(data, model, run, trust_remote_code)
     shape, parameters = _shape(config, run)
-    device = detect(vram, gpu)
     lines = []
     for method in chosen:
         say(f"dry run: {method.title}")
         subject = Subject(config, shape, method, lengths)
-        line = subject.line(run, device.limit_bytes)
-        if line.memory and max_batch:
-            line = line.model_copy(update={"reach": find_reach(subject, run, device.limit_bytes)})
-        if line.memory and line.verdict == "does not fit":
-            line = line.model_copy(update={"change": cheapest_change(subject, run, device.limit_bytes)})
+        line = subject.line(run, limit_bytes)
+        if line.memory and max_batch and limit_bytes:
+            line = line.model_copy(update={"reach": find_reach(subject, run, limit_bytes)})
+        if line.verdict == "does not fit" and limit_bytes:
+            line = line.model_copy(update={"change": cheapest_change(subject, run, limit_bytes)})
         lines.append(line)
     return MemoryReport(model=model, parameters=parameters, planned_run=run, device=device, methods=tuple(lines))
 
@@ -149,8 +156,9 @@ class Subject:
             select_trainable=None if self.method.peft_type else self.method.select_trainable,
         )
 
-    def line(self, run: PlannedRun, limit_bytes: int) -> MethodMemory:
-        """The method's line of the table, with a reason in words where there is no estimate."""
+    def line(self, run: PlannedRun, limit_bytes: int | None) -> MethodMemory:
+        """The method's line of the table, with a reason in words where there is no estimate; without a limit, with
+        no verdict."""
         from probes.memory import NotEstimable
 
         started = time.perf_counter()
@@ -160,6 +168,7 @@ class Subject:
                 name=self.method.name,
                 title=self.method.title,
                 memory=memory,
+                smallest_card=_smallest_card(memory),
                 verdict=verdict,
                 reason=reason,
                 duration_s=round(time.perf_counter() - started, 3),
@@ -176,8 +185,17 @@ class Subject:
         return line(judge(memory, limit_bytes), memory.note, memory)
 
 
-def judge(memory: MemoryEstimate, limit_bytes: int) -> Verdict:
+def _smallest_card(memory: MemoryEstimate | None) -> str | None:
+    from probes.device import CUDA_CONTEXT_BYTES
+
+    card = smallest_gpu(memory.high_bytes + CUDA_CONTEXT_BYTES) if memory else None
+    return card.name.removeprefix("NVIDIA ").removeprefix("GeForce ") if card else None
+
+
+def judge(memory: MemoryEstimate, limit_bytes: int | None) -> Verdict:
     """'fits' if the worst order of batches does, 'fits with risk' if it gets through by giving cached memory back."""
+    if limit_bytes is None:
+        return "no card to judge for"
     if memory.high_bytes <= limit_bytes:
         return "fits"
     return "fits with risk" if memory.low_bytes <= limit_bytes else "does not fit"

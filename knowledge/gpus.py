@@ -129,6 +129,16 @@ def find_gpu(name: str) -> Gpu:
     return Gpu(best, MEMORY_MIB[best] * MIB)
 
 
+def smallest_gpu(needed_bytes: int) -> Gpu | None:
+    """The NVIDIA card with the least memory that is enough; None if no card is."""
+    enough = [
+        Gpu(name, mib * MIB)
+        for name, mib in MEMORY_MIB.items()
+        if name.startswith("NVIDIA") and mib * MIB >= needed_bytes
+    ]
+    return min(enough, key=lambda card: card.memory_bytes, default=None)
+
+
 def _words(name: str) -> frozenset[str]:
     """The telling words of a card's name: 'RTX4090' and 'GeForce RTX 4090' are the same card, '80 GB' is one word."""
     text = re.sub(r"(\d)\s*(gi?b)\b", r"\1gb", name.lower())

@@ -12,19 +12,24 @@ from probes.schema import DeviceReport
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 
+# What a process takes from the card beside its tensors: PyTorch's developers name about 400 MB with CUDA 11.7 or later,
+# which loads kernels when they are first used (github.com/pytorch/pytorch/issues/109888).
+CUDA_CONTEXT_BYTES = 400 * 1000**2
+
 
 def detect(vram: str | None = None, gpu: str | None = None) -> DeviceReport:
     """The device to plan for: the card named by `gpu`, one with `vram` memory (e.g. '24GB'), or the best one here.
 
+    A run may use all of `vram`, and of a card's memory what the CUDA context leaves.
     Of several GPUs the one with the most free memory. Raises BadInput for a card or an amount that is not understood;
     a missing or broken driver is a note, not an error.
     """
     if gpu is not None:
         card = find_gpu(gpu)
-        return _planned(card.name, card.memory_bytes)
+        return _planned(card.name, card.memory_bytes, card.memory_bytes - CUDA_CONTEXT_BYTES)
     if vram is not None:
         total_bytes = parse_bytes(vram)
-        return _planned(f"a card with {total_bytes / 1e9:g} GB", total_bytes)
+        return _planned(f"a card with {total_bytes / 1e9:g} GB", total_bytes, total_bytes)
     return max(detect_all(), key=lambda device: device.free_bytes)
 
 
@@ -40,13 +45,13 @@ def detect_all() -> tuple[DeviceReport, ...]:
     return (_cpu(_why_no_gpu(nvml)),)
 
 
-def _planned(name: str, total_bytes: int) -> DeviceReport:
+def _planned(name: str, total_bytes: int, limit_bytes: int) -> DeviceReport:
     return DeviceReport(
         kind="cuda",
         name=name,
         total_bytes=total_bytes,
         free_bytes=total_bytes,
-        limit_bytes=total_bytes,
+        limit_bytes=limit_bytes,
         planned=True,
         dtypes=("bfloat16", "float16", "float32"),
         notes=("planned, not here: times are measured on this machine and will differ there",),
@@ -74,7 +79,7 @@ def _cuda(index: int, nvml: NvmlReport) -> DeviceReport:
         name=gpu.name if gpu else properties.name,
         total_bytes=total_bytes,
         free_bytes=free_bytes,
-        limit_bytes=total_bytes,
+        limit_bytes=total_bytes - CUDA_CONTEXT_BYTES,
         processes=processes,
         driver=nvml.driver,
         dtypes=("bfloat16", "float16", "float32") if bf16 else ("float16", "float32"),

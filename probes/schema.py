@@ -59,7 +59,7 @@ class DeviceReport(Record):
     name: str
     total_bytes: int = Field(description="GPU memory; on a CPU the machine's memory")
     free_bytes: int
-    limit_bytes: int = Field(description="what a run may use: --vram where given, else total_bytes")
+    limit_bytes: int = Field(description="what a run may use: --vram, or total_bytes less the CUDA context")
     planned: bool = Field(False, description="True where --vram or --gpu stands for a card that is not here")
     processes: tuple[ProcessReport, ...] = ()
     driver: str | None = None

@@ -85,7 +85,11 @@ def _show(report: MemoryReport) -> None:
         + (f", {run.quantization} base" if run.quantization != "none" else "")
         + (", gradient checkpointing" if run.gradient_checkpointing else "")
     )
-    console.print(f"judged for {device.name}, {device.limit_bytes / 1e9:.1f} GB; sizes in GB (1e9 bytes)\n")
+    if device.kind == "cpu":
+        card = "no GPU here: name a card with --gpu or --vram to be told what fits"
+    else:
+        card = f"judged for {device.name}, where a run may use {device.limit_bytes / 1e9:.1f} GB"
+    console.print(f"{card}; sizes in GB (1e9 bytes)\n")
     estimated = [line for line in report.methods if line.memory]
     if estimated:
         console.print(_table(estimated, wide=console.width >= 120))
@@ -101,6 +105,7 @@ def _table(lines: list[MethodMemory], *, wide: bool) -> Table:
     from rich.table import Table
 
     with_reach = any(line.reach for line in lines)
+    judged = any(line.verdict in COLORS for line in lines)
     table = Table(box=None, pad_edge=False)
     table.add_column("method", no_wrap=True)
     for heading in ("peak", "low", "high", *(KINDS if wide else ())):
@@ -108,15 +113,14 @@ def _table(lines: list[MethodMemory], *, wide: bool) -> Table:
     if with_reach:
         table.add_column("max batch", justify="right")
         table.add_column("max length", justify="right")
-    table.add_column("")
+    table.add_column("" if judged else "fits from")
     for line in sorted(lines, key=lambda line: line.memory.peak_bytes if line.memory else 0):
         memory = line.memory
         assert memory is not None
         sizes = [memory.peak_bytes, memory.low_bytes, memory.high_bytes]
         sizes += [memory.breakdown.get(kind, 0) for kind in KINDS] if wide else []
         reach = [str(value or "-") for value in line.reach.model_dump().values()] if line.reach else []
-        color = COLORS[line.verdict]
-        table.add_row(
-            line.title, *(f"{size / 1e9:.2f}" for size in sizes), *reach, f"[{color}]{line.verdict}[/{color}]"
-        )
+        color = COLORS.get(line.verdict)
+        verdict = f"[{color}]{line.verdict}[/{color}]" if color else line.smallest_card or "no single card"
+        table.add_row(line.title, *(f"{size / 1e9:.2f}" for size in sizes), *reach, verdict)
     return table

@@ -116,3 +116,15 @@ def test_a_value_that_is_no_choice_is_refused_by_name(folder):
     result = run("--model", folder, "--method", "lora", "--vram", "8GB", "--quantize", "int3")
     assert isinstance(result.exception, BadInput)
     assert "quantization" in str(result.exception)
+
+
+def test_without_a_card_the_smallest_that_fits_is_named(folder, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    line = estimate_memory("smollm-135m", "lora", **SMALL).methods[0]
+    assert (line.verdict, line.smallest_card) == ("no card to judge for", "RTX 4060")
+    result = run("--model", folder, "--method", "lora", "--batch-size", "4")
+    assert "--gpu or --vram" in " ".join(result.stdout.split())
+    with pytest.raises(BadInput, match="--vram"):
+        estimate_memory(folder, "lora", max_batch=True, **SMALL)

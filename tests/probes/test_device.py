@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from knowledge.errors import BadInput
+from probes.device import CUDA_CONTEXT_BYTES
 from probes import device
 from probes.device import detect, detect_all
 from probes.nvml import Gpu, NvmlReport
@@ -137,7 +138,8 @@ def test_the_gpu_with_the_most_free_memory_is_chosen(two_cuda_devices, monkeypat
     assert (first.name, first.index, first.dtypes[0]) == ("Tesla T4", 0, "float16")
     assert (second.name, second.index, second.dtypes[0]) == ("NVIDIA A100", 1, "bfloat16")
     assert second.processes and "timings are not reliable" in second.notes[0] and not first.notes
-    assert detect() == second and second.limit_bytes == second.total_bytes == 80 * 10**9
+    assert detect() == second and second.total_bytes == 80 * 10**9
+    assert second.limit_bytes == 80 * 10**9 - CUDA_CONTEXT_BYTES
 
 
 def test_without_nvml_torch_answers(two_cuda_devices, monkeypatch):
@@ -209,7 +211,7 @@ def test_apple_machines_share_memory(no_torch_gpu, monkeypatch):
 def test_another_card_can_be_planned_for():
     by_size, by_name = detect(vram="24GB"), detect(gpu="RTX 4090")
     assert by_size.planned and by_name.planned
-    assert by_size.limit_bytes == 24 * 10**9 and by_name.limit_bytes == 24564 * 2**20
+    assert by_size.limit_bytes == 24 * 10**9 and by_name.limit_bytes == 24564 * 2**20 - CUDA_CONTEXT_BYTES
     for options in ({"vram": "plenty"}, {"gpu": "Voodoo 2"}):
         with pytest.raises(BadInput):
             detect(**options)
