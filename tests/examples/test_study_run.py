@@ -12,7 +12,7 @@ from examples.study.candidates import Candidate, candidates
 from examples.study.records import candidate_name, read_collected, read_running
 from examples.study.records import collect as keep
 from examples.study.schedules import FRACTIONS, branch_schedule, rung, trunk_schedule, trunk_steps
-from examples.study.tasks import StudyTask
+from examples.study.tasks import TASKS, StudyTask
 from tests.probes.tokenizers import byte_tokenizer
 
 STEPS = 20
@@ -168,7 +168,10 @@ def test_only_whole_tasks_enter_the_benchmark_table(monkeypatch):
     assert [r.experiment for r in records] == ["lora/lr0.001-seed0"]
 
 
-def test_the_candidates_of_a_task_are_all_different_and_the_lowest_rates_come_last(task):
+def test_a_reasoning_task_does_without_what_is_least_likely_to_win(task):
     names = [c.name for c in candidates([task])]
     assert len(set(names)) == len(names)
-    assert names[0] == candidate_name("lora", 3e-4, 0) and names[-1] == candidate_name("lora-fa", 1e-4, 0)
+    assert names[0] == candidate_name("lora", 3e-4, 0) and names[-1] == candidate_name("ia3", 2e-2, 2)
+    cheap = [c.name for c in candidates([TASKS["debian_sections"]])]
+    assert set(names) < set(cheap) and len(set(cheap)) == len(cheap)
+    assert cheap[-1] == candidate_name("lora-fa", 1e-4, 0)
