@@ -29,7 +29,7 @@ def advisor_loop(
     """The loop of probes.training.train. More than two accumulated passes repeat the second, so two are traced."""
     trainable = [p for p in model.parameters() if p.requires_grad]
     model.train()
-    for step, length in enumerate(lengths):
+    for length in lengths:
         for _ in range(min(run.gradient_accumulation_steps, 2)):
             tracer.phase = Kind.ACTIVATIONS
             batch = make_batch(run, length, trainable[0].device)
@@ -39,7 +39,8 @@ def advisor_loop(
         torch.nn.utils.clip_grad_norm_(trainable, run.max_grad_norm)
         tracer.phase = Kind.OPTIMIZER
         optimizer.step()
-        after_optimizer_step(model, step)
+        # Always as after the first step: AdaLoRA then measures importances, and does not yet choose ranks by values.
+        after_optimizer_step(model, 0)
         optimizer.zero_grad()
         yield
 

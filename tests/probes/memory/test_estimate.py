@@ -235,3 +235,10 @@ def test_row_lengths_reach_from_the_first_trained_token_to_the_end():
     rows = TokenRows.build([([1, 2, 3, 4, 5], [False, False, False, True, True]), ([1, 2], [True, True])])
     assert row_lengths(rows, "causal-lm") == [(5, 2), (2, 1)]
     assert row_lengths(rows, "seq2seq-lm") == [(3, 2), (0, 2)]
+
+
+@pytest.mark.parametrize("first_reallocation", [0, 40])
+def test_ranks_that_are_chosen_early_in_the_run_change_nothing(first_reallocation):
+    settings = {"init_r": 8, "target_r": 4, "total_step": 100, "tfinal": 10, "tinit": first_reallocation}
+    adalora = {"peft_type": "ADALORA", "target_modules": ["q_proj"], **settings}
+    assert peak(adalora, max_steps=100).peak_bytes == peak(adalora | {"tinit": 50}, max_steps=100).peak_bytes
