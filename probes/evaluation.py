@@ -23,6 +23,10 @@ class Evaluation(Record):
     loss: Finite = Field(description="nats per label token (per row for classification); inf and nan are kept out")
     metric: Finite
     tokens: int = Field(description="tokens passed forward, with padding")
+    row_losses: tuple[Finite, ...] = Field(
+        description="nats summed over the label tokens of each row, in the order of the rows, to five digits"
+    )
+    row_labels: tuple[int, ...] = Field(description="label tokens of each row; 1 for classification")
 
 
 class NotFinite(Exception):
@@ -43,29 +47,38 @@ def evaluate(
 
     was_training = model.training
     model.eval()
-    loss_sum, labels_seen, hits, judged, tokens = 0.0, 0, 0.0, 0, 0
+    # Columns: nats, label tokens, and what is right of them.
+    per_row, tokens = np.zeros((len(rows), 3)), 0
     by_length = np.argsort(rows.lengths_tokens, kind="stable")
     with torch.no_grad():
         for start in range(0, len(by_length), batch_size):
-            batch = to_device(collate(rows, by_length[start : start + batch_size], pad_token_id, task), device)
+            indices = by_length[start : start + batch_size]
+            batch = to_device(collate(rows, indices, pad_token_id, task), device)
             logits = model(**forward_inputs(model, batch, task)).logits
             aligned, labels = label_logits(logits, batch, task), batch["labels"]
             kept = labels != -100
-            loss_sum += functional.cross_entropy(aligned[kept].float(), labels[kept], reduction="sum").item()
-            labels_seen += int(kept.sum())
+            losses = torch.zeros(kept.shape, device=kept.device)
+            losses[kept] = functional.cross_entropy(aligned[kept].float(), labels[kept], reduction="none")
             right = (aligned.argmax(-1) == labels) & kept
-            if metric_name == "exact match":
-                hits += int((right | ~kept).all(-1).sum())
-                judged += len(labels)
-            else:  # accuracy has one label per row, token accuracy one per token
-                hits += int(right.sum())
-                judged += int(kept.sum())
+            columns = [column.view(len(labels), -1).sum(-1).float() for column in (losses, kept, right)]
+            per_row[indices] = torch.stack(columns, -1).cpu().numpy()
             tokens += batch["input_ids"].numel()
     model.train(was_training)
-    loss = loss_sum / max(1, labels_seen)
+    row_losses, row_labels, right = per_row.T
+    loss = float(row_losses.sum() / max(1, row_labels.sum()))
     if not math.isfinite(loss):
         raise NotFinite(f"held-out loss is {loss}")
-    return Evaluation(loss=loss, metric=hits / max(1, judged), tokens=tokens)
+    if metric_name == "exact match":
+        metric = float((right == row_labels).sum() / max(1, len(rows)))
+    else:  # accuracy has one label per row, token accuracy one per token
+        metric = float(right.sum() / max(1, row_labels.sum()))
+    return Evaluation(
+        loss=loss,
+        metric=metric,
+        tokens=tokens,
+        row_losses=tuple(round(nats, 5) for nats in row_losses.tolist()),
+        row_labels=tuple(int(count) for count in row_labels),
+    )
 
 
 def to_device(batch: dict[str, Any], device: str) -> dict[str, Any]:

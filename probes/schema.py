@@ -136,6 +136,11 @@ class ProbeOutcome(Record):
     status: ProbeStatus
     reason: str = ""
     points: tuple[CurvePoint, ...] = ()
+    row_losses: tuple[Finite, ...] = Field(
+        (),
+        description="nats of each held-out row at the last of `points`, summed over its label tokens (their number is "
+        "in Baseline.row_labels): candidates are compared row by row",
+    )
     first_step: int = Field(0, description="step from which this job trained; 0 where it could not continue")
     last_step: int = 0
     duration_s: Finite = Field(0.0, description="wall time of the job with wrapping and evaluation")
@@ -154,3 +159,4 @@ class Baseline(Record):
     load_s: Finite
     eval_s: Finite
     eval_tokens: int
+    row_labels: tuple[int, ...] = Field((), description="label tokens of each held-out row, the same for all probes")

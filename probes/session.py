@@ -61,7 +61,12 @@ class Session:
         eval_s = time.perf_counter() - started
         self._base = base
         return Baseline(
-            eval_loss=held_out.loss, metric=held_out.metric, load_s=load_s, eval_s=eval_s, eval_tokens=held_out.tokens
+            eval_loss=held_out.loss,
+            metric=held_out.metric,
+            load_s=load_s,
+            eval_s=eval_s,
+            eval_tokens=held_out.tokens,
+            row_labels=held_out.row_labels,
         )
 
     def run(self, job: ProbeJob, on_step: OnStep, on_point: OnPoint) -> ProbeOutcome:
@@ -106,7 +111,7 @@ class Session:
             progress=run.progress,
             stop_step=job.stop_step,
             eval_steps=job.eval_steps,
-            evaluate=lambda: self._evaluate(model),
+            evaluate=lambda: run.remember(self._evaluate(model)),
             after_step=lambda step: adapters.after_optimizer_step(model, step),
             through_model_loss=method.trains_through_model_loss,
             pad_token_id=self.pad_token_id,
@@ -187,10 +192,16 @@ class _Run:
         self.job, self.on_step, self.on_point = job, on_step, on_point
         self.status, self.reason = "finished", ""
         self.points: list[CurvePoint] = []
+        self.row_losses: tuple[float, ...] = ()
         self.progress = Progress()
         self.first_step = 0
         self.trainable_parameters: int | None = None
         self.adapter_bytes: int | None = None
+
+    def remember(self, held_out: Evaluation) -> Evaluation:
+        """Passes the evaluation on; its rows are the outcome's until the next one."""
+        self.row_losses = held_out.row_losses
+        return held_out
 
     def take(self, item: CurvePoint | float) -> None:
         if isinstance(item, CurvePoint):
@@ -205,6 +216,7 @@ class _Run:
             status=self.status,
             reason=self.reason,
             points=tuple(self.points),
+            row_losses=self.row_losses,
             first_step=self.first_step,
             last_step=self.progress.step,
             duration_s=duration_s,

@@ -31,17 +31,19 @@ def test_padded_batches_give_the_loss_of_each_row_alone(architecture):
     """The reference is the model's own loss on each row by itself, without padding, weighted by its labels.
     The first token of a row has no context and therefore no label."""
     model, rows = tiny_model(architecture), ragged_rows()
-    total, count = 0.0, 0
+    losses, counts = [], []
     for i in range(len(rows)):
         ids, mask = (torch.tensor(a.tolist())[None] for a in rows.row(i))
         labels = torch.where(mask, ids, -100)
         labelled = int((labels[:, 1:] != -100).sum())
         with torch.no_grad():
-            total += model(input_ids=ids, labels=labels).loss.item() * labelled
-        count += labelled
-    expected = total / count
-    assert evaluate_rows(model, rows, architecture).loss == pytest.approx(expected, abs=1e-4)
-    assert evaluate_rows(model, rows, architecture, batch_size=1).loss == pytest.approx(expected, abs=1e-4)
+            losses.append(model(input_ids=ids, labels=labels).loss.item() * labelled)
+        counts.append(labelled)
+    for batch_size in (4, 3, 1):
+        found = evaluate_rows(model, rows, architecture, batch_size=batch_size)
+        assert found.loss == pytest.approx(sum(losses) / sum(counts), abs=1e-4)
+        assert found.row_losses == pytest.approx(losses, abs=1e-3)  # in the order of the rows, not of the batches
+        assert found.row_labels == tuple(counts)
 
 
 def test_exact_match_equals_that_of_greedy_generation():
@@ -67,7 +69,10 @@ def test_accuracy_of_a_classifier():
     with torch.no_grad():
         picked = [int(model(torch.tensor([[s + 4] * 5])).logits.argmax()) for s in range(20)]
     expected = sum(p == int(s < 10) for s, p in enumerate(picked)) / 20
-    assert evaluate_rows(model, rows, "bert", "accuracy").metric == pytest.approx(expected)
+    found = evaluate_rows(model, rows, "bert", "accuracy")
+    assert found.metric == pytest.approx(expected)
+    assert found.row_labels == (1,) * 20
+    assert sum(found.row_losses) / 20 == pytest.approx(found.loss, abs=1e-5)
 
 
 def test_a_loss_that_is_no_number_is_an_error_and_the_mode_is_kept():

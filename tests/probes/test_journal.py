@@ -30,6 +30,17 @@ def test_what_was_written_is_read_again(tmp_path):
     assert outcomes["lora"][0].status == "finished"
 
 
+def test_the_losses_of_the_rows_are_read_again_and_older_journals_had_none(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    with Journal(path, "race-a", resume=False) as journal:
+        journal.add_outcome(ProbeOutcome(id="lora", status="finished", row_losses=(1.5, 0.25)))
+    assert read_race(path)[1]["lora"][0].row_losses == (1.5, 0.25)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    del lines[1]["outcome"]["row_losses"]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert read_race(path)[1]["lora"][0].row_losses == ()
+
+
 def test_cut_at_every_byte_it_loses_only_the_torn_line_and_takes_new_ones(tmp_path):
     write_race(tmp_path / "whole.jsonl")
     whole = (tmp_path / "whole.jsonl").read_bytes()

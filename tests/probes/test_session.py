@@ -98,6 +98,16 @@ def test_what_a_method_raises_is_an_outcome_and_the_session_goes_on(context):
     assert run(session, job_of("lora", "after"))[0].status == "finished"
 
 
+def test_the_loss_of_each_held_out_row_is_kept(context):
+    """In nats over its label tokens, so that two candidates can be compared row by row."""
+    session = Session(context)
+    baseline = session.baseline()
+    outcome, _, points = run(session, job_of("lora", "rows"))
+    assert len(outcome.row_losses) == len(baseline.row_labels) == context.eval_rows
+    mean = sum(outcome.row_losses) / sum(baseline.row_labels)
+    assert mean == pytest.approx(points[-1][1].eval_loss, abs=1e-4)
+
+
 def test_what_it_cost_is_measured(context):
     outcome, _, _ = run(Session(context), job_of("lora", "costs"))
     assert outcome.duration_s >= outcome.train_s > 0
