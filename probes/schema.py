@@ -149,6 +149,13 @@ class ProbeOutcome(Record):
     peak_bytes: int | None = Field(None, description="most memory held: reserved on a GPU, resident on a CPU")
     trainable_parameters: int | None = None
     adapter_bytes: int | None = None
+    forgetting: Finite | None = Field(
+        None,
+        description="nats per token by which the loss on texts that the base model wrote has grown when the job ended, "
+        "at `last_step`",
+    )
+    forgetting_noise: Finite | None = Field(None, description="80 % half-width over the choice of these texts")
+    forgetting_note: str = Field("", description="why `forgetting` was not measured")
 
 
 class Baseline(Record):
@@ -160,3 +167,4 @@ class Baseline(Record):
     eval_s: Finite
     eval_tokens: int
     row_labels: tuple[int, ...] = Field((), description="label tokens of each held-out row, the same for all probes")
+    texts_s: Finite = Field(0.0, description="time to evaluate the texts on which forgetting is measured")

@@ -18,13 +18,16 @@ from knowledge.methods import get_method
 from knowledge.schema import CurvePoint
 from probes import adapters, checkpoint
 from probes.evaluation import NotFinite, evaluate
+from probes.forgetting import ForgettingMeter
 from probes.memory_use import MemoryUse
 from probes.schema import Baseline, ProbeContext, ProbeJob, ProbeOutcome
 from probes.training import Diverged, Progress, train
 
 if TYPE_CHECKING:
     from knowledge.methods.base import Method
+    from probes.dataset import TokenRows
     from probes.evaluation import Evaluation
+    from probes.forgetting import Forgetting
 
 # Called with the job's id, the step just done and its training loss, and with each new point of the curve.
 OnStep = Callable[[str, int, float], None]
@@ -46,10 +49,12 @@ class Session:
         self.data = PreparedData.load(Path(context.data_folder))
         self.held_out = self.data.eval.first(context.eval_rows)
         self.source = resolve_model(context.model_reference, trust_remote_code=context.trust_remote_code)
-        self.pad_token_id = load_tokenizer(self.source).pad_token_id
+        tokenizer = load_tokenizer(self.source)
+        self.pad_token_id = tokenizer.pad_token_id
         self.memory = MemoryUse(context.device)
         self._base: Any = None
         self._base_loss: float | None = None
+        self._forgetting = ForgettingMeter(context, tokenizer, self._evaluate)
 
     def baseline(self) -> Baseline:
         """Loads the base and evaluates it untuned."""
@@ -59,6 +64,7 @@ class Session:
         started = time.perf_counter()
         held_out = self._evaluate(base)
         eval_s = time.perf_counter() - started
+        self._forgetting.prepare(base)
         self._base = base
         return Baseline(
             eval_loss=held_out.loss,
@@ -67,6 +73,7 @@ class Session:
             eval_s=eval_s,
             eval_tokens=held_out.tokens,
             row_labels=held_out.row_labels,
+            texts_s=self._forgetting.evaluation_s,
         )
 
     def run(self, job: ProbeJob, on_step: OnStep, on_point: OnPoint) -> ProbeOutcome:
@@ -78,13 +85,16 @@ class Session:
         except Exception as error:  # the boundary of a probe: whatever a method raises is a result
             self._base = None
             run.status, run.reason = _classify(error)
-        return run.outcome(time.perf_counter() - started, self.memory.peak_bytes())
+        if run.peak_bytes is None:
+            run.peak_bytes = self.memory.peak_bytes()
+        return run.outcome(time.perf_counter() - started)
 
     def _train(self, run: _Run) -> None:
         job, context = run.job, self.context
         assert job.method and job.schedule
         method = get_method(job.method)
         base = self._take_base()
+        self._forgetting.prepare(base)
         self.memory.reset_peak()
         seed_everything(context.seed)
         model = adapters.apply_method(
@@ -117,14 +127,17 @@ class Session:
             pad_token_id=self.pad_token_id,
         ):
             run.take(item)
+        run.peak_bytes = self.memory.peak_bytes()
         if checkpoint.supported(model, optimizer):
             checkpoint.save(folder, model, optimizer, run.progress)
+        run.forgetting, run.forgetting_note = self._forgetting.measure(model)
         self._give_back(model, method)
 
-    def _evaluate(self, model: Any) -> Evaluation:
+    def _evaluate(self, model: Any, rows: TokenRows | None = None) -> Evaluation:
+        """Of `rows`, or of the held-out ones."""
         return evaluate(
             model,
-            self.held_out,
+            self.held_out if rows is None else rows,
             task=self.context.task,
             metric_name=self.context.metric_name,
             batch_size=self.context.batch_size,
@@ -173,16 +186,7 @@ class Session:
             self._base = base
 
     def _loss_of_base(self, base: Any) -> float:
-        rows = self.data.eval.first(min(len(self.data.eval), self.context.batch_size))
-        return evaluate(
-            base,
-            rows,
-            task=self.context.task,
-            metric_name=self.context.metric_name,
-            batch_size=self.context.batch_size,
-            pad_token_id=self.pad_token_id,
-            device=self.context.device,
-        ).loss
+        return self._evaluate(base, self.data.eval.first(min(len(self.data.eval), self.context.batch_size))).loss
 
 
 class _Run:
@@ -195,8 +199,11 @@ class _Run:
         self.row_losses: tuple[float, ...] = ()
         self.progress = Progress()
         self.first_step = 0
+        self.peak_bytes: int | None = None
         self.trainable_parameters: int | None = None
         self.adapter_bytes: int | None = None
+        self.forgetting: Forgetting | None = None
+        self.forgetting_note = ""
 
     def remember(self, held_out: Evaluation) -> Evaluation:
         """Passes the evaluation on; its rows are the outcome's until the next one."""
@@ -210,7 +217,7 @@ class _Run:
         else:
             self.on_step(self.job.id, self.progress.step, item)
 
-    def outcome(self, duration_s: float, peak_bytes: int | None) -> ProbeOutcome:
+    def outcome(self, duration_s: float) -> ProbeOutcome:
         return ProbeOutcome(
             id=self.job.id,
             status=self.status,
@@ -222,9 +229,12 @@ class _Run:
             duration_s=duration_s,
             train_s=self.progress.train_s,
             trained_tokens=self.progress.trained_tokens,
-            peak_bytes=peak_bytes,
+            peak_bytes=self.peak_bytes,
             trainable_parameters=self.trainable_parameters,
             adapter_bytes=self.adapter_bytes,
+            forgetting=self.forgetting.value if self.forgetting else None,
+            forgetting_noise=self.forgetting.noise if self.forgetting else None,
+            forgetting_note=self.forgetting_note,
         )
 
 

@@ -108,6 +108,19 @@ def test_the_loss_of_each_held_out_row_is_kept(context):
     assert mean == pytest.approx(points[-1][1].eval_loss, abs=1e-4)
 
 
+def test_what_a_probe_forgets_is_measured_at_its_end(context):
+    """More at a higher rate, and the same in another session of the race, which reads the texts of the first."""
+    session = Session(context)
+    assert session.baseline().texts_s > 0
+    gentle, _, _ = run(session, job_of("lora", "gentle", learning_rate=1e-4))
+    harsh, _, _ = run(session, job_of("lora", "harsh", learning_rate=1e-1))
+    assert harsh.forgetting > gentle.forgetting + 0.5
+    assert harsh.forgetting_noise > 0
+    assert harsh.forgetting_note == ""
+    again, _, _ = run(Session(context), job_of("lora", "harsh-again", learning_rate=1e-1))
+    assert again.forgetting == harsh.forgetting
+
+
 def test_what_it_cost_is_measured(context):
     outcome, _, _ = run(Session(context), job_of("lora", "costs"))
     assert outcome.duration_s >= outcome.train_s > 0
@@ -127,3 +140,6 @@ def test_all_workers_draw_the_same_classification_head(tmp_path):
     first = Session(context).baseline()
     torch.rand(7)  # another state of the generator, as in another process
     assert Session(context).baseline().eval_loss == first.eval_loss
+    outcome, _, _ = run(Session(context), job_of("bitfit", "labels", peft_config=None))
+    assert outcome.forgetting is None
+    assert "classifier" in outcome.forgetting_note
