@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from advisor.recommendation import CandidateReport
-from advisor.requirements import parse_requirements
+from advisor.requirements import parse_checkable
 from advisor.survey import Survey
 from knowledge.errors import BadInput, NothingFits, did_you_mean
 from knowledge.methods import all_methods
@@ -35,14 +35,14 @@ class Candidate:
 def propose(survey: Survey) -> tuple[list[Candidate], list[CandidateReport]]:
     """All candidates that the model and the request admit, and a report for each method that is left out.
 
-    Raises BadInput for unknown method names and NothingFits when none is left.
+    Raises BadInput for unknown method names and requirements that cannot be checked, and NothingFits when none is left.
     """
     request, run = survey.request, survey.planned_run
     catalogue = all_methods()
     for name in (*request.methods, *request.exclude):
         if name not in catalogue:
             raise BadInput(f"There is no method {name!r}. {did_you_mean(name, list(catalogue))}")
-    requirements = parse_requirements(request.require)
+    requirements = parse_checkable(request.require, task=run.task, probe=request.probe)
     candidates: list[Candidate] = []
     left_out: list[CandidateReport] = []
     for method in catalogue.values():

@@ -1,7 +1,7 @@
 """From candidates to one recommendation with its reasons. Deterministic: equal input gives equal words.
 
 The objective names a target among the candidates that fit. Whatever the target does not beat by more than noise is
-tied with it, and of the tied the cheapest is taken: memory, then time, then how easily it is deployed.
+tied with it, and of the tied the cheapest is taken: memory, then forgetting, then time, then how easily it is deployed.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from advisor.forgetting import forgets_more
 from advisor.frontier import is_eligible, pareto_members, sharper_quality
 from advisor.quality import QualityField, baseline_of, beats, point_of, value_of
 from advisor.recommendation import CandidateReport, Decision
@@ -52,7 +53,10 @@ def decide(
     contenders = _contenders(rivals, objective)
     target = _target(contenders, objective, quality)
     tied_for_it = [c for c in contenders if not beats(target, c, quality)]
-    pick = min(tied_for_it, key=lambda c: (*_cost(c, objective), -value_of(c, quality), *_identity(c)))
+    pick = min(
+        _least_forgetful(tied_for_it, objective),
+        key=lambda c: (*_cost(c, objective), -value_of(c, quality), *_identity(c)),
+    )
     case = Case(pick, target, rivals, judged, objective, quality, device, planned_run, data)
     explained = [c.model_copy(update={"reason": standing(c, case)}) for c in judged]
     return explained, explain(case)
@@ -114,6 +118,13 @@ def _share_of_gain(
         start = min(value_of(c, quality) for c in contenders)
     whole = value_of(best, quality) - start
     return (value_of(candidate, quality) - start) / whole if whole > 0 else 1.0
+
+
+def _least_forgetful(tied: Sequence[CandidateReport], objective: Objective) -> list[CandidateReport]:
+    """The cheapest by what counts first, without those that clearly forget more than another of them."""
+    least = min(_cost(c, objective)[0] for c in tied)
+    cheapest = [c for c in tied if _cost(c, objective)[0] == least]
+    return [c for c in cheapest if not any(forgets_more(c, other) for other in cheapest)]
 
 
 def _cost(candidate: CandidateReport, objective: Objective) -> tuple[float, float, int]:

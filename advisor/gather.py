@@ -40,7 +40,7 @@ class Costs:
     """What probing costs on this machine, in seconds of one worker."""
 
     step_s: Mapping[str, float]  # candidate id -> one optimizer step
-    evaluation_s: float
+    evaluation_s: float  # one of the held-out rows, and one of the texts on which forgetting is measured
 
 
 def probe_device() -> tuple[str, list[int] | None]:
@@ -108,7 +108,7 @@ def measure_costs(
         slower = max(1.0, prior.relative_time) if prior and prior.relative_time else 1.0
         passes = STEP_PER_FORWARD if candidate.method.peft_type else FULL_STEP_PER_FORWARD
         step_s[candidate.id] = forward_s * passes * slower
-    return Costs(step_s, baseline.eval_s)
+    return Costs(step_s, baseline.eval_s + baseline.texts_s)
 
 
 def plan_probes(

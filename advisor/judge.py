@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from advisor.candidates import Candidate
 from advisor.end_model import Probe
@@ -157,9 +158,22 @@ def _report(
         tokens_per_s=_tokens_per_s(outcomes),
         trainable_parameters=_trainable(evidence, candidate.id),
         adapter_bytes=next((o.adapter_bytes for o in reversed(outcomes) if o.adapter_bytes is not None), None),
+        **_forgetting(outcomes, survey.planned_run.max_steps),
         capabilities=method.capabilities.model_dump(),
         peft_config=candidate.peft_config,
     )
+
+
+def _forgetting(outcomes: Sequence[ProbeOutcome], max_steps: int) -> dict[str, Any]:
+    """The fields about forgetting, from the last probe in which it was measured."""
+    measured = next((o for o in reversed(outcomes) if o.forgetting is not None), None)
+    if measured is None:
+        return {"forgetting_note": outcomes[-1].forgetting_note if outcomes else ""}
+    return {
+        "forgetting": measured.forgetting,
+        "forgetting_noise": measured.forgetting_noise,
+        "forgetting_share": min(1.0, measured.last_step / max_steps),
+    }
 
 
 def _measured_memory(peak_bytes: int | None) -> MemoryEstimate | None:

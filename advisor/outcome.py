@@ -117,6 +117,7 @@ def _row(candidate: CandidateReport) -> dict[str, Any]:
         "planned_run_s": candidate.planned_run_s,
         "trainable_parameters": candidate.trainable_parameters,
         "adapter_bytes": candidate.adapter_bytes,
+        "forgetting": candidate.forgetting,
         "on_frontier": candidate.on_frontier,
         "reason": candidate.reason,
     }

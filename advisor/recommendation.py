@@ -70,6 +70,14 @@ class CandidateReport(Record):
     tokens_per_s: Finite | None = None
     trainable_parameters: int | None = None
     adapter_bytes: int | None = None
+    forgetting: Finite | None = Field(
+        None,
+        description="nats per token by which the loss on texts that the base model wrote had grown at the end of the "
+        "last probe: an estimate of the divergence from the base",
+    )
+    forgetting_noise: Finite | None = Field(None, description="80 % half-width over the choice of these texts")
+    forgetting_share: Finite | None = Field(None, description="share of the planned run done when it was measured")
+    forgetting_note: str = Field("", description="why it was not measured")
     capabilities: Mapping[str, Any] = Field(default_factory=dict)
     peft_config: Mapping[str, Any] | None = None
     on_frontier: bool = False

@@ -22,7 +22,7 @@ class Request(Record):
     vram: str | None = Field(None, description="plan for a card with this much memory, e.g. '24GB'")
     gpu: str | None = Field(None, description="plan for this card, e.g. 'RTX 4090'")
     objective: Objective = Field("balanced", description="what decides among candidates that differ")
-    require: tuple[str, ...] = Field((), description="requirements, e.g. 'mergeable' or 'max-adapter-size=50MB'")
+    require: tuple[str, ...] = Field((), description="requirements, e.g. 'mergeable' or 'max-forgetting=0.1'")
     methods: tuple[str, ...] = Field((), description="race only these methods")
     exclude: tuple[str, ...] = Field((), description="leave these methods out")
     task: Task | None = Field(None, description="found from model and data unless given")

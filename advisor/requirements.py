@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from advisor.recommendation import CandidateReport
 from knowledge.errors import BadInput, did_you_mean
 from knowledge.gpus import parse_bytes
 from knowledge.methods.base import Method
+from knowledge.schema import Task
 
-KNOWN = ("mergeable", "vllm", "max-adapter-size=SIZE")
+KNOWN = ("mergeable", "vllm", "max-adapter-size=SIZE", "max-forgetting=NATS")
 
 
 @dataclass(frozen=True)
 class Requirement:
-    """One requirement: `name`, and a limit in bytes where it has one."""
+    """One requirement: `name`, and its limit where it has one, in bytes or in nats per token."""
 
     name: str
     limit_bytes: int | None = None
+    limit_nats: float | None = None
 
     def reason_against(self, method: Method) -> str | None:
         """Why a method cannot meet it, as far as the method alone shows."""
@@ -28,12 +32,26 @@ class Requirement:
             return "cannot be served by vLLM, neither as an adapter nor merged"
         return None
 
+    def reason_against_request(self, task: Task, probe: bool) -> str | None:
+        """Why no candidate could show that it meets it."""
+        if self.name == "max-forgetting" and not probe:
+            return "forgetting is known only by probing"
+        if self.name == "max-forgetting" and task == "sequence-classification":
+            return "forgetting is measured on texts that the base model writes, and a classifier writes none"
+        return None
+
     def reason_against_report(self, report: CandidateReport) -> str | None:
-        """Why a measured candidate does not meet it."""
+        """Why a measured candidate does not meet it, or was not seen to meet it."""
         if self.name == "max-adapter-size" and report.adapter_bytes is not None:
             assert self.limit_bytes is not None
             if report.adapter_bytes > self.limit_bytes:
                 return f"its adapter has {report.adapter_bytes / 1e6:.1f} MB, over {self.limit_bytes / 1e6:.1f} MB"
+        if self.name == "max-forgetting" and report.status in ("finished", "eliminated"):
+            assert self.limit_nats is not None
+            if report.forgetting is None:
+                return f"its forgetting is unknown: {report.forgetting_note or 'no probe of it came to its end'}"
+            if report.forgetting > self.limit_nats:
+                return f"forgets {report.forgetting:.3f} nats per token, over {self.limit_nats:g}"
         return None
 
 
@@ -52,10 +70,28 @@ def parse_requirements(texts: Sequence[str]) -> list[Requirement]:
     return [_parse(text) for text in texts]
 
 
+def parse_checkable(texts: Sequence[str], *, task: Task, probe: bool) -> list[Requirement]:
+    """Like `parse_requirements`; raises BadInput also for those that no candidate of this request could meet."""
+    requirements = parse_requirements(texts)
+    for text, requirement in zip(texts, requirements, strict=True):
+        if reason := requirement.reason_against_request(task, probe):
+            raise BadInput(f"The requirement {text} cannot be checked: {reason}. Leave it out.")
+    return requirements
+
+
 def _parse(text: str) -> Requirement:
     name, _, value = text.partition("=")
     if name in ("mergeable", "vllm") and not value:
         return Requirement(name)
     if name == "max-adapter-size" and value:
-        return Requirement(name, parse_bytes(value))
+        return Requirement(name, limit_bytes=parse_bytes(value))
+    if name == "max-forgetting" and value:
+        return Requirement(name, limit_nats=_parse_nats(text, value))
     raise BadInput(f"Unknown requirement {text!r}. {did_you_mean(text, list(KNOWN))}")
+
+
+def _parse_nats(text: str, value: str) -> float:
+    with suppress(ValueError):
+        if 0 <= (nats := float(value)) < math.inf:
+            return nats
+    raise BadInput(f"{text!r}: give a number of nats per token that is not negative, e.g. max-forgetting=0.1.")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from advisor.forgetting import forgets_more
 from advisor.quality import QualityField, beats, point_of, tied, value_of
 from advisor.recommendation import CandidateReport, Decision, Prediction
 from advisor.request import Objective
@@ -151,14 +152,22 @@ def _tie_breaker(case: Case) -> str:
     """What decided among the tied, in the order of the costs."""
     pick, ties = case.pick, case.ties
     nearest_peak = min(c.memory.peak_bytes for c in ties)
-    if all(point_of(pick, case.quality).memory_step < point_of(c, case.quality).memory_step for c in ties):
+    if all(_memory_step(pick, case) < _memory_step(c, case) for c in ties):
         return f"taken because it needs the least memory ({bytes_text(nearest_peak - pick.memory.peak_bytes)} less)"
+    alike = [c for c in ties if _memory_step(c, case) <= _memory_step(pick, case)]
+    if alike and all(forgets_more(c, pick) for c in alike):
+        theirs = ", ".join(f"{c.title} {c.forgetting:.2f}" for c in alike[:RIVALS_NAMED])
+        return f"taken because it forgets least of the base model ({pick.forgetting:.2f} nats per token; {theirs})"
     times = [c.planned_run_s for c in ties if c.planned_run_s is not None]
     if pick.planned_run_s is not None and times and pick.planned_run_s < min(times):
         return f"taken because it is the fastest of them ({duration_text(min(times) - pick.planned_run_s)} less)"
     if case.objective == "accuracy" or value_of(pick, case.quality) >= max(value_of(c, case.quality) for c in ties):
         return "taken for its costs, time and deployment together"
     return "taken as the cheapest of them"
+
+
+def _memory_step(candidate: CandidateReport, case: Case) -> int:
+    return point_of(candidate, case.quality).memory_step
 
 
 def _objective_words(case: Case) -> str:
@@ -197,6 +206,8 @@ def _warnings(case: Case) -> list[str]:
     edge = _rate_at_edge(case)
     if edge:
         found.append(edge)
+    if forgetful := _forgetting_warning(case):
+        found.append(forgetful)
     if pick.memory.high_bytes > NARROW_FIT * case.device.limit_bytes:
         spare = bytes_text(max(0, case.device.limit_bytes - pick.memory.high_bytes))
         found.append(f"Memory is tight: {spare} below the limit in the worst order of batches.")
@@ -205,6 +216,18 @@ def _warnings(case: Case) -> list[str]:
     if pick.curve.points:
         found.append("One seed per candidate: another seed moves results too.")
     return found
+
+
+def _forgetting_warning(case: Case) -> str:
+    """Where LoRA, or one that is as good, leaves clearly more of the base model intact."""
+    others = [c for c in (*case.ties, case.lora) if c is not None and forgets_more(case.pick, c)]
+    if not others:
+        return ""
+    least = min(others, key=lambda c: (c.forgetting, c.name))
+    return (
+        f"Forgets more of the base model than {least.title}: the loss on the base's own texts grew by "
+        f"{case.pick.forgetting:.2f} nats per token, there by {least.forgetting:.2f}."
+    )
 
 
 def _held_out_warning(rows: int, metric: str) -> str:

@@ -19,7 +19,8 @@ def command(
     gpu: Annotated[Text, typer.Option(help="Plan for this card, e.g. 'RTX 4090'.")] = None,
     objective: Annotated[str, typer.Option(help="accuracy, balanced, memory or speed.")] = "balanced",
     require: Annotated[
-        list[str] | None, typer.Option(help="mergeable, vllm, max-adapter-size=50MB. Repeatable.")
+        list[str] | None,
+        typer.Option(help="mergeable, vllm, max-adapter-size=50MB, max-forgetting=0.1. Repeatable."),
     ] = None,
     methods: Annotated[list[str] | None, typer.Option(help="Race only this method. Repeatable.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Leave this method out. Repeatable.")] = None,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from advisor.forgetting import forgetting_text
 from advisor.quality import QualityField, lower_is_better, value_of
 from advisor.recommendation import CandidateReport, Prediction, Result, Status
 from advisor.text import bytes_text, clean, count_text, duration_text, quality_text, rate_text
@@ -47,6 +48,9 @@ def headline(result: Result) -> list[tuple[str, str]]:
         lines.append(("memory", memory_line(result, pick)))
     lines.append(("time", time_line(result, pick)))
     lines.append(("adapter", adapter_line(pick)))
+    if pick.forgetting is not None:
+        text = f"{forgetting_text(pick)} nats per token on the base's own texts{measured_at(pick)}"
+        lines.append(("forgetting", text))
     return lines
 
 
@@ -84,6 +88,17 @@ def adapter_line(pick: CandidateReport) -> str:
         {"adapter": "vLLM serves it as adapter", "merged": "vLLM serves it merged"}.get(str(served), "no vLLM")
     )
     return ", ".join(part for part in parts if part != "unknown" and not part.startswith("unknown "))
+
+
+def tells_forgetting(result: Result) -> bool:
+    """Whether there is anything to show of it: a classifier, and an answer without probes, have none."""
+    return any(c.forgetting is not None for c in result.candidates)
+
+
+def measured_at(candidate: CandidateReport) -> str:
+    """', 10 % into the run': when forgetting was measured."""
+    share = candidate.forgetting_share
+    return "" if share is None else f", {100 * share:.0f} % into the run"
 
 
 def one_per_method(result: Result) -> list[CandidateReport]:
@@ -198,6 +213,17 @@ def rate(candidate: CandidateReport) -> str:
 
 def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def advice_without_pick(result: Result) -> str:
+    """What to change where nothing could be recommended: the requirements, if it was them."""
+    required = result.request.get("require") or ()
+    if required and any(c.status == "excluded" and c.curve.points for c in result.candidates):
+        return f"Drop or loosen one of the requirements ({', '.join(clean(r, 60) for r in required)})."
+    return (
+        f"Limit {bytes_text(result.device.limit_bytes)}. A smaller --batch-size or --max-length, "
+        "--gradient-checkpointing or --quantize nf4 need less memory; a longer --budget tries more."
+    )
 
 
 def rung_lines(result: Result) -> list[str]:

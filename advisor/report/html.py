@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from advisor.files import write_text
+from advisor.forgetting import forgetting_text
 from advisor.recommendation import CandidateReport, Result
 from advisor.report import charts, content
 from advisor.report.markup import Markup, element
@@ -97,7 +98,8 @@ def _header(result: Result) -> Markup:
     decision = result.recommendation
     subject = element("p", content.subject_line(result), class_="quiet")
     if decision is None:
-        text = "No candidate had a valid result that fits the device. The reasons are below."
+        text = "No candidate had a valid result that fits what was asked for. The reasons are below. "
+        text += content.advice_without_pick(result)
         return element(
             "header",
             element("p", "Nothing to recommend", class_="kicker none"),
@@ -136,6 +138,10 @@ def _cards(result: Result) -> Markup | None:
     run = result.planned_run
     rows = run.batch_size * run.gradient_accumulation_steps
     shown.append(_card("planned run", duration_text(pick.planned_run_s), f"{run.max_steps:,} steps of {rows} rows"))
+    if pick.forgetting is not None:
+        note = "nats per token more loss on texts that the base model wrote"
+        note += f", ± {pick.forgetting_noise:.2f}" if pick.forgetting_noise is not None else ""
+        shown.append(_card("forgetting", forgetting_text(pick), note + content.measured_at(pick)))
     return element("dl", shown, class_="cards")
 
 
@@ -155,6 +161,7 @@ def _candidate_table(result: Result) -> Markup | None:
         return None
     headings = [("method", ""), ("rate", "number"), (content.metric_heading(result), "number")]
     headings += [("80 % interval", "number"), ("memory", "number"), ("run", "number"), ("adapter", "number")]
+    headings += [("forgets", "number")] if content.tells_forgetting(result) else []
     headings += [("why it stands there", "")]
     head = element("tr", [element("th", text, class_=kind or None, scope="col") for text, kind in headings])
     rows = [_candidate_row(c, result) for c in shown]
@@ -173,6 +180,7 @@ def _candidate_row(candidate: CandidateReport, result: Result) -> Markup:
         _number(bytes_text(candidate.memory.peak_bytes) if candidate.memory else "unknown"),
         _number(duration_text(candidate.planned_run_s)),
         _number(bytes_text(candidate.adapter_bytes)),
+        _number(forgetting_text(candidate)) if content.tells_forgetting(result) else None,
         element("td", clean(candidate.reason), class_="why"),
     ]
     return element("tr", cells, class_=f"is-{kind.replace(' ', '-')}" if kind else None)

@@ -16,12 +16,13 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from advisor.forgetting import forgetting_text
 from advisor.recommendation import CandidateReport, Result
 from advisor.report import content
 from advisor.report.plan import plan_view
 from advisor.text import bytes_text, clean, duration_text
 
-WIDE_COLUMNS = 110  # from here on there is room for the reason of each candidate
+WIDE_COLUMNS = 120  # from here on there is room for forgetting and for the reason of each candidate
 WIDEST_COLUMNS = 140
 NAMES_PER_GROUP = 8
 
@@ -111,9 +112,12 @@ def _candidates(result: Result, width: int) -> RenderableType:
     table.add_column("80 % interval", justify="right", no_wrap=True)
     table.add_column("memory", justify="right", no_wrap=True)
     table.add_column("run time", justify="right", no_wrap=True)
+    shown = content.shown_candidates(result)
+    tells_forgetting = width >= WIDE_COLUMNS and content.tells_forgetting(result)
+    if tells_forgetting:
+        table.add_column("forgets", justify="right", no_wrap=True)
     if width >= WIDE_COLUMNS:
         table.add_column("why it stands there", ratio=1)
-    shown = content.shown_candidates(result)
     for candidate in shown:
         kind = content.mark(candidate, result)
         value, interval = content.prediction_cell(candidate, quality)
@@ -126,6 +130,8 @@ def _candidates(result: Result, width: int) -> RenderableType:
             bytes_text(candidate.memory.peak_bytes) if candidate.memory else "unknown",
             duration_text(candidate.planned_run_s) if candidate.planned_run_s is not None else "unknown",
         ]
+        if tells_forgetting:
+            cells.append(forgetting_text(candidate))
         if width >= WIDE_COLUMNS:
             cells.append(_why_there(candidate, kind))
         table.add_row(*(Text(cell) for cell in cells), style=_STYLES.get(kind, ""))
@@ -179,8 +185,4 @@ def _members(members: list[tuple[str, str]]) -> str:
 def _no_recommendation(result: Result) -> Iterable[RenderableType]:
     yield Text("No recommendation: no candidate had a valid result that fits.", style="bold red")
     yield Text(content.subject_line(result), style="dim")
-    limit = bytes_text(result.device.limit_bytes)
-    yield Text(
-        f"Limit {limit}. A smaller --batch-size or --max-length, --gradient-checkpointing or --quantize nf4 need less "
-        "memory; a longer --budget tries more."
-    )
+    yield Text(content.advice_without_pick(result))

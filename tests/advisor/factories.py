@@ -87,6 +87,9 @@ def candidate(
         "planned_run_s": 1200.0,
         "trainable_parameters": 4_600_000,
         "adapter_bytes": 18_400_000,
+        "forgetting": 0.12 if probed else None,
+        "forgetting_noise": 0.03 if probed else None,
+        "forgetting_share": 0.1 if probed else None,
         "capabilities": {"mergeable": True, "identity_start": True, "vllm": "adapter"},
         "peft_config": LORA_CONFIG,
     }
@@ -119,7 +122,7 @@ def field_of_candidates() -> list[CandidateReport]:
     """A race of many kinds: ties, a frontier of three, every status."""
     prompt = {"mergeable": False, "vllm": "no", "identity_start": False}
     return [
-        candidate("lora", 0.478, 22.6, title="LoRA", learning_rate=2e-4),
+        candidate("lora", 0.478, 22.6, title="LoRA", learning_rate=2e-4, forgetting=0.04),
         candidate("lora", 0.402, 22.6, title="LoRA", learning_rate=1e-4, status="eliminated", reason="left at step 20"),
         candidate("rslora", 0.532, 22.65, title="rsLoRA", planned_run_s=1230.0),
         candidate(

@@ -44,6 +44,39 @@ def test_equal_memory_is_decided_by_time_then_by_deployment_then_by_quality():
     assert pick_of([candidate("miss", 0.51, 12.0), candidate("lora", 0.50, 12.0)]).name == "miss"
 
 
+def test_of_the_equally_good_and_equally_large_the_one_that_forgets_clearly_less_is_taken_before_the_faster():
+    faithful = candidate("lora", 0.50, 12.0, forgetting=0.05, planned_run_s=2000.0)
+    for forgotten, expected in ((0.30, "lora"), (0.08, "dora")):  # .03 more is within noise: the faster is taken
+        chosen = pick_of([faithful, candidate("dora", 0.49, 12.0, forgetting=forgotten, planned_run_s=1000.0)])
+        assert chosen.name == expected
+    words = " ".join(pick_of([faithful, candidate("dora", 0.49, 12.0, forgetting=0.30)]).reasons)
+    assert "taken because it forgets least of the base model (0.05 nats per token; dora 0.30)." in words
+    smaller = candidate("dora", 0.49, 9.0, forgetting=0.30)
+    assert pick_of([faithful, smaller]).name == "dora"  # memory comes first
+
+
+def test_forgetting_is_compared_only_where_that_is_fair():
+    """It grows along a run: who was measured early must not win by that."""
+    late = candidate("lora", 0.50, 12.0, forgetting=0.30, forgetting_share=0.2, planned_run_s=1000.0)
+    early = candidate("dora", 0.49, 12.0, forgetting=0.05, forgetting_share=0.1)
+    unknown = candidate("oft", 0.49, 12.0, forgetting=None)
+    chosen = pick_of([late, early, unknown])
+    assert chosen.name == "lora"
+    assert not any("Forgets more" in w for w in chosen.warnings)
+
+
+def test_a_pick_that_forgets_more_than_lora_or_an_equal_says_so():
+    lora = candidate("lora", 0.40, 12.0, title="LoRA", forgetting=0.04)
+    tied = candidate("dora", 0.54, 13.0, title="DoRA", forgetting=0.02)
+    pick = candidate("oft", 0.55, 12.0, forgetting=0.30)
+    said = (
+        "Forgets more of the base model than {}: the loss on the base's own texts grew by 0.30 nats per token, there by"
+    )
+    assert f"{said.format('LoRA')} 0.04." in pick_of([lora, pick]).warnings
+    assert f"{said.format('DoRA')} 0.02." in pick_of([lora, pick, tied]).warnings
+    assert not any("Forgets" in w for w in pick_of([lora.model_copy(update={"forgetting": 0.28}), pick]).warnings)
+
+
 def test_each_objective_takes_its_own():
     field = [
         candidate("lora", 0.48, 12.0),

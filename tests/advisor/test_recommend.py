@@ -1,6 +1,7 @@
 """The main job, end to end, on a tiny model: real probes in real worker processes."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -147,6 +148,29 @@ def test_a_requirement_that_only_measuring_can_check_is_enforced(model, data):
     lora = [c for c in rec.candidates if c.name == "lora"]
     assert {c.status for c in lora} == {"excluded"}
     assert all("over" in c.reason for c in lora)
+
+
+def test_forgetting_is_measured_and_can_be_limited(recommendation, model, data, tmp_path):
+    probed = [c for c in recommendation.candidates if c.status in ("finished", "eliminated")]
+    assert all(c.forgetting is not None and c.forgetting_noise >= 0 for c in probed)
+    assert {c.forgetting_share for c in probed} == {c.curve.last_step / RACE["max_steps"] for c in probed}
+    at_rates = sorted((c.learning_rate, c.forgetting) for c in probed if c.name == "lora")
+    assert at_rates[-1][1] > at_rates[0][1]  # at the highest rate of the three
+    assert recommendation.to_dataframe().forgetting.notna().sum() == len(probed)
+
+    limit = sorted(c.forgetting for c in probed)[len(probed) // 2]
+    required = (f"max-forgetting={max(limit, 0.001)}",)
+    shutil.copytree(recommendation.folder, tmp_path / "again")
+    rec = recommend(model, data, out=tmp_path / "again", resume=True, require=required, **RACE)
+    assert rec.pick.forgetting <= max(limit, 0.001)
+    out = [c for c in rec.candidates if c.status == "excluded" and c.curve.points]
+    assert out
+    assert all(c.forgetting > limit and "over" in c.reason for c in out)
+
+
+def test_a_limit_of_forgetting_needs_probes(model, data):
+    with pytest.raises(BadInput, match="only by probing"):
+        recommend(model, data, probe=False, show_progress=False, require=("max-forgetting=0.1",))
 
 
 def test_a_refused_race_leaves_the_other_one_untouched(recommendation, model, tmp_path):

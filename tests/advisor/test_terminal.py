@@ -95,6 +95,19 @@ def test_without_a_pick_it_says_so_and_what_to_do():
     assert "diverged  lora (training loss is nan at step 3)" in text
 
 
+def test_where_a_requirement_left_nothing_it_is_named():
+    out = candidate(status="excluded", reason="forgets 0.300 nats per token, over 0.1", curve=candidate().curve)
+    text = printed(result([out], request={"require": ["max-forgetting=0.1"]}), 80)
+    assert "Drop or loosen one of the requirements (max-forgetting=0.1)." in text
+    assert "--batch-size" not in text
+    assert "excluded  lora (forgets 0.300 nats per token, over 0.1)" in text
+
+
+def test_where_nothing_was_forgotten_there_is_no_word_of_it():
+    classifier = [c.model_copy(update={"forgetting": None}) for c in field_of_candidates()]
+    assert "forget" not in printed(result(classifier), 200)
+
+
 def test_an_answer_from_the_table_says_that_nothing_was_probed():
     known = [c.model_copy(update={"status": "from table"}) for c in field_of_candidates()[:4]]
     known = [c.model_copy(update={"curve": type(c.curve)()}) for c in known]
