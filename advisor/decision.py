@@ -1,7 +1,8 @@
 """From candidates to one recommendation with its reasons. Deterministic: equal input gives equal words.
 
-The objective names a target among the candidates that fit. Whatever the target does not beat by more than noise is
-tied with it, and of the tied the cheapest is taken: memory, then forgetting, then time, then how easily it is deployed.
+The objective names a target among the candidates that fit. Whatever the target does not probably lead is as good as it,
+and of these the cheapest is taken: memory, then forgetting, then time, then how easily it is deployed. What lies within
+noise of the pick is told as tied, for nothing is proven there, but what is probably worse is not taken for being cheap.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 
 from advisor.forgetting import forgets_more
 from advisor.frontier import is_eligible, pareto_members, sharper_quality
-from advisor.quality import QualityField, baseline_of, beats, point_of, value_of
+from advisor.quality import QualityField, baseline_of, leads, point_of, value_of
 from advisor.recommendation import CandidateReport, Decision
 from advisor.request import Objective
 from advisor.wording import Case, explain, standing
@@ -52,9 +53,9 @@ def decide(
     rivals = sorted((c for c in judged if _identity(c) in best_rates), key=_identity)
     contenders = _contenders(rivals, objective)
     target = _target(contenders, objective, quality)
-    tied_for_it = [c for c in contenders if not beats(target, c, quality)]
+    as_good = [c for c in contenders if not leads(target, c, quality)]
     pick = min(
-        _least_forgetful(tied_for_it, objective),
+        _least_forgetful(as_good, objective),
         key=lambda c: (*_cost(c, objective), -value_of(c, quality), *_identity(c)),
     )
     case = Case(pick, target, rivals, judged, objective, quality, device, planned_run, data)
@@ -120,10 +121,10 @@ def _share_of_gain(
     return (value_of(candidate, quality) - start) / whole if whole > 0 else 1.0
 
 
-def _least_forgetful(tied: Sequence[CandidateReport], objective: Objective) -> list[CandidateReport]:
+def _least_forgetful(as_good: Sequence[CandidateReport], objective: Objective) -> list[CandidateReport]:
     """The cheapest by what counts first, without those that clearly forget more than another of them."""
-    least = min(_cost(c, objective)[0] for c in tied)
-    cheapest = [c for c in tied if _cost(c, objective)[0] == least]
+    least = min(_cost(c, objective)[0] for c in as_good)
+    cheapest = [c for c in as_good if _cost(c, objective)[0] == least]
     return [c for c in cheapest if not any(forgets_more(c, other) for other in cheapest)]
 
 

@@ -1,8 +1,7 @@
 """The Pareto set of predicted quality against expected peak memory.
 
-Quality is uncertain, so a higher number alone proves nothing. One candidate *beats* another when it is ahead by more
-than the noise of the comparison; otherwise the two are tied and the cheaper one stands for both. Memory counts
-in steps of one percent.
+Quality is uncertain, so a higher number alone proves nothing. One candidate *leads* another when it is probably ahead,
+given the noise of the comparison; otherwise the cheaper one stands for both. Memory counts in steps of one percent.
 """
 
 from __future__ import annotations
@@ -25,15 +24,15 @@ def is_eligible(candidate: CandidateReport, quality: QualityField) -> bool:
 def pareto_members(points: Sequence[Point]) -> list[int]:
     """Indices of the Pareto set, by rising memory; points with a non-finite number never enter.
 
-    Going up in memory, a point is a member if it beats every member so far. So no member is dominated by another
-    (each costs more than the ones it beats), and each finite non-member has a member that costs no more (in steps
-    of one percent) and is not beaten by it. The result does not depend on the order of `points`.
+    Going up in memory, a point is a member if it leads every member so far. So no member is dominated by another
+    (each costs more than the ones it leads), and each finite non-member has a member that costs no more (in steps
+    of one percent) and is not led by it. The result does not depend on the order of `points`.
     """
     finite = [index for index, point in enumerate(points) if point.is_finite]
     finite.sort(key=lambda i: _by_memory_then_quality(points[i]))
     members: list[int] = []
     for index in finite:
-        if all(points[index].beats(points[member]) for member in members):
+        if all(points[index].leads(points[member]) for member in members):
             members.append(index)
     return members
 
@@ -43,14 +42,19 @@ def _by_memory_then_quality(point: Point) -> tuple[float, ...]:
 
 
 def sharper_quality(candidates: Sequence[CandidateReport]) -> QualityField:
-    """Which prediction tells more candidates apart; the task's metric unless the loss is clearly sharper.
+    """Which prediction tells more candidates apart; the task's metric unless the loss is clearly sharper, or known for
+    candidates of which the metric cannot be predicted.
 
     On 40 held-out rows an exact match has a standard error of 7 points while the loss still separates methods.
     """
-    by_loss, by_metric = (_separated_pairs(candidates, field) for field in ("predicted_loss", "predicted"))
-    return "predicted_loss" if by_loss > SHARPER * by_metric else "predicted"
+    by_loss, by_metric = (_eligible_points(candidates, field) for field in ("predicted_loss", "predicted"))
+    sharper = _separated_pairs(by_loss) > SHARPER * _separated_pairs(by_metric)
+    return "predicted_loss" if sharper or len(by_loss) > len(by_metric) else "predicted"
 
 
-def _separated_pairs(candidates: Sequence[CandidateReport], quality: QualityField) -> int:
-    points = [point_of(c, quality) for c in candidates if is_eligible(c, quality)]
-    return sum(a.beats(b) for a in points for b in points)
+def _eligible_points(candidates: Sequence[CandidateReport], quality: QualityField) -> list[Point]:
+    return [point_of(c, quality) for c in candidates if is_eligible(c, quality)]
+
+
+def _separated_pairs(points: Sequence[Point]) -> int:
+    return sum(a.leads(b) for a in points for b in points)

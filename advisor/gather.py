@@ -13,6 +13,7 @@ from pathlib import Path
 
 from advisor.candidates import Candidate, with_memory
 from advisor.recommendation import CandidateReport
+from advisor.requirements import objection_to
 from advisor.survey import Survey
 from advisor.text import bytes_text
 from knowledge.errors import NothingFits
@@ -198,7 +199,17 @@ def gather(
     race = Race(plan)
     contestants = [Contestant(c.id, c.method.title, c.method.name, c.learning_rate, c.peft_config) for c in candidates]
     metric_name = survey.data.profile.metric_name
-    conductor = Conductor(race, contestants, schedule_of(survey), executor, journal, observer, deadline, metric_name)
+    conductor = Conductor(
+        race,
+        contestants,
+        schedule_of(survey),
+        executor,
+        journal,
+        observer,
+        deadline,
+        metric_name,
+        objection_to=lambda outcome: objection_to(outcome, survey.request.require),
+    )
     return conductor.run(), race
 
 

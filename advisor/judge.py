@@ -8,6 +8,7 @@ from typing import Any
 
 from advisor.candidates import Candidate
 from advisor.end_model import Probe
+from advisor.held_out import Z_80, held_out_noise
 from advisor.predictor import Forecast, Predictor
 from advisor.recommendation import CandidateReport, Prediction
 from advisor.survey import Survey
@@ -17,7 +18,6 @@ from probes.conduct import Evidence
 from probes.race import Race
 from probes.schema import Baseline, ProbeOutcome
 
-Z_80 = 1.28  # half-width of a normal distribution's central 80 %, in standard deviations
 SHORTLIST = 8  # methods of an answer without probes
 
 
@@ -47,9 +47,19 @@ def judge(
         survey.data.profile.metric_name,
         CurvePoint(step=0, eval_loss=baseline.eval_loss, metric=baseline.metric),
     )
+    sampling = held_out_noise({c.id: _row_losses(evidence, c.id) for c in candidates if c.id in measured})
     reasons_left = {id: reason for decision in race.decisions for id, reason in decision.left.items()}
     return [
-        _report(c, survey, evidence, baseline, forecasts.get(c.id), reasons_left.get(c.id), c.id in race.finalists)
+        _report(
+            c,
+            survey,
+            evidence,
+            baseline,
+            forecasts.get(c.id),
+            sampling.get(c.id, 0.0),
+            reasons_left.get(c.id),
+            c.id in race.finalists,
+        )
         for c in candidates
     ]
 
@@ -129,6 +139,7 @@ def _report(
     evidence: Evidence,
     baseline: Baseline,
     forecast: Forecast | None,
+    sampling_noise: float,
     reason_left: str | None,
     is_finalist: bool,
 ) -> CandidateReport:
@@ -148,7 +159,7 @@ def _report(
         predicted=_with_noise(forecast.metric, _metric_noise(forecast, survey.data.profile.eval_rows))
         if forecast
         else None,
-        predicted_loss=_with_noise(forecast.loss, forecast.loss_noise) if forecast else None,
+        predicted_loss=_with_noise(forecast.loss, _loss_noise(forecast, sampling_noise)) if forecast else None,
         baseline_value=baseline.metric,
         baseline_loss=baseline.eval_loss,
         memory=candidate.memory or _measured_memory(probe_peak_bytes),
@@ -190,8 +201,13 @@ def _with_noise(prediction: Prediction | None, noise: float) -> Prediction | Non
     return prediction.model_copy(update={"noise": noise}) if prediction else None
 
 
+def _loss_noise(forecast: Forecast, sampling_noise: float) -> float:
+    """What is the candidate's own in the forecast's error, and what the choice of held-out rows adds to it."""
+    return 0.0 if forecast.loss is None else math.hypot(forecast.loss_noise, sampling_noise * forecast.loss.value)
+
+
 def _metric_noise(forecast: Forecast, rows: int) -> float:
-    """A re-run's noise and, for shares such as exact match, that of having held out only so many rows."""
+    """The same for the metric: shares such as exact match vary with the rows as counts do."""
     if forecast.metric is None or not 0 <= forecast.metric.value <= 1:
         return forecast.metric_noise
     share = min(max(forecast.metric.value, 1 / rows), 1 - 1 / rows)
@@ -216,6 +232,11 @@ def _is_usable(candidate: Candidate, evidence: Evidence) -> bool:
 def _trainable(evidence: Evidence, id: str) -> int | None:
     outcomes = evidence.outcomes.get(id, [])
     return next((o.trainable_parameters for o in reversed(outcomes) if o.trainable_parameters), None)
+
+
+def _row_losses(evidence: Evidence, id: str) -> Sequence[float]:
+    """Of the candidate's last evaluation."""
+    return next((o.row_losses for o in reversed(evidence.outcomes.get(id, [])) if o.row_losses), ())
 
 
 def _step_s(outcomes: Sequence[ProbeOutcome]) -> float | None:

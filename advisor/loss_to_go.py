@@ -59,6 +59,15 @@ def log_curve(curve: Curve, max_steps: int) -> LogCurve | None:
     return LogCurve(fractions, np.log(losses))
 
 
+@dataclass(frozen=True)
+class _Learned:
+    """The further fall at one share of a run as a line over the last fall, with bounds of its error."""
+
+    line: LocalLine
+    bound: LocalBound
+    own_bound: LocalBound
+
+
 class LossToGo:
     """Learned from the text runs of the table: image losses follow the noise level of the diffusion step instead."""
 
@@ -72,7 +81,7 @@ class LossToGo:
                 self._curves.append(curve)
                 self._suites.append(suite_of(run))
                 self._groups.append(f"{suite_of(run)} {run.peft_type}")
-        self._learned: dict[tuple[float, bool], tuple[LocalLine, LocalBound]] = {}
+        self._learned: dict[tuple[float, bool], _Learned] = {}
 
     @property
     def earliest_fraction(self) -> float:
@@ -82,6 +91,14 @@ class LossToGo:
     def predict(self, curve: LogCurve) -> tuple[float, float]:
         """Expected further fall of the log loss and the half-width of its 80 % interval, for an unscaled task."""
         return self._predict(curve, curve.last_fraction)
+
+    def own_error(self, curve: LogCurve) -> float:
+        """Half-width of the 80 % interval of what is the candidate's own in the error of `predict`: all curves of a
+        task fall more or less than expected, which does not matter where its candidates are compared."""
+        learned, fall = self._lesson(curve, curve.last_fraction)
+        if learned is None:
+            return np.inf if not self._curves else 0.0
+        return learned.own_bound.at(float(learned.line.predict([fall or 0.0])[0]))
 
     def scale(self, curves: Sequence[LogCurve], fraction: float) -> tuple[float, int]:
         """By which factor curves of this task fall more after `fraction` of the run than the table's do, and from how
@@ -98,22 +115,27 @@ class LossToGo:
         return float(np.clip(scale, *SCALE_LIMITS)), len(ratios)
 
     def _predict(self, curve: LogCurve, fraction: float) -> tuple[float, float]:
+        learned, fall = self._lesson(curve, fraction)
+        if learned is None:
+            return 0.0, 0.0 if self._curves else np.inf
+        (to_go,) = learned.line.predict([fall or 0.0])
+        return float(to_go), learned.bound.at(to_go)
+
+    def _lesson(self, curve: LogCurve, fraction: float) -> tuple[_Learned | None, float | None]:
+        """What the table teaches at this share of a run, None where there is nothing to learn or to go; and the
+        curve's fall there, None where it cannot be compared."""
         fraction = max(fraction, self.earliest_fraction)
-        if not self._curves:
-            return 0.0, np.inf
-        if fraction >= FINISHED:
-            return 0.0, 0.0
+        if not self._curves or fraction >= FINISHED:
+            return None, None
         # A probe's own curve may start earlier than any of the table: its fall then has nothing to be compared with.
         comparable = any(c.covers(fraction / 2) for c in self._curves)
         fall = curve.fall(min(fraction, curve.last_fraction)) if comparable else None
         key = (round(fraction, 3), fall is not None)
         if key not in self._learned:
             self._learned[key] = self._learn(*key)
-        line, bound = self._learned[key]
-        (to_go,) = line.predict([fall or 0.0])
-        return float(to_go), bound.at(to_go)
+        return self._learned[key], fall
 
-    def _learn(self, fraction: float, with_fall: bool) -> tuple[LocalLine, LocalBound]:
+    def _learn(self, fraction: float, with_fall: bool) -> _Learned:
         usable = [i for i, c in enumerate(self._curves) if c.covers(fraction / 2 if with_fall else fraction)]
         curves = [self._curves[i] for i in usable]
         x = np.array([c.fall(fraction) if with_fall else 0.0 for c in curves])
@@ -126,7 +148,8 @@ class LossToGo:
             out = held_out == name
             if not out.all():
                 predicted[out] = LocalLine().fit(x[~out], y[~out]).predict(x[out])
-        widening = 1.0 if across_suites else OTHER_TASK_WIDENING
+        errors = (1.0 if across_suites else OTHER_TASK_WIDENING) * (y - predicted)
         # Without falls every prediction is the same mean, and none of the errors is nearer than another.
         level = predicted if with_fall else np.zeros(len(y))
-        return LocalLine().fit(x, y), LocalBound(level, widening * (y - predicted))
+        own = errors - np.array([np.mean(errors[suites == suite]) for suite in suites])
+        return _Learned(LocalLine().fit(x, y), LocalBound(level, errors), LocalBound(level, own))

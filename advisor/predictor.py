@@ -40,7 +40,8 @@ class Forecast:
 
     The intervals are for the values themselves. Most of their width is shared by all candidates of a race (how this
     task's losses will go on falling), so they are far too wide to compare candidates by: `loss_noise` and
-    `metric_noise` are for that, the half-widths of what would differ if the same candidate were run again.
+    `metric_noise` are for that, the half-widths of what is a candidate's own: how differently it may go on falling, and
+    what would differ if it were run again.
     """
 
     loss: Prediction | None
@@ -122,7 +123,7 @@ class Predictor:
             forecasts[id] = Forecast(
                 loss=end.prediction("train loss" if last.eval_loss is None else "eval loss"),
                 metric=relation.predict(metric_name, end, last.metric) if relation else None,
-                loss_noise=math.exp(end.log_loss) * RERUN_LOG_LOSS,
+                loss_noise=math.exp(end.log_loss) * end.own_half,
                 metric_noise=relation.noise(end) if relation else 0.0,
             )
         return forecasts
@@ -130,7 +131,9 @@ class Predictor:
     def _end(self, curve: LogCurve, race: Sequence[LogCurve]) -> _End | None:
         """The end of one curve, given all of its race; None where the table has nothing to learn from."""
         if curve.last_fraction >= FINISHED:
-            return _End(float(curve.log_losses[-1]), RERUN_LOG_LOSS, is_measured=True, extrapolated=False)
+            return _End(
+                float(curve.log_losses[-1]), RERUN_LOG_LOSS, RERUN_LOG_LOSS, is_measured=True, extrapolated=False
+            )
         to_go, half = self._to_go.predict(curve)
         if math.isinf(half):
             return None
@@ -139,6 +142,7 @@ class Predictor:
         return _End(
             log_loss=float(curve.log_losses[-1]) - scale * to_go,
             half=math.hypot(half * max(1.0, scale), RERUN_LOG_LOSS),
+            own_half=math.hypot(self._to_go.own_error(curve) * max(1.0, scale), RERUN_LOG_LOSS),
             is_measured=False,
             extrapolated=not proven or curve.last_fraction < self._to_go.earliest_fraction,
         )
@@ -146,10 +150,11 @@ class Predictor:
 
 @dataclass(frozen=True)
 class _End:
-    """The log of a final loss with the half-width of its 80 % interval."""
+    """The log of a final loss with the half-widths of its 80 % interval, and of the part that is its own."""
 
     log_loss: float
     half: float
+    own_half: float
     is_measured: bool
     extrapolated: bool
 
@@ -181,7 +186,7 @@ class _Relation:
             out = owner == i
             line = _metric_line().fit(x[~out], y[~out])
             errors[out] = y[out] - line.predict(x[out])
-        return cls(x, y, error_bound(errors))
+        return cls(x, y, max(error_bound(errors), RERUN_METRIC))
 
     def predict(self, name: str, end: _End, last: float | None) -> Prediction:
         """The metric at the end of a run; `last` is its newest measured value, which stands where the run is over."""
@@ -195,8 +200,10 @@ class _Relation:
         return _prediction(name, value, low, high, end.extrapolated or unseen)
 
     def noise(self, end: _End) -> float:
-        """How far the metric of a re-run may be off: by its own noise and by that of the loss."""
-        worst, best = self._line.predict([end.log_loss + RERUN_LOG_LOSS, end.log_loss - RERUN_LOG_LOSS])
+        """How far the metric may be off beside what all candidates share: by a re-run and by its own loss."""
+        worst, best = np.clip(
+            self._line.predict([end.log_loss + end.own_half, end.log_loss - end.own_half]), *self._range
+        )
         return math.hypot((best - worst) / 2, RERUN_METRIC)
 
 

@@ -8,6 +8,9 @@ from typing import Literal
 
 from advisor.recommendation import CandidateReport
 
+# A lead of a third of the noise is real with odds of two to one: 0.43 of the 1.28 standard deviations that the
+# half-width of an 80 % interval has.
+LIKELY = 0.43 / 1.28
 MEMORY_STEP = 0.01  # no memory estimate is finer than that: the dry run's mean error on published runs is half of it
 
 QualityField = Literal["predicted", "predicted_loss"]
@@ -51,6 +54,13 @@ class Point:
         """True if this point's quality is ahead of the other's by more than noise."""
         return self.value - other.value > self.noise_against(other)
 
+    def leads(self, other: Point) -> bool:
+        """True if this point's quality is probably ahead of the other's, with odds of two to one or better.
+
+        A choice must be made also where nothing is proven, and what is probably worse is not equal to the best.
+        """
+        return self.value - other.value > LIKELY * self.noise_against(other)
+
 
 def lower_is_better(metric: str) -> bool:
     """Losses, perplexities and drifts are better when lower; every other metric when higher."""
@@ -87,6 +97,12 @@ def beats(one: CandidateReport, other: CandidateReport, quality: QualityField) -
     """True if `one` is ahead of `other` by more than noise."""
     a, b = point_of(one, quality), point_of(other, quality)
     return a is not None and b is not None and a.beats(b)
+
+
+def leads(one: CandidateReport, other: CandidateReport, quality: QualityField) -> bool:
+    """True if `one` is probably ahead of `other`, with odds of two to one or better."""
+    a, b = point_of(one, quality), point_of(other, quality)
+    return a is not None and b is not None and a.leads(b)
 
 
 def tied(one: CandidateReport, other: CandidateReport, quality: QualityField) -> bool:

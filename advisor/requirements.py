@@ -12,6 +12,7 @@ from knowledge.errors import BadInput, did_you_mean
 from knowledge.gpus import parse_bytes
 from knowledge.methods.base import Method
 from knowledge.schema import Task
+from probes.schema import ProbeOutcome
 
 KNOWN = ("mergeable", "vllm", "max-adapter-size=SIZE", "max-forgetting=NATS")
 
@@ -42,17 +43,33 @@ class Requirement:
 
     def reason_against_report(self, report: CandidateReport) -> str | None:
         """Why a measured candidate does not meet it, or was not seen to meet it."""
-        if self.name == "max-adapter-size" and report.adapter_bytes is not None:
-            assert self.limit_bytes is not None
-            if report.adapter_bytes > self.limit_bytes:
-                return f"its adapter has {report.adapter_bytes / 1e6:.1f} MB, over {self.limit_bytes / 1e6:.1f} MB"
+        if self.name == "max-adapter-size":
+            return self._over_size(report.adapter_bytes)
         if self.name == "max-forgetting" and report.status in ("finished", "eliminated"):
-            assert self.limit_nats is not None
             if report.forgetting is None:
                 return f"its forgetting is unknown: {report.forgetting_note or 'no probe of it came to its end'}"
-            if report.forgetting > self.limit_nats:
-                return f"forgets {report.forgetting:.3f} nats per token, over {self.limit_nats:g}"
+            return self._over_forgetting(report.forgetting)
         return None
+
+    def reason_against_going_on(self, outcome: ProbeOutcome) -> str | None:
+        """Why a candidate need not be probed further. Forgetting that is over its limit by less than its noise may
+        still come down as the learning rate decays."""
+        if self.name == "max-adapter-size":
+            return self._over_size(outcome.adapter_bytes)
+        if self.name == "max-forgetting" and outcome.forgetting is not None:
+            at_least = outcome.forgetting - (outcome.forgetting_noise or 0.0)
+            return self._over_forgetting(outcome.forgetting) if self._over_forgetting(at_least) else None
+        return None
+
+    def _over_size(self, adapter_bytes: int | None) -> str | None:
+        assert self.limit_bytes is not None
+        if adapter_bytes is None or adapter_bytes <= self.limit_bytes:
+            return None
+        return f"its adapter has {adapter_bytes / 1e6:.1f} MB, over {self.limit_bytes / 1e6:.1f} MB"
+
+    def _over_forgetting(self, nats: float) -> str | None:
+        assert self.limit_nats is not None
+        return f"forgets {nats:.3f} nats per token, over {self.limit_nats:g}" if nats > self.limit_nats else None
 
 
 def without_violators(reports: Sequence[CandidateReport], texts: Sequence[str]) -> list[CandidateReport]:
@@ -63,6 +80,12 @@ def without_violators(reports: Sequence[CandidateReport], texts: Sequence[str]) 
         reason = next((r for requirement in requirements if (r := requirement.reason_against_report(report))), None)
         checked.append(report.model_copy(update={"status": "excluded", "reason": reason}) if reason else report)
     return checked
+
+
+def objection_to(outcome: ProbeOutcome, texts: Sequence[str]) -> str | None:
+    """Why the candidate of this probe need not go on in the race, or None."""
+    reasons = (requirement.reason_against_going_on(outcome) for requirement in parse_requirements(texts))
+    return next((reason for reason in reasons if reason), None)
 
 
 def parse_requirements(texts: Sequence[str]) -> list[Requirement]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from advisor.forgetting import forgets_more
-from advisor.quality import QualityField, beats, point_of, tied, value_of
+from advisor.quality import QualityField, beats, leads, point_of, tied, value_of
 from advisor.recommendation import CandidateReport, Decision, Prediction
 from advisor.request import Objective
 from advisor.text import bytes_text, difference_text, duration_text, is_percentage, rate_text
@@ -56,6 +56,11 @@ class Case:
     @property
     def ties(self) -> list[CandidateReport]:
         return [c for c in self.others_by_quality if tied(self.pick, c, self.quality)]
+
+    @property
+    def as_good(self) -> list[CandidateReport]:
+        """Of the ties those that are not even probably worse than what the objective asks for."""
+        return [c for c in self.ties if not leads(self.target, c, self.quality)]
 
     @property
     def probed_share(self) -> float | None:
@@ -149,19 +154,23 @@ def _reasons(case: Case) -> list[str]:
 
 
 def _tie_breaker(case: Case) -> str:
-    """What decided among the tied, in the order of the costs."""
-    pick, ties = case.pick, case.ties
-    nearest_peak = min(c.memory.peak_bytes for c in ties)
-    if all(_memory_step(pick, case) < _memory_step(c, case) for c in ties):
-        return f"taken because it needs the least memory ({bytes_text(nearest_peak - pick.memory.peak_bytes)} less)"
-    alike = [c for c in ties if _memory_step(c, case) <= _memory_step(pick, case)]
+    """What decided: the expected value, and among those as good as each other the costs in their order."""
+    pick, rivals = case.pick, case.as_good
+    if not rivals:
+        best = value_of(pick, case.quality) >= max(value_of(c, case.quality) for c in case.ties)
+        return "taken because it will probably end best" if best else "taken as the best trade of quality and memory"
+    nearest_peak = min(c.memory.peak_bytes for c in rivals)
+    if all(_memory_step(pick, case) < _memory_step(c, case) for c in rivals):
+        saved = bytes_text(nearest_peak - pick.memory.peak_bytes)
+        return f"taken because it needs the least memory ({saved} less)"
+    alike = [c for c in rivals if _memory_step(c, case) <= _memory_step(pick, case)]
     if alike and all(forgets_more(c, pick) for c in alike):
         theirs = ", ".join(f"{c.title} {c.forgetting:.2f}" for c in alike[:RIVALS_NAMED])
         return f"taken because it forgets least of the base model ({pick.forgetting:.2f} nats per token; {theirs})"
-    times = [c.planned_run_s for c in ties if c.planned_run_s is not None]
+    times = [c.planned_run_s for c in rivals if c.planned_run_s is not None]
     if pick.planned_run_s is not None and times and pick.planned_run_s < min(times):
         return f"taken because it is the fastest of them ({duration_text(min(times) - pick.planned_run_s)} less)"
-    if case.objective == "accuracy" or value_of(pick, case.quality) >= max(value_of(c, case.quality) for c in ties):
+    if case.objective == "accuracy" or value_of(pick, case.quality) >= max(value_of(c, case.quality) for c in rivals):
         return "taken for its costs, time and deployment together"
     return "taken as the cheapest of them"
 

@@ -129,13 +129,16 @@ def shown_candidates(result: Result, limit: int = 8) -> list[CandidateReport]:
 def left_the_race(result: Result) -> list[tuple[str, list[tuple[str, str]]]]:
     """[(heading, [(title, reason), ...]), ...] of what is not among the finished, one entry per method and heading.
 
-    A method counts as out where none of its rates came through."""
-    came_through = {c.name for c in result.candidates if c.status in ("finished", "from table")}
+    A method counts as out where none of its rates came through; a rate that a requirement took out is told in any
+    case, for that is what the requirement costs."""
+    came_through = {c.name for c in result.candidates if c.status in ("finished", "from table") or c is result.pick}
     groups: dict[str, dict[str, str]] = {}
     for c in result.candidates:
         status = "does not fit" if c.fits is False else c.status
-        if status in LEFT_HEADINGS and (c.name not in came_through or status == "does not fit"):
-            groups.setdefault(LEFT_HEADINGS[status], {}).setdefault(clean(c.title, 60), clean(c.reason, 300))
+        required_away = status == "excluded" and bool(c.curve.points)
+        title = f"{clean(c.title, 60)} at {rate(c)}" if required_away else clean(c.title, 60)
+        if status in LEFT_HEADINGS and (c.name not in came_through or status == "does not fit" or required_away):
+            groups.setdefault(LEFT_HEADINGS[status], {}).setdefault(title, clean(c.reason, 300))
     order = list(LEFT_HEADINGS.values())
     return [(heading, list(groups[heading].items())) for heading in order if heading in groups]
 

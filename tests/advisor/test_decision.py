@@ -30,36 +30,43 @@ def test_the_best_that_fits_is_picked_and_compared_with_lora():
 
 
 def test_within_noise_the_cheaper_is_taken_and_it_says_tie():
-    chosen = pick_of([candidate("lora", 0.50, 12.0), candidate("oft", 0.49, 9.0)])
+    chosen = pick_of([candidate("lora", 0.50, 12.0), candidate("oft", 0.495, 9.0)])
     assert chosen.name == "oft"
     assert chosen.ties == ("lora",)
     assert "equal within noise in exact match, needs 3.00 GB less" in chosen.gain_over_lora
 
 
+def test_what_is_probably_worse_is_tied_but_not_taken_for_being_cheap():
+    chosen = pick_of([candidate("lora", 0.50, 12.0), candidate("oft", 0.48, 9.0)])
+    assert chosen.name == "lora"
+    assert chosen.ties == ("oft",)
+    assert any("taken because it will probably end best" in reason for reason in chosen.reasons)
+
+
 def test_equal_memory_is_decided_by_time_then_by_deployment_then_by_quality():
     slow = candidate("lora", 0.50, 12.0, planned_run_s=2000.0)
-    assert pick_of([slow, candidate("dora", 0.49, 12.0, planned_run_s=1000.0)]).name == "dora"
-    unmergeable = candidate("lily", 0.51, 12.0, capabilities={"mergeable": False, "vllm": "no"})
+    assert pick_of([slow, candidate("dora", 0.495, 12.0, planned_run_s=1000.0)]).name == "dora"
+    unmergeable = candidate("lily", 0.505, 12.0, capabilities={"mergeable": False, "vllm": "no"})
     assert pick_of([unmergeable, candidate("lora", 0.50, 12.0)]).name == "lora"
-    assert pick_of([candidate("miss", 0.51, 12.0), candidate("lora", 0.50, 12.0)]).name == "miss"
+    assert pick_of([candidate("miss", 0.505, 12.0), candidate("lora", 0.50, 12.0)]).name == "miss"
 
 
 def test_of_the_equally_good_and_equally_large_the_one_that_forgets_clearly_less_is_taken_before_the_faster():
     faithful = candidate("lora", 0.50, 12.0, forgetting=0.05, planned_run_s=2000.0)
     for forgotten, expected in ((0.30, "lora"), (0.08, "dora")):  # .03 more is within noise: the faster is taken
-        chosen = pick_of([faithful, candidate("dora", 0.49, 12.0, forgetting=forgotten, planned_run_s=1000.0)])
+        chosen = pick_of([faithful, candidate("dora", 0.495, 12.0, forgetting=forgotten, planned_run_s=1000.0)])
         assert chosen.name == expected
-    words = " ".join(pick_of([faithful, candidate("dora", 0.49, 12.0, forgetting=0.30)]).reasons)
+    words = " ".join(pick_of([faithful, candidate("dora", 0.495, 12.0, forgetting=0.30)]).reasons)
     assert "taken because it forgets least of the base model (0.05 nats per token; dora 0.30)." in words
-    smaller = candidate("dora", 0.49, 9.0, forgetting=0.30)
+    smaller = candidate("dora", 0.495, 9.0, forgetting=0.30)
     assert pick_of([faithful, smaller]).name == "dora"  # memory comes first
 
 
 def test_forgetting_is_compared_only_where_that_is_fair():
     """It grows along a run: who was measured early must not win by that."""
     late = candidate("lora", 0.50, 12.0, forgetting=0.30, forgetting_share=0.2, planned_run_s=1000.0)
-    early = candidate("dora", 0.49, 12.0, forgetting=0.05, forgetting_share=0.1)
-    unknown = candidate("oft", 0.49, 12.0, forgetting=None)
+    early = candidate("dora", 0.495, 12.0, forgetting=0.05, forgetting_share=0.1)
+    unknown = candidate("oft", 0.495, 12.0, forgetting=None)
     chosen = pick_of([late, early, unknown])
     assert chosen.name == "lora"
     assert not any("Forgets more" in w for w in chosen.warnings)

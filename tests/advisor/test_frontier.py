@@ -40,10 +40,10 @@ def test_laws_of_the_set(field):
         assert field[index].is_finite
         rivals = [field[m] for m in members if m != index]
         # dominated = another costs no more and is not beaten
-        assert not any(r.memory_step <= field[index].memory_step and not field[index].beats(r) for r in rivals)
+        assert not any(r.memory_step <= field[index].memory_step and not field[index].leads(r) for r in rivals)
     for index, point in enumerate(field):
         if index not in members and point.is_finite:
-            assert any(field[m].memory_step <= point.memory_step and not point.beats(field[m]) for m in members)
+            assert any(field[m].memory_step <= point.memory_step and not point.leads(field[m]) for m in members)
     assert bool(members) == any(p.is_finite for p in field)
 
 
@@ -69,8 +69,8 @@ def test_being_less_known_never_helps(a, b, more):
         assert a.beats(vaguer)  # nor does it save from a defeat, once wide enough to count in full
 
 
-def test_a_lead_within_noise_is_a_tie_and_the_cheaper_stands_for_both():
-    cheap, dear, best = candidate("a", 0.50, 10), candidate("b", 0.51, 12), candidate("c", 0.60, 14)
+def test_of_two_where_neither_is_probably_better_the_cheaper_stands_for_both():
+    cheap, dear, best = candidate("a", 0.50, 10), candidate("b", 0.505, 12), candidate("c", 0.60, 14)
     assert tied(cheap, dear, "predicted")
     assert beats(best, cheap, "predicted")
     field = [point_of(c, "predicted") for c in (dear, best, cheap)]

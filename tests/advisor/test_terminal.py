@@ -100,7 +100,17 @@ def test_where_a_requirement_left_nothing_it_is_named():
     text = printed(result([out], request={"require": ["max-forgetting=0.1"]}), 80)
     assert "Drop or loosen one of the requirements (max-forgetting=0.1)." in text
     assert "--batch-size" not in text
-    assert "excluded  lora (forgets 0.300 nats per token, over 0.1)" in text
+    assert "excluded  lora at 1e-4 (forgets 0.300 nats per token, over 0.1)" in text
+
+
+def test_what_a_requirement_costs_is_told_and_the_pick_is_not_called_behind():
+    shown = [
+        candidate("lora", 0.4, 12.0, learning_rate=1e-4, status="eliminated", reason="rate 1e-3 does better"),
+        candidate("lora", 0.6, 12.0, learning_rate=1e-3, status="excluded", curve=candidate().curve, reason="forgets"),
+    ]
+    text = printed(result(shown), 80)
+    assert "excluded  lora at 1e-3 (forgets)" in text
+    assert "behind in the race" not in text
 
 
 def test_where_nothing_was_forgotten_there_is_no_word_of_it():

@@ -1,0 +1,41 @@
+"""The noise of comparing candidates on the same held-out rows."""
+
+import numpy as np
+import pytest
+
+from advisor.held_out import held_out_noise
+
+ROWS = 200
+
+
+def drawn(seed, own, candidates=12):
+    """Losses of rows that differ a lot in difficulty and by `own` in how much a candidate likes them."""
+    random = np.random.default_rng(seed)
+    difficulty = random.gamma(1.0, size=ROWS)
+    return {f"c{i}": (1 + 0.1 * i) * difficulty * np.exp(own * random.standard_normal(ROWS)) for i in range(candidates)}
+
+
+def test_what_is_hard_for_all_is_no_noise():
+    assert max(held_out_noise(drawn(0, own=0.0)).values()) == pytest.approx(0.0, abs=1e-12)
+    assert all(noise > 0.01 for noise in held_out_noise(drawn(0, own=0.3)).values())
+
+
+def test_it_is_as_wide_as_means_over_other_rows_differ():
+    """Over many draws of the rows: the standard deviation of the log of two candidates' ratio, times 1.28."""
+    pairs = [drawn(seed, own=0.3) for seed in range(200)]
+    ratios = [np.log(losses["c3"].mean() / losses["c7"].mean()) for losses in pairs]
+    told = np.mean([np.hypot(n["c3"], n["c7"]) for n in map(held_out_noise, pairs)])
+    assert told == pytest.approx(1.28 * np.std(ratios), rel=0.15)
+
+
+def test_twice_the_noise_on_a_quarter_of_the_rows():
+    losses = drawn(1, own=0.3)
+    few = held_out_noise({id: values[: ROWS // 4] for id, values in losses.items()})
+    assert few["c0"] == pytest.approx(2 * held_out_noise(losses)["c0"], rel=0.5)
+
+
+def test_a_single_candidate_keeps_all_of_it_and_other_rows_are_left_out():
+    losses = drawn(2, own=0.3)
+    assert held_out_noise({"c0": losses["c0"]})["c0"] > held_out_noise(losses)["c0"]
+    assert set(held_out_noise(losses | {"other": (1.0, 2.0), "none": ()})) == set(losses)
+    assert held_out_noise({}) == {} == held_out_noise({"none": ()})
