@@ -7,7 +7,7 @@ clock. Whatever happens - a dead worker, the end of the budget, Ctrl-C - what wa
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,7 +63,10 @@ def await_baseline(executor: Executor) -> Baseline:
 
 
 class Conductor:
-    """Runs one race. `deadline` is a time.monotonic() value after which no job goes on."""
+    """Runs one race. `deadline` is a time.monotonic() value after which no job goes on.
+
+    `objection_to(outcome)` tells why a candidate must not go on though its probe succeeded, or None.
+    """
 
     def __init__(
         self,
@@ -75,6 +78,7 @@ class Conductor:
         observer: Observer,
         deadline: float,
         metric_name: str,
+        objection_to: Callable[[ProbeOutcome], str | None] = lambda outcome: None,
     ) -> None:
         self._race = race
         self._contestants = {c.id: c for c in contestants}
@@ -84,6 +88,7 @@ class Conductor:
         self._observer = observer
         self._deadline = deadline
         self._metric_name = metric_name
+        self._objection_to = objection_to
         self.evidence = Evidence(journal.curves, journal.outcomes)
         for outcomes in journal.outcomes.values():
             self._note_failure(outcomes[-1])
@@ -92,7 +97,7 @@ class Conductor:
         """The whole race, or as much of it as the clock and the user allow."""
         try:
             index = 0
-            while jobs := self._race.next_jobs(self.evidence.curves, self._failures()):
+            while jobs := self._race.next_jobs(self.evidence.curves, self._objections() | self._failures()):
                 stops = {job.id: self._stop_step(job.until_fraction) for job in jobs}
                 self._run_rung(index, stops)
                 if self.evidence.out_of_time:
@@ -178,6 +183,10 @@ class Conductor:
 
     def _has_failed(self, id: str) -> bool:
         return id in self.evidence.failed
+
+    def _objections(self) -> dict[str, str]:
+        latest = {id: self._objection_to(outcomes[-1]) for id, outcomes in self.evidence.outcomes.items()}
+        return {id: reason for id, reason in latest.items() if reason}
 
     def _failures(self) -> dict[str, str]:
         return {id: outcome.reason for id, outcome in self.evidence.failed.items()}

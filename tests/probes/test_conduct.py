@@ -48,14 +48,22 @@ class FakeExecutor:
         self.queue.clear()
 
 
-def conduct(path, executor, *, deadline_s=60.0, resume=False):
+def conduct(path, executor, *, deadline_s=60.0, resume=False, **settings):
     entries = tuple(Entry(name, name, "low-rank", 1e-3, None, 0.5) for name in NAMES)
     race = Race(RacePlan(entries, fractions=(0.1, 0.5, 1.0), keep=(2, 1)))
     contestants = [Contestant(name, name.upper(), "lora", 1e-3, None) for name in NAMES]
     schedule = Schedule(shape="cosine", total_steps=STEPS)
     with Journal(path, "fingerprint", resume=resume) as journal:
         conductor = Conductor(
-            race, contestants, schedule, executor, journal, Observer(), time.monotonic() + deadline_s, "exact match"
+            race,
+            contestants,
+            schedule,
+            executor,
+            journal,
+            Observer(),
+            time.monotonic() + deadline_s,
+            "exact match",
+            **settings,
         )
         return conductor.run(), race
 
@@ -80,6 +88,17 @@ def test_a_failed_candidate_leaves_and_the_next_takes_its_place(tmp_path, status
     assert evidence.failed["a"].status == status
     assert race.finalists == ("b",)
     assert race.decisions[0].left["a"] == "why"
+
+
+def test_a_candidate_that_is_objected_to_goes_no_further_though_nothing_failed(tmp_path):
+    evidence, race = conduct(
+        tmp_path / "journal.jsonl",
+        executor := FakeExecutor(),
+        objection_to=lambda outcome: "too much" if outcome.id == "a" else None,
+    )
+    assert [job.id for job in executor.jobs if job.stop_step > 10] == ["b", "c", "b"]
+    assert race.decisions[0].left["a"] == "too much"
+    assert evidence.failed == {}
 
 
 def test_the_end_of_the_budget_ends_the_race_with_what_there_is(tmp_path):
