@@ -5,8 +5,9 @@ through a model of PyTorch's CUDA caching allocator.
 
     allocator.py       PyTorch's caching allocator
     tracer.py          which storage appears and disappears when, and what it is for (kinds.py)
-    cuda_choices.py    makes meta take the code paths of CUDA; sparse_on_meta.py, data_dependent.py: what meta lacks
-    build.py           a model with its adapters on meta, three ways (layers.py)
+    cuda_choices.py    makes meta take the code paths of CUDA (fused_norm.py: RMSNorm's); sparse_on_meta.py,
+                       data_dependent.py: what meta lacks
+    build.py           a model (bases.py) with its adapters on meta, three ways (layers.py)
     quantized.py       linear layers as bitsandbytes lays them out; optimizers.py: its optimizers
     loop.py            the training step; trace.py, template.py: its traces, generalised to any length
     generation.py      generation while the key-value cache grows

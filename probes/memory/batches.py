@@ -10,7 +10,7 @@ import numpy as np
 
 from knowledge.schema import PlannedRun, Task
 from probes.batching import batch_order
-from probes.memory.template import LENGTH_AND_LABELS, ONE_LENGTH, SOURCE_AND_TARGET, Length
+from probes.memory.template import FIXED_LENGTH, LENGTH_AND_LABELS, ONE_LENGTH, SOURCE_AND_TARGET, Length
 
 if TYPE_CHECKING:
     from probes.rows import TokenRows
@@ -91,6 +91,8 @@ def _sequences(run: PlannedRun, rows: np.ndarray) -> tuple[tuple[Length, ...], .
 
 def lengths_to_trace(plan: BatchPlan, task: Task) -> list[Length]:
     """The first step's length and as many different ones as there are exponents, near the longest batch."""
+    if plan.exponents == FIXED_LENGTH:
+        return [plan.longest] * FULL_STEPS
     long = max(-(-plan.longest[0] // LENGTH_STEP), 3) * LENGTH_STEP
     gap = max(long // 4 // LENGTH_STEP, 1) * LENGTH_STEP
     short, middle = long - 2 * gap, long - gap

@@ -16,17 +16,12 @@ import torch
 from torch import nn
 
 from knowledge.schema import PlannedRun
-from probes.memory.layers import copy_layer, move_to_meta
+from probes.memory.bases import build_base, enable_checkpointing, stack_depths, with_one_layer
+from probes.memory.layers import copy_layers, move_after_wrapping, move_to_meta
 from probes.memory.not_estimable import NotEstimable
 
 # Initialisations of LoRA that need data but leave tensors of plain LoRA's shapes and dtypes behind.
 DATA_DRIVEN_INITS = ("pissa", "olora", "eva", "corda", "loftq", "lora_ga")
-
-AUTO_CLASSES = {
-    "causal-lm": "AutoModelForCausalLM",
-    "sequence-classification": "AutoModelForSequenceClassification",
-    "seq2seq-lm": "AutoModelForSeq2SeqLM",
-}
 
 
 @dataclass(frozen=True)
@@ -46,10 +41,13 @@ def ways_to_build(
     *,
     select_trainable: Callable[[Any], None] | None = None,
     autocast_adapter_dtype: bool = True,
+    wrapped_on_cpu: bool = False,
 ) -> list[Callable[[], BuiltModel]]:
-    """Functions that build the model of `config` in the run's dtype on meta, best first; any may raise.
+    """Functions that build the model of `config` (see bases.py) in the run's dtype on meta, best first; any may raise.
 
     `peft_config` None means no adapter: everything trains, or what `select_trainable` chooses.
+    wrapped_on_cpu: whether the model goes to the device only after PEFT has wrapped it, as scripts for image
+        generation do it; those for text load it there at once.
     """
 
     def without_adapter() -> BuiltModel:
@@ -59,7 +57,7 @@ def ways_to_build(
 
     if peft_config is None:
         return [without_adapter]
-    wrap = _Wrapper(config, peft_config, run, autocast_adapter_dtype)
+    wrap = _Wrapper(config, peft_config, run, autocast_adapter_dtype, wrapped_on_cpu)
     return [lambda way=way: _quietly(way, run) for way in (wrap.on_meta, wrap.adapters_on_cpu, wrap.one_layer_copied)]
 
 
@@ -70,30 +68,22 @@ def _quietly(way: Callable[[], BuiltModel], run: PlannedRun) -> BuiltModel:
         return _prepared(way(), run)
 
 
-def build_base(config: Any, run: PlannedRun, device: str = "meta") -> Any:
-    """The base model with unset weights."""
-    import transformers
-
-    auto_class = getattr(transformers, AUTO_CLASSES[run.task])
-    config = copy.deepcopy(config)  # the model writes its dtype and attention into it
-    with torch.device(device), torch.random.fork_rng(devices=[]):
-        model = auto_class.from_config(config, dtype=getattr(torch, run.dtype))
-    model.tie_weights()
-    if run.quantization != "none":
-        from probes.memory.quantized import quantize
-
-        quantize(model, run.quantization, getattr(torch, run.dtype))
-    return model
-
-
 class _Wrapper:
     """The ways to put one PEFT method on one base."""
 
-    def __init__(self, config: Any, peft_config: Mapping[str, Any], run: PlannedRun, autocast_adapter_dtype: bool):
+    def __init__(
+        self,
+        config: Any,
+        peft_config: Mapping[str, Any],
+        run: PlannedRun,
+        autocast_adapter_dtype: bool,
+        wrapped_on_cpu: bool,
+    ) -> None:
         self.config = config
         self.run = run
         self.peft_config, self.note = load_peft_config(peft_config, run)
         self.autocast = autocast_adapter_dtype
+        self.wrapped_on_cpu = wrapped_on_cpu
 
     def on_meta(self) -> BuiltModel:
         base = build_base(self.config, self.run)
@@ -107,11 +97,10 @@ class _Wrapper:
         return self._finish(move_to_meta(self._wrap(base)), reference, "adapters initialised on the CPU")
 
     def one_layer_copied(self) -> BuiltModel:
-        reference = _facts(build_base(self.config, self.run))
-        config = _with_one_layer(self.config)
-        model = move_to_meta(self._wrap(build_base(config, self.run, device="cpu")))
-        copy_layer(model, self.config.num_hidden_layers)
-        return self._finish(model, reference, "one layer built on the CPU and copied")
+        full = build_base(self.config, self.run)
+        model = move_to_meta(self._wrap(build_base(with_one_layer(self.config), self.run, device="cpu")))
+        copy_layers(model, stack_depths(full), full.config)
+        return self._finish(model, _facts(full), "one layer built on the CPU and copied")
 
     def _wrap(self, base: Any) -> Any:
         from peft import get_peft_model
@@ -122,6 +111,8 @@ class _Wrapper:
             return get_peft_model(base, copy.deepcopy(self.peft_config), autocast_adapter_dtype=self.autocast)
 
     def _finish(self, model: Any, reference: tuple[frozenset[str], int], how: str) -> BuiltModel:
+        if self.wrapped_on_cpu:
+            move_after_wrapping(model)
         return BuiltModel(model, *reference, note="; ".join(note for note in (self.note, how) if note))
 
 
@@ -150,7 +141,7 @@ def _prepared(built: BuiltModel, run: PlannedRun) -> BuiltModel:
     if not any(p.requires_grad for p in built.model.parameters()):
         raise NotEstimable("the method leaves nothing to train on this model")
     if run.gradient_checkpointing:
-        built.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        enable_checkpointing(built.model)
     return built
 
 
@@ -164,11 +155,3 @@ def _facts(base: Any) -> tuple[frozenset[str], int]:
 def _train_everything(model: nn.Module) -> None:
     for parameter in model.parameters():
         parameter.requires_grad_(True)
-
-
-def _with_one_layer(config: Any) -> Any:
-    config = copy.deepcopy(config)
-    config.num_hidden_layers = 1
-    if getattr(config, "layer_types", None):
-        config.layer_types = config.layer_types[:1]
-    return config

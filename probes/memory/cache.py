@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from knowledge.schema import PlannedRun
+from probes.memory.bases import config_facts
 from probes.memory.template import Length, Step, Template
 
 # What of a planned run changes a traced step; the rest concerns how many steps there are.
@@ -48,7 +49,7 @@ def key(config: Any, run: PlannedRun, lengths: Sequence[Length], **settings: Any
     content = {
         "code": _code_digest(),
         "versions": _versions(),
-        "config": config.to_dict(),
+        "config": config_facts(config),
         "run": {name: getattr(run, name) for name in TRACED_FIELDS},
         "accumulates": run.gradient_accumulation_steps > 1,
         "lengths": lengths,

@@ -1,8 +1,8 @@
 """Lets code on the meta device take the paths that it would take on a CUDA device.
 
 PyTorch and transformers choose implementations by device: multi-tensor optimizers on CUDA only, another attention
-kernel for each device, a mask that is left out where its contents allow it. `cuda_choices()` makes the choices for
-meta tensors those of CUDA and puts everything back when it ends, also after an error.
+kernel for each device, fused norms, a mask that is left out where its contents allow it. `cuda_choices()` makes the
+choices for meta tensors those of CUDA and puts everything back when it ends, also after an error.
 """
 
 from __future__ import annotations
@@ -28,12 +28,14 @@ def cuda_choices(*, padded: bool) -> Iterator[None]:
     """
     from transformers import masking_utils
 
+    from probes.memory.fused_norm import fused_rms_norm
     from probes.memory.sparse_on_meta import sparse_on_meta
 
     masks = masking_utils.ALL_MASK_ATTENTION_FUNCTIONS
     with (
         patch("torch.utils._foreach_utils._get_foreach_kernels_supported_devices", _foreach_devices),
         patch("torch.optim.optimizer._get_foreach_kernels_supported_devices", _foreach_devices),
+        patch.object(F, "rms_norm", fused_rms_norm(F.rms_norm)),
         patch.object(F, "scaled_dot_product_attention", _attention(F.scaled_dot_product_attention)),
         patch.dict(masks._local_mapping, {"sdpa": _mask(masks["sdpa"], padded)}),
         sparse_on_meta(),

@@ -57,6 +57,7 @@ def training_template(
     padded: bool = True,
     loop: TrainingLoop = advisor_loop,
     autocast_adapter_dtype: bool = True,
+    wrapped_on_cpu: bool = False,
 ) -> Template:
     """The traced steps of the run, from the cache where an equal run has been traced before.
 
@@ -71,6 +72,7 @@ def training_template(
             run,
             select_trainable=select_trainable,
             autocast_adapter_dtype=autocast_adapter_dtype,
+            wrapped_on_cpu=wrapped_on_cpu,
         )
 
         def trace_built(built: BuiltModel) -> Template:
@@ -98,6 +100,7 @@ def training_template(
         padded=padded,
         loop=loop.__name__,
         autocast_adapter_dtype=autocast_adapter_dtype,
+        wrapped_on_cpu=wrapped_on_cpu,
     )
     return cache.fetch(key, trace)
 

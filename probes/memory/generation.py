@@ -17,6 +17,7 @@ from knowledge.schema import PlannedRun
 from probes.memory.build import BuiltModel
 from probes.memory.cuda_choices import cuda_choices
 from probes.memory.kinds import Kind
+from probes.memory.layers import offload_base_weights
 from probes.memory.template import ONE_LENGTH, RawStep, Step, Template, fit_sizes, relative_events
 from probes.memory.trace import persistent_facts, split_into_steps, watch_persistent
 from probes.memory.tracer import AllocationTracer
@@ -73,6 +74,7 @@ def trace_generation(built: BuiltModel, batch_size: int, prompts: Sequence[int])
     tracer = AllocationTracer()
     persistent = watch_persistent(tracer, built)
     runs = []
+    offload_base_weights(model)
     with cuda_choices(padded=True), tracer, torch.inference_mode():
         _trace_one(model, tracer, batch_size, prompts[0])  # the first time, models make tensors that they keep
         for prompt_tokens in prompts:

@@ -1,9 +1,9 @@
-"""Moves a wrapped model to meta, and multiplies one layer into many."""
+"""Moves a wrapped model to meta, and multiplies one layer of each stack into many."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -12,9 +12,12 @@ from torch import nn
 from probes.memory.not_estimable import NotEstimable
 
 SHAPE_BUFFER_ELEMENTS = 8  # small integer buffers hold shapes that the forward pass reads
-# What PEFT keeps on the CPU, by a part of its name: BOFT's permutations; FRoD's shared projections, which each layer
-# copies to the device in each forward pass.
-HOST_BUFFERS = ("boft_P", "frod_V", "frod_s_")
+# What PEFT keeps on the CPU, by a part of its name: BOFT's permutations; FRoD's projections, which each layer copies to
+# the device in each forward pass (they would follow `model.to(device)`, but PEFT wraps a model that is there already).
+HOST_BUFFERS = ("boft_P", "frod_U", "frod_V", "frod_s_")
+
+# What a forward pass reads of the config that depends on the number of layers.
+DEPTH_SETTINGS = ("num_hidden_layers", "layer_types")
 
 
 def move_to_meta(model: nn.Module) -> nn.Module:
@@ -33,14 +36,13 @@ def move_to_meta(model: nn.Module) -> nn.Module:
         for name, value in list(vars(module).items()):
             if name not in ("_parameters", "_buffers", "_modules"):
                 vars(module)[name] = _to_meta(value)
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    base.tie_weights()
-    _offload_base_weights(model)
+    _tie_weights(model.get_base_model() if hasattr(model, "get_base_model") else model)
     return model
 
 
-def _offload_base_weights(model: nn.Module) -> None:
-    """FRoD replaces the base's weights while it trains and keeps them on the CPU (`runtime_offload_base_weight`)."""
+def offload_base_weights(model: nn.Module) -> None:
+    """FRoD replaces the base's weights while it trains: its first forward pass moves them to the CPU
+    (`runtime_offload_base_weight`), which meta tensors cannot do by themselves."""
     for module in model.modules():
         if any(getattr(module, "runtime_offload_base_weight", {}).values()):
             base_layer = module.get_base_layer()
@@ -48,9 +50,20 @@ def _offload_base_weights(model: nn.Module) -> None:
             base_layer.weight = nn.Parameter(on_host, requires_grad=False)
 
 
+def move_after_wrapping(model: nn.Module) -> None:
+    """What `model.to(device)` does to a model that was wrapped on the CPU: the buffers come along that otherwise stay
+    on the host, views leave behind what they do not show, and weights that are offloaded never arrive."""
+    model._apply(lambda tensor: tensor if _is_shape(tensor) else torch.empty_like(tensor, device="meta"))
+    offload_base_weights(model)
+
+
 def _stays(path: str, buffer: torch.Tensor) -> bool:
-    is_shape = not buffer.dtype.is_floating_point and buffer.numel() <= SHAPE_BUFFER_ELEMENTS
-    return buffer.device.type == "cpu" and (is_shape or any(part in path for part in HOST_BUFFERS))
+    return _is_shape(buffer) or (buffer.device.type == "cpu" and any(part in path for part in HOST_BUFFERS))
+
+
+def _is_shape(buffer: torch.Tensor) -> bool:
+    is_small = not buffer.dtype.is_floating_point and buffer.numel() <= SHAPE_BUFFER_ELEMENTS
+    return buffer.device.type == "cpu" and is_small
 
 
 def _to_meta(value: Any, depth: int = 0) -> Any:
@@ -63,29 +76,36 @@ def _to_meta(value: Any, depth: int = 0) -> Any:
     return value
 
 
-def copy_layer(model: nn.Module, num_layers: int) -> None:
-    """Multiplies a wrapped one-layer model's layer. What is shared with the rest of the model stays shared."""
+def copy_layers(model: nn.Module, depths: Mapping[str, int], full_config: Any) -> None:
+    """Multiplies the layer of every stack of a wrapped model with one layer per stack, to the depths of the model of
+    `full_config`. What is shared with the rest of the model stays shared."""
     base = model.get_base_model()
-    layers = _layer_list(base)
+    stacks = {name: m for name, m in base.named_modules() if isinstance(m, nn.ModuleList) and len(m) == 1}
+    if all(depths.get(name, 1) == 1 for name in stacks):
+        raise NotEstimable(f"{type(base).__name__} has no stack of layers that could be copied")
+    for name, stack in stacks.items():
+        _copy_layer(model, stack, depths.get(name, 1))
+    for setting in DEPTH_SETTINGS:
+        if hasattr(full_config, setting):
+            setattr(base.config, setting, getattr(full_config, setting))
+    _tie_weights(base)
+
+
+def _copy_layer(model: nn.Module, layers: nn.ModuleList, depth: int) -> None:
     source = layers[0]
     outside = {id(thing): thing for thing in _reachable_outside(model, source)}
-    for index in range(1, num_layers):
+    outside |= {id(buffer): buffer for buffer in source.buffers() if buffer.device.type == "cpu"}
+    for index in range(1, depth):
         layer = copy.deepcopy(source, dict(outside))
         for module in layer.modules():
             if hasattr(module, "layer_idx"):
                 module.layer_idx = index
         layers.append(layer)
-    base.config.num_hidden_layers = num_layers
-    if getattr(base.config, "layer_types", None):
-        base.config.layer_types = base.config.layer_types * num_layers
-    base.tie_weights()
 
 
-def _layer_list(base: nn.Module) -> nn.ModuleList:
-    lists = [m for m in base.modules() if isinstance(m, nn.ModuleList) and len(m) == 1 and hasattr(m[0], "self_attn")]
-    if len(lists) != 1:
-        raise NotEstimable(f"{type(base).__name__} has {len(lists)} stacks of layers where one is expected")
-    return lists[0]
+def _tie_weights(base: nn.Module) -> None:
+    if hasattr(base, "tie_weights"):
+        base.tie_weights()
 
 
 def _reachable_outside(model: nn.Module, layer: nn.Module) -> Iterator[Any]:

@@ -19,7 +19,8 @@ class _SparseStandIn(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, indices: torch.Tensor, values: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
-        ctx.indices, ctx.num_values, ctx.dtype = indices, values.numel(), values.dtype
+        ctx.save_for_backward(indices)
+        ctx.num_values, ctx.dtype = values.numel(), values.dtype
         return torch.empty((1,) * len(size), dtype=values.dtype, device=values.device).expand(size)
 
     @staticmethod
@@ -35,12 +36,13 @@ class _HoldUntilBackward(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, tensor: torch.Tensor, *held: torch.Tensor) -> torch.Tensor:
-        ctx.held = held
+        ctx.save_for_backward(*held)  # not as attributes: checkpointing keeps nothing that is saved
+        ctx.num_held = len(held)
         return tensor.view_as(tensor)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        return gradient, *(None for _ in ctx.held)
+        return gradient, *(None,) * ctx.num_held
 
 
 def _coalesce(tensor: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,8 @@ import numpy as np
 from probes.memory.kinds import Kind
 
 # Exponents of (length, label length) in a size: a constant, weights x length, attention scores; and with labels of
-# their own length the logits, the decoder and its cross-attention.
+# their own length the logits, the decoder and its cross-attention. FIXED_LENGTH is for runs with equal batches.
+FIXED_LENGTH = ((0, 0),)
 ONE_LENGTH = ((0, 0), (1, 0), (2, 0))
 LENGTH_AND_LABELS = (*ONE_LENGTH, (0, 1))
 SOURCE_AND_TARGET = (*LENGTH_AND_LABELS, (0, 2), (1, 1))

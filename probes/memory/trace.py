@@ -13,6 +13,7 @@ from knowledge.schema import PlannedRun
 from probes.memory.build import BuiltModel
 from probes.memory.cuda_choices import cuda_choices
 from probes.memory.kinds import Kind
+from probes.memory.layers import offload_base_weights
 from probes.memory.loop import TrainingLoop
 from probes.memory.optimizers import make_optimizer
 from probes.memory.template import Length, RawStep, Template, build_steps
@@ -42,6 +43,7 @@ def trace_training(
         steps = loop(
             built.model, make_optimizer(built.model, optimizer, optimizer_settings), iter(lengths), run, tracer
         )
+        offload_base_weights(built.model)
         with tracer:
             # A step ends where the loop yields: what the loop's locals hold lives on into the next step.
             for _ in steps:
@@ -58,8 +60,8 @@ def watch_persistent(tracer: AllocationTracer, built: BuiltModel) -> int:
     The base's come first, as the loader puts them on the device before the adapters are made.
     """
     named = [*built.model.named_parameters(), *built.model.named_buffers()]
-    of_base = [tensor for name, tensor in named if _name_in_base(name) in built.base_names]
-    others = [tensor for name, tensor in named if _name_in_base(name) not in built.base_names]
+    of_base = [tensor for name, tensor in named if _is_of_base(name, built.base_names)]
+    others = [tensor for name, tensor in named if not _is_of_base(name, built.base_names)]
     plain = [
         value
         for module in built.model.modules()
@@ -79,11 +81,12 @@ def persistent_facts(tracer: AllocationTracer, count: int) -> tuple[np.ndarray, 
     return np.array(events.allocated[:count], dtype=np.int64), np.array(events.kinds[:count], dtype=np.int8)
 
 
-def _name_in_base(name: str) -> str:
-    """A parameter's name before PEFT wrapped its module."""
+def _is_of_base(name: str, base_names: frozenset[str]) -> bool:
+    """Whether a parameter of this name was there before PEFT wrapped its module. Prompts wrap the model once,
+    `base_model.`, other methods twice, `base_model.model.`, which may also be how the base's own names begin."""
     for part in ("base_layer.", "original_module.", "orig_module."):
         name = name.replace(part, "")
-    return name.removeprefix("base_model.model.").removeprefix("base_model.")
+    return not base_names.isdisjoint((name, name.removeprefix("base_model."), name.removeprefix("base_model.model.")))
 
 
 def _vocabulary_size(model: Any) -> int | None:

@@ -1,7 +1,8 @@
 """How well peaks of published runs are predicted: python -m tests.benchmarks.memory --results DIR [--json]
 
-DIR holds result files of PEFT's method comparison. One number is unknown and fitted: the tokens of the longest batch.
-It is found leave-one-method-out: for each run by the error of the others alone. The last line of the output is JSON.
+DIR holds result files of PEFT's method comparison, on text or on image generation (which needs diffusers). For text
+one number is unknown and fitted: the tokens of the longest batch. It is found leave-one-method-out: for each run by
+the error of the others alone. For images nothing is fitted. The last line of the output is JSON.
 """
 
 from __future__ import annotations
@@ -10,27 +11,32 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from statistics import median_low
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from packaging.version import Version
 
-from knowledge.models import known_config
+from knowledge.diffusion_models import known_diffusion_config
 from knowledge.schema import PlannedRun
-from tests.benchmarks import comparison_script as script
-
-CANDIDATE_LENGTHS = tuple(range(688, 713, 4))
-SHUFFLES = 3
-# GSM8K questions with the script's template, and the script's max_new_tokens.
-PROMPT_TOKENS = 220
 
 # Methods whose code changed after the runs, and the release from which on a dry run describes other code.
 CODE_CHANGED = {"OSF": (Version("0.21"), "rewritten: it keeps less for the backward pass")}
+
+
+class Case(Protocol):
+    """What is predicted: a run's model and settings, and the lengths of its longest batch that come into question."""
+
+    candidate_lengths: tuple[int, ...]
+    config: Any
+    run: PlannedRun
+    hidden_size: int
+    num_layers: int
+
+    def predict(self, longest: int, *, evaluates: bool = True) -> int:
+        """The peak in bytes if the longest batch has that many tokens, with or without the evaluations."""
 
 
 @dataclass
@@ -39,6 +45,7 @@ class Entry:
 
     name: str
     method: str
+    case: Case
     measured_bytes: int
     trainable_parameters: int
     changed: str = ""
@@ -47,7 +54,6 @@ class Entry:
     predicted_bytes: int = 0
     duration_s: float = 0.0
     failure: str = ""
-    predict: Callable[[int], int] | None = None
     rivals: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -68,8 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     usable = [entry for entry in entries if not entry.failure]
     for entry in usable:
         entry.length = _fitted_length([e for e in usable if e.method != entry.method and not e.changed] or usable)
-        assert entry.predict is not None
-        entry.predicted_bytes = entry.predict(entry.length)
+        entry.predicted_bytes = entry.case.predict(entry.length)
     if not options.json:
         _print_table(entries)
     print(json.dumps(summarise(entries), sort_keys=False))
@@ -84,6 +89,7 @@ def _prepare(path: Path) -> Entry:
     entry = Entry(
         name=name,
         method=name.split("/")[0],
+        case=_case(settings, peft_config, train),
         measured_bytes=train["accelerator_memory_max"],
         trainable_parameters=train["num_trainable_params"],
     )
@@ -91,9 +97,17 @@ def _prepare(path: Path) -> Entry:
     if peft_config and peft_config["peft_type"] in CODE_CHANGED:
         since, what = CODE_CHANGED[peft_config["peft_type"]]
         entry.changed = what if Version(ran_with) < since <= _installed_peft() else ""
-    tokens_per_row = train["metrics"][-1]["train total tokens"] / train["metrics"][-1]["train samples"] - 1
-    entry.predict = partial(_predict, _Case(settings, peft_config, tokens_per_row))
     return entry
+
+
+def _case(settings: Mapping[str, Any], peft_config: Mapping[str, Any] | None, train: Mapping[str, Any]) -> Case:
+    if known_diffusion_config(settings["model_id"]) is not None:
+        from tests.benchmarks.memory_images import ImageCase
+
+        return ImageCase(settings, peft_config, train)
+    from tests.benchmarks.memory_text import TextCase
+
+    return TextCase(settings, peft_config, train)
 
 
 def _installed_peft() -> Version:
@@ -102,88 +116,18 @@ def _installed_peft() -> Version:
     return Version(peft.__version__)
 
 
-class _Case:
-    """A run of the comparison: its model, its settings, and its traces once they are made."""
-
-    def __init__(self, settings: dict[str, Any], peft_config: dict[str, Any] | None, tokens_per_row: float) -> None:
-        from transformers import AutoConfig
-
-        self.settings, self.peft_config, self.tokens_per_row = settings, peft_config, tokens_per_row
-        self.config = AutoConfig.for_model(**known_config(settings["model_id"]))
-        self.run = PlannedRun(
-            max_steps=settings["max_steps"],
-            batch_size=settings["batch_size"],
-            max_length_tokens=settings["max_seq_length"],
-            dtype=settings["dtype"],
-            gradient_checkpointing=settings.get("use_gc", False),
-            max_grad_norm=settings["grad_norm_clip"],
-        )
-        self._templates: tuple[Any, Any] | None = None
-
-    def templates(self) -> tuple[Any, Any]:
-        """The training step's and the generation's."""
-        if self._templates is None:
-            from probes.memory.batches import BatchPlan
-            from probes.memory.estimate import training_template
-            from probes.memory.generation import generation_template
-            from probes.memory.template import ONE_LENGTH
-
-            settings = dict(self.settings["optimizer_kwargs"])
-            kind = self.settings["optimizer_type"]
-            training = training_template(
-                self.config,
-                self.peft_config,
-                self.run,
-                BatchPlan((), (CANDIDATE_LENGTHS[len(CANDIDATE_LENGTHS) // 2], 0), ONE_LENGTH),
-                optimizer=script.OPTIMIZERS.get(kind, f"torch.optim:{kind}"),
-                optimizer_settings=settings,
-                loop=script.comparison_loop,
-                autocast_adapter_dtype=self.settings["autocast_adapter_dtype"],
-            )
-            generation = generation_template(
-                self.config, self.peft_config, self.run, batch_size=self.settings["batch_size_eval"]
-            )
-            self._templates = training, generation
-        return self._templates
-
-
-def _predict(case: _Case, longest: int, *, evaluates: bool = True) -> int:
-    """The median peak over several orders of rows, in bytes: one order alone can be 2 % off by fragmentation."""
-    return median_low(_peak(case, longest, seed, evaluates=evaluates) for seed in range(SHUFFLES))
-
-
-def _peak(case: _Case, longest: int, seed: int, *, evaluates: bool) -> int:
-    from probes.memory.generation import GenerationPlan
-    from probes.memory.replay import Replay
-
-    training, generation = case.templates()
-    random = np.random.default_rng(seed)
-    replay = Replay(training)
-    batch_size, max_steps = case.run.batch_size, case.run.max_steps
-    rows = script.RowLengths(case.tokens_per_row, longest, batch_size * max_steps)
-    replay.run(rows.longest_buckets(random, batch_size), script.EMPTY_CACHE_EVERY)
-    if not evaluates:
-        return replay.peak().reserved_bytes
-    replay.run(rows.before_evaluation(random, batch_size, max_steps))
-    limits = case.settings["generation_kwargs"]
-    new_tokens = min(limits["max_new_tokens"], limits["max_length"] - PROMPT_TOKENS)
-    replay.generate(generation, GenerationPlan(case.settings["batch_size_eval"], PROMPT_TOKENS, new_tokens))
-    return replay.peak().reserved_bytes
-
-
 def _trace_and_scan(entry: Entry) -> None:
     """Predictions at all candidate lengths; what goes wrong is noted, so that no run is left out in silence."""
-    assert entry.predict is not None
-    case = entry.predict.args[0]
+    case = entry.case
     started = time.process_time()
     try:
-        entry.predict(CANDIDATE_LENGTHS[0])
+        case.predict(case.candidate_lengths[0])
         entry.duration_s = time.process_time() - started
-        entry.by_length = {length: _predict(case, length, evaluates=False) for length in CANDIDATE_LENGTHS}
+        entry.by_length = {length: case.predict(length, evaluates=False) for length in case.candidate_lengths}
         from tests.benchmarks.memory_rivals import accelerate_estimate, formula
 
         entry.rivals = {
-            "formula": formula(case.config, case.run, entry.trainable_parameters, case.run.max_length_tokens),
+            "formula": formula(case.config, case.run, entry.trainable_parameters, case.hidden_size, case.num_layers),
             "accelerate": accelerate_estimate(case.config, case.run),
         }
     except Exception as error:  # reported as a failure of this run
@@ -194,7 +138,7 @@ def _trace_and_scan(entry: Entry) -> None:
 def _fitted_length(others: Sequence[Entry]) -> int:
     """The candidate length with the least median error over the other runs."""
     return min(
-        CANDIDATE_LENGTHS,
+        others[0].by_length,
         key=lambda length: float(np.median([abs(e.by_length[length] / e.measured_bytes - 1) for e in others])),
     )
 

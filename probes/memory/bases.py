@@ -1,0 +1,92 @@
+"""Base models with unset weights, from their configs alone.
+
+A config is a transformers PretrainedConfig, or for a diffusion model the content of its config.json, whose
+`_class_name` names the class of diffusers.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import nn
+
+from knowledge.schema import PlannedRun
+from probes.memory.not_estimable import NotEstimable
+
+AUTO_CLASSES = {
+    "causal-lm": "AutoModelForCausalLM",
+    "sequence-classification": "AutoModelForSequenceClassification",
+    "seq2seq-lm": "AutoModelForSeq2SeqLM",
+}
+
+
+def build_base(config: Any, run: PlannedRun, device: str = "meta") -> Any:
+    """The base model in the run's dtype and quantisation."""
+    make = _diffusers_model if isinstance(config, Mapping) else _transformers_model
+    with torch.device(device), torch.random.fork_rng(devices=[]):
+        model = make(config, run)
+    if run.quantization != "none":
+        from probes.memory.quantized import quantize
+
+        quantize(model, run.quantization, getattr(torch, run.dtype))
+    return model
+
+
+def _transformers_model(config: Any, run: PlannedRun) -> Any:
+    import transformers
+
+    config = copy.deepcopy(config)  # the model writes its dtype and attention into it
+    model = getattr(transformers, AUTO_CLASSES[run.task]).from_config(config, dtype=getattr(torch, run.dtype))
+    model.tie_weights()
+    return model
+
+
+def _diffusers_model(config: Mapping[str, Any], run: PlannedRun) -> Any:
+    _require_diffusers()
+    import diffusers
+
+    return getattr(diffusers, config["_class_name"]).from_config(dict(config)).to(getattr(torch, run.dtype))
+
+
+def _require_diffusers() -> None:
+    if find_spec("diffusers") is None:
+        raise NotEstimable(
+            "models for images need diffusers, which is not installed: pip install 'peft-advisor[images]'"
+        )
+
+
+def config_facts(config: Any) -> dict[str, Any]:
+    """What the config says, as plain values; for a diffusion model with the version of diffusers."""
+    if isinstance(config, Mapping):
+        _require_diffusers()
+        return {**config, "diffusers": version("diffusers")}
+    return config.to_dict()
+
+
+def with_one_layer(config: Any) -> Any:
+    """The config of the same model with one layer per stack of layers."""
+    if isinstance(config, Mapping):
+        return {key: 1 if key.startswith("num_") and key.endswith("layers") else value for key, value in config.items()}
+    config = copy.deepcopy(config)
+    config.num_hidden_layers = 1
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:1]
+    return config
+
+
+def stack_depths(base: nn.Module) -> dict[str, int]:
+    """How many modules each list of modules has, by the list's name in the model."""
+    return {name: len(module) for name, module in base.named_modules() if isinstance(module, nn.ModuleList)}
+
+
+def enable_checkpointing(model: Any) -> None:
+    """Keeps only the inputs of layers for the backward pass; `model` may be wrapped by PEFT."""
+    if hasattr(model, "gradient_checkpointing_enable"):
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    else:  # diffusers; non-reentrant by default
+        model.enable_gradient_checkpointing()
