@@ -1,9 +1,9 @@
 """Who is probed for how long. Policy only: it sees curves and decides; what trains them is of no interest here.
 
 A race goes over rungs. At each rung every candidate still in it is trained to the same share of the planned run; then
-each method keeps its best learning rate, the best candidates by loss go on, and with every fourth place one near the
-frontier of loss and memory, for the best trade-off is not always the lowest loss. The plan (probes/plan.py) says how
-many.
+each method keeps its best learning rate (early in the run also the next lower one, which may still overtake it), the
+best methods by loss go on, and with every fourth place one near the frontier of loss and memory, for the best trade-off
+is not always the lowest loss. The plan (probes/plan.py) says how many.
 
 Replayed on 63 published curves, ranking by the plain loss at equal steps chooses better than losses or accuracies
 predicted from it; tests/benchmarks/selection.py has the figures.
@@ -112,14 +112,23 @@ class Race:
         self._alive = [id for id in entered if id in set(ranking)]
 
     def _choose(self, rung: int, ranking: Sequence[str], scores: Mapping[str, float]) -> list[str]:
-        """Who goes on: best rates only, most by loss and some for being near the frontier."""
+        """Who goes on: methods by their best rates, most by loss and some for being near the frontier."""
         best = self._best_rates(ranking)
         near = sorted(best, key=lambda id: (self._beaten_by(id, best, scores), scores[id], id))
         near = [id for id in near if self._beaten_by(id, best, scores) <= FRONTIER_SLACK]
         chosen = _interleave(best, near)[: self.plan.keep[rung]]
         if rung + 1 < self.plan.reference_rungs:
             chosen += [id for id in best if self._entries[id].method == self.plan.reference and id not in chosen]
+        if self.plan.keeps_two_rates(rung):
+            chosen += [lower for id in chosen if (lower := self._next_lower_rate(id, ranking))]
         return chosen
+
+    def _next_lower_rate(self, id: str, ranking: Sequence[str]) -> str | None:
+        """The candidate of the same method with the next lower learning rate, if it is still there."""
+        entry = self._entries[id]
+        same = [i for i in ranking if self._entries[i].method == entry.method]
+        lower = [i for i in same if self._entries[i].learning_rate < entry.learning_rate]
+        return max(lower, key=lambda i: self._entries[i].learning_rate, default=None)
 
     def _best_rates(self, ranking: Sequence[str]) -> list[str]:
         """The first of each method in the ranking."""

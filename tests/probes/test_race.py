@@ -49,12 +49,16 @@ def test_the_best_go_on_and_the_others_have_a_reason():
     assert [d.fraction for d in race.decisions] == [0.05, 0.1, 1.0]
 
 
-def test_each_method_keeps_its_best_learning_rate():
-    entries = [entry("a", 1e-4), entry("a", 1e-3), entry("b", 1e-4), entry("b", 1e-3)]
-    race = Race(plan(entries, keep=(4, 4)))
-    rungs = drive(race, {"a@0.0001": 1.0, "a@0.001": 0.5, "b@0.0001": 1.1, "b@0.001": 3.0})
-    assert rungs[1] == {"a@0.001", "b@0.0001"}
-    assert race.decisions[0].left["a@0.0001"] == "learning rate 0.001 does better: 0.500 against 1.000 at step 5"
+def test_each_method_keeps_its_best_learning_rate_and_early_in_the_run_the_next_lower_one():
+    """Short probes favour rates that are too high: the next lower one is not beaten yet, a higher one is."""
+    entries = [entry(m, rate) for m in "ab" for rate in (1e-5, 1e-4, 1e-3)]
+    race = Race(plan(entries, fractions=(0.1, 0.2, 1.0), keep=(4, 4)))
+    losses = {"a@1e-05": 2.0, "a@0.0001": 1.0, "a@0.001": 0.5, "b@1e-05": 2.0, "b@0.0001": 1.1, "b@0.001": 3.0}
+    rungs = drive(race, losses)
+    assert rungs[1] == {"a@0.001", "a@0.0001", "b@0.0001", "b@1e-05"}
+    assert rungs[2] == {"a@0.001", "b@0.0001"}
+    assert race.decisions[0].left["b@0.001"] == "learning rate 0.0001 does better: 1.100 against 3.000 at step 10"
+    assert race.decisions[1].left["a@0.0001"] == "learning rate 0.001 does better: 0.500 against 1.000 at step 20"
 
 
 def test_a_frugal_candidate_stays_for_the_frontier():
@@ -182,17 +186,27 @@ def test_a_larger_budget_never_tries_fewer_or_shorter():
 
 def test_a_small_budget_spans_the_families_and_keeps_the_first_rung_long():
     entries, run_s = grid(12)
-    made = plan_race(entries, run_s, 200.0)
+    made = plan_race(entries, run_s, 300.0)
     assert {e.family for e in made.entries} == {f"family{i}" for i in range(4)}
     assert made.fractions[0] == FIRST_FRACTION
     assert made.not_tried and set(made.not_tried.values()) == {"the budget does not reach it"}
 
 
+def test_second_rates_never_cost_methods_or_the_length_of_the_first_rung():
+    entries, run_s = grid(12)
+    plans = [plan_race(entries, run_s, budget_s) for budget_s in range(20, 2000, 60)]
+    assert {made.two_rates for made in plans} == {True, False}
+    assert plans[-1].two_rates
+    counts = [len(made.entries) for made in plans]
+    assert counts == sorted(counts)
+
+
 def test_the_plan_can_be_read():
     entries, run_s = grid(8)
-    text = plan_race(entries, run_s, 500.0).lines()
+    text = plan_race(entries, run_s, 700.0).lines()
     assert text[0].startswith("24 candidates (8 methods) to 5.0% of the run")
-    assert text[-1] == "the best 3 to 100.0%"
+    assert text[1].endswith(", each also at its next lower learning rate, to 10.0%")
+    assert text[-1].startswith("the best ") and text[-1].endswith(" to 100.0%") and "lower" not in text[-1]
 
 
 def test_a_plan_runs_to_its_end():
