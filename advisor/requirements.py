@@ -52,13 +52,12 @@ class Requirement:
         return None
 
     def reason_against_going_on(self, outcome: ProbeOutcome) -> str | None:
-        """Why a candidate need not be probed further. Forgetting that is over its limit by less than its noise may
-        still come down as the learning rate decays."""
+        """Why a candidate need not be probed further. What forgets too much early rarely comes back within the limit,
+        and another rate of its method, or another method, may need its place."""
         if self.name == "max-adapter-size":
             return self._over_size(outcome.adapter_bytes)
         if self.name == "max-forgetting" and outcome.forgetting is not None:
-            at_least = outcome.forgetting - (outcome.forgetting_noise or 0.0)
-            return self._over_forgetting(outcome.forgetting) if self._over_forgetting(at_least) else None
+            return self._over_forgetting(outcome.forgetting)
         return None
 
     def _over_size(self, adapter_bytes: int | None) -> str | None:

@@ -111,19 +111,24 @@ def one_per_method(result: Result) -> list[CandidateReport]:
     return list(best.values())
 
 
-def _behind(candidate: CandidateReport, result: Result) -> tuple[bool, bool, bool]:
-    """A rate that stayed in the race stands for its method, whatever shorter probes of other rates promised."""
-    return candidate is not result.pick, not candidate.on_frontier, candidate.status == "eliminated"
+def _behind(candidate: CandidateReport, result: Result) -> tuple[bool, bool, bool, bool]:
+    """A rate that stayed in the race stands for its method, whatever shorter probes of other rates promised; one that
+    a requirement took out only where nothing else is left of it."""
+    status = candidate.status
+    return candidate is not result.pick, not candidate.on_frontier, status == "excluded", status == "eliminated"
 
 
 def shown_candidates(result: Result, limit: int = 8) -> list[CandidateReport]:
-    """The frontier and the best of the rest, one rate per method, best first; references come last."""
+    """The frontier and the best of the rest, one rate per method, best first; what cannot be picked comes last."""
     quality = compared_by(result)
     methods = one_per_method(result)
     chosen = [c for c in methods if c.on_frontier or c is result.pick or c.name == "lora"]
     rest = sorted((c for c in methods if c not in chosen), key=lambda c: -value_of(c, quality))
     chosen += rest[: max(0, limit - len(chosen))]
-    return sorted(chosen, key=lambda c: (c.status == "reference", c.fits is False, -value_of(c, quality), c.name))
+    out_of_question = {"reference": 2, "excluded": 1}
+    return sorted(
+        chosen, key=lambda c: (out_of_question.get(c.status, 0), c.fits is False, -value_of(c, quality), c.name)
+    )
 
 
 def left_the_race(result: Result) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -144,13 +149,13 @@ def left_the_race(result: Result) -> list[tuple[str, list[tuple[str, str]]]]:
 
 
 def mark(candidate: CandidateReport, result: Result) -> str:
-    """How a candidate is marked in tables: pick, frontier, tie, does not fit, reference."""
+    """How a candidate is marked in tables: pick, frontier, tie, does not fit, excluded, reference."""
     if candidate is result.pick:
         return "pick"
     if candidate.fits is False:
         return "does not fit"
-    if candidate.status == "reference":
-        return "reference"
+    if candidate.status in ("excluded", "reference"):
+        return candidate.status
     if candidate.on_frontier:
         return "frontier"
     if result.recommendation and candidate.title in result.recommendation.ties:

@@ -27,6 +27,7 @@ _BADGES = {
     "frontier": "frontier",
     "tie": "tied",
     "does not fit": "does not fit",
+    "excluded": "not as required",
     "reference": "reference",
 }
 

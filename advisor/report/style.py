@@ -58,16 +58,18 @@ figcaption, .legend { color: var(--quiet); font-size: 13.5px; margin: 8px 4px 4p
 .frontier-line { fill: none; stroke: var(--frontier); stroke-width: 1.5; opacity: 0.45; }
 .chart .limit-text { fill: var(--bad); }
 .chart .label.quiet { fill: var(--quiet); }
-.is-other, .is-behind, .is-reference, .is-does-not-fit { --tone: var(--other); }
-.is-does-not-fit { --tone: var(--bad); }
+.is-other, .is-behind, .is-reference, .is-does-not-fit, .is-excluded { --tone: var(--other); }
+.is-does-not-fit, .is-excluded { --tone: var(--bad); }
 .is-tie { --tone: var(--tie); }
 .is-frontier { --tone: var(--frontier); }
 .is-pick { --tone: var(--pick); }
 .chart .label.is-other, .chart .label.is-behind, .chart .label.is-reference { fill: var(--quiet); }
-.chart .label.is-tie, .chart .label.is-frontier, .chart .label.is-does-not-fit { fill: var(--tone); }
+.chart .label.is-tie, .chart .label.is-frontier, .chart .label.is-does-not-fit,
+.chart .label.is-excluded { fill: var(--tone); }
 .chart .label.is-pick { fill: var(--pick); font-weight: 700; }
 .point .marker, .line .marker { fill: var(--tone); stroke: var(--card); stroke-width: 1.5; }
-.point.is-reference .marker, .point.is-does-not-fit .marker { fill: var(--card); stroke: var(--tone); }
+.point.is-reference .marker, .point.is-does-not-fit .marker,
+.point.is-excluded .marker { fill: var(--card); stroke: var(--tone); }
 .interval { stroke: var(--tone); stroke-width: 1.5; opacity: 0.5; }
 .curve { fill: none; stroke: var(--tone); stroke-width: 1.5; opacity: 0.6; stroke-linejoin: round; }
 .line.is-pick .curve { stroke-width: 3; opacity: 1; }

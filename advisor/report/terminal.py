@@ -26,13 +26,21 @@ WIDE_COLUMNS = 120  # from here on there is room for forgetting and for the reas
 WIDEST_COLUMNS = 140
 NAMES_PER_GROUP = 8
 
-_MARKS = {"pick": "▶", "frontier": "●", "tie": "=", "does not fit": "✗", "reference": "R"}
-_STYLES = {"pick": "bold green", "frontier": "cyan", "does not fit": "red", "behind": "dim", "reference": "dim"}
+_MARKS = {"pick": "▶", "frontier": "●", "tie": "=", "does not fit": "✗", "excluded": "✗", "reference": "R"}
+_STYLES = {
+    "pick": "bold green",
+    "frontier": "cyan",
+    "does not fit": "red",
+    "excluded": "red",
+    "behind": "dim",
+    "reference": "dim",
+}
 _LEGEND = {
     "pick": "recommended",
     "frontier": "frontier",
     "tie": "tied",
     "does not fit": "does not fit",
+    "excluded": "not as required",
     "reference": "reference",
 }
 

@@ -111,6 +111,17 @@ def test_what_a_requirement_costs_is_told_and_the_pick_is_not_called_behind():
     text = printed(result(shown), 80)
     assert "excluded  lora at 1e-3 (forgets)" in text
     assert "behind in the race" not in text
+    assert re.search("▶ +lora +1e-4", text)
+
+
+def test_what_a_requirement_took_out_comes_after_those_that_can_be_used_and_is_marked():
+    shown = [
+        candidate("lora", 0.4, 12.0),
+        candidate("oft", 0.6, 12.0, status="excluded", reason="forgets", curve=candidate().curve),
+    ]
+    text = printed(result(shown), 80)
+    assert text.index("▶   lora") < text.index("✗   oft")
+    assert "✗ not as required" in text
 
 
 def test_where_nothing_was_forgotten_there_is_no_word_of_it():
