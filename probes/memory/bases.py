@@ -25,6 +25,9 @@ AUTO_CLASSES = {
 }
 
 
+RANDOM_STD = 0.02  # of the weights of most models when they are new
+
+
 def build_base(config: Any, run: PlannedRun, device: str = "meta") -> Any:
     """The base model in the run's dtype and quantisation."""
     make = _diffusers_model if isinstance(config, Mapping) else _transformers_model
@@ -77,6 +80,24 @@ def with_one_layer(config: Any) -> Any:
     if getattr(config, "layer_types", None):
         config.layer_types = config.layer_types[:1]
     return config
+
+
+def with_values(base: nn.Module) -> nn.Module:
+    """The base of a config with one layer per stack, from meta to the CPU. The layers get random weights, for methods
+    that decompose them; nothing looks at the others, and drawing millions of embeddings would take seconds."""
+    base.to_empty(device="cpu")
+    in_layers = {id(p) for m in base.modules() if isinstance(m, nn.ModuleList) for p in m.parameters()}
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        for tensor in (*base.parameters(), *base.buffers()):
+            tensor.normal_(std=RANDOM_STD) if id(tensor) in in_layers else tensor.zero_()
+    tie_weights(base)
+    return base
+
+
+def tie_weights(base: nn.Module) -> None:
+    """Makes tensors that the config ties one again; diffusion models have none."""
+    if hasattr(base, "tie_weights"):
+        base.tie_weights()
 
 
 def stack_depths(base: nn.Module) -> dict[str, int]:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from knowledge.schema import PlannedRun
-from probes.memory.bases import build_base, enable_checkpointing, stack_depths, with_one_layer
+from probes.memory.bases import build_base, enable_checkpointing, stack_depths, with_one_layer, with_values
 from probes.memory.layers import copy_layers, move_after_wrapping, move_to_meta
 from probes.memory.not_estimable import NotEstimable
 
@@ -98,9 +98,15 @@ class _Wrapper:
 
     def one_layer_copied(self) -> BuiltModel:
         full = build_base(self.config, self.run)
-        model = move_to_meta(self._wrap(build_base(with_one_layer(self.config), self.run, device="cpu")))
+        model = move_to_meta(self._wrap(self._one_layer()))
         copy_layers(model, stack_depths(full), full.config)
         return self._finish(model, _facts(full), "one layer built on the CPU and copied")
+
+    def _one_layer(self) -> Any:
+        config = with_one_layer(self.config)
+        if self.run.quantization != "none":  # packed weights come with tables that must be the right ones
+            return build_base(config, self.run, device="cpu")
+        return with_values(build_base(config, self.run))
 
     def _wrap(self, base: Any) -> Any:
         from peft import get_peft_model

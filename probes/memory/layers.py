@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from probes.memory.bases import tie_weights
 from probes.memory.not_estimable import NotEstimable
 
 SHAPE_BUFFER_ELEMENTS = 8  # small integer buffers hold shapes that the forward pass reads
@@ -36,7 +37,7 @@ def move_to_meta(model: nn.Module) -> nn.Module:
         for name, value in list(vars(module).items()):
             if name not in ("_parameters", "_buffers", "_modules"):
                 vars(module)[name] = _to_meta(value)
-    _tie_weights(model.get_base_model() if hasattr(model, "get_base_model") else model)
+    tie_weights(model.get_base_model() if hasattr(model, "get_base_model") else model)
     return model
 
 
@@ -88,7 +89,7 @@ def copy_layers(model: nn.Module, depths: Mapping[str, int], full_config: Any) -
     for setting in DEPTH_SETTINGS:
         if hasattr(full_config, setting):
             setattr(base.config, setting, getattr(full_config, setting))
-    _tie_weights(base)
+    tie_weights(base)
 
 
 def _copy_layer(model: nn.Module, layers: nn.ModuleList, depth: int) -> None:
@@ -101,11 +102,6 @@ def _copy_layer(model: nn.Module, layers: nn.ModuleList, depth: int) -> None:
             if hasattr(module, "layer_idx"):
                 module.layer_idx = index
         layers.append(layer)
-
-
-def _tie_weights(base: nn.Module) -> None:
-    if hasattr(base, "tie_weights"):
-        base.tie_weights()
 
 
 def _reachable_outside(model: nn.Module, layer: nn.Module) -> Iterator[Any]:

@@ -12,7 +12,7 @@ from knowledge.models import known_config
 from knowledge.schema import PlannedRun
 from tests.benchmarks import comparison_script as script
 
-SHUFFLES = 3
+SHUFFLES = 5
 # GSM8K questions with the script's template, and the script's max_new_tokens.
 PROMPT_TOKENS = 220
 
