@@ -42,6 +42,10 @@ class Candidate:
     seed: int
 
     @property
+    def is_lowest_rate(self) -> bool:
+        return self.learning_rate == LEARNING_RATES[self.method][0]
+
+    @property
     def name(self) -> str:
         return candidate_name(self.method, self.learning_rate, self.seed)
 

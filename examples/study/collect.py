@@ -2,8 +2,8 @@
 
     python -m examples.study.collect --out DIR [--table FILE]
 
-`--table knowledge/data/study.jsonl` is the part of the shipped table that comes from this study. Only tasks whose
-candidates are all done with seed 0 enter it: half a task would make the methods that came first look like the field.
+`--table knowledge/data/study.jsonl` is the part of the shipped table that comes from this study. Only tasks in which
+every method is done at its upper rates enter it: half a task would make the methods that came first look like the field.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from knowledge.table import merge
 
 
 def finished_tasks(results: Sequence[StudyResult]) -> list[str]:
-    """The tasks of which every candidate with seed 0 has a result."""
+    """The tasks of which every candidate with seed 0 has a result, but for the lowest rates, which come last."""
     done = {(r.task, r.candidate) for r in results}
     return [
-        name for name, task in TASKS.items() if all((name, c.name) in done for c in candidates([task]) if c.seed == 0)
+        name
+        for name, task in TASKS.items()
+        if all((name, c.name) in done for c in candidates([task]) if c.seed == 0 and not c.is_lowest_rate)
     ]
 
 

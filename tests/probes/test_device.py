@@ -12,9 +12,8 @@ import psutil
 import pytest
 
 from knowledge.errors import BadInput
-from probes.device import CUDA_CONTEXT_BYTES
 from probes import device
-from probes.device import detect, detect_all
+from probes.device import CUDA_CONTEXT_BYTES, detect, detect_all
 from probes.nvml import Gpu, NvmlReport
 from probes.schema import ProcessReport
 
