@@ -3,7 +3,8 @@
     python -m examples.study.collect --out DIR [--table FILE]
 
 `--table knowledge/data/study.jsonl` is the part of the shipped table that comes from this study. Only tasks in which
-every method is done at its upper rates enter it: half a task would make the methods that came first look like the field.
+every method is done at its upper rates enter it: half a task would make the methods that came first look like the
+field.
 """
 
 from __future__ import annotations
