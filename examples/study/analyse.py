@@ -19,7 +19,7 @@ from examples.study.scores import PROTOCOLS, Comparison, Probe, Score, best_at_t
 LEAST_CANDIDATES = 6
 HEADER = (
     "| probe | cost | cost in a race | Spearman (80 %) | best of its length | regret, nats | regret, metric "
-    "| rate regret, nats | rate bias, log10 |"
+    "| rate regret, nats | rate bias, log10 | pairs change by |"
 )
 
 
@@ -65,12 +65,12 @@ def _by_method(task: Comparison) -> list[np.ndarray]:
 
 
 def _table(scores: dict[Probe, Score]) -> str:
-    rows = [HEADER, "|---" + "|---:" * 8 + "|"]
+    rows = [HEADER, "|---" + "|---:" * 9 + "|"]
     for (protocol, fraction), s in scores.items():
         rows.append(
             f"| {protocol} {100 * fraction:g} % | {s.cost:.2f} | {s.race_cost:.3f} "
             f"| {s.spearman:.2f} ({s.low:.2f}–{s.high:.2f}) | {100 * s.best_share:.0f} % | {s.regret_loss:.3f} "
-            f"| {s.regret_metric:.3f} | {s.rate_regret:.3f} | {s.rate_bias:+.2f} |"
+            f"| {s.regret_metric:.3f} | {s.rate_regret:.3f} | {s.rate_bias:+.2f} | {s.pair_change:.2f} |"
         )
     return "\n".join(rows)
 

@@ -67,6 +67,8 @@ class Score:
     """Final loss above the method's best when the probe picks its learning rate, mean over methods."""
     rate_bias: float
     """log10 of the picked over the best learning rate, mean over methods: above zero, the probe prefers higher ones."""
+    pair_change: float
+    """By how much the difference of two candidates' log losses still changes until the end, 80 % quantile of pairs."""
 
 
 def comparisons(results: Iterable[StudyResult]) -> list[Comparison]:
@@ -108,6 +110,13 @@ def probe_loss(result: StudyResult, protocol: str, fraction: float) -> float:
     return np.inf if run is None or run.final_loss is None else run.final_loss
 
 
+def _pair_change(task: Comparison, probe: Probe) -> float:
+    usable = np.isfinite(task.probe_loss[probe])
+    to_go = np.log(task.probe_loss[probe][usable]) - np.log(task.final_loss[usable])
+    one, other = np.triu_indices(len(to_go), 1)
+    return float(np.quantile(abs(to_go[one] - to_go[other]), 0.8))
+
+
 def spearman(x: np.ndarray, y: np.ndarray) -> float:
     """Rank correlation, ties at their mean rank; nan where one side is constant. `x` may be infinite."""
     from scipy.stats import rankdata
@@ -138,6 +147,7 @@ def score(tasks: Sequence[Comparison]) -> dict[Probe, Score]:
                 regret_metric=float(regrets[1]),
                 rate_regret=float(rates[0]),
                 rate_bias=float(rates[1]),
+                pair_change=float(np.mean([_pair_change(task, probe) for task in tasks])),
             )
     return scores
 

@@ -34,6 +34,7 @@ class TestScore:
         for s in score(comparisons(study())).values():
             assert s.spearman == pytest.approx(1)
             assert (s.regret_loss, s.regret_metric, s.rate_regret, s.rate_bias) == (0, 0, 0, 0)
+            assert s.pair_change == pytest.approx(0, abs=1e-9)
             assert s.best_share == 1  # all protocols are as good
 
     def test_a_probe_that_only_sees_the_rate_is_biased_by_what_it_overshoots(self):
