@@ -31,6 +31,7 @@ RERUN_METRIC = 1.28 * 0.007
 FEWEST_POINTS = 8  # of loss and metric together, to learn what a loss means in the metric
 METRIC_NEIGHBOURS = 20
 FAR_ENOUGH = 0.5  # a task where nobody went this far is extrapolated
+EQUALLY_FAR = 0.9  # as a share of the longest probe
 FEWEST_SCALES = 3  # and so is one whose own scale fewer candidates show
 
 
@@ -138,11 +139,14 @@ class Predictor:
         if math.isinf(half):
             return None
         scale, evidence = self._to_go.scale(race, curve.last_fraction)
-        proven = evidence >= FEWEST_SCALES and max(c.last_fraction for c in race) >= FAR_ENOUGH
+        longest = max(c.last_fraction for c in race)
+        proven = evidence >= FEWEST_SCALES and longest >= FAR_ENOUGH
+        # What the curves of a task have in common cancels only between candidates that went equally far.
+        own = self._to_go.own_error(curve) if curve.last_fraction >= EQUALLY_FAR * longest else half
         return _End(
             log_loss=float(curve.log_losses[-1]) - scale * to_go,
             half=math.hypot(half * max(1.0, scale), RERUN_LOG_LOSS),
-            own_half=math.hypot(self._to_go.own_error(curve) * max(1.0, scale), RERUN_LOG_LOSS),
+            own_half=math.hypot(own * max(1.0, scale), RERUN_LOG_LOSS),
             is_measured=False,
             extrapolated=not proven or curve.last_fraction < self._to_go.earliest_fraction,
         )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 Text = str | None
 
 COLORS = {"fits": "green", "fits with risk": "yellow", "does not fit": "red"}
+ALL_COLUMNS = 120  # width of a terminal that has room for what the peaks are made of
 KINDS = ("weights", "adapter", "gradients", "optimizer", "activations", "logits", "overhead")
 
 
@@ -92,7 +93,10 @@ def _show(report: MemoryReport) -> None:
     console.print(f"{card}; sizes in GB (1e9 bytes)\n")
     estimated = [line for line in report.methods if line.memory]
     if estimated:
-        console.print(_table(estimated, wide=console.width >= 120))
+        wide = console.width >= ALL_COLUMNS
+        console.print(_table(estimated, wide=wide))
+        if not wide:
+            console.print(f"[dim]From {ALL_COLUMNS} columns on, and with --json: what each peak is made of.[/dim]")
     for line in report.methods:
         if line.memory is None:
             console.print(f"[dim]{line.title}: {line.verdict}. {line.reason}[/dim]", highlight=False)

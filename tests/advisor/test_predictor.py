@@ -190,6 +190,14 @@ class TestNewTask:
             assert 0.005 * forecast.loss.value < forecast.loss_noise < forecast.loss.high - forecast.loss.value
             assert 0.005 < forecast.metric_noise < forecast.metric.high - forecast.metric.low
 
+    def test_who_went_less_far_than_others_is_known_less_well(self):
+        curves = {id: probe(c) for id, c in self.race(0, 0.2).items()}
+        alone = Predictor(shipped()).predict(curves, STEPS)
+        curves["c0"] = probe(curve(2.0, 0.3, until=0.4))
+        beside = Predictor(shipped()).predict(curves, STEPS)
+        assert beside["c9"].loss_noise > 1.2 * alone["c9"].loss_noise
+        assert beside["c0"].loss_noise < alone["c0"].loss_noise
+
     def test_the_further_the_probes_went_the_finer_the_comparison(self):
         noises = [
             next(f.loss_noise / f.loss.value for f in self.forecasts(self.race(0, probed)).values())
