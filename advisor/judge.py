@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from advisor.candidates import Candidate
+from advisor.candidates import Candidate, corrected_memory
 from advisor.end_model import Probe
 from advisor.held_out import Z_80, held_out_noise
 from advisor.predictor import Forecast, Predictor
@@ -162,7 +162,8 @@ def _report(
         predicted_loss=_with_noise(forecast.loss, _loss_noise(forecast, sampling_noise)) if forecast else None,
         baseline_value=baseline.metric,
         baseline_loss=baseline.eval_loss,
-        memory=candidate.memory or _measured_memory(probe_peak_bytes),
+        memory=corrected_memory(candidate, survey, curve.last_step, probe_peak_bytes)
+        or _measured_memory(probe_peak_bytes),
         probe_peak_bytes=probe_peak_bytes,
         probe_s=sum(o.duration_s for o in outcomes) if outcomes else None,
         planned_run_s=step_s * survey.planned_run.max_steps if step_s else None,

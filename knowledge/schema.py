@@ -118,5 +118,5 @@ class MemoryEstimate(Record):
         default_factory=dict,
         description="bytes at the peak by kind: weights, adapter, gradients, optimizer, activations, logits, overhead",
     )
-    basis: Literal["dry run", "measured", "published"] = "dry run"
+    basis: Literal["dry run", "dry run, corrected by the probe", "measured", "published"] = "dry run"
     note: str = Field("", description="what the reader must know, e.g. which fallback was used")

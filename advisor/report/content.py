@@ -68,6 +68,8 @@ def memory_line(result: Result, pick: CandidateReport) -> str:
     share = f"{100 * memory.peak_bytes / limit:.0f} %" if limit else "?"
     card = "planned card" if result.device.planned else clean(result.device.name, 40)
     text = f"{bytes_text(memory.peak_bytes)} at the peak, {share} of {bytes_text(limit)} ({card})"
+    if memory.basis.startswith("dry run, corrected") and pick.probe_peak_bytes:
+        return f"{text}, corrected by the probe, which held {bytes_text(pick.probe_peak_bytes)}"
     return text if memory.basis == "dry run" else f"{text}, {memory.basis}"
 
 

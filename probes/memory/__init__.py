@@ -27,7 +27,7 @@ from typing import Any
 from knowledge.schema import MemoryEstimate, PlannedRun
 from probes.memory.not_estimable import NotEstimable
 
-__all__ = ["NotEstimable", "estimate_peak"]
+__all__ = ["NotEstimable", "estimate_peak", "peak_of_first_steps"]
 
 NO_SETTINGS: Mapping[str, Any] = {}
 
@@ -69,4 +69,34 @@ def estimate_peak(
         optimizer_settings=optimizer_settings,
         select_trainable=select_trainable,
         padded=padded,
+    )
+
+
+def peak_of_first_steps(
+    config: Any,
+    peft_config: Mapping[str, Any] | None,
+    planned_run: PlannedRun,
+    steps: int,
+    *,
+    lengths_tokens: Sequence[tuple[int, int]],
+    optimizer: str = "torch.optim:AdamW",
+    optimizer_settings: Mapping[str, Any] = NO_SETTINGS,
+    select_trainable: Callable[[Any], None] | None = None,
+) -> int:
+    """Bytes that PyTorch reserves at most in the first `steps` steps of the planned run, i.e. in a probe of it.
+
+    What a probe really held, against this, says by how much the estimate of the whole run is off. The arguments are
+    those of `estimate_peak`. Raises NotEstimable.
+    """
+    from probes.memory.estimate import peak_of_first_steps
+
+    return peak_of_first_steps(
+        config,
+        peft_config,
+        planned_run,
+        steps,
+        lengths_tokens=lengths_tokens,
+        optimizer=optimizer,
+        optimizer_settings=optimizer_settings,
+        select_trainable=select_trainable,
     )

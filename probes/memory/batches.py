@@ -89,6 +89,13 @@ def _sequences(run: PlannedRun, rows: np.ndarray) -> tuple[tuple[Length, ...], .
     return tuple(sequences)
 
 
+def first_batches(run: PlannedRun, lengths_tokens: Sequence[tuple[int, int]], steps: int) -> list[Length]:
+    """The batch lengths of the run's first `steps` optimizer steps, as a probe sees them."""
+    rows = np.clip(np.asarray(lengths_tokens, dtype=np.int64), [2, 1], default_length(run.max_length_tokens, run.task))
+    order = batch_order(rows[:, 0], run.batch_size, steps * run.gradient_accumulation_steps, run.seed)
+    return [tuple(rows[batch].max(axis=0).tolist()) for batch in order]
+
+
 def lengths_to_trace(plan: BatchPlan, task: Task) -> list[Length]:
     """The first step's length and as many different ones as there are exponents, near the longest batch."""
     if plan.exponents == FIXED_LENGTH:

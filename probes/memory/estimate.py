@@ -8,7 +8,7 @@ from typing import Any
 
 from knowledge.schema import MemoryEstimate, PlannedRun
 from probes.memory import cache
-from probes.memory.batches import BatchPlan, lengths_to_trace, plan_batches
+from probes.memory.batches import BatchPlan, first_batches, lengths_to_trace, plan_batches
 from probes.memory.build import BuiltModel, ways_to_build
 from probes.memory.kinds import Kind
 from probes.memory.loop import TrainingLoop, advisor_loop
@@ -43,6 +43,30 @@ def estimate(
         padded=padded,
     )
     return summarise(template, plan, expect_first=lengths_tokens is None)
+
+
+def peak_of_first_steps(
+    config: Any,
+    peft_config: Mapping[str, Any] | None,
+    run: PlannedRun,
+    steps: int,
+    *,
+    lengths_tokens: Sequence[tuple[int, int]],
+    optimizer: str = "torch.optim:AdamW",
+    optimizer_settings: Mapping[str, Any],
+    select_trainable: Callable[[Any], None] | None = None,
+) -> int:
+    """See `probes.memory.peak_of_first_steps`."""
+    template = training_template(
+        config,
+        peft_config,
+        run,
+        plan_batches(run, lengths_tokens),
+        optimizer=optimizer,
+        optimizer_settings=optimizer_settings,
+        select_trainable=select_trainable,
+    )
+    return replay_lengths(template, first_batches(run, lengths_tokens, steps)).reserved_bytes
 
 
 def training_template(

@@ -1,0 +1,73 @@
+"""The memory of the planned run, corrected by what a probe held."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from advisor.candidates import Candidate, corrected_memory, scaled
+from knowledge.methods import get_method
+from knowledge.schema import MemoryEstimate, PlannedRun
+from probes import memory as dry_run
+from probes.memory.batches import row_lengths
+from probes.rows import TokenRows
+from tests.advisor.factories import device
+from tests.probes.memory.test_estimate import LORA, llama
+
+RUN = PlannedRun(max_steps=50, batch_size=4, max_length_tokens=128)
+ESTIMATE = MemoryEstimate(
+    peak_bytes=1000, low_bytes=900, high_bytes=1200, breakdown={"weights": 700, "overhead": 300}, note="told before"
+)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("ADVISOR_CACHE_DIR", str(tmp_path))
+
+
+@pytest.fixture
+def rows():
+    return TokenRows.build(([1] * n, [False] * 10 + [True] * (n - 10)) for n in range(20, 120))
+
+
+def candidate(memory):
+    return Candidate("lora", get_method("lora"), 1e-4, LORA, memory)
+
+
+def survey(rows, **changes):
+    return SimpleNamespace(
+        config=llama(),
+        planned_run=RUN,
+        data=SimpleNamespace(train=rows),
+        device=device(24.0).model_copy(update=changes),
+    )
+
+
+def test_all_of_the_estimate_changes_by_the_same_factor_and_the_parts_add_up():
+    made = scaled(ESTIMATE, measured_bytes=110, dry_bytes=100)
+    assert (made.peak_bytes, made.low_bytes, made.high_bytes) == (1100, 990, 1320)
+    assert sum(made.breakdown.values()) == made.peak_bytes and made.breakdown["weights"] == 700
+    assert made.basis == "dry run, corrected by the probe"
+    assert made.note.startswith("told before; ") and made.note.endswith("corrected by +10.0 %")
+
+
+def test_a_probe_is_compared_with_a_dry_run_of_its_own_batches(rows):
+    here = survey(rows, planned=False)
+    lengths = row_lengths(rows, RUN.task)
+    expected = dry_run.peak_of_first_steps(here.config, LORA, RUN, 5, lengths_tokens=lengths)
+    whole = dry_run.estimate_peak(here.config, LORA, RUN, lengths_tokens=lengths)
+    assert expected <= whole.high_bytes
+    exact = corrected_memory(candidate(whole), here, steps=5, measured_bytes=expected)
+    assert exact.peak_bytes == whole.peak_bytes
+    more = corrected_memory(candidate(whole), here, steps=5, measured_bytes=round(1.2 * expected))
+    assert more.peak_bytes == pytest.approx(1.2 * whole.peak_bytes, rel=1e-6)
+
+
+@pytest.mark.parametrize("elsewhere", [{"planned": True}, {"kind": "cpu", "planned": False}])
+def test_what_was_measured_elsewhere_corrects_nothing(rows, elsewhere):
+    assert corrected_memory(candidate(ESTIMATE), survey(rows, **elsewhere), steps=5, measured_bytes=5000) == ESTIMATE
+
+
+def test_without_a_measurement_or_an_estimate_nothing_is_made_up(rows):
+    here = survey(rows, planned=False)
+    assert corrected_memory(candidate(ESTIMATE), here, steps=5, measured_bytes=None) == ESTIMATE
+    assert corrected_memory(candidate(None), here, steps=5, measured_bytes=5000) is None
