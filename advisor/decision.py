@@ -34,7 +34,8 @@ def decide(
 ) -> tuple[list[CandidateReport], Decision | None]:
     """The candidates with `fits`, `on_frontier` and `reason` set, and the pick, or None where there can be none.
 
-    `fits` compares the upper bound of the memory estimate with `device.limit_bytes`. The order of `candidates` is
+    `fits` compares the expected peak with `device.limit_bytes`: more than that only an unlucky order of batches needs,
+    and PyTorch gets through it by emptying its cache, which the warnings tell. The order of `candidates` is
     kept and does not influence the pick; references are never picked. `planned_run` and `data` sharpen the
     confidence and the warnings.
     """
@@ -64,7 +65,7 @@ def decide(
 
 
 def _fits(candidate: CandidateReport, device: DeviceReport) -> bool | None:
-    return None if candidate.memory is None else candidate.memory.high_bytes <= device.limit_bytes
+    return None if candidate.memory is None else candidate.memory.peak_bytes <= device.limit_bytes
 
 
 def _identity(candidate: CandidateReport) -> tuple[str, float]:

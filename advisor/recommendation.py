@@ -63,7 +63,7 @@ class CandidateReport(Record):
     baseline_value: Finite | None = Field(None, description="the untuned base model's value of predicted.metric")
     baseline_loss: Finite | None = Field(None, description="the untuned base model's value of predicted_loss.metric")
     memory: MemoryEstimate | None = None
-    fits: bool | None = Field(None, description="whether memory.high_bytes is within the device's limit")
+    fits: bool | None = Field(None, description="whether memory.peak_bytes is within the device's limit")
     probe_peak_bytes: int | None = Field(None, description="measured in the probe (its batch and lengths)")
     probe_s: Finite | None = Field(None, description="time spent on its probes")
     planned_run_s: Finite | None = Field(None, description="predicted time of the planned run on this device")

@@ -218,13 +218,22 @@ def _warnings(case: Case) -> list[str]:
     if forgetful := _forgetting_warning(case):
         found.append(forgetful)
     if pick.memory.high_bytes > NARROW_FIT * case.device.limit_bytes:
-        spare = bytes_text(max(0, case.device.limit_bytes - pick.memory.high_bytes))
-        found.append(f"Memory is tight: {spare} below the limit in the worst order of batches.")
+        found.append(_tight_memory(pick.memory.high_bytes, case.device.limit_bytes))
     if case.data is not None and case.data.eval_rows < SMALL_HELD_OUT_ROWS:
         found.append(_held_out_warning(case.data.eval_rows, case.metric))
     if pick.curve.points:
         found.append("One seed per candidate: another seed moves results too.")
     return found
+
+
+def _tight_memory(high_bytes: int, limit_bytes: int) -> str:
+    if high_bytes <= limit_bytes:
+        spare = bytes_text(limit_bytes - high_bytes)
+        return f"Memory is tight: {spare} below the limit in the worst order of batches."
+    return (
+        f"Memory is tight: an unlucky order of batches reserves up to {bytes_text(high_bytes)}; PyTorch then empties "
+        "its cache and goes on more slowly. PYTORCH_ALLOC_CONF=expandable_segments:True avoids that."
+    )
 
 
 def _forgetting_warning(case: Case) -> str:

@@ -125,8 +125,8 @@ def test_references_failures_and_what_does_not_fit_are_never_picked():
     assert pick_of([*never, candidate("lora", 0.2, 12.0)]).name == "lora"
 
 
-def test_the_upper_bound_of_memory_has_to_fit():
-    reports, chosen = decide([candidate(memory=memory(23.8, spread=0.02))], CARD, "accuracy")
+def test_the_expected_peak_has_to_fit():
+    reports, chosen = decide([candidate(memory=memory(24.1, spread=0.02))], CARD, "accuracy")
     assert chosen is None
     assert reports[0].fits is False
 
@@ -190,6 +190,15 @@ def test_warnings_name_what_is_uncertain():
     for expected in ("Not converged within the budget", "Memory is tight: 336 MB", "Only 40 held-out rows", "One seed"):
         assert any(expected in w for w in words), (expected, words)
     assert any("known to about 8 points" in w for w in words)
+
+
+def test_what_only_an_unlucky_order_does_not_fit_is_picked_with_the_way_out():
+    risky = candidate("lora", 0.5, 23.0, memory=memory(23.5))
+    assert risky.memory.high_bytes > CARD.limit_bytes * 0.99
+    risky = risky.model_copy(update={"memory": risky.memory.model_copy(update={"high_bytes": 30 * 10**9})})
+    assert any("expandable_segments" in warning for warning in pick_of([risky]).warnings)
+    too_large = risky.memory.model_copy(update={"peak_bytes": 24_100_000_000})
+    assert pick_of([risky.model_copy(update={"memory": too_large})]) is None
 
 
 def test_alternatives_are_the_other_points_of_the_frontier():
