@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from advisor.estimate import Reach
-from knowledge.schema import MemoryEstimate, PlannedRun
+from knowledge.schema import PlannedRun
 
 if TYPE_CHECKING:
     from advisor.estimate import Subject
@@ -20,8 +21,8 @@ RESOLUTION = 0.05
 def find_reach(subject: Subject, run: PlannedRun, limit_bytes: int) -> Reach:
     """The largest batch at the planned length, and the longest sequence at the planned batch, that fit."""
 
-    def peak_with_batch(size: int) -> int:
-        return subject.estimate(run.model_copy(update={"batch_size": size})).peak_bytes
+    def peak_with_batch(size: int) -> float:
+        return _peak_bytes(subject, run.model_copy(update={"batch_size": size}))
 
     batch_size = largest_within(limit_bytes, peak_with_batch, start=run.batch_size, largest=LARGEST_BATCH_SIZE)
     return Reach(largest_batch_size=batch_size, longest_tokens=_longest_tokens(subject, run, limit_bytes))
@@ -60,8 +61,8 @@ def cheapest_change(subject: Subject, run: PlannedRun, limit_bytes: int) -> str 
 def _longest_tokens(subject: Subject, run: PlannedRun, limit_bytes: int) -> int | None:
     """The longest rows that fit, in steps of LENGTH_STEP_TOKENS, up to what the model has positions for."""
 
-    def peak_with_steps(count: int) -> int:
-        return subject.estimate(run.model_copy(update={"max_length_tokens": count * LENGTH_STEP_TOKENS})).peak_bytes
+    def peak_with_steps(count: int) -> float:
+        return _peak_bytes(subject, run.model_copy(update={"max_length_tokens": count * LENGTH_STEP_TOKENS}))
 
     positions = getattr(subject.config, "max_position_embeddings", None) or LONGEST_TOKENS
     count = largest_within(
@@ -82,23 +83,27 @@ def _accumulation(run: PlannedRun, size: int) -> int:
 
 
 def _fits(subject: Subject, run: PlannedRun, limit_bytes: int) -> bool:
+    return _peak_bytes(subject, run) <= limit_bytes
+
+
+def _peak_bytes(subject: Subject, run: PlannedRun) -> float:
+    """Infinite where the changed run cannot be followed, e.g. a method that decomposes weights on a 4-bit base."""
     from probes.memory import NotEstimable
 
     try:
-        memory: MemoryEstimate = subject.estimate(run)
+        return subject.estimate(run).peak_bytes
     except NotEstimable:
-        return False
-    return memory.peak_bytes <= limit_bytes
+        return math.inf
 
 
-def largest_within(limit: int, peak_of: Callable[[int], int], *, start: int, largest: int) -> int | None:
+def largest_within(limit: int, peak_of: Callable[[int], float], *, start: int, largest: int) -> int | None:
     """The largest whole number from 1 to `largest` whose peak is within `limit`, to within RESOLUTION of itself; None
     if not even 1 is. The peak must not fall as the number rises.
 
     Each evaluation is a dry run, so the next guess is where the peak between the best two known would meet the limit.
     """
-    good: tuple[int, int] | None = None
-    bad: tuple[int, int] | None = None
+    good: tuple[int, float] | None = None
+    bad: tuple[int, float] | None = None
     value = min(start, largest)
     while True:
         peak = peak_of(value)

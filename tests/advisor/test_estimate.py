@@ -67,6 +67,12 @@ def test_what_does_not_fit_comes_with_the_cheapest_change(folder):
     assert line.change == "batch size 8 with 4 accumulation steps"
 
 
+def test_a_change_under_which_a_method_cannot_be_followed_is_no_way_to_fit(folder):
+    """OSF decomposes the base's weights, which packed 4-bit weights do not allow."""
+    line = estimate_memory(folder, "osf", vram="1MB", **SMALL).methods[0]
+    assert (line.verdict, line.change) == ("does not fit", None)
+
+
 def test_the_reverse_answer_is_where_fitting_ends(folder):
     limit = 120_000_000
     reach = estimate_memory(folder, "lora", vram=str(limit), max_batch=True, **SMALL).methods[0].reach
