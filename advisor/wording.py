@@ -129,7 +129,9 @@ def _time_difference(one: CandidateReport, other: CandidateReport) -> str:
 def _gain_over_lora(case: Case) -> str:
     lora = case.lora
     if case.pick.name == LORA:
-        return "This is LoRA with a tuned learning rate; nothing else that was tried pays for a change."
+        others = len(case.rivals) > 1
+        why = "nothing else that was tried pays for a change" if others else "no other method has been tried"
+        return f"This is LoRA with a tuned learning rate; {why}."
     if lora is None:
         entry = next((c for c in case.candidates if c.name == LORA), None)
         why = f": {entry.status}{', ' + entry.reason if entry.reason else ''}" if entry else ""

@@ -192,6 +192,12 @@ def test_warnings_name_what_is_uncertain():
     assert any("known to about 8 points" in w for w in words)
 
 
+def test_lora_alone_is_not_said_to_have_won():
+    assert pick_of([candidate("lora", 0.5, 9.0)]).gain_over_lora.endswith("no other method has been tried.")
+    beside = pick_of([candidate("lora", 0.5, 9.0), candidate("oft", 0.3, 9.0)])
+    assert beside.gain_over_lora.endswith("nothing else that was tried pays for a change.")
+
+
 def test_what_only_an_unlucky_order_does_not_fit_is_picked_with_the_way_out():
     risky = candidate("lora", 0.5, 23.0, memory=memory(23.5))
     assert risky.memory.high_bytes > CARD.limit_bytes * 0.99
