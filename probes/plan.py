@@ -20,7 +20,7 @@ KEPT_SHARES = (1 / 3, 1 / 4, 1 / 8)  # of all that entered, after each of them
 FEWEST_KEPT = 2  # a comparison needs two
 FEWEST_METHODS = 6  # below that, breadth is worth more than a longer first rung
 # Short probes favour learning rates that are too high. On the curves of examples/study, at a fifth of the sweep's cost,
-# a race that settles rates at 5 % of the run ends .019 nats above the best, one that waits .003 (its race.py).
+# a race that settles rates at 5 % of the run ends .017 nats above the best, one that waits .003 (its race.py).
 RATES_SETTLED = 0.2
 WORTHWHILE_STRETCH = 1.25  # a last rung that reaches less further than that is left out
 
