@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from advisor.batch import with_fitting_batch
-from advisor.candidates import Candidate, propose, with_memory
+from advisor.candidates import Candidate, propose
 from advisor.decision import decide
 from advisor.gather import does_not_fit, gather, measure_costs, open_executor, open_journal, plan_what_fits
 from advisor.judge import judge, judge_from_table, not_tried, shortlist_from_table, would_be_probed
 from advisor.outcome import Recommendation
+from advisor.planned_memory import with_memory
 from advisor.recommendation import CandidateReport, RaceReport
 from advisor.report.live import LiveRace
 from advisor.request import Request, make_request

@@ -7,7 +7,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-COVERAGE = 0.8
+from knowledge.intervals import COVERAGE
+
 NEIGHBOURS = 20  # errors depend on the level: bad methods are harder to predict than good ones
 
 

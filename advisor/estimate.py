@@ -144,6 +144,7 @@ class Subject:
 
     def estimate(self, run: PlannedRun) -> MemoryEstimate:
         """The estimate for `run`; raises NotEstimable."""
+        from advisor.planned_memory import training_of
         from probes.memory import estimate_peak
 
         return estimate_peak(
@@ -151,9 +152,7 @@ class Subject:
             self.method.peft_config(self.shape, run.max_steps),
             run,
             lengths_tokens=self.lengths_tokens,
-            optimizer=self.method.optimizer,
-            optimizer_settings=self.method.optimizer_settings,
-            select_trainable=None if self.method.peft_type else self.method.select_trainable,
+            **training_of(self.method),
         )
 
     def line(self, run: PlannedRun, limit_bytes: int | None) -> MethodMemory:

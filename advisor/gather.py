@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from advisor.candidates import Candidate, with_memory
+from advisor.candidates import Candidate
+from advisor.planned_memory import with_memory
 from advisor.recommendation import CandidateReport
 from advisor.requirements import objection_to
 from advisor.survey import Survey

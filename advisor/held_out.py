@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from knowledge.intervals import Z_80
+
 FEWEST_ROWS = 2
-Z_80 = 1.28  # half-width of a normal distribution's central 80 %, in standard deviations
 
 
 def held_out_noise(row_losses: Mapping[str, Sequence[float]]) -> dict[str, float]:

@@ -6,14 +6,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from advisor.candidates import Candidate, corrected_memory
+from advisor.candidates import Candidate
 from advisor.end_model import Probe
-from advisor.held_out import Z_80, held_out_noise
+from advisor.held_out import held_out_noise
+from advisor.planned_memory import corrected_memory, measured_memory
 from advisor.predictor import Forecast, Predictor
 from advisor.recommendation import CandidateReport, Prediction
 from advisor.survey import Survey
+from knowledge.intervals import Z_80
 from knowledge.prior import REFERENCE, MethodPrior
-from knowledge.schema import Curve, CurvePoint, MemoryEstimate, RunRecord
+from knowledge.schema import Curve, CurvePoint, RunRecord
 from probes.conduct import Evidence
 from probes.race import Race
 from probes.schema import Baseline, ProbeOutcome
@@ -163,7 +165,7 @@ def _report(
         baseline_value=baseline.metric,
         baseline_loss=baseline.eval_loss,
         memory=corrected_memory(candidate, survey, curve.last_step, probe_peak_bytes)
-        or _measured_memory(probe_peak_bytes),
+        or measured_memory(probe_peak_bytes),
         probe_peak_bytes=probe_peak_bytes,
         probe_s=sum(o.duration_s for o in outcomes) if outcomes else None,
         planned_run_s=step_s * survey.planned_run.max_steps if step_s else None,
@@ -186,16 +188,6 @@ def _forgetting(outcomes: Sequence[ProbeOutcome], max_steps: int) -> dict[str, A
         "forgetting_noise": measured.forgetting_noise,
         "forgetting_share": min(1.0, measured.last_step / max_steps),
     }
-
-
-def _measured_memory(peak_bytes: int | None) -> MemoryEstimate | None:
-    """The probe's own peak, where no dry run of the method is possible."""
-    if peak_bytes is None:
-        return None
-    note = "no dry run is possible: this is what the probe held on this device"
-    return MemoryEstimate(
-        peak_bytes=peak_bytes, low_bytes=peak_bytes, high_bytes=peak_bytes, basis="measured", note=note
-    )
 
 
 def _with_noise(prediction: Prediction | None, noise: float) -> Prediction | None:

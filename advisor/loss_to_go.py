@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -59,6 +60,16 @@ def log_curve(curve: Curve, max_steps: int) -> LogCurve | None:
     return LogCurve(fractions, np.log(losses))
 
 
+class ToGo(NamedTuple):
+    """How much further a log loss is expected to fall, with half-widths of 80 % intervals: of the whole error, and of
+    the part that is the candidate's own (all curves of a task fall more or less than expected, which does not matter
+    where its candidates are compared)."""
+
+    expected: float
+    half: float
+    own_half: float
+
+
 @dataclass(frozen=True)
 class _Learned:
     """The further fall at one share of a run as a line over the last fall, with bounds of its error."""
@@ -88,17 +99,9 @@ class LossToGo:
         """The share of a run from which on the table has evidence; 1 where it has none."""
         return min((float(c.fractions[0]) for c in self._curves), default=1.0)
 
-    def predict(self, curve: LogCurve) -> tuple[float, float]:
-        """Expected further fall of the log loss and the half-width of its 80 % interval, for an unscaled task."""
+    def predict(self, curve: LogCurve) -> ToGo:
+        """What is to come for an unscaled task; infinite half-widths where the table has nothing to learn from."""
         return self._predict(curve, curve.last_fraction)
-
-    def own_error(self, curve: LogCurve) -> float:
-        """Half-width of the 80 % interval of what is the candidate's own in the error of `predict`: all curves of a
-        task fall more or less than expected, which does not matter where its candidates are compared."""
-        learned, fall = self._lesson(curve, curve.last_fraction)
-        if learned is None:
-            return np.inf if not self._curves else 0.0
-        return learned.own_bound.at(float(learned.line.predict([fall or 0.0])[0]))
 
     def scale(self, curves: Sequence[LogCurve], fraction: float) -> tuple[float, int]:
         """By which factor curves of this task fall more after `fraction` of the run than the table's do, and from how
@@ -108,32 +111,27 @@ class LossToGo:
         for curve in curves:
             if curve.last_fraction < 2 * fraction or not curve.covers(fraction):
                 continue
-            expected = self._predict(curve, fraction)[0] - self._predict(curve, curve.last_fraction)[0]
+            expected = self._predict(curve, fraction).expected - self.predict(curve).expected
             if expected > SMALLEST_FALL:
                 ratios.append((curve.at(fraction) - curve.log_losses[-1]) / expected)
         scale = (SCALE_PSEUDO_COUNT + sum(ratios)) / (SCALE_PSEUDO_COUNT + len(ratios))
         return float(np.clip(scale, *SCALE_LIMITS)), len(ratios)
 
-    def _predict(self, curve: LogCurve, fraction: float) -> tuple[float, float]:
-        learned, fall = self._lesson(curve, fraction)
-        if learned is None:
-            return 0.0, 0.0 if self._curves else np.inf
-        (to_go,) = learned.line.predict([fall or 0.0])
-        return float(to_go), learned.bound.at(to_go)
-
-    def _lesson(self, curve: LogCurve, fraction: float) -> tuple[_Learned | None, float | None]:
-        """What the table teaches at this share of a run, None where there is nothing to learn or to go; and the
-        curve's fall there, None where it cannot be compared."""
+    def _predict(self, curve: LogCurve, fraction: float) -> ToGo:
+        if not self._curves:
+            return ToGo(0.0, np.inf, np.inf)
         fraction = max(fraction, self.earliest_fraction)
-        if not self._curves or fraction >= FINISHED:
-            return None, None
+        if fraction >= FINISHED:
+            return ToGo(0.0, 0.0, 0.0)
         # A probe's own curve may start earlier than any of the table: its fall then has nothing to be compared with.
         comparable = any(c.covers(fraction / 2) for c in self._curves)
         fall = curve.fall(min(fraction, curve.last_fraction)) if comparable else None
         key = (round(fraction, 3), fall is not None)
         if key not in self._learned:
             self._learned[key] = self._learn(*key)
-        return self._learned[key], fall
+        learned = self._learned[key]
+        (to_go,) = learned.line.predict([fall or 0.0])
+        return ToGo(float(to_go), learned.bound.at(to_go), learned.own_bound.at(to_go))
 
     def _learn(self, fraction: float, with_fall: bool) -> _Learned:
         usable = [i for i, c in enumerate(self._curves) if c.covers(fraction / 2 if with_fall else fraction)]

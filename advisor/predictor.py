@@ -20,14 +20,15 @@ from advisor.end_model import EndModel, Probe, features, loss_of, probe_of
 from advisor.local_line import LocalLine
 from advisor.loss_to_go import FINISHED, LogCurve, LossToGo, log_curve
 from advisor.recommendation import Prediction
+from knowledge.intervals import Z_80
 from knowledge.prior import in_one_era
 from knowledge.schema import CurvePoint, RunRecord
 
 FEWEST_RUNS = 20  # of a benchmark, to learn ends from
-# Half-widths of 80 % intervals (1.28 standard deviations) for the same candidate run again: .005 in log loss with
+# Half-widths of 80 % intervals for the same candidate run again: .005 in log loss with
 # another data order, .007 in accuracy (published re-runs of Llama-3.2-3B on MetaMathQA).
-RERUN_LOG_LOSS = 1.28 * 0.005
-RERUN_METRIC = 1.28 * 0.007
+RERUN_LOG_LOSS = Z_80 * 0.005
+RERUN_METRIC = Z_80 * 0.007
 FEWEST_POINTS = 8  # of loss and metric together, to learn what a loss means in the metric
 METRIC_NEIGHBOURS = 20
 FAR_ENOUGH = 0.5  # a task where nobody went this far is extrapolated
@@ -135,18 +136,18 @@ class Predictor:
             return _End(
                 float(curve.log_losses[-1]), RERUN_LOG_LOSS, RERUN_LOG_LOSS, is_measured=True, extrapolated=False
             )
-        to_go, half = self._to_go.predict(curve)
-        if math.isinf(half):
+        to_go = self._to_go.predict(curve)
+        if math.isinf(to_go.half):
             return None
         scale, evidence = self._to_go.scale(race, curve.last_fraction)
         longest = max(c.last_fraction for c in race)
         proven = evidence >= FEWEST_SCALES and longest >= FAR_ENOUGH
         # What the curves of a task have in common cancels only between candidates that went equally far.
-        own = self._to_go.own_error(curve) if curve.last_fraction >= EQUALLY_FAR * longest else half
+        own_half = to_go.own_half if curve.last_fraction >= EQUALLY_FAR * longest else to_go.half
         return _End(
-            log_loss=float(curve.log_losses[-1]) - scale * to_go,
-            half=math.hypot(half * max(1.0, scale), RERUN_LOG_LOSS),
-            own_half=math.hypot(own * max(1.0, scale), RERUN_LOG_LOSS),
+            log_loss=float(curve.log_losses[-1]) - scale * to_go.expected,
+            half=math.hypot(to_go.half * max(1.0, scale), RERUN_LOG_LOSS),
+            own_half=math.hypot(own_half * max(1.0, scale), RERUN_LOG_LOSS),
             is_measured=False,
             extrapolated=not proven or curve.last_fraction < self._to_go.earliest_fraction,
         )

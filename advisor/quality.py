@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from advisor.recommendation import CandidateReport
+from knowledge.intervals import Z_80
 
-# A lead of a third of the noise is real with odds of two to one: 0.43 of the 1.28 standard deviations that the
-# half-width of an 80 % interval has.
-LIKELY = 0.43 / 1.28
+# In parts of the noise. A lead of .43 standard deviations is real with odds of two to one.
+LIKELY = 0.43 / Z_80
 MEMORY_STEP = 0.01  # no memory estimate is finer than that: the dry run's mean error on published runs is half of it
 
 QualityField = Literal["predicted", "predicted_loss"]

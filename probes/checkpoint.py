@@ -79,7 +79,7 @@ def load(folder: Path, model: Any, optimizer: Any) -> Progress | None:
             _, position, key = name.split("/", 2)
             states[int(position)][key] = stored.get_tensor(name)
         _restore_generators(
-            {n.removeprefix("generator/"): stored.get_tensor(n) for n in names if n[:10] == "generator/"}
+            {n.removeprefix("generator/"): stored.get_tensor(n) for n in names if n.startswith("generator/")}
         )
     state = dict(zip(json.loads(metadata["state_keys"]), states, strict=True))
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 from pydantic import Field
 
+from knowledge.intervals import Z_80
 from knowledge.schema import Finite, Record, Task
 from probes.rows import TokenRows
 
@@ -31,7 +32,6 @@ TEXT_TOKENS = 32
 # SmolLM2-135M after 16 steps of LoRA, on 16 texts: .04 +- .02, .22 +- .04 and .68 +- .07 nats at the rates 5e-4, 2e-3
 # and 1e-2. Half as many still tell these apart, at a few percent of a probe's time on a CPU; a GPU hardly notices more.
 TEXTS, TEXTS_ON_CPU = 32, 8
-Z_80 = 1.28  # half-width of a normal distribution's central 80 %, in standard deviations
 
 # A prompt to start from and the text that the base wrote: token ids.
 Text = tuple[list[int], list[int]]
@@ -58,7 +58,9 @@ class ForgettingMeter:
         self._texts: TokenRows | None = None
         self._untuned: Evaluation | None = None
         self._why_not = ""
-        if context.task == "sequence-classification":
+        if not context.measures_forgetting:
+            self._why_not = "not asked for"
+        elif context.task == "sequence-classification":
             self._why_not = "a classifier writes no texts to measure it on"
 
     def prepare(self, base: Any) -> None:

@@ -105,6 +105,7 @@ class ProbeContext(Record):
     quantization: Quantization = "none"
     batch_size: int
     gradient_accumulation_steps: int = 1
+    measures_forgetting: bool = True
     gradient_checkpointing: bool = False
     max_grad_norm: Finite = 1.0
     eval_rows: int = Field(description="held-out rows used at each evaluation, the first of the held-out set")

@@ -233,6 +233,7 @@ def _context(task: StudyTask, seed: int, data_folder: Path, work_folder: Path) -
         eval_rows=task.eval_rows,
         metric_name=PreparedData.load(data_folder).profile.metric_name,
         seed=seed,
+        measures_forgetting=False,
     )
 
 

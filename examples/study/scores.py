@@ -111,9 +111,11 @@ def probe_loss(result: StudyResult, protocol: str, fraction: float) -> float:
 
 
 def _pair_change(task: Comparison, probe: Probe) -> float:
-    usable = np.isfinite(task.probe_loss[probe])
+    usable = np.isfinite(task.probe_loss[probe]) & (task.probe_loss[probe] > 0)
     to_go = np.log(task.probe_loss[probe][usable]) - np.log(task.final_loss[usable])
     one, other = np.triu_indices(len(to_go), 1)
+    if not len(one):
+        return np.nan
     return float(np.quantile(abs(to_go[one] - to_go[other]), 0.8))
 
 

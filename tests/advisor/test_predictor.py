@@ -119,17 +119,17 @@ class TestLossToGo:
         learned = LossToGo(table())
         for power in (0.1, 0.2):
             seen = log_curve(curve(5.0, power, until=0.1), STEPS)  # another level of loss: another task
-            to_go, half = learned.predict(seen)
+            to_go, half, _ = learned.predict(seen)
             truth = power * math.log(10)
             assert to_go == pytest.approx(truth, abs=0.05)
             assert abs(to_go - truth) <= half
 
     def test_a_finished_run_has_nothing_to_go(self):
-        assert LossToGo(table()).predict(log_curve(curve(1.0, 0.2), STEPS)) == (0.0, 0.0)
+        assert LossToGo(table()).predict(log_curve(curve(1.0, 0.2), STEPS)) == (0.0, 0.0, 0.0)
 
     def test_without_a_table_nothing_is_known(self):
         learned = LossToGo([])
-        assert learned.predict(log_curve(curve(1.0, 0.2, until=0.1), STEPS))[1] == math.inf
+        assert learned.predict(log_curve(curve(1.0, 0.2, until=0.1), STEPS)).half == math.inf
 
     def test_the_task_shows_its_own_scale(self):
         learned = LossToGo(table())

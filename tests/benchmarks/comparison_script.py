@@ -55,13 +55,20 @@ def comparison_loop(
         optimizer.zero_grad()
         outputs = model(**batch, num_items_in_batch=run.batch_size * tokens)
         loss = outputs.loss
-        loss.backward()
-        label_gradients(tracer, [p for p in model.parameters() if p.requires_grad])
-        torch.nn.utils.clip_grad_norm_(model.parameters(), run.max_grad_norm)
-        tracer.phase = Kind.OPTIMIZER
-        optimizer.step()
-        after_optimizer_step(model, step + 1)
+        update(model, optimizer, loss, run, tracer, step)
         yield
+
+
+def update(
+    model: Any, optimizer: Any, loss: torch.Tensor, run: PlannedRun, tracer: AllocationTracer, step: int
+) -> None:
+    """The second half of a step, which the scripts for text and for images have in common."""
+    loss.backward()
+    label_gradients(tracer, [p for p in model.parameters() if p.requires_grad])
+    torch.nn.utils.clip_grad_norm_(model.parameters(), run.max_grad_norm)
+    tracer.phase = Kind.OPTIMIZER
+    optimizer.step()
+    after_optimizer_step(model, step + 1)
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,10 @@ from typing import Any
 import torch
 
 from knowledge.schema import PlannedRun
-from probes.adapters import after_optimizer_step
 from probes.memory.kinds import Kind
-from probes.memory.loop import label_gradients
 from probes.memory.template import Length
 from probes.memory.tracer import AllocationTracer
+from tests.benchmarks.comparison_script import update
 
 EMPTY_CACHE_EVERY = 25  # ACCELERATOR_EMPTY_CACHE_SCHEDULE; evaluations come every 100 steps, right before it
 PIXELS_PER_TOKEN = 16  # the VAE makes one latent of 8 x 8 pixels, the transformer one token of 2 x 2 latents
@@ -66,12 +65,7 @@ def image_loop(
             (weighting.float() * (prediction.float() - target.float()) ** 2).reshape(target.shape[0], -1), 1
         )
         loss = loss.mean()
-        loss.backward()
-        label_gradients(tracer, [p for p in model.parameters() if p.requires_grad])
-        torch.nn.utils.clip_grad_norm_(model.parameters(), run.max_grad_norm)
-        tracer.phase = Kind.OPTIMIZER
-        optimizer.step()
-        after_optimizer_step(model, step + 1)
+        update(model, optimizer, loss, run, tracer, step)
         losses.append(loss)
         yield
 

@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from advisor.candidates import Candidate, corrected_memory, scaled
+from advisor.candidates import Candidate
+from advisor.planned_memory import corrected_memory, scaled
 from knowledge.methods import get_method
 from knowledge.schema import MemoryEstimate, PlannedRun
 from probes import memory as dry_run

@@ -1,0 +1,123 @@
+"""The memory of the planned run, candidate by candidate: estimated beforehand, corrected by what the probes held."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from advisor.candidates import Candidate, report_without_probe
+from advisor.recommendation import CandidateReport
+from advisor.survey import Survey
+from knowledge.methods.base import Method
+from knowledge.schema import MemoryEstimate
+
+
+def with_memory(
+    candidates: Sequence[Candidate], survey: Survey, say: Callable[[str], None]
+) -> tuple[list[Candidate], list[CandidateReport]]:
+    """The candidates with their peak memory for the planned run, and reports of those that cannot fit the device.
+
+    The learning rate does not change memory, so there is one dry run per method and settings.
+    """
+    from probes.memory import NotEstimable, estimate_peak
+    from probes.memory.batches import row_lengths
+
+    estimates: dict[str, MemoryEstimate | None] = {}
+    fitting: list[Candidate] = []
+    too_large: dict[str, CandidateReport] = {}
+    lengths = row_lengths(survey.data.train, survey.planned_run.task) if survey.data else None
+    for candidate in candidates:
+        method = candidate.method
+        if method.name not in estimates:
+            say(f"dry run of memory: {method.title}")
+            try:
+                estimates[method.name] = estimate_peak(
+                    survey.config,
+                    _adapter(candidate),
+                    survey.planned_run,
+                    lengths_tokens=lengths,
+                    **training_of(method),
+                )
+            except NotEstimable as error:
+                say(f"no memory estimate for {method.title}: {error}")
+                estimates[method.name] = None
+        memory = estimates[method.name]
+        if memory and memory.low_bytes > survey.device.limit_bytes:
+            reason = f"needs {memory.peak_bytes / 1e9:.1f} GB, the device has {survey.device.limit_bytes / 1e9:.1f} GB"
+            too_large[method.name] = report_without_probe(method, "does not fit", reason, memory)
+        else:
+            fitting.append(replace(candidate, memory=memory))
+    return fitting, list(too_large.values())
+
+
+def corrected_memory(
+    candidate: Candidate, survey: Survey, steps: int, measured_bytes: int | None
+) -> MemoryEstimate | None:
+    """The candidate's estimate, corrected by what its probe of `steps` steps held where the run is going to be.
+
+    A probe meets the run's first batches only, so it is compared with a dry run of just these, and the estimate for
+    all batches changes by the same factor. On a processor, and for a card that is not here, nothing is corrected.
+    """
+    from probes.memory import peak_of_first_steps
+    from probes.memory.batches import row_lengths
+
+    memory, device = candidate.memory, survey.device
+    is_where_it_runs = device.kind == "cuda" and not device.planned
+    if memory is None or survey.data is None or not is_where_it_runs or not (measured_bytes and steps):
+        return memory
+    dry_bytes = peak_of_first_steps(
+        survey.config,
+        _adapter(candidate),
+        survey.planned_run,
+        steps,
+        lengths_tokens=row_lengths(survey.data.train, survey.planned_run.task),
+        **training_of(candidate.method),
+    )
+    return scaled(memory, measured_bytes, dry_bytes)
+
+
+def scaled(memory: MemoryEstimate, measured_bytes: int, dry_bytes: int) -> MemoryEstimate:
+    """`memory` times what was measured over what the dry run said; both are told in its note."""
+    factor = measured_bytes / dry_bytes
+    peak_bytes = round(memory.peak_bytes * factor)
+    breakdown = dict(memory.breakdown)
+    if "overhead" in breakdown:  # the parts keep adding up to the peak
+        breakdown["overhead"] += peak_bytes - memory.peak_bytes
+    told = (
+        f"the probe held {measured_bytes / 1e9:.2f} GB where its dry run says {dry_bytes / 1e9:.2f}: corrected by "
+        f"{100 * (factor - 1):+.1f} %"
+    )
+    return memory.model_copy(
+        update={
+            "peak_bytes": peak_bytes,
+            "low_bytes": round(memory.low_bytes * factor),
+            "high_bytes": round(memory.high_bytes * factor),
+            "breakdown": breakdown,
+            "basis": "dry run, corrected by the probe",
+            "note": "; ".join(filter(None, (memory.note, told))),
+        }
+    )
+
+
+def measured_memory(peak_bytes: int | None) -> MemoryEstimate | None:
+    """The probe's own peak, where no dry run of the method is possible."""
+    if peak_bytes is None:
+        return None
+    note = "no dry run is possible: this is what the probe held on this device"
+    return MemoryEstimate(
+        peak_bytes=peak_bytes, low_bytes=peak_bytes, high_bytes=peak_bytes, basis="measured", note=note
+    )
+
+
+def _adapter(candidate: Candidate) -> dict[str, Any] | None:
+    return dict(candidate.peft_config) if candidate.peft_config else None
+
+
+def training_of(method: Method) -> dict[str, Any]:
+    """What of the method's training decides memory, as arguments of a dry run."""
+    return {
+        "optimizer": method.optimizer,
+        "optimizer_settings": method.optimizer_settings,
+        "select_trainable": None if method.peft_type else method.select_trainable,
+    }
