@@ -130,6 +130,7 @@ def plan_probes(
             learning_rate=c.learning_rate,
             predicted_peak_bytes=c.memory.peak_bytes if c.memory else None,
             prior=priors[c.method.name].score if c.method.name in priors else NEUTRAL,
+            title=c.method.title,
         )
         for c in candidates
     ]

@@ -35,6 +35,8 @@ class Entry:
     learning_rate: float
     predicted_peak_bytes: int | None
     prior: float
+    title: str = ""
+    """The method's name for people, where it differs."""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ p { margin: 6px 0 12px; max-width: 72ch; overflow-wrap: anywhere; }
 .kicker.none { color: var(--bad); }
 .quiet { color: var(--quiet); }
 .lead { font-size: 18px; }
-.cards { display: grid; grid-template-columns: repeat(4, 1fr); gap: 12px; margin: 24px 0 8px; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px; margin: 24px 0 8px; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 14px 16px; min-width: 0; }
 .card dt { color: var(--quiet); font-size: 13px; }
 .card dd { margin: 2px 0 0; font-size: 24px; font-weight: 650; letter-spacing: -0.02em; line-height: 1.2;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -46,6 +47,9 @@ def test_the_best_go_on_and_the_others_have_a_reason():
     assert rungs == [{"a@0.0001", "b@0.0001", "c@0.0001"}, {"a@0.0001", "b@0.0001"}, {"a@0.0001"}]
     assert race.finalists == ("a@0.0001",)
     assert race.decisions[0].left == {"c@0.0001": "1.000 behind a at step 5"}
+    titled = Race(plan([replace(entry("a"), title="Alpha"), entry("b"), entry("c")]))
+    drive(titled, {"a@0.0001": 1.0, "b@0.0001": 1.5, "c@0.0001": 2.0})
+    assert titled.decisions[0].left == {"c@0.0001": "1.000 behind Alpha at step 5"}
     assert [d.fraction for d in race.decisions] == [0.05, 0.1, 1.0]
 
 
