@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ from probes.training import Progress
 # Above this the disk traffic costs more than it saves on the machines probes are made for (full fine-tuning).
 MAX_BYTES = 1 << 30
 
+SAVE_EVERY_S = 60.0
+LARGEST_SHARE = 0.05  # of the time may go into checkpoints of a run that is saved on its way
 
-def supported(model: Any, optimizer: Any) -> bool:
-    """Whether this run can be continued from a checkpoint exactly."""
+
+def supported(model: Any, optimizer: Any, *, any_size: bool = False) -> bool:
+    """Whether this run can be continued from a checkpoint exactly, and with one that is not too large for a probe."""
     trainable_bytes = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-    if 3 * trainable_bytes > MAX_BYTES:  # weights and AdamW's two moments
+    if not any_size and 3 * trainable_bytes > MAX_BYTES:  # weights and AdamW's two moments
         return False
     tuner = getattr(model, "base_model", None)
     if hasattr(tuner, "update_and_allocate"):  # AdaLoRA keeps importance scores outside of its state dict
@@ -55,6 +59,22 @@ def save(folder: Path, model: Any, optimizer: Any, progress: Progress) -> None:
     temporary = folder / f"checkpoint.{os.getpid()}.tmp"
     save_file({name: t.clone() for name, t in tensors.items()}, temporary, metadata=metadata)
     temporary.replace(folder / "checkpoint.safetensors")
+
+
+class Periodic:
+    """Saves a long run on its way: every SAVE_EVERY_S seconds, more rarely where saving takes long."""
+
+    def __init__(self, folder: Path, model: Any, optimizer: Any) -> None:
+        self._folder, self._model, self._optimizer = folder, model, optimizer
+        self._next_s = time.monotonic() + SAVE_EVERY_S
+
+    def save_if_due(self, progress: Progress) -> None:
+        started = time.monotonic()
+        if started < self._next_s or not supported(self._model, self._optimizer, any_size=True):
+            return
+        save(self._folder, self._model, self._optimizer, progress)
+        took_s = time.monotonic() - started
+        self._next_s = started + max(SAVE_EVERY_S, took_s / LARGEST_SHARE)
 
 
 def load(folder: Path, model: Any, optimizer: Any) -> Progress | None:

@@ -125,6 +125,11 @@ class ProbeJob(Record):
     schedule: Schedule | None = None
     stop_step: int = 0
     eval_steps: tuple[int, ...] = Field((), description="steps after which held-out rows are evaluated")
+    save_to: str | None = Field(
+        None,
+        description="folder for what was trained. Such a job is worth much: it is also checkpointed on its way, "
+        "whatever a checkpoint's size, and what was saved is reloaded on a fresh base",
+    )
 
 
 ProbeStatus = Literal["finished", "diverged", "out of memory", "ineffective", "failed", "stopped"]
@@ -157,6 +162,9 @@ class ProbeOutcome(Record):
     )
     forgetting_noise: Finite | None = Field(None, description="80 % half-width over the choice of these texts")
     forgetting_note: str = Field("", description="why `forgetting` was not measured")
+    reload_difference: Finite | None = Field(
+        None, description="of held-out loss, between the model that was saved and the same reloaded on a fresh base"
+    )
 
 
 class Baseline(Record):

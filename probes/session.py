@@ -82,6 +82,8 @@ class Session:
         run = _Run(job, on_step, on_point)
         try:
             self._train(run)
+            if job.save_to:
+                run.reload_difference = self._reload_difference(run, Path(job.save_to))
         except Exception as error:  # the boundary of a probe: whatever a method raises is a result
             self._base = None
             run.status, run.reason = _classify(error)
@@ -107,6 +109,7 @@ class Session:
         run.adapter_bytes = adapters.adapter_bytes(model)
         folder = Path(context.work_folder) / job.id
         run.progress = checkpoint.load(folder, model, optimizer) or Progress()
+        on_the_way = checkpoint.Periodic(folder, model, optimizer)
         run.first_step = run.progress.step
         order = self.data.batch_order(
             context.batch_size, job.schedule.total_steps * context.gradient_accumulation_steps, context.seed
@@ -127,9 +130,15 @@ class Session:
             pad_token_id=self.pad_token_id,
         ):
             run.take(item)
+            # Where a point of the curve is due, the step alone is not all of it: what follows would be lost.
+            if job.save_to and (isinstance(item, CurvePoint) or run.progress.step not in job.eval_steps):
+                on_the_way.save_if_due(run.progress)
         run.peak_bytes = self.memory.peak_bytes()
-        if checkpoint.supported(model, optimizer):
+        if checkpoint.supported(model, optimizer, any_size=job.save_to is not None):
             checkpoint.save(folder, model, optimizer, run.progress)
+        if job.save_to:
+            run.saved_loss = self._first_loss(model)
+            adapters.save_adapter(model, Path(job.save_to))
         run.forgetting, run.forgetting_note = self._forgetting.measure(model)
         self._give_back(model, method)
 
@@ -159,34 +168,47 @@ class Session:
     def _take_base(self) -> Any:
         """The untouched base model. The session forgets it until `_give_back`, so a failure cannot leave a
         half-adapted base behind."""
-        from probes.source import load_model
-
         base, self._base = self._base, None
         if base is None:
-            gc.collect()
-            seed_everything(self.context.seed)  # a classification head is drawn anew: the same for all workers
-            base = load_model(
-                self.source,
-                task=self.context.task,
-                dtype=self.context.dtype,
-                quantization=self.context.quantization,
-                device=self.context.device,
-                num_labels=len(self.data.label_names) or None,
-            )
-            adapters.keep_differentiable(base)
+            base = self._load_base(self.context.seed)
             if self._base_loss is None:
-                self._base_loss = self._loss_of_base(base)
+                self._base_loss = self._first_loss(base)
         return base
+
+    def _load_base(self, seed: int) -> Any:
+        """A classification head that the model does not bring is drawn anew: the same for all workers of a seed."""
+        from probes.source import load_model
+
+        gc.collect()
+        seed_everything(seed)
+        base = load_model(
+            self.source,
+            task=self.context.task,
+            dtype=self.context.dtype,
+            quantization=self.context.quantization,
+            device=self.context.device,
+            num_labels=len(self.data.label_names) or None,
+        )
+        adapters.keep_differentiable(base)
+        return base
+
+    def _reload_difference(self, run: _Run, folder: Path) -> float:
+        """How far the loss of what lies in `folder` on a freshly loaded base is from that of the model it was saved
+        from. A head that is not in the files would be drawn otherwise there than in training."""
+        self._base = None
+        model = adapters.load_adapter(self._load_base(self.context.seed + 1), folder)
+        return abs(self._first_loss(model) - run.saved_loss)
 
     def _give_back(self, model: Any, method: Method) -> None:
         if not adapters.restores_base(method):
             return
         base = adapters.remove_method(model)
-        if self._loss_of_base(base) == self._base_loss:
+        if self._first_loss(base) == self._base_loss:
             self._base = base
 
-    def _loss_of_base(self, base: Any) -> float:
-        return self._evaluate(base, self.data.eval.first(min(len(self.data.eval), self.context.batch_size))).loss
+    def _first_loss(self, model: Any) -> float:
+        """On the first held-out batch."""
+        return self._evaluate(model, self.data.eval.first(min(len(self.data.eval), self.context.batch_size))).loss
 
 
 class _Run:
@@ -204,6 +226,8 @@ class _Run:
         self.adapter_bytes: int | None = None
         self.forgetting: Forgetting | None = None
         self.forgetting_note = ""
+        self.saved_loss = 0.0
+        self.reload_difference: float | None = None
 
     def remember(self, held_out: Evaluation) -> Evaluation:
         """Passes the evaluation on; its rows are the outcome's until the next one."""
@@ -235,6 +259,7 @@ class _Run:
             forgetting=self.forgetting.value if self.forgetting else None,
             forgetting_noise=self.forgetting.noise if self.forgetting else None,
             forgetting_note=self.forgetting_note,
+            reload_difference=self.reload_difference,
         )
 
 

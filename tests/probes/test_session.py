@@ -143,3 +143,35 @@ def test_all_workers_draw_the_same_classification_head(tmp_path):
     outcome, _, _ = run(Session(context), job_of("bitfit", "labels", peft_config=None))
     assert outcome.forgetting is None
     assert "classifier" in outcome.forgetting_note
+
+
+@pytest.mark.parametrize(("architecture", "name"), [("llama", "pissa"), ("llama", "lora"), ("bert", "lora")])
+def test_what_is_saved_reloads_to_the_same_loss_on_a_fresh_base(architecture, name, tmp_path):
+    """PiSSA rewrites the base, and a sentence encoder's head is drawn anew each time: the files hold all of it."""
+    from transformers import AutoModel
+
+    context = make_context(tmp_path, architecture)
+    if architecture == "bert":
+        AutoModel.from_pretrained(context.model_reference).save_pretrained(context.model_reference)
+    method = get_method(name)
+    config = method.peft_config(adapters.model_shape(tiny_model(architecture), context.task), 8)
+    job = job_of(name, "final", stop=8, save_to=str(tmp_path / "adapter"), peft_config=config)
+    outcome, _, _ = run(Session(context), job)
+    assert outcome.status == "finished", outcome.reason
+    assert outcome.reload_difference < 1e-5
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
+
+
+def test_a_run_worth_saving_is_checkpointed_on_its_way(context, monkeypatch):
+    from probes import checkpoint
+
+    saved = []
+    monkeypatch.setattr(checkpoint, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(checkpoint, "LARGEST_SHARE", 1e9)
+    monkeypatch.setattr(checkpoint, "MAX_BYTES", 0)
+    monkeypatch.setattr(checkpoint, "save", lambda f, m, o, progress: saved.append(progress.step))
+    session = Session(context)
+    run(session, job_of("lora", "probe"))
+    assert saved == []  # too large for a probe, and short
+    run(session, job_of("lora", "final", save_to=context.work_folder + "/adapter"))
+    assert saved == [1, 2, 3, 4, 4]  # step 4 with its point of the curve, and at the end
