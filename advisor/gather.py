@@ -19,7 +19,9 @@ from advisor.survey import Survey
 from advisor.text import bytes_text
 from knowledge.errors import NothingFits
 from knowledge.prior import NEUTRAL, MethodPrior
+from knowledge.schema import PlannedRun
 from probes.conduct import Conductor, Contestant, Evidence
+from probes.dataset import PreparedData
 from probes.executors.base import Executor
 from probes.executors.process import ProcessExecutor
 from probes.journal import Journal
@@ -27,6 +29,7 @@ from probes.observer import Observer
 from probes.race import Entry, Race, RacePlan, plan_race
 from probes.schema import Baseline, DeviceReport, ProbeContext, Schedule
 
+JOURNAL_FILE = "journal.jsonl"
 MAX_CPU_WORKERS = 4
 FEWEST_STEPS = 8  # of the first rung: before that a loss tells how large a learning rate is and little else
 EVAL_ROWS = 64  # standard error of a mean loss below a tenth of a nat; more rows cost more than they tell in a rung
@@ -84,12 +87,9 @@ def open_executor(survey: Survey, folder: Path) -> Executor:
     return executor
 
 
-def schedule_of(survey: Survey) -> Schedule:
+def schedule_of(run: PlannedRun) -> Schedule:
     """The planned run's schedule: probes are prefixes of it, so a survivor's probe goes on as the run itself."""
-    run = survey.planned_run
-    return Schedule(
-        shape=run.scheduler, total_steps=run.max_steps, warmup_steps=round(run.warmup_fraction * run.max_steps)
-    )
+    return Schedule(shape=run.scheduler, total_steps=run.max_steps, warmup_steps=run.warmup_steps)
 
 
 def measure_costs(
@@ -184,7 +184,9 @@ def does_not_fit(too_large: Sequence[CandidateReport], device: DeviceReport) -> 
 
 def open_journal(survey: Survey, folder: Path, resume: bool) -> Journal:
     """The journal of this request's race in `folder`; entering it raises BadInput where another race is there."""
-    return Journal(folder / "journal.jsonl", fingerprint(survey), resume=resume)
+    assert survey.data is not None
+    identity = fingerprint(survey.data, survey.model.location, survey.planned_run)
+    return Journal(folder / JOURNAL_FILE, identity, resume=resume)
 
 
 def gather(
@@ -204,7 +206,7 @@ def gather(
     conductor = Conductor(
         race,
         contestants,
-        schedule_of(survey),
+        schedule_of(survey.planned_run),
         executor,
         journal,
         observer,
@@ -215,14 +217,13 @@ def gather(
     return conductor.run(), race
 
 
-def fingerprint(survey: Survey) -> str:
-    """Names what the measurements of a race depend on, beside the candidate itself."""
-    assert survey.data is not None
+def fingerprint(data: PreparedData, model_location: str, run: PlannedRun) -> str:
+    """Names what measurements depend on, beside the candidate itself."""
     content = hashlib.sha256()
-    for rows in (survey.data.train, survey.data.eval):
+    for rows in (data.train, data.eval):
         for array in (rows.tokens, rows.label_mask, rows.offsets, rows.class_labels):
             if array is not None:
                 content.update(array.tobytes())
-    content.update(survey.model.location.encode())
-    content.update(json.dumps(survey.planned_run.model_dump(mode="json"), sort_keys=True).encode())
+    content.update(model_location.encode())
+    content.update(json.dumps(run.model_dump(mode="json"), sort_keys=True).encode())
     return content.hexdigest()[:16]

@@ -57,7 +57,7 @@ class Recommendation:
             "per_device_train_batch_size": run.batch_size,
             "gradient_accumulation_steps": run.gradient_accumulation_steps,
             "lr_scheduler_type": run.scheduler,
-            "warmup_steps": round(run.warmup_fraction * run.max_steps),
+            "warmup_steps": run.warmup_steps,
             "weight_decay": self.result.training.weight_decay if self.result.training else run.weight_decay,
             "max_grad_norm": run.max_grad_norm,
             "gradient_checkpointing": run.gradient_checkpointing,

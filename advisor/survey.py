@@ -70,7 +70,7 @@ def survey(request: Request, say: Callable[[str], None]) -> Survey:
             seed=request.seed,
         )
     meta = empty_model(source, config, task, num_labels=len(data.label_names) or None if data else None)
-    shape = model_shape(meta, task).model_copy(update={"quantized": request.quantize != "none"})
+    shape = model_shape(meta, task).model_copy(update={"quantization": request.quantize})
     model = ModelReport(
         reference=request.model,
         source=source.kind,

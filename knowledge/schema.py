@@ -40,6 +40,11 @@ class PlannedRun(Record):
     gradient_checkpointing: bool = False
     seed: int = 0
 
+    @property
+    def warmup_steps(self) -> int:
+        """Steps of rising rate."""
+        return round(self.warmup_fraction * self.max_steps)
+
 
 class CurvePoint(Record):
     """One evaluation of a run. A value that was not measured is None, never zero."""

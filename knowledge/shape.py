@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
-from knowledge.schema import Record, Task
+from knowledge.schema import Quantization, Record, Task
 
 
 class ModelShape(Record):
@@ -18,7 +18,7 @@ class ModelShape(Record):
 
     model_type: str = Field(description="the config's model_type, e.g. 'llama'")
     task: Task = "causal-lm"
-    quantized: bool = Field(False, description="whether the base weights are kept in 4 or 8 bits")
+    quantization: Quantization = Field("none", description="how the base weights are kept")
     hidden_size: int
     num_layers: int
     linear_sizes: Mapping[str, tuple[tuple[int, int], ...]] = Field(

@@ -48,10 +48,6 @@ class TrainerRun:
         return self.plan.data_path if self.data_form is None else str(Path(self.plan.data_path).expanduser().resolve())
 
     @property
-    def warmup_steps(self) -> int:
-        return round(self.run.warmup_fraction * self.run.max_steps)
-
-    @property
     def held_out_share(self) -> float:
         """The share of rows that the probes held out; the trainer draws its own rows."""
         data = self.result.data

@@ -13,7 +13,6 @@ from advisor.exporters.base import NotExpressible, Recommended, canonical, model
 from advisor.files import write_text
 from advisor.recommendation import Result
 from advisor.text import clean, duration_text, quality_text
-from knowledge.schema import PlannedRun
 from probes import adapters, batching, forward, split, tokenise
 from probes.formats import get_format
 
@@ -131,7 +130,7 @@ def _settings(facts: Recommended) -> str:
         LEARNING_RATE=literal(plan.learning_rate),
         WEIGHT_DECAY=literal(plan.weight_decay),
         MAX_STEPS=run.max_steps,
-        WARMUP_STEPS=warmup_steps(run),
+        WARMUP_STEPS=run.warmup_steps,
         SCHEDULER=literal(run.scheduler),
         BATCH_SIZE=run.batch_size,
         GRADIENT_ACCUMULATION_STEPS=run.gradient_accumulation_steps,
@@ -149,11 +148,6 @@ def _settings(facts: Recommended) -> str:
         text += f"LARGEST_HEAD_RATE = {adapters.LARGEST_HEAD_RATE}  # the classification head learns no faster\n"
     text += f"IGNORE_INDEX = {batching.IGNORE_INDEX}\n"
     return text + f"MEGA_BATCH = {batching.MEGA_BATCH}  # batches whose rows are sorted by length together\n"
-
-
-def warmup_steps(run: PlannedRun) -> int:
-    """Steps of rising rate in the planned run."""
-    return round(run.warmup_fraction * run.max_steps)
 
 
 def _data_functions(facts: Recommended) -> list[str]:

@@ -72,7 +72,7 @@ def config(run: TrainerRun) -> dict[str, Any]:
         "optim": "adamw_torch",
         "learning_rate": plan.learning_rate,
         "lr_scheduler_type": "constant_with_warmup" if planned.scheduler == "constant" else planned.scheduler,
-        "warmup_steps": run.warmup_steps,
+        "warmup_steps": planned.warmup_steps,
         "weight_decay": plan.weight_decay,
         "max_grad_norm": planned.max_grad_norm,
         "bf16": planned.dtype == "bfloat16",

@@ -20,7 +20,19 @@ from knowledge.schema import Finite, Record, Task
 from knowledge.shape import ModelShape
 from knowledge.targets import Targets, target_modules, target_paths
 
-__all__ = ["PEFT_TASK_TYPES", "Capabilities", "Family", "Method", "ModelShape", "largest_divisor"]
+__all__ = [
+    "PEFT_TASK_TYPES",
+    "QUANTIZED_BASES",
+    "Capabilities",
+    "Family",
+    "Method",
+    "ModelShape",
+    "QuantizedBase",
+    "largest_divisor",
+]
+
+QuantizedBase = Literal["nf4", "int8"]
+QUANTIZED_BASES: Mapping[QuantizedBase, str] = {"nf4": "4 bits (nf4)", "int8": "8 bits (int8)"}
 
 Family = Literal["low-rank", "orthogonal", "multiplicative", "sparse", "spectral", "prompt", "bias-or-norm", "full"]
 
@@ -39,7 +51,9 @@ class Capabilities(Record):
     )
     identity_start: bool = Field(True, description="the untrained adapter leaves the model's outputs unchanged")
     restores_base: bool = Field(True, description="removing the adapter gives back the very base, so it can be reused")
-    quantized: bool = Field(True, description="trains on a base model in 4 bits (bitsandbytes nf4) as on a plain one")
+    quantized: tuple[QuantizedBase, ...] = Field(
+        ("nf4", "int8"), description="kinds of quantised bases (bitsandbytes) on which it trains as on a plain one"
+    )
     vllm: Literal["adapter", "merged", "no"] = Field("no", description="how vLLM can serve it")
 
 
@@ -96,8 +110,8 @@ class Method(Record):
             return f"{self.title} needs a package that is not installed: {', '.join(missing)}"
         if shape.task not in self.tasks:
             return f"{self.title} is not made for {shape.task}"
-        if shape.quantized and not self.capabilities.quantized:
-            return f"{self.title} does not work on a quantised base model"
+        if shape.quantization != "none" and shape.quantization not in self.capabilities.quantized:
+            return f"{self.title} does not work on a base in {QUANTIZED_BASES[shape.quantization]}"
         try:
             paths = target_paths(shape, self.targets)
         except BadInput as error:

@@ -10,7 +10,7 @@ from knowledge.shape import ModelShape
 from knowledge.targets import target_paths
 
 # There is no adapter: what is trained is what is served, and the base is no more what it was.
-_IN_PLACE = Capabilities(mergeable=True, restores_base=False, quantized=False, vllm="merged")
+_IN_PLACE = Capabilities(mergeable=True, restores_base=False, quantized=(), vllm="merged")
 
 
 class LastLayers(Method):
@@ -68,7 +68,7 @@ METHODS = (
         targets="all-linear",
         learning_rates=(3e-5, 1e-4, 3e-4),
         supports_conv1d=True,
-        capabilities=Capabilities(mergeable=True, quantized=False, vllm="merged"),
+        capabilities=Capabilities(mergeable=True, quantized=(), vllm="merged"),
     ),
     BitFit(
         name="bitfit",

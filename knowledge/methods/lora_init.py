@@ -10,8 +10,8 @@ from knowledge.methods.lora import LORA
 from knowledge.methods.low_rank import LowRank
 
 # The start is taken out of the base weights, so they are not what they were when the adapter is removed.
-_REWRITES_BASE = Capabilities(mergeable=True, restores_base=False, quantized=False, vllm="adapter")
-_NEEDS_FULL_WEIGHTS = Capabilities(mergeable=True, quantized=False, vllm="adapter")
+_REWRITES_BASE = Capabilities(mergeable=True, restores_base=False, quantized=(), vllm="adapter")
+_NEEDS_FULL_WEIGHTS = Capabilities(mergeable=True, quantized=(), vllm="adapter")
 
 
 class RewritesBase(LowRank):

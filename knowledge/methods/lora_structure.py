@@ -13,7 +13,7 @@ from knowledge.shape import ModelShape
 _SPLIT_BY_INPUTS = ("down_proj", "fc2", "fc_out", "wo", "dense_4h_to_h", "lin2")
 
 # On a 4-bit base PEFT refuses VeLoRA, and trains plain LoRA instead of the others without a word.
-_NEEDS_FULL_WEIGHTS = Capabilities(mergeable=True, quantized=False, vllm="merged")
+_NEEDS_FULL_WEIGHTS = Capabilities(mergeable=True, quantized=(), vllm="merged")
 
 
 class BlockDiagonal(LowRank):
@@ -108,7 +108,7 @@ METHODS = (
         supports_conv1d=False,
         trains_through_model_loss=True,
         capabilities=Capabilities(
-            mergeable=True, identity_start=False, restores_base=False, quantized=False, vllm="merged"
+            mergeable=True, identity_start=False, restores_base=False, quantized=(), vllm="merged"
         ),
     ),
     LORA.variant(

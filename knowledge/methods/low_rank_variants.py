@@ -7,7 +7,7 @@ from knowledge.methods.low_rank import LowRank
 
 _BENCHMARK = "PEFT's public method comparison (MetaMathQA, Llama-3.2-3B)"
 _MERGES = Capabilities(mergeable=True, vllm="merged")
-_NEEDS_FULL_WEIGHTS = Capabilities(mergeable=True, quantized=False, vllm="merged")
+_NEEDS_FULL_WEIGHTS = Capabilities(mergeable=True, quantized=(), vllm="merged")
 _RATES = (1e-4, 3e-4, 1e-3)
 
 METHODS = (

@@ -11,7 +11,7 @@ from knowledge.shape import ModelShape
 
 _BENCHMARK = "PEFT's public method comparison (MetaMathQA, Llama-3.2-3B)"
 _MERGES = Capabilities(mergeable=True, vllm="merged")
-_NEEDS_FULL_WEIGHTS = Capabilities(mergeable=True, quantized=False, vllm="merged")
+_NEEDS_FULL_WEIGHTS = Capabilities(mergeable=True, quantized=(), vllm="merged")
 
 # Smaller blocks have too few planes to turn in to learn anything.
 _SMALLEST_BLOCK = 16

@@ -34,7 +34,7 @@ METHODS = (
         "fewer entries move",
         targets="attention-qv",
         learning_rates=(1e-3, 3e-3, 1e-2),
-        capabilities=Capabilities(mergeable=True, quantized=False, vllm="merged"),
+        capabilities=Capabilities(mergeable=True, quantized=(), vllm="merged"),
     ),
     Method(
         name="osf",
@@ -49,6 +49,6 @@ METHODS = (
         targets="all-linear",
         learning_rates=(2e-5, 5e-5, 2e-4),
         cost="high",
-        capabilities=Capabilities(mergeable=True, quantized=False, vllm="merged"),
+        capabilities=Capabilities(mergeable=True, quantized=(), vllm="merged"),
     ),
 )

@@ -18,7 +18,7 @@ def _listed(name: str, title: str, peft_type: str, family: Family, summary: str,
         paper=paper,
         settings_source="none: it is not tried",
         learning_rates=(1e-4, 3e-4, 1e-3),
-        capabilities=Capabilities(mergeable=False, identity_start=False, restores_base=False, quantized=False),
+        capabilities=Capabilities(mergeable=False, identity_start=False, restores_base=False, quantized=()),
         special_purpose=why,
     )
 

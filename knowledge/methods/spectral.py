@@ -10,7 +10,7 @@ from knowledge.shape import ModelShape
 
 _BENCHMARK = "PEFT's public method comparison (MetaMathQA, Llama-3.2-3B)"
 _MERGES = Capabilities(mergeable=True, vllm="merged")
-_NEEDS_FULL_WEIGHTS = Capabilities(mergeable=True, quantized=False, vllm="merged")
+_NEEDS_FULL_WEIGHTS = Capabilities(mergeable=True, quantized=(), vllm="merged")
 _STARTS_ELSEWHERE = Capabilities(mergeable=True, identity_start=False, vllm="merged")
 
 
@@ -119,7 +119,7 @@ METHODS = (
         learning_rates=(2e-3, 5e-3, 2e-2),
         supports_conv1d=True,
         # On a 4-bit base it trains nothing, without a word.
-        capabilities=_STARTS_ELSEWHERE.model_copy(update={"quantized": False}),
+        capabilities=_STARTS_ELSEWHERE.model_copy(update={"quantized": ()}),
     ),
     LowRank(
         name="tinylora",

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from advisor.exporters import NotExpressible
-from advisor.exporters.script import export, training_script, warmup_steps
+from advisor.exporters.script import export, training_script
 from advisor.recommendation import TrainingPlan
 from knowledge.errors import BadInput
 from knowledge.methods import get_method
@@ -128,7 +128,7 @@ class Case:
 
     def probe(self):
         """(untuned loss, [loss of each step], tuned loss) as the probes see them."""
-        schedule = Schedule(shape=self.run.scheduler, total_steps=STEPS, warmup_steps=warmup_steps(self.run))
+        schedule = Schedule(shape=self.run.scheduler, total_steps=STEPS, warmup_steps=self.run.warmup_steps)
         job = ProbeJob(
             id="x",
             method=self.method.name,
