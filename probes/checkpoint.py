@@ -15,6 +15,7 @@ from typing import Any
 
 from probes.training import Progress
 
+FILE = "checkpoint.safetensors"
 # Above this the disk traffic costs more than it saves on the machines probes are made for (full fine-tuning).
 MAX_BYTES = 1 << 30
 
@@ -36,7 +37,11 @@ def supported(model: Any, optimizer: Any, *, any_size: bool = False) -> bool:
 
 
 def save(folder: Path, model: Any, optimizer: Any, progress: Progress) -> None:
-    """Writes the checkpoint; a crash in between leaves the previous one or none, never half of one."""
+    """Writes the checkpoint; a crash in between leaves the previous one or none, never half of one.
+
+    Raises OSError where it cannot be written, such as on a full disk.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     tensors = {f"weight/{name}": p.detach().contiguous() for name, p in _trainable(model)}
@@ -57,8 +62,12 @@ def save(folder: Path, model: Any, optimizer: Any, progress: Progress) -> None:
     }
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f"checkpoint.{os.getpid()}.tmp"
-    save_file({name: t.clone() for name, t in tensors.items()}, temporary, metadata=metadata)
-    temporary.replace(folder / "checkpoint.safetensors")
+    try:
+        save_file({name: t.clone() for name, t in tensors.items()}, temporary, metadata=metadata)
+    except SafetensorError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(f"{temporary} cannot be written: {error}") from error
+    temporary.replace(folder / FILE)
 
 
 class Periodic:
@@ -77,16 +86,20 @@ class Periodic:
         self._next_s = started + max(SAVE_EVERY_S, took_s / LARGEST_SHARE)
 
 
-def load(folder: Path, model: Any, optimizer: Any) -> Progress | None:
-    """Restores model and optimizer in place and returns the progress, or None where there is no checkpoint."""
+def load(folder: Path, model: Any, optimizer: Any, newest_step: int | None = None) -> Progress | None:
+    """Restores model and optimizer in place and returns the progress, or None where there is no checkpoint, or only
+    one from beyond `newest_step`."""
     import torch
     from safetensors import safe_open
 
-    path = folder / "checkpoint.safetensors"
+    path = folder / FILE
     if not path.exists():
         return None
     with safe_open(path, "pt") as stored:
         metadata = stored.metadata()
+        progress = Progress(**json.loads(metadata["progress"]))
+        if newest_step is not None and progress.step > newest_step:
+            return None
         names = set(stored.keys())
         parameters = dict(_trainable(model))
         if {f"weight/{name}" for name in parameters} != {n for n in names if n.startswith("weight/")}:
@@ -103,7 +116,7 @@ def load(folder: Path, model: Any, optimizer: Any) -> Progress | None:
         )
     state = dict(zip(json.loads(metadata["state_keys"]), states, strict=True))
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return Progress(**json.loads(metadata["progress"]))
+    return progress
 
 
 def _generator_states() -> dict[str, Any]:

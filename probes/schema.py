@@ -125,6 +125,15 @@ class ProbeJob(Record):
     schedule: Schedule | None = None
     stop_step: int = 0
     eval_steps: tuple[int, ...] = Field((), description="steps after which held-out rows are evaluated")
+    start_step: int | None = Field(
+        None,
+        description="the last step that is on record: a checkpoint from beyond it is not used, for what was measured "
+        "on the way there is lost. None goes on from any checkpoint",
+    )
+    micro_batches: int = Field(1, gt=0, description="each forward pass is done in so many parts, to save memory")
+    silence_limit_s: Finite | None = Field(
+        None, description="a worker that says nothing for so long is taken for hung, and ended"
+    )
     save_to: str | None = Field(
         None,
         description="folder for what was trained. Such a job is worth much: it is also checkpointed on its way, "
@@ -155,6 +164,10 @@ class ProbeOutcome(Record):
     peak_bytes: int | None = Field(None, description="most memory held: reserved on a GPU, resident on a CPU")
     trainable_parameters: int | None = None
     adapter_bytes: int | None = None
+    micro_batches: int = Field(1, description="parts in which each forward pass was done")
+    worker_lost: bool = Field(
+        False, description="the worker died: that tells nothing about the method, so a resumed race tries again"
+    )
     forgetting: Finite | None = Field(
         None,
         description="nats per token by which the loss on texts that the base model wrote has grown when the job ended, "

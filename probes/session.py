@@ -8,30 +8,28 @@ where it is not, the base is loaded anew.
 from __future__ import annotations
 
 import gc
+import math
 import random
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from knowledge.methods import get_method
 from knowledge.schema import CurvePoint
 from probes import adapters, checkpoint
-from probes.evaluation import NotFinite, evaluate
+from probes.evaluation import evaluate
 from probes.forgetting import ForgettingMeter
+from probes.job_run import JobRun, OnPoint, OnStep, classify
 from probes.memory_use import MemoryUse
 from probes.schema import Baseline, ProbeContext, ProbeJob, ProbeOutcome
-from probes.training import Diverged, Progress, train
+from probes.training import Progress, train
 
 if TYPE_CHECKING:
     from knowledge.methods.base import Method
     from probes.dataset import TokenRows
     from probes.evaluation import Evaluation
-    from probes.forgetting import Forgetting
-
-# Called with the job's id, the step just done and its training loss, and with each new point of the curve.
-OnStep = Callable[[str, int, float], None]
-OnPoint = Callable[[str, CurvePoint], None]
 
 
 class Session:
@@ -79,20 +77,20 @@ class Session:
     def run(self, job: ProbeJob, on_step: OnStep, on_point: OnPoint) -> ProbeOutcome:
         """Trains one candidate to `job.stop_step`. Failures are outcomes, not exceptions."""
         started = time.perf_counter()
-        run = _Run(job, on_step, on_point)
+        run = JobRun(job, on_step, on_point)
         try:
             self._train(run)
             if job.save_to:
                 run.reload_difference = self._reload_difference(run, Path(job.save_to))
         except Exception as error:  # the boundary of a probe: whatever a method raises is a result
             self._base = None
-            run.status, run.reason = _classify(error)
+            run.status, run.reason = classify(error)
         if run.peak_bytes is None:
             run.peak_bytes = self.memory.peak_bytes()
         return run.outcome(time.perf_counter() - started)
 
-    def _train(self, run: _Run) -> None:
-        job, context = run.job, self.context
+    def _train(self, run: JobRun) -> None:
+        job, context = run.job, _in_parts(self.context, run.job.micro_batches)
         assert job.method and job.schedule
         method = get_method(job.method)
         base = self._take_base()
@@ -108,12 +106,10 @@ class Session:
         run.trainable_parameters = adapters.trainable_parameters(model)
         run.adapter_bytes = adapters.adapter_bytes(model)
         folder = Path(context.work_folder) / job.id
-        run.progress = checkpoint.load(folder, model, optimizer) or Progress()
+        run.progress = checkpoint.load(folder, model, optimizer, job.start_step) or Progress()
         on_the_way = checkpoint.Periodic(folder, model, optimizer)
         run.first_step = run.progress.step
-        order = self.data.batch_order(
-            context.batch_size, job.schedule.total_steps * context.gradient_accumulation_steps, context.seed
-        )
+        order = self._order(job, job.schedule.total_steps)
         for item in train(
             model,
             optimizer,
@@ -124,7 +120,7 @@ class Session:
             progress=run.progress,
             stop_step=job.stop_step,
             eval_steps=job.eval_steps,
-            evaluate=lambda: run.remember(self._evaluate(model)),
+            evaluate=lambda: run.remember(self._evaluate(model, batch_size=context.batch_size)),
             after_step=lambda step: adapters.after_optimizer_step(model, step),
             through_model_loss=method.trains_through_model_loss,
             pad_token_id=self.pad_token_id,
@@ -134,22 +130,39 @@ class Session:
             if job.save_to and (isinstance(item, CurvePoint) or run.progress.step not in job.eval_steps):
                 on_the_way.save_if_due(run.progress)
         run.peak_bytes = self.memory.peak_bytes()
+        run.forgetting, run.forgetting_note = self._forgetting.measure(model)
+        # After all measurements: a probe that dies between its checkpoint and its outcome would have to start over.
         if checkpoint.supported(model, optimizer, any_size=job.save_to is not None):
-            checkpoint.save(folder, model, optimizer, run.progress)
+            self._save_checkpoint(folder, model, optimizer, run)
         if job.save_to:
             run.saved_loss = self._first_loss(model)
             adapters.save_adapter(model, Path(job.save_to))
-        run.forgetting, run.forgetting_note = self._forgetting.measure(model)
         self._give_back(model, method)
 
-    def _evaluate(self, model: Any, rows: TokenRows | None = None) -> Evaluation:
+    def _save_checkpoint(self, folder: Path, model: Any, optimizer: Any, run: JobRun) -> None:
+        """On a full disk a probe goes without: it loses time if it is continued, but no result."""
+        try:
+            checkpoint.save(folder, model, optimizer, run.progress)
+        except OSError:
+            if run.job.save_to:
+                raise
+
+    def _order(self, job: ProbeJob, steps: int) -> list[np.ndarray]:
+        """The rows of every forward pass of `steps` optimizer steps."""
+        context = self.context
+        batches = self.data.batch_order(context.batch_size, steps * context.gradient_accumulation_steps, context.seed)
+        if job.micro_batches == 1:
+            return batches
+        return [part for batch in batches for part in np.array_split(batch, job.micro_batches)]
+
+    def _evaluate(self, model: Any, rows: TokenRows | None = None, batch_size: int | None = None) -> Evaluation:
         """Of `rows`, or of the held-out ones."""
         return evaluate(
             model,
             self.held_out if rows is None else rows,
             task=self.context.task,
             metric_name=self.context.metric_name,
-            batch_size=self.context.batch_size,
+            batch_size=batch_size or self.context.batch_size,
             pad_token_id=self.pad_token_id,
             device=self.context.device,
         )
@@ -192,7 +205,7 @@ class Session:
         adapters.keep_differentiable(base)
         return base
 
-    def _reload_difference(self, run: _Run, folder: Path) -> float:
+    def _reload_difference(self, run: JobRun, folder: Path) -> float:
         """How far the loss of what lies in `folder` on a freshly loaded base is from that of the model it was saved
         from. A head that is not in the files would be drawn otherwise there than in training."""
         self._base = None
@@ -211,77 +224,20 @@ class Session:
         return self._evaluate(model, self.data.eval.first(min(len(self.data.eval), self.context.batch_size))).loss
 
 
-class _Run:
-    """What is known of a job so far, so that a failure keeps the points that came before it."""
-
-    def __init__(self, job: ProbeJob, on_step: OnStep, on_point: OnPoint) -> None:
-        self.job, self.on_step, self.on_point = job, on_step, on_point
-        self.status, self.reason = "finished", ""
-        self.points: list[CurvePoint] = []
-        self.row_losses: tuple[float, ...] = ()
-        self.progress = Progress()
-        self.first_step = 0
-        self.peak_bytes: int | None = None
-        self.trainable_parameters: int | None = None
-        self.adapter_bytes: int | None = None
-        self.forgetting: Forgetting | None = None
-        self.forgetting_note = ""
-        self.saved_loss = 0.0
-        self.reload_difference: float | None = None
-
-    def remember(self, held_out: Evaluation) -> Evaluation:
-        """Passes the evaluation on; its rows are the outcome's until the next one."""
-        self.row_losses = held_out.row_losses
-        return held_out
-
-    def take(self, item: CurvePoint | float) -> None:
-        if isinstance(item, CurvePoint):
-            self.points.append(item)
-            self.on_point(self.job.id, item)
-        else:
-            self.on_step(self.job.id, self.progress.step, item)
-
-    def outcome(self, duration_s: float) -> ProbeOutcome:
-        return ProbeOutcome(
-            id=self.job.id,
-            status=self.status,
-            reason=self.reason,
-            points=tuple(self.points),
-            row_losses=self.row_losses,
-            first_step=self.first_step,
-            last_step=self.progress.step,
-            duration_s=duration_s,
-            train_s=self.progress.train_s,
-            trained_tokens=self.progress.trained_tokens,
-            peak_bytes=self.peak_bytes,
-            trainable_parameters=self.trainable_parameters,
-            adapter_bytes=self.adapter_bytes,
-            forgetting=self.forgetting.value if self.forgetting else None,
-            forgetting_noise=self.forgetting.noise if self.forgetting else None,
-            forgetting_note=self.forgetting_note,
-            reload_difference=self.reload_difference,
-        )
+def _in_parts(context: ProbeContext, parts: int) -> ProbeContext:
+    """The same rows per optimizer step, in `parts` times as many forward passes."""
+    return context.model_copy(
+        update={
+            "batch_size": math.ceil(context.batch_size / parts),
+            "gradient_accumulation_steps": context.gradient_accumulation_steps * parts,
+        }
+    )
 
 
 def seed_everything(seed: int) -> None:
     """Seeds every generator that a method's initialisation may draw from."""
-    import numpy as np
     import torch
 
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-
-
-def _classify(error: Exception) -> tuple[str, str]:
-    """Status and words for what went wrong in a probe."""
-    import torch
-
-    words = f"{type(error).__name__}: {error}".replace("\n", " ")[:500]
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error):
-        return "out of memory", words
-    if isinstance(error, (Diverged, NotFinite)):
-        return "diverged", str(error)
-    if isinstance(error, adapters.Ineffective):
-        return "ineffective", str(error)
-    return "failed", words

@@ -175,3 +175,44 @@ def test_a_run_worth_saving_is_checkpointed_on_its_way(context, monkeypatch):
     assert saved == []  # too large for a probe, and short
     run(session, job_of("lora", "final", save_to=context.work_folder + "/adapter"))
     assert saved == [1, 2, 3, 4, 4]  # step 4 with its point of the curve, and at the end
+
+
+def test_a_batch_in_two_parts_trains_what_it_trains_as_a_whole(context):
+    """With half the rows at a time and as many in each optimizer step: where memory ran out at all of them."""
+    session = Session(context)
+    whole, _, _ = run(session, job_of("lora", "whole"))
+    parts, steps, _ = run(session, job_of("lora", "parts", micro_batches=2))
+    assert (whole.micro_batches, parts.micro_batches) == (1, 2)
+    assert [s[1] for s in steps] == [1, 2, 3, 4]
+    assert parts.points[-1].eval_loss == pytest.approx(whole.points[-1].eval_loss, rel=0.01)
+
+
+def test_a_checkpoint_from_beyond_what_is_on_record_is_not_used(context):
+    """Its points and the losses of its rows died with the worker: the probe starts over and measures them again."""
+    session = Session(context)
+    undisturbed, _, _ = run(session, job_of("lora", "recorded", start_step=0))
+    again, steps, _ = run(session, job_of("lora", "recorded", start_step=0))
+    assert (again.first_step, len(steps)) == (0, 4)
+    assert again.row_losses == undisturbed.row_losses
+    assert again.points[0].train_loss == undisturbed.points[0].train_loss
+
+
+def test_a_probe_that_starts_over_tells_the_training_loss_since_its_last_point(context):
+    session = Session(context)
+    run(session, job_of("lora", "goes-on-2", stop=4))
+    went_on, _, _ = run(session, job_of("lora", "goes-on-2", stop=8, start_step=4))
+    over, _, _ = run(session, job_of("lora", "starts-over", stop=8, start_step=4))
+    assert (went_on.first_step, over.first_step) == (4, 0)
+    assert over.points[0].train_loss == pytest.approx(went_on.points[0].train_loss, rel=1e-6)
+
+
+def test_a_full_disk_costs_a_probe_its_checkpoint_and_no_result(context, monkeypatch):
+    from probes import checkpoint
+
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save", refuse)
+    outcome, _, _ = run(Session(context), job_of("lora", "no-room"))
+    assert outcome.status == "finished"
+    assert outcome.row_losses
