@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_iter
 
 from probes.memory.data_dependent import run_on_cpu_instead
 from probes.memory.kinds import Kind
+from probes.memory.meta_memo import MetaMemo
 
 
 @dataclass
@@ -38,6 +39,8 @@ class AllocationTracer(TorchDispatchMode):
         self.phase = Kind.ACTIVATIONS
         self.data_dependent_ops: set[str] = set()
         self._device_type = device_type
+        # On a device with data every operation has to run.
+        self._call = MetaMemo().call if device_type == "meta" else _simply_call
         self._logits_width = logits_width
         self._numbers: dict[int, int] = {}
         self._live_bytes = 0
@@ -90,7 +93,7 @@ class AllocationTracer(TorchDispatchMode):
     def __torch_dispatch__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
         try:
-            result = func(*args, **kwargs)
+            result = self._call(func, args, kwargs)
         except (NotImplementedError, RuntimeError) as error:
             if self._device_type != "meta":
                 raise
@@ -100,3 +103,7 @@ class AllocationTracer(TorchDispatchMode):
             if isinstance(output, torch.Tensor):
                 self.watch(output)
         return result
+
+
+def _simply_call(func: Callable, args: tuple, kwargs: dict) -> Any:
+    return func(*args, **kwargs)
