@@ -5,6 +5,8 @@ A message names what was wrong, the value seen, what would be valid, and the nex
 
 from __future__ import annotations
 
+import errno
+
 
 class AdvisorError(Exception):
     """Base of all errors that are shown as a message instead of a traceback."""
@@ -28,6 +30,13 @@ class NoModelAccess(AdvisorError):
     """The model cannot be reached: gated, missing, or offline."""
 
     exit_code = 4
+
+
+class DiskFull(AdvisorError):
+    """There is no room for what is to be written."""
+
+    # Full device, exceeded quota, and a limit on the size of files: for the user all the same.
+    ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def did_you_mean(name: str, known: list[str]) -> str:

@@ -1,17 +1,21 @@
 """Conducts a race: asks the policy who is probed next, has the executor do it, and writes everything down.
 
 The policy (probes/race.py) knows curves only; the executor knows jobs only; this is where they meet, under the
-clock. Whatever happens - a dead worker, the end of the budget, Ctrl-C - what was measured so far is kept.
+clock. Whatever happens - a dead worker, the end of the budget, Ctrl-C, a full disk - what was measured so far is kept.
+
+A race that is resumed is run again from its first rung, and each decision is told only what was known when it was due:
+what lies in the journal is taken from there, the rest is trained, and the end is that of an undisturbed race.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from knowledge.errors import AdvisorError
+from knowledge.errors import AdvisorError, DiskFull
 from knowledge.schema import Curve
 from probes.executors.base import Event, Executor
 from probes.journal import Journal
@@ -23,10 +27,13 @@ from probes.schema import Baseline, ProbeJob, ProbeOutcome, Schedule
 TICK_S = 0.5
 # An evaluation costs as much as several steps: only stretches at least this long get one half way as well.
 STEPS_WORTH_A_MIDPOINT = 20
+FAILURES = ("diverged", "out of memory", "ineffective", "failed")
+PARTS_AFTER_OUT_OF_MEMORY = 2  # of each forward pass, at the one further try
+TRIES_OF_A_JOB = 2  # where its worker dies under it: an accident happens once, to a method that needs too much twice
 
 
 class WorkerFailed(AdvisorError):
-    """No worker could start, so nothing can be probed."""
+    """No worker can start, so nothing can be probed."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,8 @@ class Evidence:
     rungs: list[dict[str, Any]] = field(default_factory=list)
     interrupted: bool = False
     out_of_time: bool = False
+    ended_by: str = ""
+    """Why the race could not go on, where something else than the user or the clock ended it."""
 
 
 def await_baseline(executor: Executor) -> Baseline:
@@ -65,7 +74,9 @@ def await_baseline(executor: Executor) -> Baseline:
 class Conductor:
     """Runs one race. `deadline` is a time.monotonic() value after which no job goes on.
 
-    `objection_to(outcome)` tells why a candidate must not go on though its probe succeeded, or None.
+    `objection_to(outcome)` tells why a candidate must not go on though its probe succeeded, or None. A candidate that
+    runs out of memory is tried once more with each of its batches of `batch_size` rows in parts, and one whose worker
+    dies once more as it is. A worker that says nothing for `silence_limit_s` seconds is ended.
     """
 
     def __init__(
@@ -78,6 +89,9 @@ class Conductor:
         observer: Observer,
         deadline: float,
         metric_name: str,
+        *,
+        batch_size: int = 1,
+        silence_limit_s: float | None = None,
         objection_to: Callable[[ProbeOutcome], str | None] = lambda outcome: None,
     ) -> None:
         self._race = race
@@ -88,112 +102,153 @@ class Conductor:
         self._observer = observer
         self._deadline = deadline
         self._metric_name = metric_name
+        self._batch_size = batch_size
+        self._silence_limit_s = silence_limit_s
         self._objection_to = objection_to
+        self._lost: Counter[str] = Counter()  # workers, by the candidate they probed; a resumed race counts anew
         self.evidence = Evidence(journal.curves, journal.outcomes)
-        for outcomes in journal.outcomes.values():
-            self._note_failure(outcomes[-1])
+        for id, outcomes in journal.outcomes.items():
+            if self._is_failure(outcomes[-1]):
+                self.evidence.failed[id] = outcomes[-1]
 
     def run(self) -> Evidence:
-        """The whole race, or as much of it as the clock and the user allow."""
+        """The whole race, or as much of it as the clock, the user and the disk allow."""
         try:
-            index = 0
-            while jobs := self._race.next_jobs(self.evidence.curves, self._objections() | self._failures()):
-                stops = {job.id: self._stop_step(job.until_fraction) for job in jobs}
-                self._run_rung(index, stops)
+            index, stop = 0, 0
+            while jobs := self._race.next_jobs(self._curves_until(stop), self._reasons_to_leave(stop)):
+                start, stop = stop, self._stop_step(jobs[0].until_fraction)
+                self._run_rung(index, [job.id for job in jobs], start, stop)
                 if self.evidence.out_of_time:
                     break
                 index += 1
         except KeyboardInterrupt:
             self._executor.cancel()
             self.evidence.interrupted = True
+        except (DiskFull, WorkerFailed) as error:
+            if not self.evidence.outcomes:
+                raise
+            self._executor.cancel()
+            self.evidence.ended_by = str(error)
         return self.evidence
 
-    def _run_rung(self, index: int, stops: Mapping[str, int]) -> None:
-        missing = {id: stop for id, stop in stops.items() if self._last_step(id) < stop and not self._has_failed(id)}
-        self._observer.rung_started(index, max(stops.values()), len(stops))
+    def _run_rung(self, index: int, ids: Sequence[str], start: int, stop: int) -> None:
+        missing = [id for id in ids if self._done_step(id) < stop and not self._has_failed(id)]
+        self._observer.rung_started(index, stop, len(ids))
         started = time.monotonic()
-        for id, stop in missing.items():
-            self._executor.submit(self._make_job(id, stop))
-        left = set(missing)
-        while left and not self.evidence.out_of_time:
+        jobs = {id: self._make_job(id, start, stop) for id in missing}
+        for job in jobs.values():
+            self._executor.submit(job)
+        while jobs and not self.evidence.out_of_time:
             for event in self._executor.events(timeout_s=TICK_S):
-                self._take(event, stops, left)
+                self._take(event, jobs)
                 if time.monotonic() > self._deadline:
                     break
-            if time.monotonic() > self._deadline and left:
+            if time.monotonic() > self._deadline and jobs:
                 self._executor.cancel()
                 self.evidence.out_of_time = True
-        failed = sum(self._has_failed(id) for id in stops)
+        failed = sum(self._done_step(id) < stop and self._has_failed(id) for id in ids)
         self.evidence.rungs.append(
             {
-                "steps": max(stops.values()),
-                "entered": len(stops),
-                "trained": len(missing) - len(left),
+                "steps": stop,
+                "entered": len(ids),
+                "trained": len(missing) - len(jobs),
                 "failed": failed,
                 "duration_s": round(time.monotonic() - started, 2),
             }
         )
-        self._observer.rung_finished(index, len(stops) - failed - len(left), failed)
+        self._observer.rung_finished(index, len(ids) - failed - len(jobs), failed)
 
-    def _take(self, event: Event, stops: Mapping[str, int], left: set[str]) -> None:
+    def _take(self, event: Event, jobs: dict[str, ProbeJob]) -> None:
+        """Writes down what came; a job that has ended leaves `jobs`, unless it is tried once more."""
         if event.fatal:
             raise WorkerFailed(f"The probe workers cannot go on: {event.fatal}")
         if event.job_id is None:
             return
         contestant = self._contestants[event.job_id]
         if event.started:
-            self._observer.probe_started(event.worker, contestant.title, contestant.learning_rate, stops[event.job_id])
+            stop_step = jobs[event.job_id].stop_step
+            self._observer.probe_started(event.worker, contestant.title, contestant.learning_rate, stop_step)
         elif event.step:
             self._observer.probe_progress(event.worker, *event.step)
         elif event.point:
             self._journal.add_point(event.job_id, event.point, self._metric_name)
         elif event.outcome:
-            self._journal.add_outcome(event.outcome)
-            self._note_failure(event.outcome)
-            left.discard(event.job_id)
-            points = self.evidence.curves.get(event.job_id, Curve()).points
-            self._observer.probe_finished(
-                event.worker,
-                contestant.title,
-                contestant.learning_rate,
-                points[-1].eval_loss if points else None,
-                points[-1].metric if points else None,
-                event.outcome.status,
-            )
+            self._end_job(event.worker, event.outcome, jobs)
 
-    def _make_job(self, id: str, stop_step: int) -> ProbeJob:
+    def _end_job(self, worker: int, outcome: ProbeOutcome, jobs: dict[str, ProbeJob]) -> None:
+        contestant = self._contestants[outcome.id]
+        self._journal.add_outcome(outcome)
+        self._lost[outcome.id] += outcome.worker_lost
+        job = jobs.pop(outcome.id)
+        if self._is_failure(outcome):
+            self.evidence.failed[outcome.id] = outcome
+        elif outcome.status in FAILURES:
+            self._observer.message(f"{contestant.title}, {outcome.status}: {outcome.reason}. Trying once more")
+            jobs[job.id] = job.model_copy(update={"micro_batches": self._micro_batches(job.id)})
+            self._executor.submit(jobs[job.id])
+            return
+        points = self.evidence.curves.get(outcome.id, Curve()).points
+        self._observer.probe_finished(
+            worker,
+            contestant.title,
+            contestant.learning_rate,
+            points[-1].eval_loss if points else None,
+            points[-1].metric if points else None,
+            outcome.status,
+        )
+
+    def _make_job(self, id: str, start: int, stop: int) -> ProbeJob:
+        """To train a candidate over the rung from step `start` to `stop`, from wherever its record ends."""
         contestant = self._contestants[id]
-        start_step = self._last_step(id)
         return ProbeJob(
             id=id,
             method=contestant.method,
             learning_rate=contestant.learning_rate,
             peft_config=contestant.peft_config,
             schedule=self._schedule,
-            stop_step=stop_step,
-            eval_steps=_eval_steps(start_step, stop_step),
+            start_step=self._done_step(id),
+            stop_step=stop,
+            # Those of the rung, whatever was seen of it before the race was cut off: curves must not tell of that.
+            eval_steps=tuple(step for step in _eval_steps(start, stop) if step > self._done_step(id)),
+            micro_batches=self._micro_batches(id),
+            silence_limit_s=self._silence_limit_s,
         )
+
+    def _micro_batches(self, id: str) -> int:
+        ran_out = any(o.status == "out of memory" for o in self.evidence.outcomes.get(id, ()))
+        return PARTS_AFTER_OUT_OF_MEMORY if ran_out else 1
 
     def _stop_step(self, fraction: float) -> int:
         return max(1, round(fraction * self._schedule.total_steps))
 
-    def _last_step(self, id: str) -> int:
-        curve = self.evidence.curves.get(id)
-        return curve.last_step if curve else 0
+    def _done_step(self, id: str) -> int:
+        """How far a candidate is on record. Points that no outcome followed are of a probe that was cut off."""
+        return max((o.last_step for o in self.evidence.outcomes.get(id, ()) if o.status == "finished"), default=0)
 
     def _has_failed(self, id: str) -> bool:
         return id in self.evidence.failed
 
-    def _objections(self) -> dict[str, str]:
-        latest = {id: self._objection_to(outcomes[-1]) for id, outcomes in self.evidence.outcomes.items()}
-        return {id: reason for id, reason in latest.items() if reason}
+    def _curves_until(self, stop: int) -> dict[str, Curve]:
+        return {id: curve.until(stop) for id, curve in self.evidence.curves.items()}
 
-    def _failures(self) -> dict[str, str]:
-        return {id: outcome.reason for id, outcome in self.evidence.failed.items()}
+    def _reasons_to_leave(self, stop: int) -> dict[str, str]:
+        """Why candidates do not go on from `stop`: what is objected to in them, and how they failed on the way there.
+        Who failed later was still in the race."""
+        reasons = {}
+        for id, outcomes in self.evidence.outcomes.items():
+            finished = [o for o in outcomes if o.status == "finished" and o.last_step <= stop]
+            if finished and (objection := self._objection_to(finished[-1])):
+                reasons[id] = objection
+        failed = {id: o.reason for id, o in self.evidence.failed.items() if self._done_step(id) < stop}
+        return reasons | failed
 
-    def _note_failure(self, outcome: ProbeOutcome) -> None:
-        if outcome.status in ("diverged", "out of memory", "ineffective", "failed"):
-            self.evidence.failed[outcome.id] = outcome
+    def _is_failure(self, outcome: ProbeOutcome) -> bool:
+        """Whether a candidate is out after this outcome, so that it is not tried again."""
+        if outcome.worker_lost:
+            return self._lost[outcome.id] >= TRIES_OF_A_JOB
+        if outcome.status == "out of memory":
+            return outcome.micro_batches > 1 or self._batch_size < PARTS_AFTER_OUT_OF_MEMORY
+        return outcome.status in FAILURES
 
 
 def _eval_steps(start_step: int, stop_step: int) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from knowledge.errors import BadInput
+from knowledge.errors import BadInput, DiskFull
 from knowledge.schema import Curve, CurvePoint
 from probes.schema import ProbeOutcome
 
@@ -33,6 +33,8 @@ class Journal:
         self.fingerprint = fingerprint
         self.curves: dict[str, Curve] = {}
         self.outcomes: dict[str, list[ProbeOutcome]] = {}
+        self.plans: dict[str, Any] = {}
+        """What was decided before the race began, as JSON by what it was decided for."""
         self._resume = resume
         self._lock = FileLock(path.with_suffix(".lock"))
         self._file: Any = None
@@ -64,6 +66,12 @@ class Journal:
         self.outcomes.setdefault(outcome.id, []).append(outcome)
         self._write({"outcome": outcome.model_dump(mode="json")})
 
+    def add_plan(self, decided_for: str, plan: Any) -> None:
+        """Keeps a plan, so that a race that is resumed goes by the one that it began with: plans depend on how fast
+        the machine was found to be, which is never twice the same."""
+        self.plans[decided_for] = plan
+        self._write({"plan": plan, "decided_for": decided_for})
+
     def _open(self) -> None:
         existing = self.path.exists() and self.path.stat().st_size > 0
         if existing and not self._resume:
@@ -74,7 +82,8 @@ class Journal:
             intact = self._read()
             with self.path.open("r+b") as file:
                 file.truncate(intact)
-        self._file = self.path.open("ab")
+        # Unbuffered: what a full disk refuses must not come again at the next write or when the file is closed.
+        self._file = self.path.open("ab", buffering=0)
         if self.path.stat().st_size == 0:
             self._write({"journal": FORMAT_VERSION, "fingerprint": self.fingerprint})
 
@@ -108,6 +117,8 @@ class Journal:
         elif "outcome" in record:
             outcome = ProbeOutcome.model_validate(record["outcome"])
             self.outcomes.setdefault(outcome.id, []).append(outcome)
+        elif "plan" in record:
+            self.plans[record["decided_for"]] = record["plan"]
 
     def _remember_point(self, id: str, point: CurvePoint, metric_name: str) -> None:
         # A probe that had to start over repeats its first points: the newer measurement of a step replaces the older.
@@ -115,6 +126,14 @@ class Journal:
         self.curves[id] = Curve(points=tuple(sorted([*kept, point], key=lambda p: p.step)), metric_name=metric_name)
 
     def _write(self, record: dict[str, Any]) -> None:
-        self._file.write((json.dumps(record, allow_nan=False) + "\n").encode())
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        left = (json.dumps(record, allow_nan=False) + "\n").encode()
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            if error.errno not in DiskFull.ERRNOS:
+                raise
+            raise DiskFull(
+                f"No room for {self.path}: {error.strerror}. Make some, then go on from here with --resume."
+            ) from error

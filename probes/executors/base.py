@@ -21,7 +21,7 @@ class Event:
     point: CurvePoint | None = None
     outcome: ProbeOutcome | None = None
     baseline: Baseline | None = None
-    fatal: str | None = None  # the worker could not start: no job can run
+    fatal: str | None = None  # no worker can start, and why: no job can run
 
 
 class Executor(Protocol):
@@ -33,7 +33,7 @@ class Executor(Protocol):
     workers: int
 
     def start(self, context: ProbeContext) -> None:
-        """Starts the workers. Each reports its baseline or that it could not start."""
+        """Starts the workers. Each reports its baseline; that none can start is one event for all of them."""
 
     def submit(self, job: ProbeJob) -> None:
         """Queues a job; jobs start in order of submission as workers become free."""

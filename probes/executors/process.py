@@ -34,6 +34,7 @@ class _Worker:
         self.index = index
         self.job: ProbeJob | None = None
         self.job_started = 0.0
+        self.last_heard = 0.0
         self.ready = False
         self.log_path = Path(context.work_folder) / f"worker-{index}.log"
         with self.log_path.open("ab") as log:
@@ -50,8 +51,14 @@ class _Worker:
         threading.Thread(target=self._read, daemon=True).start()
 
     def assign(self, job: ProbeJob) -> None:
-        self.job, self.job_started = job, time.perf_counter()
+        self.job = job
+        self.job_started = self.last_heard = time.perf_counter()
         self._send({"job": job.model_dump(mode="json")})
+
+    def is_hung(self) -> bool:
+        """Whether its job has been silent for longer than it may."""
+        limit_s = self.job.silence_limit_s if self.job else None
+        return limit_s is not None and time.perf_counter() - self.last_heard > limit_s
 
     def end(self, grace_s: float = 0.0) -> None:
         """Asks by closing the input, then kills the whole session of the worker."""
@@ -92,7 +99,8 @@ class ProcessExecutor:
         self._pool: list[_Worker | None] = [None] * workers
         self._waiting: deque[ProbeJob] = deque()
         self._inbox: queue.Queue = queue.Queue()
-        self._fatal = False
+        self._given_up: set[int] = set()
+        """Places whose worker could not start: where others could, the race goes on without these."""
 
     def start(self, context: ProbeContext) -> None:
         self._context = context
@@ -108,11 +116,14 @@ class ProcessExecutor:
             try:
                 worker, message = self._inbox.get(timeout=timeout_s)
             except queue.Empty:
-                return
-            if worker not in self._pool:
-                continue  # a late word of a worker that was ended
-            yield from self._translate(worker, message)
+                worker, message = None, None
+            if worker and worker in self._pool:  # and this is not the late word of one that was ended
+                worker.last_heard = time.perf_counter()
+                yield from self._translate(worker, message)
+            yield from self._end_hung()
             yield from self._dispatch()
+            if worker is None:
+                return
 
     def cancel(self) -> None:
         self._waiting.clear()
@@ -134,8 +145,8 @@ class ProcessExecutor:
         self.close()
 
     def _busy(self) -> bool:
-        starting = any(w and not w.ready for w in self._pool)
-        return not self._fatal and (bool(self._waiting) or starting or any(w and w.job for w in self._pool))
+        at_work = any(w and (w.job or not w.ready) for w in self._pool)
+        return at_work or (bool(self._waiting) and len(self._given_up) < self.workers)
 
     def _spawn(self, index: int) -> None:
         assert self._context
@@ -151,9 +162,9 @@ class ProcessExecutor:
 
     def _dispatch(self) -> Iterator[Event]:
         for index in range(self.workers):
-            if not self._waiting or self._fatal:
+            if not self._waiting:
                 return
-            if self._pool[index] is None:
+            if self._pool[index] is None and index not in self._given_up:
                 self._spawn(index)
             worker = self._pool[index]
             if worker and worker.ready and worker.job is None:
@@ -179,20 +190,39 @@ class ProcessExecutor:
                 self._pool[worker.index] = None  # it ends by itself; see probes/worker.py
             yield Event(worker.index, outcome.id, outcome=outcome)
         elif "fatal" in message:
-            self._fatal = True
-            yield Event(worker.index, fatal=message["fatal"])
+            yield from self._give_up(worker, message["fatal"])
 
     def _ended(self, worker: _Worker) -> Iterator[Event]:
         self._pool[worker.index] = None
         words = in_words(worker.process.returncode)
         if not worker.ready:
-            self._fatal = True
-            yield Event(worker.index, fatal=f"the worker ended while it loaded the model: {words}; {worker.log_path}")
+            reason = f"the worker ended while it loaded the model: {words}; {worker.log_path}"
+            yield from self._give_up(worker, reason)
         elif worker.job:
-            duration_s = time.perf_counter() - worker.job_started
-            outcome = ProbeOutcome(id=worker.job.id, status="failed", reason=words, duration_s=duration_s)
-            worker.job = None
-            yield Event(worker.index, outcome.id, outcome=outcome)
+            yield self._failed(worker, words, worker_lost=True)
+
+    def _give_up(self, worker: _Worker, reason: str) -> Iterator[Event]:
+        self._pool[worker.index] = None
+        self._given_up.add(worker.index)
+        if len(self._given_up) == self.workers:
+            yield Event(worker.index, fatal=reason)
+
+    def _end_hung(self) -> Iterator[Event]:
+        for worker in [w for w in self._pool if w and w.is_hung()]:
+            assert worker.job
+            self._pool[worker.index] = None
+            worker.end()
+            yield self._failed(worker, f"said nothing for {worker.job.silence_limit_s:.0f} s: taken for hung, ended")
+
+    def _failed(self, worker: _Worker, reason: str, *, worker_lost: bool = False) -> Event:
+        """The outcome of a job whose worker is gone."""
+        assert worker.job
+        duration_s = time.perf_counter() - worker.job_started
+        outcome = ProbeOutcome(
+            id=worker.job.id, status="failed", reason=reason, duration_s=duration_s, worker_lost=worker_lost
+        )
+        worker.job = None
+        return Event(worker.index, outcome.id, outcome=outcome)
 
 
 def in_words(returncode: int) -> str:

@@ -38,10 +38,16 @@ class FakeExecutor:
             if fate == "hangs":
                 self.queue.insert(0, job)
                 return
+            if fate == "lost":
+                yield Event(0, job.id, outcome=ProbeOutcome(id=job.id, status="failed", reason="-9", worker_lost=True))
+                continue
             if fate == "finished":
                 loss = 2.0 + NAMES.index(job.id) / 10 - job.stop_step / 1000
                 yield Event(0, job.id, point=CurvePoint(step=job.stop_step, eval_loss=loss))
-            yield Event(0, job.id, outcome=ProbeOutcome(id=job.id, status=fate, reason="why", last_step=job.stop_step))
+            outcome = ProbeOutcome(
+                id=job.id, status=fate, reason="why", last_step=job.stop_step, micro_batches=job.micro_batches
+            )
+            yield Event(0, job.id, outcome=outcome)
 
     def cancel(self):
         self.cancelled = True
@@ -146,3 +152,104 @@ def test_the_first_baseline_is_taken():
             yield Event(1, baseline=Baseline(eval_loss=2.0, metric=0.1, load_s=1, eval_s=1, eval_tokens=5))
 
     assert await_baseline(Ready()).eval_loss == 2.0
+
+
+def test_an_accident_to_a_worker_changes_nothing(tmp_path):
+    undisturbed, _ = conduct(tmp_path / "undisturbed.jsonl", FakeExecutor())
+    accidents = ["a"]
+    executor = FakeExecutor(lambda job: "lost" if job.id in accidents and not accidents.clear() else "finished")
+    disturbed, race = conduct(tmp_path / "journal.jsonl", executor)
+    assert [job.id for job in executor.jobs[:5]] == ["a", "b", "c", "d", "a"]
+    assert race.finalists == ("a",)
+    assert disturbed.curves == undisturbed.curves
+    assert disturbed.failed == {}
+
+
+def test_a_candidate_whose_workers_keep_dying_leaves_and_gets_another_chance_when_the_race_is_resumed(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    disturbed, race = conduct(path, executor := FakeExecutor(lambda job: "lost" if job.id == "a" else "finished"))
+    assert [job.id for job in executor.jobs].count("a") == 2
+    assert disturbed.failed["a"].worker_lost
+    assert race.finalists == ("b",)
+    resumed, race = conduct(path, again := FakeExecutor(), resume=True)
+    assert [(job.id, job.stop_step) for job in again.jobs] == [("a", 10), ("a", 50), ("a", 100)]
+    assert race.finalists == ("a",)
+    assert resumed.failed == {}
+
+
+def test_who_runs_out_of_memory_is_tried_once_more_in_parts_and_stays_in_parts(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    executor = FakeExecutor(lambda j: "out of memory" if j.id == "a" and j.micro_batches == 1 else "finished")
+    evidence, race = conduct(path, executor, batch_size=8)
+    assert [(j.stop_step, j.micro_batches) for j in executor.jobs if j.id == "a"] == [
+        (10, 1),
+        (10, 2),
+        (50, 2),
+        (100, 2),
+    ]
+    assert [o.status for o in evidence.outcomes["a"]] == ["out of memory", *["finished"] * 3]
+    assert race.finalists == ("a",)
+    assert evidence.failed == {}
+
+
+def test_who_runs_out_of_memory_in_parts_as_well_is_out(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    executor = FakeExecutor(lambda job: "out of memory" if job.id == "a" else "finished")
+    evidence, race = conduct(path, executor, batch_size=8)
+    assert [j.micro_batches for j in executor.jobs if j.id == "a"] == [1, 2]
+    assert evidence.failed["a"].status == "out of memory"
+    assert race.finalists == ("b",)
+    again = FakeExecutor()
+    conduct(path, again, resume=True, batch_size=8)
+    assert again.jobs == []
+
+
+def cut_after(path, records, target):
+    """The journal as it would be had the race been killed after so many records."""
+    target.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:records]))
+    return target
+
+
+@pytest.mark.parametrize("fails", [{}, {"a": 50}, {"b": 10}])
+def test_cut_off_after_any_record_and_resumed_it_ends_as_if_undisturbed(tmp_path, fails):
+    def fate(job):
+        return "diverged" if fails.get(job.id) == job.stop_step else "finished"
+
+    whole = tmp_path / "whole.jsonl"
+    undisturbed, race = conduct(whole, FakeExecutor(fate))
+    for records in range(1, len(whole.read_bytes().splitlines())):
+        journal = cut_after(whole, records, tmp_path / f"cut-{records}.jsonl")
+        resumed, again = conduct(journal, FakeExecutor(fate), resume=True)
+        assert again.decisions == race.decisions
+        assert resumed.curves == undisturbed.curves
+        assert resumed.failed == undisturbed.failed
+        jobs_done = {(o.id, o.last_step) for o in outcomes_in(journal)}
+        assert len(jobs_done) == len(outcomes_in(journal))  # nothing was trained twice
+
+
+def outcomes_in(path):
+    with Journal(path, "fingerprint", resume=True) as journal:
+        return [o for outcomes in journal.outcomes.values() for o in outcomes]
+
+
+def test_a_full_disk_ends_the_race_with_what_there_is(tmp_path):
+    from knowledge.errors import DiskFull
+
+    evidence, _ = conduct(
+        tmp_path / "j.jsonl", FakeExecutor(lambda j: DiskFull("no room") if j.id == "c" else "finished")
+    )
+    assert evidence.ended_by == "no room"
+    assert set(evidence.curves) == {"a", "b"}
+
+
+def test_workers_that_can_no_longer_start_end_the_race_with_what_there_is(tmp_path):
+    class Dying(FakeExecutor):
+        def events(self, timeout_s):
+            if len(self.jobs) > len(NAMES):
+                yield Event(0, fatal="no memory left")
+            yield from super().events(timeout_s)
+
+    evidence, race = conduct(tmp_path / "journal.jsonl", Dying())
+    assert "no memory left" in evidence.ended_by
+    assert set(evidence.curves) == set(NAMES)
+    assert len(race.decisions) == 1

@@ -19,6 +19,7 @@ import json, os, signal, sys, time
 json.loads(sys.stdin.readline())
 send = lambda **m: print(json.dumps(m), flush=True)
 if {fatal}: send(fatal="no such model"); sys.exit(1)
+if "CUDA_VISIBLE_DEVICES" in os.environ and os.environ["CUDA_VISIBLE_DEVICES"] == "9": sys.exit(4)
 send(baseline=dict(eval_loss=2.0, metric=0.1, load_s=0.1, eval_s=0.1, eval_tokens=10))
 for line in sys.stdin:
     job = json.loads(line)["job"]
@@ -36,11 +37,11 @@ def executor(tmp_path, monkeypatch):
     return make_executor(tmp_path, monkeypatch, fatal=False)
 
 
-def make_executor(tmp_path, monkeypatch, fatal):
+def make_executor(tmp_path, monkeypatch, fatal, devices=None):
     script = tmp_path / "worker.py"
     script.write_text(SCRIPT.format(fatal=fatal))
     monkeypatch.setattr(process, "WORKER_COMMAND", [sys.executable, str(script)])
-    executor = ProcessExecutor(workers=2)
+    executor = ProcessExecutor(2, devices)
     executor.start(
         ProbeContext(
             model_reference="m",
@@ -60,14 +61,14 @@ def outcomes_of(executor, jobs):
         executor.submit(job)
     ended = {}
     while len(ended) < len(jobs):
-        for event in executor.events(timeout_s=5):
+        for event in executor.events(timeout_s=0.3):
             if event.outcome:
                 ended[event.outcome.id] = event.outcome
     return ended
 
 
-def job(id, behaviour=0.0):
-    return ProbeJob(id=id, method="lora", learning_rate=behaviour, stop_step=5)
+def job(id, behaviour=0.0, **settings):
+    return ProbeJob(id=id, method="lora", learning_rate=behaviour, stop_step=5, **settings)
 
 
 def test_every_job_ends_and_its_points_arrive(executor):
@@ -87,7 +88,17 @@ def test_a_killed_worker_costs_its_job_alone(executor):
     assert ended["killed"].status == "failed"
     assert "SIGKILL" in ended["killed"].reason
     assert "exit code 3" in ended["exits"].reason
+    assert ended["killed"].worker_lost
     assert [ended[id].status for id in "abc"] == ["finished"] * 3
+
+
+def test_a_job_that_says_nothing_is_ended_when_its_time_is_up(executor):
+    with executor:
+        ended = outcomes_of(executor, [job("hangs", 8, silence_limit_s=0.5), job("a", silence_limit_s=0.5), job("b")])
+    assert ended["hangs"].status == "failed"
+    assert "taken for hung" in ended["hangs"].reason
+    assert not ended["hangs"].worker_lost
+    assert [ended[id].status for id in "ab"] == ["finished"] * 2
 
 
 def test_cancel_ends_running_jobs_at_once_and_the_executor_goes_on(executor):
@@ -103,6 +114,12 @@ def test_a_worker_that_cannot_start_is_reported_once_and_ends_the_wait(tmp_path,
     with make_executor(tmp_path, monkeypatch, fatal=True) as executor:
         executor.submit(job("a"))
         assert any(event.fatal == "no such model" for event in executor.events(timeout_s=5))
+
+
+def test_a_race_goes_on_without_the_worker_that_cannot_start(tmp_path, monkeypatch):
+    with make_executor(tmp_path, monkeypatch, fatal=False, devices=[9, 0]) as executor:
+        ended = outcomes_of(executor, [job("a"), job("b")])
+    assert {outcome.status for outcome in ended.values()} == {"finished"}
 
 
 def test_closing_leaves_no_process(executor):
