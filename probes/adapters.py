@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from knowledge.errors import AdvisorError, BadInput
 from knowledge.methods.anchored_lora import as_plain_lora, is_anchored
 from knowledge.methods.base import PEFT_TASK_TYPES
-from knowledge.schema import Task
+from knowledge.schema import Quantization, Task
 from knowledge.shape import ModelShape
 from probes.calibration import Calibration
 
@@ -57,10 +57,9 @@ def model_shape(model: torch.nn.Module, task: Task) -> ModelShape:
         elif "norm" in type(module).__name__.lower() and next(module.parameters(recurse=False), None) is not None:
             norm_paths[path] = None
     config = model.config.get_text_config()
-    quantizer = getattr(model, "hf_quantizer", None)
     return ModelShape(
         model_type=config.model_type,
-        quantized=quantizer is not None,
+        quantization=_quantization_of(model),
         task=task,
         hidden_size=config.hidden_size,
         num_layers=config.num_hidden_layers,
@@ -69,6 +68,14 @@ def model_shape(model: torch.nn.Module, task: Task) -> ModelShape:
         norm_paths=tuple(norm_paths),
         bias_paths=tuple(dict.fromkeys(_layer_free(n) for n, _ in model.named_parameters() if n.endswith("bias"))),
     )
+
+
+def _quantization_of(model: torch.nn.Module) -> Quantization:
+    """How the base is kept; schemes of 4 bits other than nf4 are taken to be like it."""
+    quantizer = getattr(model, "hf_quantizer", None)
+    if quantizer is None:
+        return "none"
+    return "int8" if getattr(quantizer.quantization_config, "load_in_8bit", False) else "nf4"
 
 
 def _layer_free(name: str) -> str:

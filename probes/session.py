@@ -215,7 +215,10 @@ class Session:
     def _give_back(self, model: Any, method: Method) -> None:
         if not adapters.restores_base(method):
             return
-        base = adapters.remove_method(model)
+        try:
+            base = adapters.remove_method(model)
+        except ValueError:  # PEFT takes IA3 off no quantised base
+            return
         if self._first_loss(base) == self._base_loss:
             self._base = base
 

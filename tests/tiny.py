@@ -7,6 +7,9 @@ count by two. The classifier tells small first tokens from large ones, then even
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from functools import cache
 from typing import Any
 
@@ -28,7 +31,8 @@ from transformers import (
     T5Config,
 )
 
-from knowledge.schema import Task
+from knowledge.schema import Quantization, Task
+from probes.source import load_model, resolve_model
 
 VOCABULARY = 64
 _NUMBERS, _FIRST_NUMBER_TOKEN = 20, 4
@@ -69,6 +73,7 @@ _CONFIGS: dict[str, tuple[type[PreTrainedConfig], dict[str, Any]]] = {
     ),
 }
 ARCHITECTURES = tuple(_CONFIGS)
+QUANTIZED: dict[str, Quantization] = {"llama-nf4": "nf4", "llama-int8": "int8"}
 
 
 def tiny_task(architecture: str) -> Task:
@@ -76,7 +81,12 @@ def tiny_task(architecture: str) -> Task:
 
 
 def tiny_model(architecture: str = "llama", *, trained: bool = True) -> PreTrainedModel:
-    """A fresh model of 2 layers and hidden size 64 in eval mode; with `trained`, one that counts by one."""
+    """A fresh model of 2 layers and hidden size 64 in eval mode; with `trained`, one that counts by one.
+
+    Those of QUANTIZED are the tiny Llama as probes load it, with its trained weights in 4 or 8 bits.
+    """
+    if architecture in QUANTIZED:
+        return load_model(resolve_model(_folder_of_llama()), "causal-lm", quantization=QUANTIZED[architecture])
     model = _build(architecture)
     if trained:
         model.load_state_dict(_trained_weights(architecture))
@@ -116,6 +126,14 @@ def _build(architecture: str) -> PreTrainedModel:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return auto_class.from_config(config_class(**settings), dtype=torch.float32)
+
+
+@cache
+def _folder_of_llama() -> str:
+    folder = tempfile.mkdtemp(prefix="advisor-tests-tiny-llama-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    tiny_model("llama").save_pretrained(folder)
+    return folder
 
 
 @cache

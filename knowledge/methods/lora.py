@@ -78,8 +78,9 @@ DORA = LORA.variant(
     paper="Liu et al., 2024, arXiv 2402.09353",
     settings={"r": 32, "lora_alpha": 64, "use_dora": True},
     settings_source=f"{_BENCHMARK}, lora/llama-3.2-3B-rank32-dora",
-    # vLLM's adapter loader refuses use_dora, so it is served merged.
-    capabilities=Capabilities(mergeable=True, vllm="merged"),
+    # vLLM's adapter loader refuses use_dora, so it is served merged. On a fresh base in int8 PEFT cannot read the
+    # weights' lengths, so that a saved adapter would not load.
+    capabilities=Capabilities(mergeable=True, quantized=("nf4",), vllm="merged"),
 )
 
 LORA_FA = LORA.variant(

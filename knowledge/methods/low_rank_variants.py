@@ -8,6 +8,8 @@ from knowledge.methods.low_rank import LowRank
 _BENCHMARK = "PEFT's public method comparison (MetaMathQA, Llama-3.2-3B)"
 _MERGES = Capabilities(mergeable=True, vllm="merged")
 _NEEDS_FULL_WEIGHTS = Capabilities(mergeable=True, quantized=(), vllm="merged")
+# Reads the shape of the weight, which nf4 packs into a column and int8 leaves as it is.
+_NEEDS_THE_SHAPE = Capabilities(mergeable=True, quantized=("int8",), vllm="merged")
 _RATES = (1e-4, 3e-4, 1e-3)
 
 METHODS = (
@@ -116,7 +118,7 @@ METHODS = (
         targets="attention-qv",
         learning_rates=(3e-4, 1e-3, 3e-3),
         weight_decay=0.1,
-        capabilities=_NEEDS_FULL_WEIGHTS,
+        capabilities=_NEEDS_THE_SHAPE,
     ),
     LowRank(
         name="lokr",
@@ -131,6 +133,6 @@ METHODS = (
         targets="attention-qv",
         learning_rates=(1e-3, 3e-3, 1e-2),
         weight_decay=0.1,
-        capabilities=_NEEDS_FULL_WEIGHTS,
+        capabilities=_NEEDS_THE_SHAPE,
     ),
 )

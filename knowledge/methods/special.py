@@ -25,24 +25,6 @@ def _listed(name: str, title: str, peft_type: str, family: Family, summary: str,
 
 METHODS = (
     _listed(
-        "qlora",
-        "QLoRA",
-        "LORA",
-        "low-rank",
-        "LoRA on a base model that is kept in 4 bits. Trains in about a quarter of the weights' memory.",
-        "Dettmers et al., 2023, arXiv 2305.14314",
-        "it is LoRA on a 4-bit base: quantise the base (nf4) and take any LoRA entry",
-    ),
-    _listed(
-        "loftq",
-        "LoftQ",
-        "LORA",
-        "low-rank",
-        "LoRA that starts by making up for the error of a 4-bit base. Helps most at very few bits.",
-        "Li et al., 2023, arXiv 2310.08659",
-        "it repairs a quantised base, and PEFT's quantiser for it runs on CUDA only",
-    ),
-    _listed(
         "qa-lora",
         "QA-LoRA",
         "LORA",

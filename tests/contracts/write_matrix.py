@@ -12,7 +12,7 @@ from pathlib import Path
 import knowledge.seen
 from knowledge.methods import all_methods
 from tests.contracts.observe import observe
-from tests.tiny import ARCHITECTURES
+from tests.tiny import ARCHITECTURES, QUANTIZED
 
 
 def main(names: list[str]) -> None:
@@ -23,7 +23,7 @@ def main(names: list[str]) -> None:
         if method.name in names or not names:
             rows[method.name] = {
                 architecture: observe(method, architecture).as_seen().model_dump(exclude_defaults=True)
-                for architecture in ARCHITECTURES
+                for architecture in (*ARCHITECTURES, *QUANTIZED)
             }
     lines = [f"{json.dumps(method.name)}: {json.dumps(rows[method.name])}" for method in candidates]
     path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")

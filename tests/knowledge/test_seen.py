@@ -6,14 +6,14 @@ import pytest
 
 from knowledge.methods import all_methods
 from knowledge.seen import matrix
-from tests.tiny import ARCHITECTURES
+from tests.tiny import ARCHITECTURES, QUANTIZED
 
 CANDIDATES = [method for method in all_methods().values() if not method.special_purpose]
 
 
 def test_every_candidate_has_a_fact_for_every_architecture():
     assert set(matrix()) == {method.name for method in CANDIDATES}
-    assert all(tuple(row) == ARCHITECTURES for row in matrix().values())
+    assert all(tuple(row) == (*ARCHITECTURES, *QUANTIZED) for row in matrix().values())
 
 
 @pytest.mark.parametrize("method", CANDIDATES, ids=lambda method: method.name)
@@ -23,7 +23,9 @@ def test_it_works_somewhere_and_claims_hold_wherever_it_does(method):
     claims = method.capabilities
     assert all(facts.merges for facts in working) or not claims.mergeable
     assert all(facts.identity_start for facts in working) or not claims.identity_start
-    assert all(facts.restores_base for facts in working) or not claims.restores_base
+    # PEFT refuses to take IA3 off a quantised base; the session then loads it anew.
+    in_full = [facts for column, facts in matrix()[method.name].items() if facts.works and column not in QUANTIZED]
+    assert all(facts.restores_base for facts in in_full) or not claims.restores_base
 
 
 def test_a_refusal_has_a_reason():
