@@ -64,9 +64,9 @@ def _as_json(method: Method) -> dict[str, Any]:
 
 def _architectures(method: Method) -> str:
     """The tiny architectures of the contract tests on which it works, and the others."""
-    from knowledge.seen import matrix
+    from knowledge.seen import matrix, quantized_columns
 
-    row = matrix().get(method.name, {})
+    row = {column: seen for column, seen in matrix().get(method.name, {}).items() if column not in quantized_columns()}
     works = [architecture for architecture, facts in row.items() if facts.works]
     refused = [architecture for architecture in row if architecture not in works]
     return ", ".join(works) + (f" (not {', '.join(refused)})" if refused else "")
@@ -74,6 +74,8 @@ def _architectures(method: Method) -> str:
 
 def _abilities(method: Method) -> list[tuple[bool, str]]:
     """What a user would ask first, as (good news?, text)."""
+    from knowledge.methods.base import QUANTIZED_BASES
+
     can = method.capabilities
     serving = {
         "adapter": (True, "vLLM serves it as an adapter"),
@@ -88,7 +90,8 @@ def _abilities(method: Method) -> list[tuple[bool, str]]:
         merging = (False, "cannot be merged into the base model in general")
     abilities = [merging, serving[can.vllm]]
     if can.quantized:
-        abilities.append((True, "trains on a base in 4 bits"))
+        kinds = " or ".join(QUANTIZED_BASES[kind] for kind in can.quantized)
+        abilities.append((True, f"trains on a base in {kinds}"))
     else:
         abilities.append((False, "needs a base that is not quantised"))
     if (error := _lora_error(method)) is not None:
@@ -153,7 +156,7 @@ def _print_candidates(methods: list[Method]) -> None:
     # Rows are for reading and for grep: without a terminal they are never folded at 80 columns.
     console = Console() if sys.stdout.isatty() else Console(width=200)
     table = Table(box=None, pad_edge=False)
-    for heading in ("name", "method", "family", "adapts", "learning rates", "merges", "vLLM", "4 bit"):
+    for heading in ("name", "method", "family", "adapts", "learning rates", "merges", "vLLM", "quantised"):
         table.add_column(heading, no_wrap=heading in ("name", "method"))
     for method in methods:
         table.add_row(
@@ -164,6 +167,6 @@ def _print_candidates(methods: list[Method]) -> None:
             " ".join(rate_text(rate) for rate in method.learning_rates),
             "yes" if method.capabilities.mergeable else "no",
             method.capabilities.vllm,
-            "yes" if method.capabilities.quantized else "no",
+            " ".join(method.capabilities.quantized) or "no",
         )
     console.print(table)

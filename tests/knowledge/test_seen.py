@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from knowledge.methods import all_methods
-from knowledge.seen import matrix
+from knowledge.seen import matrix, quantized_columns, seen_on
 from tests.tiny import ARCHITECTURES, QUANTIZED
 
 CANDIDATES = [method for method in all_methods().values() if not method.special_purpose]
@@ -30,3 +30,12 @@ def test_it_works_somewhere_and_claims_hold_wherever_it_does(method):
 
 def test_a_refusal_has_a_reason():
     assert all(facts.works or facts.reason for row in matrix().values() for facts in row.values())
+
+
+def test_an_architecture_that_was_not_tried_is_stood_for_by_one_of_its_task():
+    assert quantized_columns() == tuple(QUANTIZED)
+    assert seen_on("delora", "gpt2", "causal-lm").works is False
+    assert seen_on("delora", "gpt_neox", "causal-lm") == matrix()["delora"]["llama"]
+    assert seen_on("delora", "roberta", "sequence-classification") == matrix()["delora"]["bert"]
+    assert seen_on("lora", "gemma3_text", "causal-lm") == matrix()["lora"]["gemma3"]
+    assert seen_on("x-lora", "llama", "causal-lm") is None
