@@ -32,7 +32,7 @@ def write_text(path: Path, text: str, *, executable: bool = False) -> Path:
         and path.read_bytes() != content
         and _hash(path.read_bytes()) != _manifest(path.parent).get(path.name)
     ):
-        kept = _free_name(path)
+        kept = free_name(path)
         path.rename(kept)
         logger.warning("%s was changed by hand or is not ours: kept as %s", path, kept.name)
     replace_file(path, content, executable=executable)
@@ -73,7 +73,8 @@ def _hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _free_name(path: Path) -> Path:
+def free_name(path: Path) -> Path:
+    """The first free name ending in .bak for what stands in the way at `path`."""
     number = 1
     while (candidate := path.with_name(f"{path.name}.{number}.bak")).exists():
         number += 1

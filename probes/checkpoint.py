@@ -71,11 +71,14 @@ def save(folder: Path, model: Any, optimizer: Any, progress: Progress) -> None:
 
 
 class Periodic:
-    """Saves a long run on its way: every SAVE_EVERY_S seconds, more rarely where saving takes long."""
+    """Saves a long run on its way: every SAVE_EVERY_S seconds, more rarely where saving takes long.
+
+    The first time is after the first step: a disk that is full shows at once and not hours later.
+    """
 
     def __init__(self, folder: Path, model: Any, optimizer: Any) -> None:
         self._folder, self._model, self._optimizer = folder, model, optimizer
-        self._next_s = time.monotonic() + SAVE_EVERY_S
+        self._next_s = 0.0
 
     def save_if_due(self, progress: Progress) -> None:
         started = time.monotonic()

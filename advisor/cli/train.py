@@ -1,0 +1,36 @@
+"""`advisor train`: the recommended run, to its end."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    folder: Annotated[Path, typer.Argument(help="The --out folder of an earlier `advisor recommend`.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Train anew; an earlier adapter is moved aside.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print what was reached as JSON on stdout.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Train what was recommended, save the adapter, and compare predicted with reached."""
+    from advisor.report.live_training import LiveTraining
+    from advisor.text import printable
+    from advisor.train import train
+
+    try:
+        report = train(folder, resume=resume, force=force, live=LiveTraining(quiet=quiet))
+    except KeyboardInterrupt:
+        print(printable(f"advisor: stopped. Go on with: advisor train {folder} --resume"), file=sys.stderr)
+        raise typer.Exit(130) from None
+    if json:
+        print(report.model_dump_json(indent=2))
+        return
+    from rich.console import Console
+
+    from advisor.report.training import print_training
+
+    print_training(report, folder, Console())

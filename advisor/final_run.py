@@ -1,0 +1,183 @@
+"""All that the training of a recommendation is made of: data, context, job, and the state that it goes on from."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from advisor.candidates import candidate_id
+from advisor.exporters.base import Recommended, model_location
+from advisor.gather import EVAL_ROWS, JOURNAL_FILE, fingerprint, probe_device, schedule_of
+from advisor.recommendation import TrainingPlan
+from knowledge.errors import BadInput
+from knowledge.methods import get_method
+from knowledge.schema import Curve
+from probes.journal import Journal
+from probes.schema import DatasetProfile, ProbeContext, ProbeJob
+
+if TYPE_CHECKING:
+    from probes.dataset import PreparedData
+    from probes.source import ModelSource
+
+STATE_FOLDER = "training"
+ADAPTER_FOLDER = "adapter"
+# Shares of the run after which held-out rows are evaluated: as dense at the beginning as the rungs of races, so that a
+# finished run teaches what beginnings lead to.
+EVAL_FRACTIONS = (0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.55, 0.7, 0.85, 1.0)
+
+
+@dataclass(frozen=True)
+class FinalRun:
+    """One training, in the folder of its recommendation."""
+
+    facts: Recommended
+    folder: Path
+    data: PreparedData
+    context: ProbeContext
+    job: ProbeJob
+
+    @property
+    def state(self) -> Path:
+        """Where journal, checkpoint, data and log lie while it runs."""
+        return self.folder / STATE_FOLDER
+
+    @property
+    def identity(self) -> str:
+        """Names what its measurements depend on, beside method and learning rate."""
+        return fingerprint(self.data, model_location(self.facts.result), self.facts.result.planned_run)
+
+    @contextmanager
+    def open_journal(self) -> Iterator[Journal]:
+        """The journal of this run. Raises BadInput where another run lies there."""
+        journal = Journal(self.state / JOURNAL_FILE, f"{self.identity} {self.job.id} {self.context.dtype}", resume=True)
+        try:
+            journal.__enter__()
+        except BadInput:
+            raise BadInput(
+                f"{self.state} holds a part of another run: of another recommendation, of changed data, or made on "
+                "another device. Begin anew by --force."
+            ) from None
+        try:
+            yield journal
+        finally:
+            journal.__exit__()
+
+
+def prepare_run(facts: Recommended, folder: Path, say: Callable[[str], None]) -> FinalRun:
+    """Reads all of the data, as far as the run can see it. Raises BadInput where it is not what was probed."""
+    from probes.dataset import MAX_TRAIN_ROWS, prepare
+    from probes.source import load_tokenizer
+
+    plan, run = facts.plan, facts.result.planned_run
+    say(f"reading and tokenising {plan.data_path}")
+    data = prepare(
+        plan.data_path,
+        load_tokenizer(model_source(facts)),
+        task=run.task,
+        max_length_tokens=run.max_length_tokens,
+        format=plan.data_format,
+        seed=run.seed,
+        max_train_rows=max(MAX_TRAIN_ROWS, run.max_steps * run.batch_size * run.gradient_accumulation_steps),
+    )
+    if _traits(data.profile, data) != _traits(facts.result.data, plan):
+        raise BadInput(
+            f"{plan.data_path} is not the data of the recommendation any more. Run `advisor recommend` again on it."
+        )
+    state = folder / STATE_FOLDER
+    data.save(state / "data")
+    return FinalRun(facts, folder, data, _context(facts, data, state), _job(facts, state))
+
+
+def _traits(profile: DatasetProfile | None, source: PreparedData | TrainingPlan) -> tuple:
+    """By which data is known again, however much of it was tokenised."""
+    assert profile is not None
+    counts = profile.rows, profile.duplicate_rows, profile.eval_rows, profile.length_max_tokens
+    return (*counts, source.held_out_key, tuple(source.label_names))
+
+
+def _context(facts: Recommended, data: PreparedData, state: Path) -> ProbeContext:
+    run, device = facts.result.planned_run, probe_device()[0]
+    return ProbeContext(
+        model_reference=facts.result.model.reference,
+        task=run.task,
+        data_folder=str(state / "data"),
+        work_folder=str(state),
+        device=device,
+        dtype="float32" if device == "cpu" else run.dtype,
+        quantization=run.quantization,
+        batch_size=run.batch_size,
+        gradient_accumulation_steps=run.gradient_accumulation_steps,
+        gradient_checkpointing=run.gradient_checkpointing,
+        max_grad_norm=run.max_grad_norm,
+        eval_rows=min(EVAL_ROWS, len(data.eval)),  # the rows that the prediction is of
+        metric_name=data.profile.metric_name,
+        threads=_threads(),
+        seed=run.seed,
+        trust_remote_code=_trusts_code(facts),
+    )
+
+
+def _job(facts: Recommended, state: Path) -> ProbeJob:
+    run, pick = facts.result.planned_run, facts.pick
+    method = get_method(pick.name)
+    return ProbeJob(
+        id=candidate_id(method, pick.learning_rate, pick.peft_config, run),
+        method=method.name,
+        learning_rate=pick.learning_rate,
+        peft_config=pick.peft_config,
+        schedule=schedule_of(run),
+        stop_step=run.max_steps,
+        eval_steps=tuple(sorted({max(1, round(share * run.max_steps)) for share in EVAL_FRACTIONS})),
+        save_to=str(state / ADAPTER_FOLDER),
+    )
+
+
+def take_over_probe(run: FinalRun, journal: Journal, say: Callable[[str], None]) -> None:
+    """Goes on where the race's probe of this very run stopped: same data, device and precision."""
+    from probes import checkpoint
+
+    result, id = run.facts.result, run.job.id
+    probe, own = run.folder / id / checkpoint.FILE, run.state / id / checkpoint.FILE
+    is_same_device = not result.device.planned and result.device.kind == run.context.device
+    is_same_dtype = run.context.dtype == ("float32" if run.context.device == "cpu" else "bfloat16")
+    if own.exists() or not (probe.exists() and is_same_device and is_same_dtype):
+        return
+    try:
+        with Journal(run.folder / JOURNAL_FILE, run.identity, resume=True) as race:
+            points = race.curves.get(id, Curve()).points
+    except BadInput:  # of other data, as where the race trained on a sample of the rows
+        return
+    for point in points:
+        journal.add_point(id, point, run.context.metric_name)
+    own.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(probe, own)
+    if points:
+        say(f"going on from step {points[-1].step}, where the race stopped training it")
+
+
+def model_source(facts: Recommended) -> ModelSource:
+    """The base model. Raises NoModelAccess where it cannot be reached any more."""
+    from probes.source import resolve_model
+
+    return resolve_model(facts.result.model.reference, trust_remote_code=_trusts_code(facts))
+
+
+def _trusts_code(facts: Recommended) -> bool:
+    return bool(facts.result.request.get("trust_remote_code"))
+
+
+def first_gpu() -> list[int] | None:
+    """CUDA indices to train on: one run takes one card."""
+    indices = probe_device()[1]
+    return indices[:1] if indices else None
+
+
+def _threads() -> int:
+    """On a processor a single run may use every core that this process may."""
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return int(limit) if limit.isdigit() and int(limit) > 0 else os.cpu_count() or 1

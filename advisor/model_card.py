@@ -1,0 +1,143 @@
+"""The model card of a trained adapter: the README.md beside its weights, with what was predicted and reached."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from advisor.exporters.base import model_location
+from advisor.recommendation import Result
+from advisor.text import bytes_text, clean, count_text, duration_text, quality_text, rate_text
+from advisor.training_report import Comparison, TrainingReport
+
+_PIPELINES = {"causal-lm": "text-generation", "sequence-classification": "text-classification"}
+_CLASSES = {
+    "causal-lm": "AutoModelForCausalLM",
+    "seq2seq-lm": "AutoModelForSeq2SeqLM",
+    "sequence-classification": "AutoModelForSequenceClassification",
+}
+
+
+def model_card(result: Result, report: TrainingReport) -> str:
+    """Markdown with the front matter that the Hugging Face hub reads."""
+    sections = [
+        _front_matter(result),
+        f"# {_plain(report.title)} on {_plain(_model_name(result))}",
+        f"Trained by peft-advisor {_plain(report.advisor_version)} for {report.max_steps:,} steps at learning rate "
+        f"{rate_text(report.learning_rate)}. {_start(report)}",
+        "## Predicted and reached",
+        _comparisons(report),
+        "## Method",
+        _method(result, report),
+        "## Data",
+        _data(result),
+        "## Use",
+        _use(result),
+        "## Made with",
+        _versions(report),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def comparison_cells(comparison: Comparison) -> tuple[str, str, str, str, str]:
+    """(quantity, predicted, interval, reached, verdict) as people read them; '-' where there is nothing."""
+    text = {
+        "quality": lambda value: quality_text(value, comparison.quantity),
+        "bytes": bytes_text,
+        "seconds": duration_text,
+    }[comparison.kind]
+    c = comparison
+    interval = "-" if c.low is None or c.high is None else f"{text(c.low)} to {text(c.high)}"
+    verdict = {True: "inside", False: "outside", None: "-"}[c.inside]
+    shown = ["-" if value is None else text(value) for value in (c.predicted, c.reached)]
+    return clean(c.quantity), shown[0], interval, shown[1], verdict
+
+
+def _front_matter(result: Result) -> str:
+    lines = ["---", "library_name: peft"]
+    if result.model.source == "hub":  # a folder of somebody's machine means nothing to others
+        lines.append(f"base_model: {json.dumps(clean(model_location(result)))}")
+    if pipeline := _PIPELINES.get(result.planned_run.task):
+        lines.append(f"pipeline_tag: {pipeline}")
+    lines += ["tags:", "  - peft", "  - peft-advisor", f"  - {json.dumps(clean(result.pick.name))}", "---"]
+    return "\n".join(lines)
+
+
+def _model_name(result: Result) -> str:
+    """The hub id, or the last part of a path."""
+    return result.model.reference if result.model.source == "hub" else Path(result.model.location).name
+
+
+def _start(report: TrainingReport) -> str:
+    last, metric_name = report.last, report.curve.metric_name or "metric"
+    words = [] if last.eval_loss is None else [f"loss {report.baseline_loss:.3f} to {last.eval_loss:.3f}"]
+    if last.metric is not None and report.baseline_metric is not None:
+        before, after = (quality_text(v, metric_name) for v in (report.baseline_metric, last.metric))
+        words.append(f"{_plain(metric_name)} {before} to {after}")
+    return f"On held-out rows, from the untuned model to this one: {', '.join(words)}."
+
+
+def _comparisons(report: TrainingReport) -> str:
+    rows = ["| | predicted | 80 % interval | reached | |", "|---|---|---|---|---|"]
+    rows += [f"| {' | '.join(map(_cell, comparison_cells(c)))} |" for c in report.comparisons]
+    notes = [f"{clean(c.quantity)}: {clean(c.note)}." for c in report.comparisons if c.note]
+    if report.forgetting is not None:
+        notes.append(
+            f"On texts that the base model wrote itself the loss has grown by {report.forgetting:.3f} "
+            f"± {report.forgetting_noise or 0:.3f} nats per token."
+        )
+    return "\n".join(rows) + ("\n\n" + " ".join(notes) if notes else "")
+
+
+def _method(result: Result, report: TrainingReport) -> str:
+    run, pick = result.planned_run, result.pick
+    lines = [
+        f"- {_plain(pick.title)} (`{_plain(pick.name)}`), {count_text(report.trainable_parameters)} trained "
+        f"parameters, {bytes_text(report.adapter_bytes)}",
+        f"- {run.max_steps:,} steps of {run.batch_size * run.gradient_accumulation_steps} rows, {run.scheduler} "
+        f"schedule, {run.warmup_steps} steps of warm-up, at most {run.max_length_tokens} tokens a row, seed {run.seed}",
+        f"- base in {report.dtype}" + ("" if run.quantization == "none" else f", quantized: {run.quantization}"),
+    ]
+    if pick.peft_config:
+        lines += ["", "```json", json.dumps(dict(pick.peft_config), indent=2, default=str), "```"]
+    return "\n".join(lines)
+
+
+def _data(result: Result) -> str:
+    """What the data is like, without its place: a path says more about a person than about a model."""
+    data = result.data
+    if data is None:
+        return ""
+    return (
+        f"{data.rows:,} rows in the format {_plain(data.format)}: {data.train_rows:,} for training, "
+        f"{data.eval_rows:,} held out without duplicates. Rows have {data.length_p50_tokens} tokens in the middle, "
+        f"{data.length_p95_tokens} at the 95th percentile, {data.length_max_tokens} at most. "
+        f"Metric: {_plain(data.metric_name)}."
+    )
+
+
+def _use(result: Result) -> str:
+    if result.pick.peft_config is None:
+        return "`trained.safetensors` holds the trained parameters. `advisor merge` writes the whole model."
+    auto_class = _CLASSES[result.planned_run.task]
+    model = json.dumps(clean(model_location(result))) if result.model.source == "hub" else "FOLDER_OF_THE_BASE_MODEL"
+    labels = f", num_labels={len(result.training.label_names)}" if result.training.label_names else ""
+    return (
+        "```python\nimport peft\nimport transformers\n\n"
+        f"base = transformers.{auto_class}.from_pretrained({model}{labels})\n"
+        "model = peft.PeftModel.from_pretrained(base, FOLDER_OF_THIS_FILE)\n```"
+    )
+
+
+def _versions(report: TrainingReport) -> str:
+    versions = ", ".join(f"{_plain(name)} {_plain(version)}" for name, version in sorted(report.versions.items()))
+    return f"{versions}; {_plain(report.device)}; {report.created_at}."
+
+
+def _plain(text: str) -> str:
+    """Foreign text that is no markup."""
+    return clean(text, 200).replace("<", "&lt;").replace("`", "'").replace("|", "/").replace("[", "(").replace("]", ")")
+
+
+def _cell(text: str) -> str:
+    return _plain(text)

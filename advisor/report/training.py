@@ -1,0 +1,44 @@
+"""A finished training on the terminal: predicted against reached, and what to do with the adapter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from advisor.model_card import comparison_cells
+from advisor.text import clean, rate_text
+from advisor.training_report import TrainingReport
+
+_STYLES = {"inside": "green", "outside": "yellow"}
+
+
+def print_training(report: TrainingReport, folder: Path, console: Console) -> None:
+    """`folder` is that of the recommendation."""
+    console.print(Text(f"{clean(report.title)} at {rate_text(report.learning_rate)}: {report.max_steps:,} steps done"))
+    console.print(_table(report))
+    for comparison in report.comparisons:
+        if comparison.note:
+            console.print(Text(f"{clean(comparison.quantity)}: {clean(comparison.note)}", style="dim"))
+    if not report.reloads:
+        console.print(Text(f"The saved files give another loss on a fresh base: {_difference(report)}.", style="red"))
+    console.print(Text(f"adapter: {clean(folder / report.adapter)}"), soft_wrap=True)
+
+
+def _table(report: TrainingReport) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("")
+    for heading in ("predicted", "80 % interval", "reached"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("")
+    for comparison in report.comparisons:
+        *cells, verdict = comparison_cells(comparison)
+        table.add_row(*map(Text, cells), Text(verdict, style=_STYLES.get(verdict, "")))
+    return table
+
+
+def _difference(report: TrainingReport) -> str:
+    return "not measured" if report.reload_difference is None else f"{report.reload_difference:.4f} nats off"

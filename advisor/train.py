@@ -1,0 +1,208 @@
+"""Runs the planned run of a recommendation to its end: the code of the probes, on all of the data.
+
+The one place for training is probes/training.py. A final run is a probe that goes to the last step, in a worker of its
+own: the same batches in the same order, the same initialisation, the same measuring of loss, metric and memory, so
+what is reached can be held against what was predicted. Where the race has trained the beginning of the very run, it
+goes on from there. The exported train.py does the same without the advisor.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from advisor.explosion import ExplosionWatch
+from advisor.exporters.base import recommended
+from advisor.files import free_name, write_text
+from advisor.final_run import (
+    ADAPTER_FOLDER,
+    STATE_FOLDER,
+    FinalRun,
+    first_gpu,
+    model_source,
+    prepare_run,
+    take_over_probe,
+)
+from advisor.gather import JOURNAL_FILE, schedule_of
+from advisor.model_card import model_card
+from advisor.report.live_training import LiveTraining
+from advisor.result import library_versions
+from advisor.save import load
+from advisor.text import clean, rate_text
+from advisor.training_report import TrainingReport, compare
+from knowledge.errors import AdvisorError, BadInput
+from knowledge.schema import Curve
+from probes.conduct import TICK_S, await_baseline
+from probes.executors.process import ProcessExecutor
+from probes.journal import Journal
+from probes.schema import Baseline, ProbeOutcome
+
+REPORT_FILE = "training.json"
+
+
+class TrainingFailed(AdvisorError):
+    """The run did not come to its end; the message says why and what to do."""
+
+
+def train(
+    folder: Path, *, resume: bool = False, force: bool = False, live: LiveTraining | None = None
+) -> TrainingReport:
+    """Trains what `folder` recommends to the end of the planned run, and saves the adapter and what was reached.
+
+    resume: go on with a run that was stopped; a finished one is only reported again. force: begin anew; what is in the
+    way of the adapter is moved aside.
+
+    Raises BadInput where there is nothing to train or something in the way, and TrainingFailed where the run ends
+    early: diverged, out of memory, or its worker died.
+    """
+    facts = recommended(load(folder))
+    if resume and not force and (report := finished_report(folder)) is not None:
+        return report
+    _make_room(folder, resume, force)
+    with live or LiveTraining() as shown:
+        run = prepare_run(facts, folder, shown.message)
+        with run.open_journal() as journal, ProcessExecutor(1, first_gpu()) as executor:
+            executor.start(run.context)
+            take_over_probe(run, journal, shown.message)
+            shown.message("loading the model and measuring it untuned")
+            baseline = await_baseline(executor)
+            so_far = journal.curves.get(run.job.id, Curve())
+            shown.begin(
+                schedule_of(facts.result.planned_run), facts.pick.learning_rate, run.context.metric_name, so_far
+            )
+            executor.submit(run.job)
+            outcome = _watch(run, executor, journal, baseline, shown)
+            report = _report(run, baseline, journal.curves[run.job.id], outcome)
+    _finish(run, report)
+    return report
+
+
+def finished_report(folder: Path) -> TrainingReport | None:
+    """What an earlier training in that folder reached; None where none came to its end."""
+    path = folder / REPORT_FILE
+    if not path.is_file() or not (folder / ADAPTER_FOLDER).is_dir():
+        return None
+    return TrainingReport.model_validate_json(path.read_text(encoding="utf-8"))
+
+
+def _make_room(folder: Path, resume: bool, force: bool) -> None:
+    """Raises BadInput where something is in the way; with `force` a run that was stopped is given up."""
+    adapter, state = folder / ADAPTER_FOLDER, folder / STATE_FOLDER
+    if adapter.is_dir() and any(adapter.iterdir()) and not force:
+        raise BadInput(f"{adapter} already holds files. Use --force to train anew: they are then moved aside.")
+    if not (state / JOURNAL_FILE).exists():
+        return
+    try:
+        FileLock((state / JOURNAL_FILE).with_suffix(".lock")).acquire(timeout=0).lock.release()
+    except Timeout:
+        raise BadInput(f"Another training is writing to {state}. Wait for it to end.") from None
+    if force and not resume:
+        shutil.rmtree(state)
+    elif not resume:
+        raise BadInput(f"{state} holds a run that was stopped. Go on with it by --resume, or begin anew by --force.")
+
+
+def _watch(
+    run: FinalRun, executor: ProcessExecutor, journal: Journal, baseline: Baseline, shown: LiveTraining
+) -> ProbeOutcome:
+    """Follows the run to its end. Raises TrainingFailed where it ends early."""
+    watch = ExplosionWatch(baseline.eval_loss)
+    for event in _events(executor):
+        if event.fatal:
+            raise TrainingFailed(f"The worker cannot go on: {event.fatal}")
+        if event.step:
+            shown.step(*event.step)
+            if reason := watch.exploded(event.step[1]):
+                executor.cancel()
+                raise _diverged(run, f"{reason}: stopped at step {event.step[0]}")
+        elif event.point:
+            journal.add_point(run.job.id, event.point, run.context.metric_name)
+            shown.point(event.point)
+        elif event.outcome:
+            journal.add_outcome(event.outcome)
+            if event.outcome.status == "finished":
+                return event.outcome
+            raise _failed(run, event.outcome)
+    raise TrainingFailed("The worker ended without a word.")
+
+
+def _events(executor: ProcessExecutor) -> Iterator:
+    """Events until the run has ended."""
+    while True:
+        for event in executor.events(timeout_s=TICK_S):
+            yield event
+            if event.outcome or event.fatal:
+                return
+
+
+def _failed(run: FinalRun, outcome: ProbeOutcome) -> TrainingFailed:
+    if outcome.status == "diverged":
+        return _diverged(run, outcome.reason)
+    if outcome.status == "out of memory":
+        return TrainingFailed(
+            f"Out of memory: {outcome.reason}. Free the device (`advisor doctor` shows what is free) and go on with "
+            "--resume, or ask `advisor recommend` again with a smaller --batch-size."
+        )
+    log = run.state / "worker-0.log"
+    return TrainingFailed(f"The run failed: {outcome.reason}. Details: {log}. Go on with --resume.")
+
+
+def _diverged(run: FinalRun, reason: str) -> TrainingFailed:
+    pick = run.facts.pick
+    lower = [c.learning_rate for c in run.facts.result.candidates if c.name == pick.name]
+    lower = [rate for rate in lower if rate < pick.learning_rate]
+    advice = f" {pick.title} was also probed at {rate_text(max(lower))}." if lower else ""
+    return TrainingFailed(
+        f"The run has diverged: {reason}. It needs a lower learning rate than {rate_text(pick.learning_rate)}.{advice} "
+        "A longer --budget of `advisor recommend` follows its candidates further."
+    )
+
+
+def _report(run: FinalRun, baseline: Baseline, curve: Curve, outcome: ProbeOutcome) -> TrainingReport:
+    from probes.device import detect
+
+    facts, device = run.facts, detect()
+    return TrainingReport(
+        advisor_version=version("peft-advisor"),
+        versions=library_versions(),
+        name=facts.pick.name,
+        title=facts.pick.title,
+        learning_rate=facts.pick.learning_rate,
+        max_steps=facts.result.planned_run.max_steps,
+        first_step=outcome.first_step,
+        curve=curve,
+        baseline_loss=baseline.eval_loss,
+        baseline_metric=baseline.metric,
+        comparisons=compare(facts.pick, curve.points[-1], outcome, device.kind),
+        train_s=outcome.train_s,
+        peak_bytes=outcome.peak_bytes,
+        trainable_parameters=outcome.trainable_parameters,
+        adapter_bytes=outcome.adapter_bytes,
+        forgetting=outcome.forgetting,
+        forgetting_noise=outcome.forgetting_noise,
+        reload_difference=outcome.reload_difference,
+        device=clean(device.name),
+        device_kind=device.kind,
+        dtype=run.context.dtype,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        adapter=ADAPTER_FOLDER,
+    )
+
+
+def _finish(run: FinalRun, report: TrainingReport) -> None:
+    """Puts card and tokenizer beside the adapter, moves it to its place, writes the report and clears up."""
+    from probes.source import load_tokenizer
+
+    made, place = run.state / ADAPTER_FOLDER, run.folder / ADAPTER_FOLDER
+    load_tokenizer(model_source(run.facts)).save_pretrained(made)
+    (made / "README.md").write_text(model_card(run.facts.result, report), encoding="utf-8")
+    if place.exists():
+        place.rename(free_name(place))
+    made.rename(place)
+    write_text(run.folder / REPORT_FILE, report.model_dump_json(indent=2) + "\n")
+    shutil.rmtree(run.state, ignore_errors=True)

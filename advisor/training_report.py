@@ -1,0 +1,122 @@
+"""What a training run reached, beside what was predicted for it: the content of training.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from advisor.recommendation import CandidateReport, Prediction
+from knowledge.schema import Curve, CurvePoint, DType, Finite, Record
+from probes.schema import ProbeOutcome
+
+SCHEMA_VERSION = 1
+# The two losses are means over one batch in the same arithmetic: more than this is another model.
+SAME_LOSS = 1e-3
+
+
+class Comparison(Record):
+    """One quantity of the run, predicted and reached. What was not predicted, or not measured here, is None."""
+
+    quantity: str = Field(description="name of a metric, 'peak memory' (bytes) or 'training time' (s)")
+    kind: Literal["quality", "bytes", "seconds"]
+    predicted: Finite | None = None
+    low: Finite | None = None
+    high: Finite | None = None
+    reached: Finite | None = None
+    note: str = ""
+
+    @property
+    def inside(self) -> bool | None:
+        """Whether the reached value lies in the interval; None where there is nothing to compare."""
+        if self.reached is None or self.low is None or self.high is None:
+            return None
+        return self.low <= self.reached <= self.high
+
+
+class TrainingReport(Record):
+    """A run that came to its end."""
+
+    schema_version: int = SCHEMA_VERSION
+    advisor_version: str
+    versions: Mapping[str, str]
+    name: str = Field(description="the method's name in the catalogue")
+    title: str
+    learning_rate: Finite
+    max_steps: int
+    first_step: int = Field(0, description="steps taken over from a probe or an earlier part of the run")
+    curve: Curve
+    baseline_loss: Finite
+    baseline_metric: Finite | None
+    comparisons: tuple[Comparison, ...]
+    train_s: Finite = Field(description="inside training steps, those taken over included")
+    peak_bytes: int | None = Field(description="most memory held: reserved on a GPU, resident on a CPU")
+    trainable_parameters: int | None
+    adapter_bytes: int | None
+    forgetting: Finite | None = Field(None, description="nats per token; see CandidateReport.forgetting")
+    forgetting_noise: Finite | None = None
+    reload_difference: Finite | None = Field(
+        None, description="of held-out loss, between the trained model and the saved files on a fresh base"
+    )
+    device: str
+    device_kind: Literal["cuda", "mps", "cpu"]
+    dtype: DType
+    created_at: str = Field(description="ISO 8601 time of the end of the run")
+    adapter: str = Field(description="name of the folder with the adapter, beside this file")
+
+    @property
+    def reloads(self) -> bool:
+        """Whether the saved files give back the trained model."""
+        return self.reload_difference is not None and self.reload_difference <= SAME_LOSS
+
+    @property
+    def last(self) -> CurvePoint:
+        """The evaluation at the end."""
+        return self.curve.points[-1]
+
+
+def compare(pick: CandidateReport, last: CurvePoint, outcome: ProbeOutcome, device_kind: str) -> tuple[Comparison, ...]:
+    """Predicted against reached: loss, metric, peak memory, training time."""
+    predictions = {p.metric: p for p in (pick.predicted_loss, pick.predicted) if p}
+    raced = pick.curve.last_step >= last.step
+    return (
+        *(_quality(p, last.eval_loss if p.metric == "eval loss" else last.metric, raced) for p in predictions.values()),
+        _peak_memory(pick, outcome, device_kind),
+        _training_time(pick, outcome),
+    )
+
+
+def _quality(made: Prediction, reached: float | None, raced: bool) -> Comparison:
+    note = "the prediction lies outside of the evidence" if made.extrapolated else ""
+    if raced:
+        note = "the race had trained this run to its end: it was measured before and not predicted"
+    return Comparison(
+        quantity=made.metric,
+        kind="quality",
+        predicted=made.value,
+        low=made.low,
+        high=made.high,
+        reached=reached,
+        note=note,
+    )
+
+
+def _peak_memory(pick: CandidateReport, outcome: ProbeOutcome, device_kind: str) -> Comparison:
+    memory = pick.memory
+    interval = {} if memory is None else {"low": memory.low_bytes, "high": memory.high_bytes}
+    is_gpu = device_kind == "cuda"
+    return Comparison(
+        quantity="peak memory",
+        kind="bytes",
+        predicted=memory.peak_bytes if memory else None,
+        reached=outcome.peak_bytes if is_gpu else None,
+        note="" if is_gpu else "the prediction is for a GPU, this run was on a processor",
+        **interval,
+    )
+
+
+def _training_time(pick: CandidateReport, outcome: ProbeOutcome) -> Comparison:
+    return Comparison(
+        quantity="training time", kind="seconds", predicted=pick.planned_run_s, reached=outcome.train_s or None
+    )

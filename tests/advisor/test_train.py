@@ -1,0 +1,263 @@
+"""`advisor train`: the final run is a probe that goes to the end, and nothing of the user's is lost on the way."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+import typer
+from rich.console import Console
+
+from advisor.explosion import FACTOR, WINDOW_STEPS, ExplosionWatch
+from advisor.exporters.base import recommended
+from advisor.final_run import ADAPTER_FOLDER, STATE_FOLDER, prepare_run
+from advisor.model_card import model_card
+from advisor.report.live_training import LiveTraining
+from advisor.report.training import print_training
+from advisor.save import load, save
+from advisor.train import REPORT_FILE, TrainingFailed, finished_report, train
+from advisor.training_report import TrainingReport
+from knowledge.errors import BadInput
+from knowledge.schema import Curve, CurvePoint
+from probes.schema import Schedule
+from probes.session import Session
+from tests.advisor.test_export_script import STEPS, Case
+from tests.tiny import tiny_model
+
+
+def planned(folder, architecture="llama", method="lora", *, rate=None, **changes):
+    """A recommendation in `folder`/rec with the tiny model that it is for, as `advisor recommend` leaves it."""
+    case = Case(folder, architecture, method)
+    made = case.result(**changes)
+    pick = made.pick.model_copy(update={"learning_rate": rate or made.pick.learning_rate})
+    decision = made.recommendation.model_copy(update={"learning_rate": pick.learning_rate})
+    model = made.model.model_copy(update={"reference": made.model.location})
+    made = made.model_copy(update={"model": model, "candidates": (pick,), "recommendation": decision})
+    save(made, folder / "rec")
+    return case, folder / "rec"
+
+
+class Silent(LiveTraining):
+    """Stops the run after a step, as Ctrl-C does."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        super().__init__(quiet=True)
+        self.steps: list[int] = []
+        self._stop_after = stop_after
+
+    def step(self, step, loss):
+        self.steps.append(step)
+        if step == self._stop_after:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("architecture", "method"), [("llama", "lora"), ("llama", "pissa"), ("gpt2", "bitfit"), ("bert", "lora")]
+)
+def test_it_reaches_what_the_probe_reaches_and_the_adapter_reloads_to_it(architecture, method, tmp_path):
+    from probes.adapters import load_adapter
+
+    case, folder = planned(tmp_path, architecture, method)
+    report = train(folder, live=Silent())
+    _, _, tuned = case.probe()
+    assert report.last.step == STEPS
+    assert report.last.eval_loss == pytest.approx(tuned, abs=1e-6)
+    assert report.reloads
+    assert not (folder / STATE_FOLDER).exists()
+    assert {p.suffix for p in (folder / ADAPTER_FOLDER).iterdir()} <= {".md", ".json", ".safetensors"}
+    fresh = load_adapter(tiny_model(architecture), folder / ADAPTER_FOLDER)
+    assert Session(case.context)._evaluate(fresh).loss == pytest.approx(report.last.eval_loss, abs=1e-5)
+    assert TrainingReport.model_validate_json((folder / REPORT_FILE).read_text()) == report
+
+
+def test_a_killed_run_goes_on_where_it_stopped_and_ends_the_same(tmp_path):
+    case, folder = planned(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        train(folder, live=Silent(stop_after=4))
+    with pytest.raises(BadInput, match="--resume"):
+        train(folder, live=Silent())
+    live = Silent()
+    report = train(folder, resume=True, live=live)
+    assert report.first_step >= 1  # the first checkpoint is written after the first step
+    assert live.steps == list(range(report.first_step + 1, STEPS + 1))
+    assert report.last.eval_loss == pytest.approx(case.probe()[2], abs=1e-6)
+    assert [p.step for p in report.curve.points] == sorted({p.step for p in report.curve.points})
+
+
+def test_the_rest_of_another_run_is_refused(tmp_path):
+    from probes.journal import Journal
+
+    _, folder = planned(tmp_path)
+    with Journal(folder / STATE_FOLDER / "journal.jsonl", "another run", resume=False):
+        pass
+    with pytest.raises(BadInput, match="another run"):
+        train(folder, resume=True, live=Silent())
+
+
+def test_it_goes_on_from_the_probe_of_the_race(tmp_path):
+    """With the journal and the checkpoint as a race leaves them."""
+    from advisor.gather import JOURNAL_FILE
+    from probes.journal import Journal
+
+    case, folder = planned(tmp_path)
+    run = prepare_run(recommended(load(folder)), folder, lambda text: None)
+    job = run.job.model_copy(update={"stop_step": 3, "eval_steps": (3,), "save_to": None})
+    session = Session(case.context.model_copy(update={"work_folder": str(folder)}))
+    with Journal(folder / JOURNAL_FILE, run.identity, resume=False) as race:
+        session.run(job, lambda *step: None, lambda id, point: race.add_point(id, point, "exact match"))
+    on_processor = load(folder).device.model_copy(update={"kind": "cpu"})
+    save(load(folder).model_copy(update={"device": on_processor}), folder)
+    report = train(folder, live=Silent())
+    assert report.first_step == 3
+    assert report.curve.points[0].step == 3
+    assert report.last.eval_loss == pytest.approx(case.probe()[2], abs=1e-6)
+
+
+def test_what_lies_in_the_way_is_never_lost(tmp_path):
+    _, folder = planned(tmp_path)
+    (folder / ADAPTER_FOLDER).mkdir()
+    (folder / ADAPTER_FOLDER / "mine.txt").write_text("hours of work")
+    with pytest.raises(BadInput, match="--force"):
+        train(folder, live=Silent())
+    assert finished_report(folder) is None
+    report = train(folder, force=True, live=Silent())
+    assert (folder / "adapter.1.bak" / "mine.txt").read_text() == "hours of work"
+    before = (folder / ADAPTER_FOLDER / "adapter_model.safetensors").stat().st_mtime_ns
+    assert train(folder, resume=True, live=Silent()) == report == finished_report(folder)  # it has come to its end
+    assert (folder / ADAPTER_FOLDER / "adapter_model.safetensors").stat().st_mtime_ns == before
+
+
+def test_data_that_has_changed_is_refused(tmp_path):
+    case, folder = planned(tmp_path)
+    rows = [line for line in case.data_path.read_text().splitlines() if line.endswith("}")]
+    case.data_path.write_text("\n".join(rows[: len(rows) // 2]) + "\n")
+    with pytest.raises(BadInput, match="not the data of the recommendation"):
+        train(folder, live=Silent())
+
+
+def test_a_diverging_run_ends_with_the_reason_and_leaves_no_adapter(tmp_path):
+    _, folder = planned(tmp_path, method="full", rate=1e18)
+    with pytest.raises(TrainingFailed, match=r"diverged.*lower learning rate"):
+        train(folder, live=Silent())
+    assert not (folder / ADAPTER_FOLDER).exists()
+
+
+class TestExplosion:
+    def losses(self, watch, values):
+        return [reason for value in values if (reason := watch.exploded(value))]
+
+    def test_a_loss_twice_as_high_as_at_the_beginning_for_a_whole_window_ends_the_run(self):
+        watch = ExplosionWatch(untuned_loss=2.0)
+        assert self.losses(watch, [2.0] * WINDOW_STEPS) == []
+        assert self.losses(watch, [FACTOR * 2.0 * 1.1] * (WINDOW_STEPS // 2)) == []  # not yet
+        assert "began at 2" in self.losses(watch, [FACTOR * 2.0 * 1.1] * WINDOW_STEPS)[0]
+
+    def test_a_start_from_a_damaged_model_is_no_explosion(self):
+        falling = [9.0 - 0.1 * step for step in range(60)]
+        assert self.losses(ExplosionWatch(untuned_loss=2.0), falling) == []
+
+    def test_a_single_peak_is_none_either(self):
+        assert self.losses(ExplosionWatch(2.0), [2.0] * 30 + [30.0] + [2.0] * 30) == []
+
+
+def point(step, loss):
+    return CurvePoint(step=step, eval_loss=loss, metric=0.5)
+
+
+def test_progress_without_a_terminal_is_plain_lines():
+    out, now = io.StringIO(), iter(range(0, 10_000, 10))
+    live = LiveTraining(console=Console(file=out, width=80), clock=lambda: next(now))
+    with live:
+        live.message("loading [bold]x[/bold]")
+        so_far = Curve(points=(point(4, 2.0),))
+        live.begin(Schedule(shape="cosine", total_steps=20, warmup_steps=2), 1e-3, "exact match", so_far)
+        for step in range(5, 9):
+            live.step(step, 1.5)
+        live.point(point(8, 1.25))
+        live.step(9, 1.4)
+        live.step(10, 1.4)
+    text = out.getvalue()
+    assert "loading [bold]x[/bold]" in text and "\x1b" not in text
+    assert "step 8/20: held-out loss 1.250, exact match 50.0 % (best so far)" in text
+    last = text.splitlines()[-1]
+    assert "loss 1.400" in last and "rate " in last and "left" in last and "best 1.250 at 8" in last
+
+
+def report_of(folder, **changes) -> TrainingReport:
+    made = {
+        "advisor_version": "0.1.0",
+        "versions": {"peft": "0.21.2"},
+        "name": "lora",
+        "title": "LoRA",
+        "learning_rate": 1e-4,
+        "max_steps": 600,
+        "curve": Curve(points=(point(600, 1.2),), metric_name="exact match"),
+        "baseline_loss": 2.4,
+        "baseline_metric": 0.04,
+        "comparisons": (
+            {"quantity": "exact match", "kind": "quality", "predicted": 0.5, "low": 0.45, "high": 0.55, "reached": 0.6},
+            {"quantity": "eval loss", "kind": "quality", "predicted": 1.2, "low": 1.1, "high": 1.3, "reached": 1.25},
+            {"quantity": "peak memory", "kind": "bytes", "predicted": 2.2e10, "note": "not measured here"},
+        ),
+        "train_s": 1200.0,
+        "peak_bytes": None,
+        "trainable_parameters": 4_600_000,
+        "adapter_bytes": 18_400_000,
+        "reload_difference": 0.0,
+        "device": "a card",
+        "device_kind": "cuda",
+        "dtype": "bfloat16",
+        "created_at": "2026-11-22T00:00:00+00:00",
+        "adapter": "adapter",
+    }
+    return TrainingReport.model_validate({**made, **changes})
+
+
+def test_the_model_card_says_what_was_predicted_and_reached(tmp_path):
+    from tests.advisor.factories import result
+
+    hostile = result()
+    hostile = hostile.model_copy(
+        update={"model": hostile.model.model_copy(update={"reference": "evil`|<script>](x)\n---", "source": "hub"})}
+    )
+    card = model_card(hostile, report_of(tmp_path))
+    assert "| exact match | 50.0 % | 45.0 % to 55.0 % | 60.0 % | outside |" in card
+    assert "| eval loss | 1.200 | 1.100 to 1.300 | 1.250 | inside |" in card
+    assert '"peft_type": "LORA"' in card
+    assert "1,600 for training" in card and "peft 0.21.2" in card
+    assert "<script>" not in card and card.split("\n---\n")[0].startswith("---\nlibrary_name: peft")
+    local = hostile.model.model_copy(update={"source": "local folder", "location": "/home/me/secret/llama"})
+    card = model_card(hostile.model_copy(update={"model": local}), report_of(tmp_path))
+    assert "/home/me" not in card and "base_model:" not in card
+
+
+def test_predicted_against_reached_on_the_terminal(tmp_path):
+    out = io.StringIO()
+    print_training(report_of(tmp_path, reload_difference=0.5), tmp_path, Console(file=out, width=80))
+    text = out.getvalue()
+    assert max(len(line) for line in text.splitlines() if "adapter:" not in line) <= 80
+    rows = {line.split("  ")[0].strip(): line for line in text.splitlines()}
+    assert "outside" in rows["exact match"] and "inside" in rows["eval loss"]
+    assert "0.5000 nats off" in text
+
+
+def test_the_command_says_how_to_go_on_when_it_is_stopped(tmp_path, monkeypatch, capsys):
+    from advisor.cli.train import command
+
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("advisor.train.train", stop)
+    with pytest.raises(typer.Exit) as exit:
+        command(tmp_path, resume=False, force=False, json=False, quiet=True)
+    assert exit.value.exit_code == 130
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_the_command_prints_json_alone(tmp_path, monkeypatch, capsys):
+    from advisor.cli.train import command
+
+    monkeypatch.setattr("advisor.train.train", lambda *arguments, **options: report_of(tmp_path))
+    command(tmp_path, resume=False, force=False, json=True, quiet=True)
+    assert json.loads(capsys.readouterr().out)["title"] == "LoRA"
