@@ -66,6 +66,9 @@ class CandidateReport(Record):
     fits: bool | None = Field(None, description="whether memory.peak_bytes is within the device's limit")
     probe_peak_bytes: int | None = Field(None, description="measured in the probe (its batch and lengths)")
     probe_s: Finite | None = Field(None, description="time spent on its probes")
+    micro_batches: int = Field(
+        1, description="parts in which its probe did each batch; more than one where whole batches ran out of memory"
+    )
     planned_run_s: Finite | None = Field(None, description="predicted time of the planned run on this device")
     tokens_per_s: Finite | None = None
     trainable_parameters: int | None = None
@@ -78,6 +81,10 @@ class CandidateReport(Record):
     forgetting_noise: Finite | None = Field(None, description="80 % half-width over the choice of these texts")
     forgetting_share: Finite | None = Field(None, description="share of the planned run done when it was measured")
     forgetting_note: str = Field("", description="why it was not measured")
+    drift: Finite | None = Field(
+        None,
+        description="image generators: how far images of other prompts move from the base model's; lower is better",
+    )
     capabilities: Mapping[str, Any] = Field(default_factory=dict)
     peft_config: Mapping[str, Any] | None = None
     on_frontier: bool = False
@@ -111,6 +118,7 @@ class RaceReport(Record):
     rungs: tuple[Mapping[str, Any], ...] = Field(description="per rung: steps, entered, left, why")
     not_tried: tuple[str, ...] = ()
     interrupted: bool = False
+    ended_by: str = Field("", description="why it could not go on, where not the user or the clock ended it")
 
 
 class TrainingPlan(Record):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from advisor.recommendation import CandidateReport, Decision, RaceReport, Result, TrainingPlan
+from advisor.published import PublishedAnswer
 from advisor.survey import Survey
 from knowledge.methods import get_method
 
@@ -13,7 +14,7 @@ VERSIONS_OF = ("torch", "transformers", "peft", "accelerate", "datasets", "bitsa
 
 
 def make_result(
-    survey: Survey,
+    survey: Survey | PublishedAnswer,
     candidates: Sequence[CandidateReport],
     race: RaceReport | None,
     decision: Decision | None,
@@ -36,7 +37,7 @@ def make_result(
     )
 
 
-def training_plan(survey: Survey, decision: Decision | None) -> TrainingPlan | None:
+def training_plan(survey: Survey | PublishedAnswer, decision: Decision | None) -> TrainingPlan | None:
     """What a trainer must know beside the PEFT config; None where there is nothing to train."""
     if decision is None or survey.data is None:
         return None

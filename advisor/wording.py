@@ -128,15 +128,16 @@ def _time_difference(one: CandidateReport, other: CandidateReport) -> str:
 
 def _gain_over_lora(case: Case) -> str:
     lora = case.lora
+    tuned = "" if case.pick.status == "from table" else "tuned "
     if case.pick.name == LORA:
         others = len(case.rivals) > 1
         why = "nothing else that was tried pays for a change" if others else "no other method has been tried"
-        return f"This is LoRA with a tuned learning rate; {why}."
+        return f"This is LoRA{' with a tuned learning rate' if tuned else ''}; {why}."
     if lora is None:
         entry = next((c for c in case.candidates if c.name == LORA), None)
         why = f": {entry.status}{', ' + entry.reason if entry.reason else ''}" if entry else ""
-        return f"The gain over tuned LoRA is unknown, for LoRA has no valid result{why}."
-    return f"Against tuned LoRA (rate {rate_text(lora.learning_rate)}): {compare(case.pick, lora, case.quality)}."
+        return f"The gain over {tuned}LoRA is unknown, for LoRA has no valid result{why}."
+    return f"Against {tuned}LoRA (rate {rate_text(lora.learning_rate)}): {compare(case.pick, lora, case.quality)}."
 
 
 def _reasons(case: Case) -> list[str]:
@@ -221,6 +222,8 @@ def _warnings(case: Case) -> list[str]:
         found.append(forgetful)
     if pick.memory.high_bytes > NARROW_FIT * case.device.limit_bytes:
         found.append(_tight_memory(pick.memory.high_bytes, case.device.limit_bytes))
+    if pick.micro_batches > 1:
+        found.append(_parts_warning(pick.micro_batches))
     if case.data is not None and case.data.eval_rows < SMALL_HELD_OUT_ROWS:
         found.append(_held_out_warning(case.data.eval_rows, case.metric))
     if pick.curve.points:
@@ -235,6 +238,13 @@ def _tight_memory(high_bytes: int, limit_bytes: int) -> str:
     return (
         f"Memory is tight: an unlucky order of batches reserves up to {bytes_text(high_bytes)}; PyTorch then empties "
         "its cache and goes on more slowly. PYTORCH_ALLOC_CONF=expandable_segments:True avoids that."
+    )
+
+
+def _parts_warning(parts: int) -> str:
+    return (
+        f"Its probe ran out of memory with whole batches and did each in {parts} parts: where this run is to be on the "
+        f"same device, plan it with --batch-size {parts} times smaller and --gradient-accumulation as much larger."
     )
 
 

@@ -37,8 +37,20 @@ CONFIGS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+ALIASES: Mapping[str, str] = {
+    "flux2-klein": "black-forest-labs/FLUX.2-klein-base-4B",
+    "flux2-klein-9b": "black-forest-labs/FLUX.2-klein-base-9B",
+    "flux2": "black-forest-labs/FLUX.2-dev",
+}
+
+
+def known_image_generator(reference: str) -> str | None:
+    """The hub id of a well-known image generator by alias or hub id in any case; None for any other model."""
+    by_name = {name.lower(): name for name in CONFIGS}
+    return ALIASES.get(reference.lower()) or by_name.get(reference.lower())
+
+
 def known_diffusion_config(reference: str) -> dict[str, Any] | None:
-    """The transformer's config.json values of a well-known image generator by hub id; None for any other model."""
-    by_name = {name.lower(): config for name, config in CONFIGS.items()}
-    values = by_name.get(reference.lower())
-    return dict(values) if values is not None else None
+    """The transformer's config.json values of a well-known image generator; None for any other model."""
+    name = known_image_generator(reference)
+    return dict(CONFIGS[name]) if name is not None else None

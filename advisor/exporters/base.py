@@ -34,12 +34,12 @@ class Recommended:
 
 
 def recommended(result: Result) -> Recommended:
-    """The pick with its training plan. Raises BadInput where there is none to export."""
+    """The pick with its training plan. Raises BadInput where there is no pick, NotExpressible where there is no plan."""
     pick = picked(result)
     if result.training is None:
-        raise BadInput(
-            "There is no training plan, for the recommendation was made without data. "
-            "Run `advisor recommend` with --data to get files for a trainer."
+        raise NotExpressible(
+            "There is no training plan, for the recommendation was made without data.",
+            "Run `advisor recommend` with --data to get files for a trainer.",
         )
     return Recommended(result, pick, result.training)
 

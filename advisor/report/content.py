@@ -40,7 +40,7 @@ def headline(result: Result) -> list[tuple[str, str]]:
     pick, decision = result.pick, result.recommendation
     if pick is None or decision is None:
         return []
-    lines = [("over LoRA", clean(decision.gain_over_lora.removeprefix("Against tuned LoRA ")))]
+    lines = [("over LoRA", clean(decision.gain_over_lora.removeprefix("Against tuned LoRA ").removeprefix("Against LoRA ")))]
     for prediction, start in ((pick.predicted, pick.baseline_value), (pick.predicted_loss, pick.baseline_loss)):
         if prediction is not None and clean(prediction.metric) not in [label for label, _ in lines]:
             lines.append((clean(prediction.metric), quality_line(prediction, start)))
@@ -51,6 +51,8 @@ def headline(result: Result) -> list[tuple[str, str]]:
     if pick.forgetting is not None:
         text = f"{forgetting_text(pick)} nats per token on the base's own texts{measured_at(pick)}"
         lines.append(("forgetting", text))
+    if pick.drift is not None:
+        lines.append(("drift", f"{drift_text(pick)}: distance of images for other prompts from the base model's"))
     return lines
 
 
@@ -63,14 +65,14 @@ def quality_line(prediction: Prediction, start: float | None) -> str:
 
 
 def memory_line(result: Result, pick: CandidateReport) -> str:
-    """Peak against the limit."""
+    """Peak against the limit, and where the peak is from unless from the dry run."""
     memory, limit = pick.memory, result.device.limit_bytes
     share = f"{100 * memory.peak_bytes / limit:.0f} %" if limit else "?"
     card = "planned card" if result.device.planned else clean(result.device.name, 40)
     text = f"{bytes_text(memory.peak_bytes)} at the peak, {share} of {bytes_text(limit)} ({card})"
     if memory.basis.startswith("dry run, corrected") and pick.probe_peak_bytes:
         return f"{text}, corrected by the probe, which held {bytes_text(pick.probe_peak_bytes)}"
-    return text if memory.basis == "dry run" else f"{text}, {memory.basis}"
+    return text if memory.basis == "dry run" else f"{text}, {' '.join(filter(None, (memory.basis, memory.note)))}"
 
 
 def time_line(result: Result, pick: CandidateReport) -> str:
@@ -79,22 +81,33 @@ def time_line(result: Result, pick: CandidateReport) -> str:
     if pick.planned_run_s is None:
         return f"unknown for {size}"
     place = "a planned card, estimated here" if result.device.planned else "this device"
+    if pick.status == "from table":
+        place = "the card of the published run"
     return f"about {duration_text(pick.planned_run_s)} for {size} on {place}"
 
 
 def adapter_line(pick: CandidateReport) -> str:
     parts = [f"{count_text(pick.trainable_parameters)} trained parameters", bytes_text(pick.adapter_bytes)]
-    mergeable, served = pick.capabilities.get("mergeable"), pick.capabilities.get("vllm")
-    parts.append("can be merged" if mergeable else "cannot be merged")
-    parts.append(
-        {"adapter": "vLLM serves it as adapter", "merged": "vLLM serves it merged"}.get(str(served), "no vLLM")
-    )
+    parts.append("can be merged" if pick.capabilities.get("mergeable") else "cannot be merged")
+    if "vllm" in pick.capabilities:
+        served = {"adapter": "vLLM serves it as adapter", "merged": "vLLM serves it merged"}
+        parts.append(served.get(str(pick.capabilities["vllm"]), "no vLLM"))
     return ", ".join(part for part in parts if part != "unknown" and not part.startswith("unknown "))
 
 
 def tells_forgetting(result: Result) -> bool:
     """Whether there is anything to show of it: a classifier, and an answer without probes, have none."""
     return any(c.forgetting is not None for c in result.candidates)
+
+
+def tells_drift(result: Result) -> bool:
+    """Whether there is image drift to show."""
+    return any(c.drift is not None for c in result.candidates)
+
+
+def drift_text(candidate: CandidateReport) -> str:
+    """'0.26'; '' where it is not known."""
+    return "" if candidate.drift is None else f"{candidate.drift:.2f}"
 
 
 def measured_at(candidate: CandidateReport) -> str:
@@ -180,12 +193,13 @@ def race_line(result: Result) -> str:
     """How the evidence was gathered, in one line."""
     race = result.race
     if race is None:
-        return "Nothing was probed: from published runs and the dry run of memory."
+        dry_run = any(c.memory and c.memory.basis == "dry run" for c in result.candidates)
+        return f"Nothing was probed: from published runs{' and the dry run of memory' if dry_run else ' of this model'}."
     probed = {(c.name, c.learning_rate) for c in result.candidates if c.curve.points}
     methods = {name for name, _ in probed}
     text = f"{plural(len(probed), 'candidate')} of {plural(len(methods), 'method')} probed in "
     text += f"{duration_text(race.duration_s)} ({plural(len(race.rungs), 'rung')}, {plural(race.workers, 'worker')})"
-    return text + (", interrupted" if race.interrupted else "")
+    return text + (", interrupted" if race.interrupted or race.ended_by else "")
 
 
 def subject_line(result: Result) -> str:

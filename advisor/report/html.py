@@ -143,6 +143,9 @@ def _cards(result: Result) -> Markup | None:
         note = "nats per token more loss on texts that the base model wrote"
         note += f", ± {pick.forgetting_noise:.2f}" if pick.forgetting_noise is not None else ""
         shown.append(_card("forgetting", forgetting_text(pick), note + content.measured_at(pick)))
+    if pick.drift is not None:
+        note = "distance of images for other prompts from the base model's; lower is better"
+        shown.append(_card("drift", content.drift_text(pick), note))
     return element("dl", shown, class_="cards")
 
 
@@ -163,6 +166,7 @@ def _candidate_table(result: Result) -> Markup | None:
     headings = [("method", ""), ("rate", "number"), (content.metric_heading(result), "number")]
     headings += [("80 % interval", "number"), ("memory", "number"), ("run", "number"), ("adapter", "number")]
     headings += [("forgets", "number")] if content.tells_forgetting(result) else []
+    headings += [("drift", "number")] if content.tells_drift(result) else []
     headings += [("why it stands there", "")]
     head = element("tr", [element("th", text, class_=kind or None, scope="col") for text, kind in headings])
     rows = [_candidate_row(c, result) for c in shown]
@@ -182,6 +186,7 @@ def _candidate_row(candidate: CandidateReport, result: Result) -> Markup:
         _number(duration_text(candidate.planned_run_s)),
         _number(bytes_text(candidate.adapter_bytes)),
         _number(forgetting_text(candidate)) if content.tells_forgetting(result) else None,
+        _number(content.drift_text(candidate)) if content.tells_drift(result) else None,
         element("td", clean(candidate.reason), class_="why"),
     ]
     return element("tr", cells, class_=f"is-{kind.replace(' ', '-')}" if kind else None)

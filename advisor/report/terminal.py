@@ -124,6 +124,8 @@ def _candidates(result: Result, width: int) -> RenderableType:
     tells_forgetting = width >= WIDE_COLUMNS and content.tells_forgetting(result)
     if tells_forgetting:
         table.add_column("forgets", justify="right", no_wrap=True)
+    if content.tells_drift(result):
+        table.add_column("drift", justify="right", no_wrap=True)
     if width >= WIDE_COLUMNS:
         table.add_column("why it stands there", ratio=1)
     for candidate in shown:
@@ -140,6 +142,8 @@ def _candidates(result: Result, width: int) -> RenderableType:
         ]
         if tells_forgetting:
             cells.append(forgetting_text(candidate))
+        if content.tells_drift(result):
+            cells.append(content.drift_text(candidate))
         if width >= WIDE_COLUMNS:
             cells.append(_why_there(candidate, kind))
         table.add_row(*(Text(cell) for cell in cells), style=_STYLES.get(kind, ""))
