@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from advisor.recommendation import CandidateReport, Decision, RaceReport, Result, TrainingPlan
 from advisor.published import PublishedAnswer
+from advisor.recommendation import CandidateReport, Decision, RaceReport, Result, TrainingPlan
 from advisor.survey import Survey
 from knowledge.methods import get_method
 

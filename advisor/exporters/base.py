@@ -34,7 +34,7 @@ class Recommended:
 
 
 def recommended(result: Result) -> Recommended:
-    """The pick with its training plan. Raises BadInput where there is no pick, NotExpressible where there is no plan."""
+    """The pick with its training plan. Raises BadInput without a pick, NotExpressible without a plan."""
     pick = picked(result)
     if result.training is None:
         raise NotExpressible(

@@ -40,7 +40,8 @@ def headline(result: Result) -> list[tuple[str, str]]:
     pick, decision = result.pick, result.recommendation
     if pick is None or decision is None:
         return []
-    lines = [("over LoRA", clean(decision.gain_over_lora.removeprefix("Against tuned LoRA ").removeprefix("Against LoRA ")))]
+    against = decision.gain_over_lora.removeprefix("Against tuned LoRA ").removeprefix("Against LoRA ")
+    lines = [("over LoRA", clean(against))]
     for prediction, start in ((pick.predicted, pick.baseline_value), (pick.predicted_loss, pick.baseline_loss)):
         if prediction is not None and clean(prediction.metric) not in [label for label, _ in lines]:
             lines.append((clean(prediction.metric), quality_line(prediction, start)))
@@ -193,8 +194,9 @@ def race_line(result: Result) -> str:
     """How the evidence was gathered, in one line."""
     race = result.race
     if race is None:
-        dry_run = any(c.memory and c.memory.basis == "dry run" for c in result.candidates)
-        return f"Nothing was probed: from published runs{' and the dry run of memory' if dry_run else ' of this model'}."
+        bases = {c.memory.basis for c in result.candidates if c.memory}
+        more = " and the dry run of memory" if "dry run" in bases else " of this model"
+        return f"Nothing was probed: from published runs{more}."
     probed = {(c.name, c.learning_rate) for c in result.candidates if c.curve.points}
     methods = {name for name, _ in probed}
     text = f"{plural(len(probed), 'candidate')} of {plural(len(methods), 'method')} probed in "
