@@ -16,6 +16,8 @@ CGROUP_ROOT = Path("/sys/fs/cgroup")
 # which loads kernels when they are first used (github.com/pytorch/pytorch/issues/109888).
 CUDA_CONTEXT_BYTES = 400 * 1000**2
 
+NEARLY_AS_FREE = 0.9  # of the free memory of the best GPU: another one with that much may take part in a race
+
 
 def detect(vram: str | None = None, gpu: str | None = None) -> DeviceReport:
     """The device to plan for: the card named by `gpu`, one with `vram` memory (e.g. '24GB'), or the best one here.
@@ -43,6 +45,33 @@ def detect_all() -> tuple[DeviceReport, ...]:
     if torch.backends.mps.is_available():
         return (_apple(),)
     return (_cpu(_why_no_gpu(nvml)),)
+
+
+def training_devices() -> tuple[str, list[str] | None]:
+    """Where probes train: the torch device, and for each GPU the CUDA_VISIBLE_DEVICES of its worker (None: no GPU).
+
+    Of several GPUs the best one (see `detect`) and those like it: of the same name, with nearly as much free memory,
+    and idle where that one is. Probes are compared with each other, so they must train alike and fit alike.
+    """
+    found = detect_all()
+    best = max(found, key=lambda device: device.free_bytes)
+    if best.kind != "cuda":
+        return best.kind, None
+    alike = [
+        device
+        for device in found
+        if device.name == best.name
+        and device.free_bytes >= NEARLY_AS_FREE * best.free_bytes
+        and bool(device.processes) == bool(best.processes)
+    ]
+    return "cuda", [_as_only_visible(device.index) for device in alike]
+
+
+def _as_only_visible(index: int) -> str:
+    """The CUDA_VISIBLE_DEVICES with which a child process sees this process's `cuda:index` alone. It counts among all
+    GPUs of the machine, so where the user has chosen some of them, their own entry says which one is meant."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return str(index) if chosen is None else chosen.split(",")[index].strip()
 
 
 def _planned(name: str, total_bytes: int, limit_bytes: int) -> DeviceReport:

@@ -13,7 +13,7 @@ import pytest
 
 from knowledge.errors import BadInput
 from probes import device
-from probes.device import CUDA_CONTEXT_BYTES, detect, detect_all
+from probes.device import CUDA_CONTEXT_BYTES, detect, detect_all, training_devices
 from probes.nvml import Gpu, NvmlReport
 from probes.schema import ProcessReport
 
@@ -33,6 +33,20 @@ print(json.dumps({
 """
 
 
+MIG = "NVIDIA A100-SXM4-80GB MIG"
+CHOICE = """
+import json, sys, torch
+from types import SimpleNamespace
+cards = [SimpleNamespace(name="by torch", major=8, uuid=uuid) for uuid in sys.argv[1:]]
+torch.cuda.is_available, torch.cuda.device_count = lambda: True, lambda: len(cards)
+torch.cuda.get_device_properties = cards.__getitem__
+torch.cuda.mem_get_info = lambda index: (10**9 * (index + 1), 80 * 10**9)
+from probes.device import detect, training_devices
+found = detect()
+print(json.dumps([found.name, found.index, found.free_bytes, training_devices()[1], found.notes]))
+"""
+
+
 @pytest.fixture(scope="module")
 def stub_folder(tmp_path_factory):
     compiler = shutil.which("gcc") or shutil.which("cc")
@@ -45,20 +59,24 @@ def stub_folder(tmp_path_factory):
 
 
 @pytest.fixture
-def read_with_stub(stub_folder):
-    """What NVML says in a fresh process that finds the stub where it looks for the driver's library."""
+def run_with_stub(stub_folder):
+    """What a script prints as JSON in a fresh process that finds the stub where it looks for the driver's library."""
 
-    def read(mode, visible=None):
+    def run(script, mode, *arguments, visible=None):
         environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
         environment |= {"LD_LIBRARY_PATH": str(stub_folder), "STUB_NVML": mode}
         if visible is not None:
             environment["CUDA_VISIBLE_DEVICES"] = visible
-        done = subprocess.run(
-            [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True
-        )
+        command = [sys.executable, "-c", script, *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         return json.loads(done.stdout)
 
-    return read
+    return run
+
+
+@pytest.fixture
+def read_with_stub(run_with_stub):
+    return lambda mode, visible=None: run_with_stub(SCRIPT, mode, visible=visible)
 
 
 def test_two_gpus_of_which_one_is_busy(read_with_stub):
@@ -112,6 +130,24 @@ def test_a_driver_that_cannot_help_is_no_error(read_with_stub, mode, fault):
     assert (report["names"], report["fault"]) == ([], fault)
 
 
+@pytest.mark.parametrize(
+    ("mode", "uuids", "visible", "expected", "note"),
+    [
+        # CUDA numbers the cards the other way round than NVML, as it may.
+        ("two", "22222222 11111111", None, ["NVIDIA A100-SXM4-80GB", 0, 40 * 10**9, ["0"]], "other process(es) use it"),
+        ("two", "11111111", "GPU-1111", ["NVIDIA RTX 4090", 0, 25 * 10**9, ["GPU-1111"]], ""),
+        ("lost", "11111111 22222222", None, ["NVIDIA A100-SXM4-80GB", 1, 40 * 10**9, ["1"]], "NVML: GPU is lost"),
+        ("mig", "44444444", "MIG-44444444-dddd", [f"{MIG} 1g.10gb", 0, 10**10, ["MIG-44444444-dddd"]], ""),
+        ("old", "11111111 22222222", None, ["by torch", 1, 2 * 10**9, ["1"]], "version mismatch"),
+    ],
+    ids=["more free memory", "the user's choice", "one is lost", "a MIG instance", "NVML is broken"],
+)
+def test_the_right_device_is_chosen(run_with_stub, mode, uuids, visible, expected, note):
+    *found, notes = run_with_stub(CHOICE, mode, *uuids.split(), visible=visible)
+    assert found == expected
+    assert note in "".join(notes) and bool(note) == bool(notes)
+
+
 A100 = Gpu("GPU-22222222-bbbb", "NVIDIA A100", 80 * 10**9, 30 * 10**9, (ProcessReport(pid=1, name="x", used_bytes=5),))
 T4 = Gpu("GPU-11111111-aaaa", "Tesla T4", 16 * 10**9, 15 * 10**9, ())
 
@@ -148,6 +184,53 @@ def test_without_nvml_torch_answers(two_cuda_devices, monkeypatch):
     assert first.notes == ("NVML: Driver/library version mismatch",)
 
 
+def gpu(uuid, name="NVIDIA A100", free_bytes=75 * 10**9, busy=False):
+    return Gpu(
+        uuid, name, 80 * 10**9, free_bytes, (ProcessReport(pid=1, name="x", used_bytes=5 * 10**9),) if busy else ()
+    )
+
+
+@pytest.fixture
+def cuda_devices(monkeypatch):
+    """Makes torch and NVML agree on these GPUs, under this CUDA_VISIBLE_DEVICES."""
+    import torch
+
+    def make(*gpus, visible=None):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: len(gpus))
+        properties = [SimpleNamespace(name=gpu.name, major=8, uuid=gpu.uuid) for gpu in gpus]
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties[index])
+        monkeypatch.setattr(device, "read_gpus", lambda: NvmlReport(tuple(gpus), "575"))
+        if visible is None:
+            monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        else:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("gpus", "expected"),
+    [
+        ([gpu("a"), gpu("b"), gpu("c")], ["0", "1", "2"]),
+        ([gpu("a", free_bytes=76 * 10**9), gpu("b", busy=True), gpu("c")], ["0", "2"]),
+        ([gpu("a", busy=True, free_bytes=60 * 10**9), gpu("b", busy=True, free_bytes=58 * 10**9)], ["0", "1"]),
+        ([gpu("a", free_bytes=20 * 10**9), gpu("b")], ["1"]),
+        ([gpu("a", name="NVIDIA H100", free_bytes=79 * 10**9), gpu("b"), gpu("c")], ["0"]),
+    ],
+    ids=["all alike", "one busy", "all busy", "one nearly full", "another model"],
+)
+def test_a_race_runs_on_the_best_gpu_and_those_like_it(cuda_devices, gpus, expected):
+    cuda_devices(*gpus)
+    assert training_devices() == ("cuda", expected)
+
+
+@pytest.mark.parametrize("visible", ["3,1", " 3 , 1", "GPU-abcd,MIG-3333"])
+def test_workers_see_gpus_that_the_user_chose(cuda_devices, visible):
+    cuda_devices(gpu("a"), gpu("b"), visible=visible)
+    assert training_devices() == ("cuda", [entry.strip() for entry in visible.split(",")]), "not 0 and 1"
+
+
 @pytest.fixture
 def no_torch_gpu(monkeypatch):
     import torch
@@ -176,6 +259,11 @@ def test_a_cpu_says_what_it_has(no_torch_gpu, monkeypatch):
 def test_a_gpu_that_cannot_be_used_is_not_passed_over_in_silence(no_torch_gpu, monkeypatch, report, words):
     monkeypatch.setattr(device, "read_gpus", lambda: report)
     assert words in detect().notes[0]
+
+
+def test_without_a_gpu_there_is_nothing_to_spread_workers_over(no_torch_gpu, monkeypatch):
+    monkeypatch.setattr(device, "read_gpus", lambda: NvmlReport())
+    assert training_devices() == ("cpu", None)
 
 
 def test_hidden_gpus_are_named_as_hidden(no_torch_gpu, monkeypatch):
