@@ -14,7 +14,7 @@ from advisor.request import Objective
 from knowledge.schema import Curve, Finite, MemoryEstimate, PlannedRun, Record
 from probes.schema import DatasetProfile, DeviceReport, ModelReport
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # since 2, capabilities.quantized names the kinds of bases instead of being true or false
 
 Status = Literal[
     "finished",  # probed to the last rung it was meant to reach
@@ -85,9 +85,24 @@ class CandidateReport(Record):
         None,
         description="image generators: how far images of other prompts move from the base model's; lower is better",
     )
+    latency_overhead: Finite | None = Field(
+        None,
+        description="share of time that a request takes longer with the adapter, 0 where it merges into the base; "
+        "measured only where a requirement asks for it",
+    )
+    violates: tuple[str, ...] = Field((), description="the requirements that it does not meet, as they were given")
     capabilities: Mapping[str, Any] = Field(default_factory=dict)
     peft_config: Mapping[str, Any] | None = None
     on_frontier: bool = False
+
+
+class RequirementEffect(Record):
+    """What one requirement took out of the comparison."""
+
+    requirement: str = Field(description="as it was given, e.g. 'max-adapter-size=50MB'")
+    methods: tuple[str, ...] = Field(description="titles of the methods that it left no candidate of")
+    rates: int = Field(description="further candidates: learning rates of methods that stayed at another rate")
+    alone: int = Field(description="how many of these methods no other requirement would have taken out")
 
 
 class Decision(Record):
@@ -158,10 +173,13 @@ class Result(Record):
     device: DeviceReport
     planned_run: PlannedRun
     candidates: tuple[CandidateReport, ...]
+    requirements: tuple[RequirementEffect, ...] = Field((), description="in the order in which they were given")
     race: RaceReport | None
     recommendation: Decision | None
     training: TrainingPlan | None = Field(None, description="None without data: there is no run to write down")
     files: tuple[str, ...] = ()
+    benchmark: str = Field("", description="names the task in the user's own table of runs; see advisor.own_task")
+    created_at: str = Field("", description="ISO 8601 time of the recommendation")
 
     @property
     def pick(self) -> CandidateReport | None:

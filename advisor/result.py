@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
+from advisor.own_task import suite_name
 from advisor.published import PublishedAnswer
 from advisor.recommendation import CandidateReport, Decision, RaceReport, Result, TrainingPlan
+from advisor.requirements import effects
 from advisor.survey import Survey
 from knowledge.methods import get_method
 
@@ -31,9 +34,12 @@ def make_result(
         device=survey.device,
         planned_run=survey.planned_run,
         candidates=tuple(candidates),
+        requirements=effects(survey.request.require, candidates),
         race=race,
         recommendation=decision,
         training=training_plan(survey, decision),
+        benchmark=suite_name(survey.data, survey.model.location, survey.planned_run) if survey.data else "",
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 

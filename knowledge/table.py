@@ -1,17 +1,16 @@
-"""The benchmark table: finished runs, shipped with the package and added by the user, as JSON lines.
+"""The benchmark table: finished runs, shipped with the package and added by the user.
 
-The shipped part lies in knowledge/data/*.jsonl (origin: SOURCES.md beside it). The user's part is one file in the
-user's data folder. Runs are comparable within one benchmark only, so every query keeps benchmarks apart.
+The shipped part lies in knowledge/data/*.jsonl (origin: SOURCES.md beside it), and JSON lines are what tables are
+shared as. The user's part is a store in the user's data folder (knowledge/store.py). Runs are comparable within one
+benchmark only, so every query keeps benchmarks apart.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -19,24 +18,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from knowledge.errors import BadInput
+from knowledge.merging import MergeReport, merged, record_id
 from knowledge.schema import RunRecord
-
-USER_TABLE = "benchmarks.jsonl"
-
-
-@dataclass(frozen=True)
-class MergeReport:
-    """How many records a merge added, found already there, and left alone since the stored one differs."""
-
-    added: int
-    unchanged: int
-    conflicts: tuple[str, ...]
-
-
-def record_id(record: RunRecord) -> str:
-    """Twelve hex digits that name one run: its benchmark, its experiment and the moment it was made."""
-    key = "\n".join((record.benchmark, record.experiment, record.created_at))
-    return hashlib.sha256(key.encode()).hexdigest()[:12]
+from knowledge.store import STORE_FILE, RunStore
 
 
 def user_data_folder() -> Path:
@@ -50,12 +34,22 @@ def user_data_folder() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "peft-advisor"
 
 
+def user_store() -> RunStore:
+    """The user's own runs."""
+    return RunStore(user_data_folder() / STORE_FILE)
+
+
 def load(include_user: bool = True) -> tuple[RunRecord, ...]:
     """All runs, best metric first within their benchmark. A run in both parts is taken as the user has it."""
     records = {record_id(record): record for record in shipped()}
     if include_user:
-        records |= {record_id(record): record for record in read(user_data_folder() / USER_TABLE)}
-    return tuple(sorted(records.values(), key=_order))
+        records |= {record_id(record): record for record in user_store().runs()}
+    return in_order(records.values())
+
+
+def in_order(records: Iterable[RunRecord]) -> tuple[RunRecord, ...]:
+    """By benchmark, best metric first."""
+    return tuple(sorted(records, key=_order))
 
 
 @cache
@@ -80,26 +74,19 @@ def merge(path: Path, new: Iterable[RunRecord], replace: bool = False) -> MergeR
     The file is written whole and moved into place: an interrupted merge leaves the old one.
     """
     stored = {record_id(record): record for record in read(path)}
-    added, unchanged, conflicts = 0, 0, []
-    for record in new:
-        key = record_id(record)
-        if key not in stored:
-            added += 1
-        elif stored[key] == record:
-            unchanged += 1
-            continue
-        else:
-            conflicts.append(f"{record.benchmark}: {record.experiment} ({record.created_at})")
-            if not replace:
-                continue
-        stored[key] = record
-    if added or (conflicts and replace):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lines = [record.model_dump_json(exclude_defaults=True) for record in sorted(stored.values(), key=_order)]
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        partial.replace(path)
-    return MergeReport(added, unchanged, tuple(conflicts))
+    changed, report = merged(stored, new, replace)
+    if changed:
+        write(path, (stored | {record_id(record): record for record in changed}).values())
+    return report
+
+
+def write(path: Path, records: Iterable[RunRecord]) -> None:
+    """Writes runs as JSON lines, in the order of `load`; folders are made as needed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [record.model_dump_json(exclude_defaults=True) + "\n" for record in in_order(records)]
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text("".join(lines), encoding="utf-8")
+    partial.replace(path)
 
 
 def by_benchmark(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:

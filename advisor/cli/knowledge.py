@@ -1,74 +1,128 @@
-"""`advisor knowledge`: the benchmark table, and importing published results into it."""
+"""`advisor knowledge`: the benchmark table, the user's own runs in it, and sharing them. Nothing is sent anywhere."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from knowledge.schema import RunRecord
+
 NAME = "knowledge"
-app = typer.Typer(no_args_is_help=True, help="Show the benchmark table and import published results into it.")
+app = typer.Typer(no_args_is_help=True, help="Show the table of finished runs; record, export and import your own.")
 
 
 @app.command("import")
 def import_(
-    folder: Annotated[Path, typer.Argument(help="folder with result files, searched below it too")],
-    into: Annotated[Path | None, typer.Option(help="table to write (default: your own, in the data folder)")] = None,
+    place: Annotated[Path, typer.Argument(help="exported table (*.jsonl), or a folder with published result files")],
+    into: Annotated[Path | None, typer.Option(help="JSON lines to write (default: your own table)")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="overwrite stored runs that differ")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the outcome as JSON")] = False,
 ) -> None:
-    """Import published result files. Importing the same files again changes nothing."""
-    from knowledge.errors import BadInput
-    from knowledge.importers import import_folder
-    from knowledge.table import USER_TABLE, merge, user_data_folder
+    """Import runs that others exported, or published results. Importing the same again changes nothing."""
+    from knowledge.table import merge, user_store
 
-    report = import_folder(folder)
-    if not report.records:
-        reasons = "; ".join(f"{name}: {why}" for name, why in list(report.rejected.items())[:3])
-        raise BadInput(f"No run could be read from {folder} ({len(report.rejected)} files). {reasons}")
-    table = into or user_data_folder() / USER_TABLE
-    outcome = merge(table, report.records, replace=replace)
+    records, rejected = _read_runs(place)
+    store = user_store()
+    outcome = merge(into, records, replace=replace) if into else store.add(records, replace=replace)
+    table = str(into or store.path)
     if as_json:
-        print(
-            json.dumps(
-                {
-                    "table": str(table),
-                    "read": len(report.records),
-                    "added": outcome.added,
-                    "unchanged": outcome.unchanged,
-                    "differing": list(outcome.conflicts),
-                    "replaced": replace,
-                    "rejected": report.rejected,
-                },
-                indent=2,
-            )
-        )
+        facts = {
+            "table": table,
+            "read": len(records),
+            "added": outcome.added,
+            "unchanged": outcome.unchanged,
+            "differing": list(outcome.conflicts),
+            "replaced": replace,
+            "rejected": rejected,
+        }
+        print(json.dumps(facts, indent=2))
         return
-    print(f"{len(report.records)} runs read: {outcome.added} added to {table}, {outcome.unchanged} already there.")
+    print(f"{_runs(len(records))} read: {outcome.added} added to {table}, {outcome.unchanged} already there.")
     if outcome.conflicts:
         done = "replaced" if replace else "kept as stored (--replace overwrites them)"
         print(f"{len(outcome.conflicts)} differ from the stored run of the same name and time: {done}.")
-    for name, reason in report.rejected.items():
+    for name, reason in rejected.items():
         print(f"left out {name}: {reason}", file=sys.stderr)
-    if report.rejected:
-        print(f"Files left out: {len(report.rejected)}")
+    if rejected:
+        print(f"Files left out: {len(rejected)}")
+
+
+@app.command()
+def export(
+    file: Annotated[Path, typer.Argument(help="file to write, as JSON lines")],
+    force: Annotated[bool, typer.Option("--force", help="overwrite the file")] = False,
+) -> None:
+    """Write your own runs to a file that others can import.
+
+    It holds settings, curves, device and versions of the runs, and the names of model and data file. No rows of data.
+    """
+    from knowledge.errors import BadInput
+    from knowledge.table import user_store, write
+
+    runs = user_store().runs()
+    if not runs:
+        raise BadInput("You have no runs of your own yet. `advisor train` and `advisor knowledge record` add them.")
+    if file.exists() and not force:
+        raise BadInput(f"{file} exists. Use --force to overwrite it, or give another name.")
+    write(file, runs)
+    print(f"{_runs(len(runs))} written to {file}.")
+
+
+@app.command()
+def record(
+    folder: Annotated[Path, typer.Argument(help="the --out folder of an earlier `advisor recommend`")],
+) -> None:
+    """Record the finished runs of a recommendation: those that went to the last step. `advisor train` does it itself.
+
+    The next recommendation for the same data and model rests on them.
+    """
+    from advisor.own_runs import record_outcomes
+
+    outcome = record_outcomes(folder)
+    renewed = f", {len(outcome.conflicts)} renewed" if outcome.conflicts else ""
+    print(f"{_runs(outcome.added)} recorded{renewed}, {outcome.unchanged} already there.")
+
+
+def _read_runs(place: Path) -> tuple[Sequence[RunRecord], dict[str, str]]:
+    """The runs of an exported file or of a folder of published results, and what was left out of these with reasons."""
+    from knowledge.errors import BadInput
+    from knowledge.importers import import_folder
+    from knowledge.table import read
+
+    if place.is_file():
+        return read(place), {}
+    report = import_folder(place)
+    if not report.records:
+        reasons = "; ".join(f"{name}: {why}" for name, why in list(report.rejected.items())[:3])
+        raise BadInput(f"No run could be read from {place} ({len(report.rejected)} files). {reasons}")
+    return report.records, report.rejected
+
+
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"
 
 
 @app.command()
 def show(
     benchmark: Annotated[str, typer.Option(help="only benchmarks whose name contains this")] = "",
     method: Annotated[list[str] | None, typer.Option(help="only this method (repeatable)")] = None,
-    shipped_only: Annotated[bool, typer.Option("--shipped", help="leave out runs that you imported")] = False,
+    shipped_only: Annotated[bool, typer.Option("--shipped", help="only the runs that come with advisor")] = False,
+    mine: Annotated[bool, typer.Option("--mine", help="only your own table: recorded and imported")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the run records as a JSON list")] = False,
 ) -> None:
     """Show the runs of the benchmark table, best first within each benchmark."""
     from knowledge.errors import BadInput, did_you_mean
-    from knowledge.table import by_benchmark, load
+    from knowledge.table import by_benchmark, in_order, load, user_store
 
-    everything = load(include_user=not shipped_only)
+    everything = in_order(user_store().runs()) if mine else load(include_user=not shipped_only)
+    if not everything:
+        raise BadInput("You have no runs of your own yet. `advisor train` and `advisor knowledge record` add them.")
     known = {r.method for r in everything if r.method}
     for name in method or []:
         if name not in known:

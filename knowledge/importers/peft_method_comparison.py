@@ -7,13 +7,13 @@ One JSON file per run with `run_info`, `train_info` and `meta_info`. Files of 20
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
+from knowledge.era import software_era
 from knowledge.importers import NotARun
 from knowledge.schema import Curve, CurvePoint, RunRecord, Task
 
@@ -79,8 +79,9 @@ def _read(content: Mapping[str, Any]) -> RunRecord:
     suite = SUITES[metric_name]
     optimizer = config.get("optimizer_kwargs") or {}
     versions = _versions(meta)
+    era = software_era(versions, without_cuda="cuda?")
     return RunRecord(
-        benchmark=f"{suite.name}/{config['model_id'].split('/')[-1].lower()}/{_stack(versions)}",
+        benchmark=f"{suite.name}/{config['model_id'].split('/')[-1].lower()}/{era}",
         experiment=run["experiment_name"],
         method=method_name(adapter, config.get("optimizer_type", "AdamW")),
         task=suite.task,
@@ -157,17 +158,6 @@ def _settings(adapter: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(targets, list):  # written from a set: the order carries nothing and differs between runs
         kept["target_modules"] = sorted(targets)
     return kept
-
-
-def _stack(versions: Mapping[str, str]) -> str:
-    """The part of a benchmark's name that keeps software eras apart.
-
-    Re-runs of one experiment moved with the major version of transformers (accuracy, by about -.017 from 4 to 5)
-    and with the CUDA release (forgetting), with unchanged training loss; within both they agree within noise.
-    """
-    transformers = versions.get("transformers", "?").split(".")[0]
-    cuda = re.search(r"\+cu(\d+)(\d)$", versions.get("torch", ""))
-    return f"transformers{transformers}-" + (f"cuda{cuda[1]}.{cuda[2]}" if cuda else "cuda?")
 
 
 def _curve(metrics: list[Mapping[str, Any]], validation: str) -> Curve:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from knowledge.era import software_era
 from knowledge.importers import NotARun
 from knowledge.schema import Curve, CurvePoint, RunRecord
 
@@ -41,7 +42,7 @@ def _read(content: Mapping[str, Any]) -> RunRecord:
     adapter = content.get("peft_config") or {}
     points = tuple(_point(point) for point in full["points"])
     return RunRecord(
-        benchmark=f"{content['benchmark']}/{_stack(content['versions'])}",
+        benchmark=f"{content['benchmark']}/{software_era(content['versions'])}",
         experiment=f"{content['method']}/lr{content['learning_rate']:g}-seed{content['seed']}",
         method=content["method"],
         task=content["kind"],
@@ -76,8 +77,3 @@ def _read(content: Mapping[str, Any]) -> RunRecord:
 def _point(point: Mapping[str, Any]) -> CurvePoint:
     """Without the wall time, for the reason above."""
     return CurvePoint(**{key: point.get(key) for key in ("step", "train_loss", "eval_loss", "metric")})
-
-
-def _stack(versions: Mapping[str, str]) -> str:
-    """The software era that ends a benchmark's name, as in the records of the method comparison."""
-    return f"transformers{versions['transformers'].split('.')[0]}-cpu"

@@ -1,4 +1,4 @@
-"""`advisor knowledge import` and `advisor knowledge show` as a user runs them."""
+"""`advisor knowledge` as a user runs it: show, import, export, record."""
 
 from __future__ import annotations
 
@@ -78,3 +78,20 @@ def test_bad_input_names_the_next_step(arguments, message):
 def test_a_folder_with_nothing_usable_is_an_error(tmp_path):
     with pytest.raises(BadInput, match=r"No run could be read.*bad\.json"):
         run("import", write(tmp_path / "results", bad={"r": 8}))
+
+
+def test_a_table_travels_from_one_person_to_another(tmp_path, monkeypatch):
+    run("import", write(tmp_path / "results", one=llm_run(experiment="lora/one"), two=llm_run(experiment="lora/two")))
+    assert "2 runs written" in run("export", tmp_path / "shared.jsonl").stdout
+    with pytest.raises(BadInput, match="--force"):
+        run("export", tmp_path / "shared.jsonl")
+    monkeypatch.setenv("ADVISOR_DATA_DIR", str(tmp_path / "somebody-else"))
+    with pytest.raises(BadInput, match="no runs of your own"):
+        run("show", "--mine")
+    assert "2 added" in run("import", tmp_path / "shared.jsonl").stdout
+    mine = run("show", "--mine").stdout
+    assert "lora/one" in mine and "lora/two" in mine and "image-gen" not in mine
+    assert "2 already there" in run("import", tmp_path / "shared.jsonl").stdout
+    with pytest.raises(BadInput, match="no runs of your own"):
+        monkeypatch.setenv("ADVISOR_DATA_DIR", str(tmp_path / "nobody"))
+        run("export", tmp_path / "empty.jsonl")

@@ -75,7 +75,7 @@ def test_own_runs_join_the_shipped_ones_and_replace_their_equals(own_folder):
     shipped = table.load(include_user=False)
     corrected = shipped[0].model_copy(update={"metric": 0.123})
     extra = read(llm_run(experiment="lora/mine"))
-    table.merge(own_folder / table.USER_TABLE, [corrected, extra])
+    table.user_store().add([corrected, extra])
     everything = table.load()
     assert len(everything) == len(shipped) + 1
     assert corrected in everything and shipped[0] not in everything and extra in everything

@@ -1,0 +1,36 @@
+"""Knows a task again: which runs of the table are of the very data, model and length of run that are asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from knowledge.schema import PlannedRun
+
+if TYPE_CHECKING:
+    from probes.dataset import PreparedData
+
+
+def suite_name(data: PreparedData, model: str, run: PlannedRun) -> str:
+    """Names the task of a run: runs of one name end at losses that compare. Data, held-out rows, model and the length
+    of the run are part of it; seed, precision and device are not.
+
+    The name tells the data file's and the model's own names and a hash, no rows and no folders.
+    """
+    content = hashlib.sha256()
+    for array in (data.eval.tokens, data.eval.label_mask, data.eval.offsets, data.eval.class_labels):
+        if array is not None:
+            content.update(array.tobytes())
+    rows_per_step = run.batch_size * run.gradient_accumulation_steps
+    defined_by = (
+        *(data.profile.rows, data.profile.duplicate_rows, run.task, run.max_steps, rows_per_step),
+        *(run.max_length_tokens, run.scheduler, run.warmup_fraction, run.max_grad_norm, run.quantization),
+    )
+    content.update(repr(defined_by).encode())
+    return f"{_short(Path(data.profile.path).stem)}-{content.hexdigest()[:8]}/{_short(Path(model).name)}"
+
+
+def _short(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:40].lower() or "data"
