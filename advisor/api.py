@@ -14,11 +14,15 @@ from typing import Any
 from advisor.batch import with_fitting_batch
 from advisor.candidates import Candidate, propose
 from advisor.decision import decide
-from advisor.gather import does_not_fit, gather, measure_costs, open_executor, open_journal, plan_what_fits
+from advisor.disk import check_room, explained
+from advisor.gather import gather, open_executor, open_journal
+from advisor.interrupts import finishing
 from advisor.judge import judge, judge_from_table, not_tried, shortlist_from_table, would_be_probed
-from advisor.outcome import Recommendation
+from advisor.outcome import NotSaved, Recommendation
 from advisor.planned_memory import with_memory
-from advisor.recommendation import CandidateReport, RaceReport
+from advisor.planning import does_not_fit, line_up, measure_costs
+from advisor.published import asks_for_images, published_answer
+from advisor.recommendation import CandidateReport, RaceReport, Result
 from advisor.report.live import LiveRace
 from advisor.request import Request, make_request
 from advisor.requirements import without_violators
@@ -69,33 +73,69 @@ def run(
         observer = stack.enter_context(LiveRace(budget_s=request.budget_minutes * 60, quiet=not show_progress))
         keep = Path(out) if out and not dry_run else None
         folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="advisor-")))
-        if request.probe and not dry_run:
-            observer.message(f"this takes about {duration_text(request.budget_minutes * 60)}, the budget for probing")
-        found = with_fitting_batch(survey(request, observer.message), observer.message)
-        if found.data:
-            observer.name_metric(found.data.profile.metric_name)
-        candidates, left_out = propose(found)
-        priors = method_priors(table.load(), found.planned_run.task)
-        if not request.probe:
-            shortlist, waiting = shortlist_from_table(candidates, priors)
-            shortlist, too_large = with_memory(shortlist, found, observer.message)
-            if not shortlist:
-                raise NothingFits(does_not_fit(too_large, found.device))
-            reports, race = [*judge_from_table(shortlist, priors), *waiting], None
+        check_room(folder)
+        if asks_for_images(request):
+            found = published_answer(request, observer.message)
+            everything, race = found.reports, None
         else:
-            reports, too_large, race = _probe(found, candidates, priors, folder, observer, started, resume, dry_run)
-    everything = [*reports, *too_large, *left_out]
-    judged, decision = decide(
-        everything,
-        found.device,
-        request.objective,
-        planned_run=found.planned_run,
-        data=found.data.profile if found.data else None,
-    )
-    result = make_result(found, judged, race, decision, command)
-    if keep:
-        result = save(result, keep)
+            found, everything, race = _found_out(request, folder, observer, started, resume, dry_run, stack)
+        judged, decision = decide(
+            everything,
+            found.device,
+            request.objective,
+            planned_run=found.planned_run,
+            data=found.data.profile if found.data else None,
+        )
+        result = make_result(found, judged, race, decision, command)
+        if keep:
+            result = _saved(result, keep)
     return Recommendation(result, keep)
+
+
+def _found_out(
+    request: Request,
+    folder: Path,
+    observer: LiveRace,
+    started: float,
+    resume: bool,
+    dry_run: bool,
+    stack: ExitStack,
+) -> tuple[Survey, list[CandidateReport], RaceReport | None]:
+    """The survey, a report for every method of the catalogue, and one of the race where there was one."""
+    if request.probe and not dry_run:
+        observer.message(f"this takes about {duration_text(request.budget_minutes * 60)}, the budget for probing")
+    found = with_fitting_batch(survey(request, observer.message), observer.message)
+    if found.data:
+        observer.name_metric(found.data.profile.metric_name)
+    candidates, left_out = propose(found)
+    priors = method_priors(table.load(), found.planned_run.task)
+    if request.probe:
+        with explained(folder):
+            reports, too_large, race = _probe(
+                found, candidates, priors, folder, observer, started, resume, dry_run, stack
+            )
+    else:
+        reports, too_large = _from_table(found, candidates, priors, observer)
+        race = None
+    return found, [*reports, *too_large, *left_out], race
+
+
+def _saved(result: Result, folder: Path) -> Result:
+    try:
+        return save(result, folder)
+    except OSError as error:
+        raise NotSaved(Recommendation(result), folder, error) from error
+
+
+def _from_table(
+    found: Survey, candidates: list[Candidate], priors: dict[str, MethodPrior], observer: Observer
+) -> tuple[list[CandidateReport], list[CandidateReport]]:
+    """The answer without probes: reports of those that come into question, and of those that do not fit the device."""
+    shortlist, waiting = shortlist_from_table(candidates, priors)
+    shortlist, too_large = with_memory(shortlist, found, observer.message)
+    if not shortlist:
+        raise NothingFits(does_not_fit(too_large, found.device))
+    return [*judge_from_table(shortlist, priors), *waiting], too_large
 
 
 def _probe(
@@ -107,9 +147,10 @@ def _probe(
     started: float,
     resume: bool,
     dry_run: bool,
+    stack: ExitStack,
 ) -> tuple[list[CandidateReport], list[CandidateReport], RaceReport]:
     """Races the candidates inside the budget. Returns the reports of those that came into question, of those that
-    do not fit the device, and of the race."""
+    do not fit the device, and of the race. Once it is over, `stack` keeps Ctrl-C from undoing it."""
     budget_s = found.request.budget_minutes * 60
     deadline = started + budget_s
     # The journal comes first: its lock keeps this race from touching the files of another one in the same folder.
@@ -117,9 +158,8 @@ def _probe(
         observer.message("loading the model and measuring it untuned")
         baseline = await_baseline(executor)
         costs = measure_costs(found, baseline, candidates, priors)
-        plan, entering, too_large = plan_what_fits(
-            found, candidates, costs, priors, executor.workers, deadline, observer.message
-        )
+        lineup = line_up(found, candidates, costs, priors, executor.workers, deadline, journal, observer.message)
+        plan = lineup.plan
         for line in (*plan.lines(), f"about {duration_text(plan.expected_s)} of probing from here"):
             observer.message(line)
         waiting = not_tried(candidates, plan.not_tried)
@@ -134,15 +174,18 @@ def _probe(
             not_tried=tuple(report.title for report in waiting),
         )
         if dry_run:
-            return [*would_be_probed(entering), *waiting], too_large, race_report
-        evidence, race = gather(found, plan, entering, executor, journal, observer, deadline)
-    reports = judge(found, entering, evidence, race, baseline, table.load())
+            return [*would_be_probed(lineup.entering), *waiting], lineup.too_large, race_report
+        check_room(folder, lineup.entering)
+        evidence, race = gather(found, lineup, executor, journal, observer, deadline, costs.silence_limit_s)
+        stack.enter_context(finishing(observer.message))
+    reports = judge(found, lineup.entering, evidence, race, baseline, table.load())
     reports = without_violators(reports, found.request.require)
     race_report = race_report.model_copy(
         update={
             "duration_s": time.monotonic() - started,
             "rungs": tuple(evidence.rungs),
             "interrupted": evidence.interrupted,
+            "ended_by": evidence.ended_by,
         }
     )
-    return [*reports, *waiting], too_large, race_report
+    return [*reports, *waiting], lineup.too_large, race_report

@@ -168,6 +168,7 @@ def _report(
         or measured_memory(probe_peak_bytes),
         probe_peak_bytes=probe_peak_bytes,
         probe_s=sum(o.duration_s for o in outcomes) if outcomes else None,
+        micro_batches=max((o.micro_batches for o in outcomes), default=1),
         planned_run_s=step_s * survey.planned_run.max_steps if step_s else None,
         tokens_per_s=_tokens_per_s(outcomes),
         trainable_parameters=_trainable(evidence, candidate.id),

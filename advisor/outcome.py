@@ -6,11 +6,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from advisor.recommendation import CandidateReport, Result
-from knowledge.errors import NothingFits
+from knowledge.errors import AdvisorError, NothingFits
 
 if TYPE_CHECKING:
     import pandas
     import peft
+
+
+class NotSaved(AdvisorError):
+    """The files of a recommendation could not be written; `recommendation` holds what is known."""
+
+    def __init__(self, recommendation: Recommendation, folder: Path, error: OSError) -> None:
+        super().__init__(
+            f"The files could not be written to {folder}: {error.strerror or error}. What was measured is in its "
+            "journal as far as there was room: make some and repeat the command with --resume."
+        )
+        self.recommendation = recommendation
 
 
 class Recommendation:

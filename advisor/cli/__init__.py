@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import logging
 import pkgutil
+import signal
 import sys
 
 import typer
@@ -42,6 +43,8 @@ def main(arguments: list[str] | None = None) -> None:
 
     # It warns on every CPU machine that an optional kernel is missing, in the middle of our progress display.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    # A cluster that takes a machine back says so with SIGTERM: what was measured is worth as much as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         build()(args=arguments, prog_name="advisor", standalone_mode=True)
     except AdvisorError as error:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from advisor.outcome import Recommendation
 
 Text = str | None
 
@@ -49,7 +52,9 @@ def command(
 ) -> None:
     """Find the method, settings and learning rate for a model and data."""
     from advisor.api import run
+    from advisor.outcome import NotSaved
     from advisor.request import make_request
+    from advisor.text import printable
     from knowledge.errors import BadInput
 
     request = make_request(
@@ -80,15 +85,27 @@ def command(
         raise BadInput("--resume needs --out: the folder of the race to go on with.")
     if out is None and not dry_run:
         out = _new_folder(model)
-    recommendation = run(
-        request, out=out, resume=resume, dry_run=dry_run, show_progress=not quiet, command=_command_line()
-    )
-    if json:
+    try:
+        recommendation = run(
+            request, out=out, resume=resume, dry_run=dry_run, show_progress=not quiet, command=_command_line()
+        )
+    except NotSaved as error:
+        _show(error.recommendation, json)
+        raise
+    _show(recommendation, json)
+    race = recommendation.result.race
+    if race and race.ended_by:
+        print(f"advisor: {printable(race.ended_by)}", file=sys.stderr)
+        raise typer.Exit(1)
+    if race and race.interrupted:
+        raise typer.Exit(130)
+
+
+def _show(recommendation: Recommendation, as_json: bool) -> None:
+    if as_json:
         print(recommendation.to_json())
     else:
         recommendation.print_summary()
-    if recommendation.result.race and recommendation.result.race.interrupted:
-        raise typer.Exit(130)
 
 
 def _new_folder(model: str) -> Path:

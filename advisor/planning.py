@@ -1,0 +1,188 @@
+"""What the budget allows: what probing costs on this machine, who enters the race, and how far it goes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from advisor.candidates import Candidate
+from advisor.planned_memory import with_memory
+from advisor.recommendation import CandidateReport
+from advisor.survey import Survey
+from advisor.text import bytes_text
+from knowledge.errors import NothingFits
+from knowledge.prior import NEUTRAL, MethodPrior
+from probes.journal import Journal
+from probes.race import Entry, RacePlan, plan_race
+from probes.schema import Baseline, DeviceReport
+
+FEWEST_STEPS = 8  # of the first rung: before that a loss tells how large a learning rate is and little else
+# A training step costs this many forward passes: forward, backward through the frozen base and the adapter
+# (measured on SmolLM2-135M with LoRA: 2.3; full fine-tuning adds the gradients of all weights).
+STEP_PER_FORWARD = 2.4
+FULL_STEP_PER_FORWARD = 3.2
+PROBE_OVERHEAD_S = 1.5  # taking the adapter on and off, checking the base, writing the checkpoint
+# Between two words of a worker lie a step, an evaluation, loading the base, and what a method begins with: some
+# decompose every weight. One that is silent for this much longer than what was measured of these is hung.
+LEAST_SILENCE_S = 120.0
+PATIENCE = 30
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What probing costs on this machine, in seconds of one worker."""
+
+    step_s: Mapping[str, float]  # candidate id -> one optimizer step
+    evaluation_s: float  # one of the held-out rows, and one of the texts on which forgetting is measured
+    load_s: float  # the base model
+
+    @property
+    def silence_limit_s(self) -> float:
+        """So long may a worker be silent: many times what it can have to do between two words of it."""
+        return LEAST_SILENCE_S + PATIENCE * (max(self.step_s.values()) + self.evaluation_s + self.load_s)
+
+
+def measure_costs(
+    survey: Survey, baseline: Baseline, candidates: Sequence[Candidate], priors: Mapping[str, MethodPrior]
+) -> Costs:
+    """Seconds per step of each candidate, from the speed of the baseline's evaluation and the table's relative
+    times. The race replaces them by measured times as soon as there are some."""
+    assert survey.data is not None
+    run = survey.planned_run
+    micro_batches = min(run.max_steps, 100) * run.gradient_accumulation_steps
+    order = survey.data.batch_order(run.batch_size, micro_batches, run.seed)
+    lengths = survey.data.train.lengths_tokens
+    padded_tokens = sum(len(rows) * int(lengths[rows].max()) for rows in order) / len(order)
+    forward_s = baseline.eval_s / baseline.eval_tokens * padded_tokens * run.gradient_accumulation_steps
+    step_s = {}
+    for candidate in candidates:
+        prior = priors.get(candidate.method.name)
+        slower = max(1.0, prior.relative_time) if prior and prior.relative_time else 1.0
+        passes = STEP_PER_FORWARD if candidate.method.peft_type else FULL_STEP_PER_FORWARD
+        step_s[candidate.id] = forward_s * passes * slower
+    return Costs(step_s, baseline.eval_s + baseline.texts_s, baseline.load_s)
+
+
+def plan_probes(
+    survey: Survey,
+    candidates: Sequence[Candidate],
+    costs: Costs,
+    priors: Mapping[str, MethodPrior],
+    budget_s: float,
+    workers: int,
+) -> RacePlan:
+    """Which candidates enter and how far the rungs go, so that the race ends within the budget."""
+    entries = [
+        Entry(
+            id=c.id,
+            method=c.method.name,
+            family=c.method.family,
+            learning_rate=c.learning_rate,
+            predicted_peak_bytes=c.memory.peak_bytes if c.memory else None,
+            prior=priors[c.method.name].score if c.method.name in priors else NEUTRAL,
+            title=c.method.title,
+        )
+        for c in candidates
+    ]
+    steps = survey.planned_run.max_steps
+    run_s = {c.id: costs.step_s[c.id] * steps for c in candidates}
+    overhead_s = PROBE_OVERHEAD_S + costs.evaluation_s
+    return plan_race(
+        entries, run_s, budget_s, workers, overhead_s, shortest_fraction=FEWEST_STEPS / survey.planned_run.max_steps
+    )
+
+
+@dataclass(frozen=True)
+class Lineup:
+    """How the race goes, who enters it with what memory, and who does not fit the device."""
+
+    plan: RacePlan
+    entering: list[Candidate]
+    too_large: list[CandidateReport]
+
+
+def line_up(
+    survey: Survey,
+    candidates: Sequence[Candidate],
+    costs: Costs,
+    priors: Mapping[str, MethodPrior],
+    workers: int,
+    deadline: float,
+    journal: Journal,
+    say: Callable[[str], None],
+) -> Lineup:
+    """The line-up that the journal keeps of this race, else one that fits the time until `deadline`, kept from now on.
+
+    A plan follows from measured times, and those are never twice the same: a race that is resumed must not plan anew.
+    """
+    decided_for = _decided_for(survey, candidates)
+    kept = journal.plans.get(decided_for)
+    if kept is not None and (lineup := _kept_lineup(kept, survey, candidates, say)):
+        say("going on by the plan that this race began with")
+        return lineup
+    lineup = _line_up_anew(survey, candidates, costs, priors, workers, deadline, say)
+    plan = TypeAdapter(RacePlan).dump_python(lineup.plan, mode="json")
+    journal.add_plan(decided_for, {"race": plan, "too_large": [report.name for report in lineup.too_large]})
+    return lineup
+
+
+def _decided_for(survey: Survey, candidates: Sequence[Candidate]) -> str:
+    """What a plan depends on, beside what the journal is of and the speed of the machine."""
+    asked = [survey.request.budget_minutes, survey.device.limit_bytes, [c.id for c in candidates]]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+
+
+def _kept_lineup(
+    kept: Mapping[str, Any], survey: Survey, candidates: Sequence[Candidate], say: Callable[[str], None]
+) -> Lineup | None:
+    """None where the memory of those that entered is estimated otherwise by now, so that one would not fit."""
+    plan = TypeAdapter(RacePlan).validate_python(kept["race"])
+    by_id = {c.id: c for c in candidates}
+    entering, dropped = with_memory([by_id[entry.id] for entry in plan.entries], survey, say)
+    _, too_large = with_memory([c for c in candidates if c.method.name in kept["too_large"]], survey, say)
+    return None if dropped else Lineup(plan, entering, too_large)
+
+
+def _line_up_anew(
+    survey: Survey,
+    candidates: Sequence[Candidate],
+    costs: Costs,
+    priors: Mapping[str, MethodPrior],
+    workers: int,
+    deadline: float,
+    say: Callable[[str], None],
+) -> Lineup:
+    """Memory is estimated only for who would enter, a few seconds per method; what does not fit makes room for the next
+    in line. Raises NothingFits where no candidate is left.
+    """
+    waiting, sized, too_large = list(candidates), {}, []
+    while True:
+        if not waiting:
+            raise NothingFits(does_not_fit(too_large, survey.device))
+        plan = plan_probes(survey, waiting, costs, priors, deadline - time.monotonic(), workers)
+        entering = {entry.id for entry in plan.entries}
+        unsized = [c for c in waiting if c.id in entering and c.id not in sized]
+        if not unsized:
+            return Lineup(plan, [sized[entry.id] for entry in plan.entries], too_large)
+        fitting, dropped = with_memory(unsized, survey, say)
+        sized.update({c.id: c for c in fitting})
+        too_large += dropped
+        lost = {report.name for report in dropped}
+        waiting = [sized.get(c.id, c) for c in waiting if c.method.name not in lost]
+
+
+def does_not_fit(too_large: Sequence[CandidateReport], device: DeviceReport) -> str:
+    """The message for a device that is too small for everything, with what would help."""
+    smallest = min(too_large, key=lambda report: report.memory.peak_bytes if report.memory else math.inf)
+    need = bytes_text(smallest.memory.peak_bytes) if smallest.memory else "more"
+    return (
+        f"Nothing fits {bytes_text(device.limit_bytes)} ({device.name}): the smallest candidate, {smallest.title}, "
+        f"needs {need}. Try a smaller --batch-size or --max-length, --gradient-checkpointing, or --quantize nf4."
+    )
