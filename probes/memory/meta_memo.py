@@ -28,9 +28,11 @@ class MetaMemo:
 
     def __init__(self) -> None:
         self._known: dict[tuple, Any] = {}
+        self._calls = 0
 
     def call(self, func: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
         """What `func(*args, **kwargs)` returns. Tensors are new ones with their own storages, as those of `func`."""
+        self._calls += 1
         try:
             key = (func, _described(args), _described(kwargs.items())) if _is_repeatable(func) else None
         except _NotPlainMeta:
@@ -39,8 +41,10 @@ class MetaMemo:
             return func(*args, **kwargs)
         known = self._known.get(key)
         if known is None:
+            calls = self._calls
             result = func(*args, **kwargs)
-            self._known[key] = _recipe(result, args)
+            # Some call others where the tracer sees them, and all of those have to be seen each time.
+            self._known[key] = _recipe(result, args) if self._calls == calls else NEVER
             return result
         if known is NEVER:
             return func(*args, **kwargs)

@@ -70,6 +70,20 @@ def test_what_may_depend_on_more_than_shapes_is_called_each_time(func, args):
     assert len(calls) == 2
 
 
+def test_an_operation_that_calls_others_in_sight_is_called_each_time():
+    calls: list = []
+    memo = MetaMemo()
+
+    def outer(x):
+        calls.append(x)
+        return memo.call(aten.mul.Tensor, (x, 2.0), {})
+
+    outer._schema = aten.neg.default._schema
+    for _ in range(2):
+        memo.call(outer, (on_meta(4),), {})
+    assert len(calls) == 2
+
+
 def test_a_list_filled_in_place_is_filled_once():
     calls: list = []
     operation, memo = counted(aten._foreach_add_.Scalar, calls), MetaMemo()
