@@ -24,7 +24,7 @@ MAX_JSON_BYTES = 512 * 2**20
 SKIP_BUDGET = 0.01
 NumberedRow = tuple[int, dict[str, Any]]
 
-_COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
+_COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".xz": "xz"}
 _FORMS = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -79,7 +79,7 @@ def read_rows(
     max_line_bytes: int = MAX_LINE_BYTES,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[NumberedRow]:
-    """Yield (line number, row) from a JSONL, JSON, CSV, TSV or Parquet file (.gz, .bz2, .zst too) or a hub dataset.
+    """Yield (line number, row) from a JSONL, JSON, CSV, TSV or Parquet file (also .gz, .bz2, .zst, .xz) or the hub.
 
     Line numbers count from 1; for JSON arrays, Parquet and the hub they are row numbers. Faulty lines go to `ledger`,
     whose budget is checked at the end. `on_progress(bytes_done, bytes_total)` is called now and then for local files.
@@ -156,7 +156,7 @@ def _read_jsonl(stream: BinaryIO, ledger: SkipLedger, max_line_bytes: int) -> It
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line.decode())  # bytes would be searched for UTF-16 first
         except RecursionError:
             ledger.skip(number, "nested too deeply")
         except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, integers of thousands of digits

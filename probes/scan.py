@@ -84,7 +84,8 @@ def scan(
                 raise BadInput(
                     f"{path} has more than {MAX_CLASSES} different labels. Are these classes? If not: --format text."
                 )
-        prompt_key, text_key = group_key(prompt, seed), group_key(whole, seed)
+        prompt_key = group_key(prompt, seed)
+        text_key = prompt_key if prompt is whole else group_key(whole, seed)
         prompt_keys.append(prompt_key)
         text_keys.append(text_key)
         sample.offer(row, len(whole))

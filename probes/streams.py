@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import lzma
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
@@ -10,14 +11,16 @@ from knowledge.errors import BadInput
 
 
 def decompress(stream: BinaryIO, compression: str) -> BinaryIO:
-    """`compression`: gzip, bz2 or zstd. Reading raises BadInput where the content is damaged."""
+    """`compression`: gzip, bz2, zstd or xz. Reading raises BadInput where the content is damaged."""
+    if compression == "xz":  # pyarrow has no codec for it
+        return _Decompressed(lzma.open(stream))
     import pyarrow
 
     return _Decompressed(pyarrow.CompressedInputStream(pyarrow.PythonFile(stream, "r"), compression))
 
 
 class _Decompressed(io.RawIOBase):
-    """pyarrow's decompressed stream as a raw stream of Python; a corrupt archive becomes BadInput."""
+    """A decompressed stream as a raw stream of Python; a corrupt archive becomes BadInput."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -28,7 +31,7 @@ class _Decompressed(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         try:
             content = self._stream.read(len(buffer))
-        except OSError as error:
+        except (OSError, EOFError, lzma.LZMAError) as error:
             raise BadInput(f"The compressed file is damaged: {error}.") from error
         buffer[: len(content)] = content
         return len(content)

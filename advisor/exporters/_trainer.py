@@ -74,7 +74,7 @@ def trainer_run(result: Result, target: str) -> TrainerRun:
         )
     path = Path(facts.plan.data_path)
     form = FORMS.get(path.suffix.lower())
-    if form is None and path.suffix.lower() in (".gz", ".bz2", ".zst", ".tsv"):
+    if form is None and path.suffix.lower() in (".gz", ".bz2", ".zst", ".xz", ".tsv"):
         raise NotExpressible(
             f"{target} is not sure to read {path.suffix} files.", "Decompress the data, or use the script."
         )

@@ -28,8 +28,13 @@ _FORWARD_FUNCTIONS = (
     *(batching.batch_order, batching.collate, batching._collate_causal, batching._padded),
     *(forward.forward_inputs, forward.label_logits, forward.label_loss, forward._is_prompt_learning),
 )
-_OPENERS = {"": 'open(path, "rb")', ".gz": 'gzip.open(path, "rb")', ".bz2": 'bz2.open(path, "rb")'}
-_STANDARD_MODULES = ("argparse", "bz2", "csv", "gzip", "inspect", "io", "json", "math", "random", "re", "time")
+_OPENERS = {
+    "": 'open(path, "rb")',
+    ".gz": 'gzip.open(path, "rb")',
+    ".bz2": 'bz2.open(path, "rb")',
+    ".xz": 'lzma.open(path, "rb")',
+}
+_STANDARD_MODULES = ("argparse", "bz2", "csv", "gzip", "inspect", "io", "json", "lzma", "math", "random", "re", "time")
 _STANDARD_NAMES = {"Mapping": "collections.abc", "partial": "functools", "Path": "pathlib", "Any": "typing"}
 _OTHER_MODULES = {
     "datasets": "datasets",
@@ -172,7 +177,7 @@ def _evaluation(facts: Recommended) -> str:
 def _data_form(path: str) -> tuple[str, str]:
     """(reader, compression) by the name's endings; a name without a known one is a hub dataset."""
     place = Path(path)
-    compression = place.suffix.lower() if place.suffix.lower() in (".gz", ".bz2", ".zst") else ""
+    compression = place.suffix.lower() if place.suffix.lower() in (*_OPENERS, ".zst") else ""
     if compression == ".zst":
         raise NotExpressible("The training script reads no .zst files.", "Decompress the data first.")
     inner = (place.with_suffix("") if compression else place).suffix.lower()

@@ -208,10 +208,12 @@ def test_the_script_runs_alone_in_its_own_process(tmp_path):
     assert (tmp_path / "out" / "adapter" / "adapter_model.safetensors").exists()
 
 
-@pytest.mark.parametrize("form", ["json", "csv", "jsonl.gz"])
+@pytest.mark.parametrize("form", ["json", "csv", "jsonl.gz", "jsonl.bz2", "jsonl.xz"])
 def test_other_forms_of_data_give_the_same_rows(form, tmp_path):
+    import bz2
     import csv
     import gzip
+    import lzma
 
     case = Case(tmp_path, "llama", "lora")
     lines = [line for line in case.data_path.read_text().splitlines() if line.endswith("}")]
@@ -225,7 +227,8 @@ def test_other_forms_of_data_give_the_same_rows(form, tmp_path):
             writer.writeheader()
             writer.writerows(rows)
     else:
-        other.write_bytes(gzip.compress("\n".join(lines).encode()))
+        compress = {"gz": gzip, "bz2": bz2, "xz": lzma}[form.rpartition(".")[2]].compress
+        other.write_bytes(compress("\n".join(lines).encode()))
     [script] = export(tmp_path / "out", case.result(data_path=str(other)))
     module = runpy.run_path(str(script))
     assert list(module["read_rows"](str(other))) == rows

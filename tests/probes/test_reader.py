@@ -4,6 +4,7 @@ import bz2
 import csv
 import gzip
 import json
+import lzma
 
 import pyarrow
 import pyarrow.parquet
@@ -45,6 +46,8 @@ def zstd(content):
         ("a.jsonl.gz", gzip.compress(as_jsonl(ROWS), mtime=0)),
         ("a.jsonl.bz2", bz2.compress(as_jsonl(ROWS))),
         ("a.jsonl.zst", zstd(as_jsonl(ROWS))),
+        ("a.jsonl.xz", lzma.compress(as_jsonl(ROWS))),
+        ("a.jsonl.gz", b"".join(gzip.compress(as_jsonl([row])) for row in ROWS)),
         ("a.json.gz", gzip.compress(json.dumps(ROWS).encode(), mtime=0)),
     ],
 )
@@ -147,6 +150,8 @@ def test_a_file_that_is_broken_throughout_is_not_read_to_its_end(tmp_path):
         ("a.parquet", b"PAR1 nonsense", "Parquet"),
         ("a.jsonl.gz", b"no gzip at all, but long enough to be read", "damaged"),
         ("a.jsonl.gz", gzip.compress(as_jsonl(ROWS * 10_000), mtime=0)[:500], "damaged"),
+        ("a.jsonl.xz", b"no xz at all", "damaged"),
+        ("a.jsonl.xz", lzma.compress(as_jsonl(ROWS * 10_000))[:100], "damaged"),
         ("a.csv", b"text\n\xff\xff\n", "not UTF-8"),
     ],
 )

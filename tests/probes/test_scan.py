@@ -1,6 +1,7 @@
 """One pass in bounded memory against the same answers computed from the whole file."""
 
 import json
+import tracemalloc
 
 import numpy as np
 from hypothesis import given, settings
@@ -14,7 +15,8 @@ from probes.split import group_key
 
 def scan_rows(folder, rows, **options):
     path = folder / "scan.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with path.open("w") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
     defaults = {"format": None, "seed": 0, "max_sample_rows": 1000, "max_eval_rows": 100}
     return scan(path, SkipLedger(str(path)), **defaults | options)
 
@@ -64,3 +66,28 @@ def test_huge_rows_make_the_sample_smaller_instead_of_the_memory_larger(tmp_path
     found = scan_rows(tmp_path, rows)
     assert found.rows == 400 and 0 < sum(len(row["text"]) for _, row in found.sample) <= 50_000
     assert all(len(row["text"]) < 500 for _, row in found.first_by_prompt)
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
+    """Of each row two keys of 8 bytes stay, in arrays that grow by an eighth; all else is as large for any file."""
+    monkeypatch.setattr(scan_module, "MAX_SAMPLE_BYTES", 100_000)
+    words = "the same words in every row but the first " * 20
+
+    def peak_bytes(count):
+        rows = ({"prompt": f"question {i}", "completion": words} for i in range(count))
+        tracemalloc.start()
+        try:
+            scan_rows(tmp_path, rows, max_eval_rows=20)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    few, many = 2_000, 16_000
+    grown_bytes, file_bytes = peak_bytes(many) - peak_bytes(few), (many - few) * len(words)
+    assert grown_bytes < (many - few) * 2 * 8 * 2 < file_bytes / 20
+
+
+def test_a_sample_is_the_same_for_the_same_seed(tmp_path):
+    rows = [{"text": f"row {i}"} for i in range(500)]
+    first, second, other = (scan_rows(tmp_path, rows, seed=seed, max_sample_rows=50).sample for seed in (1, 1, 2))
+    assert first == second != other
