@@ -99,9 +99,10 @@ class LossToGo:
         """The share of a run from which on the table has evidence; 1 where it has none."""
         return min((float(c.fractions[0]) for c in self._curves), default=1.0)
 
-    def predict(self, curve: LogCurve) -> ToGo:
-        """What is to come for an unscaled task; infinite half-widths where the table has nothing to learn from."""
-        return self._predict(curve, curve.last_fraction)
+    def predict(self, curve: LogCurve, fraction: float | None = None) -> ToGo:
+        """What is to come for an unscaled task, from the end of the curve or from `fraction` of the run; infinite
+        half-widths where the table has nothing to learn from."""
+        return self._predict(curve, curve.last_fraction if fraction is None else fraction)
 
     def scale(self, curves: Sequence[LogCurve], fraction: float) -> tuple[float, int]:
         """By which factor curves of this task fall more after `fraction` of the run than the table's do, and from how
@@ -111,7 +112,7 @@ class LossToGo:
         for curve in curves:
             if curve.last_fraction < 2 * fraction or not curve.covers(fraction):
                 continue
-            expected = self._predict(curve, fraction).expected - self.predict(curve).expected
+            expected = self.predict(curve, fraction).expected - self.predict(curve).expected
             if expected > SMALLEST_FALL:
                 ratios.append((curve.at(fraction) - curve.log_losses[-1]) / expected)
         scale = (SCALE_PSEUDO_COUNT + sum(ratios)) / (SCALE_PSEUDO_COUNT + len(ratios))

@@ -4,6 +4,7 @@ Two situations. Where the table holds enough finished runs of the very same benc
 beginning leads to (advisor/end_model.py). On a task that nobody has run, which is what users bring, the table only
 teaches how losses go on falling (advisor/loss_to_go.py), and the race's own points teach what a loss means in the
 task's metric; such predictions have wide intervals and are marked as extrapolated until some candidate has gone far.
+Finished runs of the user's own of the very task (advisor/same_task.py) say how much of that holds there.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from numpy.typing import ArrayLike
 from advisor.conformal import error_bound
 from advisor.end_model import EndModel, Probe, features, loss_of, probe_of
 from advisor.local_line import LocalLine
-from advisor.loss_to_go import FINISHED, LogCurve, LossToGo, log_curve
+from advisor.loss_to_go import FINISHED, LogCurve, LossToGo, ToGo, log_curve
 from advisor.recommendation import Prediction
+from advisor.same_task import SameTask
 from knowledge.intervals import Z_80
-from knowledge.prior import in_one_era
+from knowledge.prior import in_one_era, suite_of
 from knowledge.schema import CurvePoint, RunRecord
 
 FEWEST_RUNS = 20  # of a benchmark, to learn ends from
@@ -57,14 +59,17 @@ class Predictor:
 
     benchmark: predict for this benchmark of the table, from its runs and those of other software eras of its suite
     with the offset between the eras taken out (at least FEWEST_RUNS together). None: a new task.
+    suite: of a new task, the name under which the user's own runs of it are kept; however few, they are used.
     """
 
-    def __init__(self, runs: Iterable[RunRecord], benchmark: str | None = None) -> None:
+    def __init__(self, runs: Iterable[RunRecord], benchmark: str | None = None, suite: str | None = None) -> None:
         runs = list(runs)
         self._known = in_one_era(runs, benchmark) if benchmark else []
         if benchmark and len(self._known) < FEWEST_RUNS:
             raise ValueError(f"{len(self._known)} runs of {benchmark!r} are too few: at least {FEWEST_RUNS} are needed")
-        self._to_go = LossToGo(runs)
+        self._own = [run for run in runs if suite and suite_of(run) == suite]
+        self._to_go = LossToGo(run for run in runs if not suite or suite_of(run) != suite)
+        self._same_task = SameTask(self._own, self._to_go)
         self._models: dict[tuple[float, str], EndModel] = {}
 
     def predict(
@@ -112,7 +117,8 @@ class Predictor:
     def _new_task(
         self, probes: Mapping[str, Probe], max_steps: int, metric_name: str | None, baseline: CurvePoint | None
     ) -> dict[str, Forecast]:
-        relation = _Relation.learn(list(probes.values()), baseline) if metric_name else None
+        own = [probe_of(run) for run in self._own if run.curve.metric_name == metric_name]
+        relation = _Relation.learn([*probes.values(), *own], baseline) if metric_name else None
         curves = {id: log_curve(probe.curve, max_steps) for id, probe in probes.items()}
         usable = [curve for curve in curves.values() if curve is not None]
         forecasts = {}
@@ -139,15 +145,19 @@ class Predictor:
         to_go = self._to_go.predict(curve)
         if math.isinf(to_go.half):
             return None
-        scale, evidence = self._to_go.scale(race, curve.last_fraction)
+        finished = self._same_task.curves
+        scale, evidence = self._to_go.scale([*race, *finished], curve.last_fraction)
         longest = max(c.last_fraction for c in race)
-        proven = evidence >= FEWEST_SCALES and longest >= FAR_ENOUGH
+        proven = evidence >= FEWEST_SCALES and (longest >= FAR_ENOUGH or bool(finished))
+        wider = max(1.0, scale)
+        scaled = ToGo(scale * to_go.expected, wider * to_go.half, wider * to_go.own_half)
+        to_go = self._same_task.correct(scaled, curve.last_fraction, scale)
         # What the curves of a task have in common cancels only between candidates that went equally far.
         own_half = to_go.own_half if curve.last_fraction >= EQUALLY_FAR * longest else to_go.half
         return _End(
-            log_loss=float(curve.log_losses[-1]) - scale * to_go.expected,
-            half=math.hypot(to_go.half * max(1.0, scale), RERUN_LOG_LOSS),
-            own_half=math.hypot(own_half * max(1.0, scale), RERUN_LOG_LOSS),
+            log_loss=float(curve.log_losses[-1]) - to_go.expected,
+            half=math.hypot(to_go.half, RERUN_LOG_LOSS),
+            own_half=math.hypot(own_half, RERUN_LOG_LOSS),
             is_measured=False,
             extrapolated=not proven or curve.last_fraction < self._to_go.earliest_fraction,
         )

@@ -19,6 +19,7 @@ from knowledge.table import by_benchmark
 
 NEUTRAL = 0.5  # the middle rank: what is expected of a method that nobody has compared
 OTHER_TASK_WEIGHT = 0.3  # about the rank correlation between benchmarks of different tasks
+SAME_SUITE_WEIGHT = 5.0  # the user's own runs of this very model and data: of ranks that differ by re-runs alone
 NEUTRAL_WEIGHT = 0.3  # pseudo-count of the neutral score, so that one lucky benchmark does not decide
 REPEAT_DISCOUNT = 0.1  # score that a candidate loses per candidate of its family already chosen
 REFERENCE = "lora"
@@ -41,20 +42,21 @@ class MethodPrior:
     relative_time: float | None = None
 
 
-def method_priors(records: Iterable[RunRecord], task: Task) -> dict[str, MethodPrior]:
-    """The prior of every method in the table for a task, best first (ties by name)."""
+def method_priors(records: Iterable[RunRecord], task: Task, suite: str | None = None) -> dict[str, MethodPrior]:
+    """The prior of every method in the table for a task, best first (ties by name). `suite` names the user's own runs
+    of the very model and data, where there are any."""
     records = [r for r in records if r.method is not None and r.metric is not None]
     suites: dict[tuple[str, Task], list[RunRecord]] = {}
     for record in records:
         suites.setdefault((suite_of(record), record.task), []).append(record)
-    ranks = {key: _ranks(runs) for key, runs in suites.items()}
+    ranks = {key: rank for key, runs in suites.items() if (rank := _ranks(runs))}
     below, above = _transfer(list(ranks.values()))
     memory = _relative_to_reference(records, "peak_bytes")
     time = _relative_to_reference(records, "train_s")
     priors = []
     for method in {r.method for r in records}:
         seen = {key: rank[method] for key, rank in ranks.items() if method in rank}
-        weights = [1.0 if key[1] == task else OTHER_TASK_WEIGHT for key in seen]
+        weights = [_weight(key, task, suite) for key in seen]
         weighted = sum(w * s for w, s in zip(weights, seen.values(), strict=True))
         score = (weighted + NEUTRAL_WEIGHT * NEUTRAL) / (sum(weights) + NEUTRAL_WEIGHT)
         priors.append(
@@ -113,14 +115,21 @@ def in_one_era(runs: Iterable[RunRecord], benchmark: str) -> list[RunRecord]:
     return aligned
 
 
+def _weight(benchmark: tuple[str, Task], task: Task, suite: str | None) -> float:
+    if benchmark[0] == suite:
+        return SAME_SUITE_WEIGHT
+    return 1.0 if benchmark[1] == task else OTHER_TASK_WEIGHT
+
+
 def _ranks(runs: list[RunRecord]) -> dict[str, float]:
-    """Each method's share of beaten methods, by its best run, with the eras of the suite brought together."""
+    """Each method's share of beaten methods, by its best run, with the eras of the suite brought together; empty where
+    there is nothing to compare with."""
     eras = by_benchmark(runs)
     best: dict[str, float] = {}
     for run in in_one_era(runs, max(eras, key=lambda name: len(eras[name]))):
         best[run.method] = max(run.metric, best.get(run.method, -np.inf))
     if len(best) == 1:
-        return dict.fromkeys(best, NEUTRAL)
+        return {}
     values = np.array(sorted(best.values()))
     rank = {v: np.flatnonzero(values == v).mean() for v in values}
     return {method: float(rank[value] / (len(best) - 1)) for method, value in best.items()}

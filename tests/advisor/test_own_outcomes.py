@@ -1,0 +1,183 @@
+"""The loop closes: outcomes that are recorded make the next prediction closer and its interval worth its name.
+
+Real curves: one suite of the shipped table plays the user's own task, unknown at first, and its runs are recorded one
+after the other. What is predicted are other methods' runs of it, probed to a fifth.
+"""
+
+from __future__ import annotations
+
+import random
+from statistics import fmean
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from advisor.end_model import loss_of, probe_of
+from advisor.own_runs import finished_runs, record_outcomes
+from advisor.own_task import suite_name
+from advisor.predictor import Predictor
+from advisor.save import save
+from advisor.train import REPORT_FILE
+from knowledge import table
+from knowledge.errors import BadInput
+from knowledge.importers.peft_method_comparison import read
+from knowledge.prior import method_priors, suite_of
+from knowledge.schema import RunRecord
+from tests.advisor.factories import candidate, curve, device, result
+from tests.advisor.test_train import report_of
+from tests.knowledge.suite_files import llm_run
+
+SHARE = 0.2
+RACES = 6
+METHODS_PER_RACE = 4
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("ADVISOR_DATA_DIR", str(tmp_path / "own"))
+
+
+class Measured(NamedTuple):
+    """Means over races: the log loss' error, its interval's half-width and how often it holds; the metric's error."""
+
+    error: float
+    half_width: float
+    coverage: float
+    metric_error: float
+
+
+def measure(benchmark: str, recorded: int) -> Measured:
+    """Predictions with that many outcomes in the user's store, which is read as `recommend` reads it."""
+    own = [r for r in table.shipped() if r.benchmark == benchmark]
+    suite = suite_of(own[0])
+    others = [r for r in table.shipped() if suite_of(r) != suite]
+    rows = []
+    for seed in range(RACES):
+        methods = sorted({str(r.method) for r in own})
+        random.Random(seed).shuffle(methods)
+        race = [r for r in own if str(r.method) in methods[:METHODS_PER_RACE]]
+        outcomes = [r for r in own if r not in race]
+        random.Random(seed).shuffle(outcomes)
+        table.user_store().path.unlink(missing_ok=True)
+        table.user_store().add(outcomes[:recorded])
+        rows += predictions(race, Predictor([*others, *table.user_store().runs()], suite=suite))
+    return Measured(*(fmean(column) for column in zip(*rows, strict=True)))
+
+
+def predictions(race: list[RunRecord], predictor: Predictor) -> list[tuple[float, float, bool, float]]:
+    probes = {str(i): probe_of(run, SHARE) for i, run in enumerate(race)}
+    forecasts = predictor.predict(probes, race[0].max_steps, race[0].curve.metric_name)
+    rows = []
+    for id, forecast in forecasts.items():
+        end = race[int(id)].curve.points[-1]
+        value, low, high = np.log([forecast.loss.value, forecast.loss.low, forecast.loss.high])
+        truth = np.log(loss_of(end))
+        metric_error = abs(forecast.metric.value - end.metric)
+        rows.append((abs(value - truth), (high - low) / 2, low <= truth <= high, metric_error))
+    return rows
+
+
+def test_errors_fall_and_intervals_tighten_as_outcomes_are_recorded():
+    before, one, many = (measure("metamathqa/llama-3.2-3b/transformers5-cuda13.0", n) for n in (0, 1, 16))
+    assert one.error < 0.5 * before.error
+    assert many.error < 0.3 * before.error
+    assert many.half_width < 0.4 * before.half_width
+    assert many.coverage >= 0.7
+    assert one.metric_error < 0.7 * before.metric_error
+
+
+def test_an_interval_that_was_too_sure_of_itself_learns_its_width():
+    """Of a task whose losses fall far more than those of the table, which alone is wrong four times out of five."""
+    before, one, many = (measure("debian_sections/all-minilm-l6-v2/transformers5-cpu", n) for n in (0, 1, 16))
+    assert before.coverage < 0.4
+    assert one.coverage > before.coverage + 0.3
+    assert many.coverage >= 0.75
+    assert many.error < 0.7 * before.error
+    assert many.metric_error < 0.7 * before.metric_error
+
+
+def test_own_runs_of_another_task_are_no_runs_of_this_one():
+    own = [r for r in table.shipped() if r.benchmark.startswith("debian")]
+    probes = {"x": probe_of(own[0], SHARE)}
+    known, unknown = (
+        Predictor(table.shipped(), suite=suite).predict(probes, own[0].max_steps)["x"].loss
+        for suite in (suite_of(own[0]), "another/task")
+    )
+    assert unknown == Predictor(table.shipped()).predict(probes, own[0].max_steps)["x"].loss
+    assert known != unknown
+
+
+class TestPriors:
+    def own(self, method: str, accuracy: float) -> RunRecord:
+        made = read(llm_run({"peft_type": method.upper()}, experiment=method, accuracy=accuracy))
+        return made.model_copy(update={"method": method, "benchmark": "mine-1a2b/llama/transformers5-cpu"})
+
+    def test_what_won_on_the_very_data_comes_first_the_next_time(self):
+        runs = [self.own("ia3", 0.6), self.own("lora", 0.4), self.own("rslora", 0.3)]
+        before = method_priors(table.shipped(), "causal-lm")
+        after = method_priors([*table.shipped(), *runs], "causal-lm", "mine-1a2b/llama")
+        elsewhere = method_priors([*table.shipped(), *runs], "causal-lm", "other/llama")
+        assert after["ia3"].score > after["rslora"].score > 0
+        assert before["ia3"].score < before["rslora"].score
+        assert before["ia3"].score < elsewhere["ia3"].score < after["ia3"].score
+
+    def test_a_single_method_was_compared_with_nothing(self):
+        before = method_priors(table.shipped(), "causal-lm")
+        after = method_priors([*table.shipped(), self.own("rslora", 0.1)], "causal-lm", "mine-1a2b/llama")
+        assert after["rslora"].score == before["rslora"].score
+        assert method_priors([self.own("rslora", 0.1)], "causal-lm")["rslora"].score == 0.5
+
+
+class TestRecording:
+    def folder(self, tmp_path, **changes):
+        went_to_the_end = candidate("lora", 0.5, title="LoRA", curve=curve(1.2, steps=600))
+        also = candidate("dora", 0.5, title="DoRA", status="eliminated", curve=curve(1.3, steps=600))
+        short = candidate("ia3", 0.4, title="IA3")
+        failed = candidate("oft", 0.4, title="OFT", status="diverged", curve=curve(1.3, steps=600))
+        made = result([went_to_the_end, also, short, failed])
+        fields = {"benchmark": "my-1a2b3c4d/llama", "created_at": "2026-11-22T00:00:00+00:00", **changes}
+        save(made.model_copy(update=fields), tmp_path)
+        return tmp_path
+
+    def test_only_what_went_to_the_end_is_truth(self, tmp_path):
+        runs = finished_runs(self.folder(tmp_path))
+        assert [r.experiment for r in runs] == ["lora/lr0.0001-seed0", "dora/lr0.0001-seed0"]
+        assert {r.benchmark for r in runs} == {"my-1a2b3c4d/llama/transformers5-cpu"}
+        assert runs[0].curve.points[-1].eval_loss == pytest.approx(1.2)
+        assert runs[0].drift == 0.12 and runs[0].source == "own"
+
+    def test_recording_again_changes_nothing_and_a_training_takes_the_place_of_its_probe(self, tmp_path):
+        folder = self.folder(tmp_path)
+        assert record_outcomes(folder).added == 2
+        assert record_outcomes(folder).unchanged == 2
+        (folder / "adapter").mkdir()
+        report = report_of(folder, curve=curve(1.1, steps=600))
+        (folder / REPORT_FILE).write_text(report.model_dump_json())
+        record_outcomes(folder)
+        runs = {r.method: r for r in table.user_store().runs()}
+        assert sorted(runs) == ["dora", "lora"]
+        assert runs["lora"].curve.points[-1].eval_loss == pytest.approx(1.1)
+        assert runs["lora"].train_s == 1200
+
+    def test_a_race_for_a_card_that_is_not_here_tells_nothing_of_it(self, tmp_path):
+        folder = self.folder(tmp_path, device=device(planned=True))
+        with pytest.raises(BadInput, match="advisor train"):
+            finished_runs(folder)
+
+    def test_an_answer_without_data_has_nothing_to_record(self, tmp_path):
+        with pytest.raises(BadInput, match="no runs to record"):
+            finished_runs(self.folder(tmp_path, benchmark=""))
+
+
+def test_a_task_is_known_again_by_its_data_and_its_run(tmp_path):
+    from tests.advisor.test_export_script import Case
+
+    case = Case(tmp_path, "llama", "lora")
+    name = suite_name(case.data, "owner/Tiny Llama", case.run)
+    assert name.startswith("data-") and name.endswith("/tiny-llama")
+    assert suite_name(case.data, "/elsewhere/Tiny Llama", case.run) == name
+    same = case.run.model_copy(update={"seed": 1, "dtype": "bfloat16", "gradient_checkpointing": True})
+    assert suite_name(case.data, "owner/Tiny Llama", same) == name
+    longer = case.run.model_copy(update={"max_steps": 2 * case.run.max_steps})
+    assert suite_name(case.data, "owner/Tiny Llama", longer) != name
