@@ -19,6 +19,7 @@ from advisor.gather import gather, open_executor, open_journal
 from advisor.interrupts import finishing
 from advisor.judge import judge, judge_from_table, not_tried, shortlist_from_table, would_be_probed
 from advisor.outcome import NotSaved, Recommendation
+from advisor.own_task import suite_of_survey
 from advisor.planned_memory import with_memory
 from advisor.planning import does_not_fit, line_up, measure_costs
 from advisor.published import asks_for_images, published_answer
@@ -108,7 +109,7 @@ def _found_out(
     if found.data:
         observer.name_metric(found.data.profile.metric_name)
     candidates, left_out = propose(found)
-    priors = method_priors(table.load(), found.planned_run.task)
+    priors = method_priors(table.load(), found.planned_run.task, suite_of_survey(found))
     if request.probe:
         with explained(folder):
             reports, too_large, race = _probe(

@@ -9,6 +9,7 @@ from typing import Any
 from advisor.candidates import Candidate
 from advisor.end_model import Probe
 from advisor.held_out import held_out_noise
+from advisor.own_task import suite_of_survey
 from advisor.planned_memory import corrected_memory, measured_memory
 from advisor.predictor import Forecast, Predictor
 from advisor.recommendation import CandidateReport, Prediction
@@ -34,7 +35,7 @@ def judge(
     """A report for each candidate that entered the race, with predictions where there is a curve."""
     assert survey.data is not None
     measured = {c.id: evidence.curves[c.id] for c in candidates if _is_usable(c, evidence)}
-    forecasts = Predictor(records).predict(
+    forecasts = Predictor(records, suite=suite_of_survey(survey)).predict(
         {
             c.id: Probe(
                 curve=measured[c.id],

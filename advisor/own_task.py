@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 from knowledge.schema import PlannedRun
 
 if TYPE_CHECKING:
+    from advisor.survey import Survey
     from probes.dataset import PreparedData
+
+
+def suite_of_survey(survey: Survey) -> str:
+    """The name of what is asked for; empty without data."""
+    return suite_name(survey.data, survey.model.location, survey.planned_run) if survey.data else ""
 
 
 def suite_name(data: PreparedData, model: str, run: PlannedRun) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
-from advisor.own_task import suite_name
+from advisor.own_task import suite_of_survey
 from advisor.published import PublishedAnswer
 from advisor.recommendation import CandidateReport, Decision, RaceReport, Result, TrainingPlan
 from advisor.requirements import effects
@@ -38,7 +38,7 @@ def make_result(
         race=race,
         recommendation=decision,
         training=training_plan(survey, decision),
-        benchmark=suite_name(survey.data, survey.model.location, survey.planned_run) if survey.data else "",
+        benchmark=suite_of_survey(survey),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
