@@ -43,8 +43,11 @@ class Survey:
     uses_chat_template: bool
 
 
-def survey(request: Request, say: Callable[[str], None]) -> Survey:
-    """Looks at model, data and device. Raises NoModelAccess and BadInput."""
+def survey(
+    request: Request, say: Callable[[str], None], on_progress: Callable[[int, int], None] | None = None
+) -> Survey:
+    """Looks at model, data and device. `on_progress(bytes_done, bytes_total)` is called while a data file is read.
+    Raises NoModelAccess and BadInput."""
     from probes.adapters import model_shape
     from probes.dataset import prepare
     from probes.device import detect
@@ -68,6 +71,7 @@ def survey(request: Request, say: Callable[[str], None]) -> Survey:
             max_length_tokens=request.max_length_tokens or _longest_tokens(config),
             format=request.format,
             seed=request.seed,
+            on_progress=on_progress,
         )
     meta = empty_model(source, config, task, num_labels=len(data.label_names) or None if data else None)
     shape = model_shape(meta, task).model_copy(update={"quantization": request.quantize})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -48,7 +50,8 @@ def command(
         probe=False,
         trust_remote_code=trust_remote_code,
     )
-    found = survey(request, _progress)
+    with _reading_bar() as on_progress:
+        found = survey(request, _progress, on_progress)
     if json:
         import json as json_module
 
@@ -180,3 +183,15 @@ def _facts(title: str, facts: list[tuple[str, str]]) -> Table:
 def _progress(words: str) -> None:
     if sys.stderr.isatty():
         print(words, file=sys.stderr)
+
+
+@contextmanager
+def _reading_bar() -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr while a data file is read; nothing where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+
+    columns = (BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bars:
+        bar = bars.add_task("", total=None, visible=False)
+        yield lambda done, total: bars.update(bar, completed=done, total=total, visible=done < total)

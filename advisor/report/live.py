@@ -66,6 +66,8 @@ class _State:
     rung: _Rung | None = None
     messages: list[str] = field(default_factory=list)
     failures: int = 0
+    data_read_bytes: int = 0
+    data_total_bytes: int = 0
 
 
 class LiveRace:
@@ -120,6 +122,12 @@ class LiveRace:
         self._state.messages = [*self._state.messages, clean(text, 300)][-MESSAGES_SHOWN:]
         self._line(clean(text, 300))
 
+    def data_read(self, done_bytes: int, total_bytes: int) -> None:
+        """How far a data file was read, called often. At its end the bar goes away."""
+        self._state.data_read_bytes, self._state.data_total_bytes = done_bytes, total_bytes
+        if self._clock() - self._last_line_s >= LINE_EVERY_S:
+            self._line(f"  {done_bytes / total_bytes:.0%} of the data read")
+
     def rung_started(self, index: int, steps: int, candidates: int) -> None:
         self._state.rung = _Rung(index, steps, candidates)
         self._line(f"rung {index + 1}: {candidates} candidates to step {steps}")
@@ -171,6 +179,8 @@ class LiveRace:
     def render(self) -> RenderableType:
         """The panel as it stands now."""
         parts: list[RenderableType] = [self._clock_line()]
+        if self._state.data_read_bytes < self._state.data_total_bytes:
+            parts += [Text(), self._reading_line()]
         if self._state.workers:
             parts += [Text(), self._workers_table()]
         leaders = self._leaders()[:LEADERS_SHOWN]
@@ -200,6 +210,14 @@ class LiveRace:
             ProgressBar(total=max(1.0, self._budget_s), completed=min(elapsed, self._budget_s)),
             Text(f"at most {duration_text(self._left_s())} left"),
         )
+        return table
+
+    def _reading_line(self) -> RenderableType:
+        read, total = self._state.data_read_bytes, self._state.data_total_bytes
+        table = Table.grid(padding=(0, 2), expand=True)
+        table.add_column(no_wrap=True)
+        table.add_column(ratio=1)
+        table.add_row(Text(f"{read / total:4.0%} of the data read", style="dim"), ProgressBar(total, read))
         return table
 
     def _workers_table(self) -> Table:

@@ -89,3 +89,25 @@ def test_an_exception_leaves_the_terminal_in_order():
         live.rung_started(0, 20, 3)
         raise KeyboardInterrupt
     assert console.file.getvalue().rstrip().endswith("\x1b[?25h") or "\x1b[?25h" in console.file.getvalue()
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_a_long_read_has_a_bar_of_its_own(columns):
+    clock = Clock()
+    console = Console(file=io.StringIO(), width=columns, force_terminal=True, color_system=None)
+    with LiveRace(900, console=console, clock=clock) as live:
+        live.data_read(250, 1000)
+        assert any("25% of the data read" in line for line in console_lines(live, columns))
+        live.data_read(1000, 1000)
+        assert not any("of the data read" in line for line in console_lines(live, columns))
+
+
+def test_a_long_read_is_told_in_a_log_at_a_sane_rate():
+    clock, stream = Clock(), io.StringIO()
+    with LiveRace(900, console=Console(file=stream, width=80), clock=clock) as live:
+        live.message("reading my.jsonl")
+        for percent in range(101):
+            clock.now_s += LINE_EVERY_S / 10
+            live.data_read(percent, 100)
+    lines = [line for line in stream.getvalue().splitlines() if "of the data read" in line]
+    assert len(lines) == 10 and lines[0].endswith("  9% of the data read")
