@@ -46,8 +46,9 @@ def load(folder: Path) -> Result:
         raise BadInput(f"{folder} holds no {RESULT_FILE}. Give the --out folder of an earlier `advisor recommend`.")
     try:
         return Result.model_validate_json(path.read_text(encoding="utf-8"))
-    except ValidationError as error:
+    except ValueError as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error  # else: no UTF-8
         raise BadInput(
-            f"{path} is no recommendation of schema version {SCHEMA_VERSION}: {error.errors()[0]['msg']}. "
+            f"{path} is no recommendation of schema version {SCHEMA_VERSION}: {reason}. "
             "It may have been written by another version of advisor: run `advisor recommend` again."
         ) from None

@@ -15,8 +15,6 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from knowledge.errors import BadInput
 from knowledge.merging import MergeReport, merged, record_id
 from knowledge.schema import RunRecord
@@ -110,7 +108,7 @@ def _parse(text: str, name: str) -> tuple[RunRecord, ...]:
             continue
         try:
             records.append(RunRecord.model_validate(json.loads(line)))
-        except (json.JSONDecodeError, ValidationError) as error:
+        except (ValueError, RecursionError) as error:  # ValidationError is a ValueError too
             reason = str(error).splitlines()[0]
             raise BadInput(f"{name}, line {number} is no run record: {reason}. Repair or remove that line.") from None
     return tuple(records)

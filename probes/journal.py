@@ -89,19 +89,23 @@ class Journal:
 
     def _read(self) -> int:
         """Takes in all whole lines and returns the length in bytes of what is intact."""
+        *lines, torn = self.path.read_bytes().split(b"\n")
         intact = 0
-        for number, line in enumerate(self.path.read_bytes().splitlines(keepends=True)):
-            if not line.endswith(b"\n"):
-                break
+        for number, line in enumerate(lines, start=1):
             try:
                 record = json.loads(line)
-            except ValueError:
-                break
-            if number == 0:
-                self._check_header(record)
-            else:
-                self._take(record)
-            intact += len(line)
+                if number == 1:
+                    self._check_header(record)
+                else:
+                    self._take(record)
+            except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+                if number == len(lines) > 1 and not torn:
+                    break  # garbage at the very end, as a power cut may leave it
+                raise BadInput(
+                    f"{self.path}, line {number}, is damaged: {str(error).splitlines()[0]}. "
+                    "Remove that line, or give another --out folder."
+                ) from error
+            intact += len(line) + 1
         return intact
 
     def _check_header(self, record: dict[str, Any]) -> None:

@@ -116,9 +116,16 @@ def open_rows(
     first = list(islice(rows, DETECT_ROWS))
     if not first:
         raise BadInput(f"{path} holds no rows. {known_formats()}")
-    data_format = get_format(format) if format else detect_format(first)
+    data_format = get_format(format) if format else _detected(path, first)
     ledger.advice = f"The format {data_format.name} needs {data_format.summary}.\n{known_formats()}"
     return chain(first, rows), data_format
+
+
+def _detected(path: str | Path, first: list[NumberedRow]) -> DataFormat:
+    try:
+        return detect_format(first)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from None
 
 
 def format_of(path: str | Path, format: str | None = None) -> DataFormat:

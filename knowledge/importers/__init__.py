@@ -8,10 +8,13 @@ from __future__ import annotations
 import json
 import pkgutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
+
+from pydantic import ValidationError
 
 from knowledge.errors import BadInput
 from knowledge.schema import RunRecord
@@ -39,6 +42,20 @@ class ImportReport:
 
     records: list[RunRecord] = field(default_factory=list)
     rejected: dict[str, str] = field(default_factory=dict)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turns whatever broken content makes of a reader into NotARun, with the reason in words."""
+    try:
+        yield
+    except KeyError as error:
+        raise NotARun(f"field {error} is missing") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise NotARun(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except (TypeError, AttributeError, ValueError, LookupError, ArithmeticError) as error:
+        raise NotARun(str(error)) from None
 
 
 def importers() -> Iterator[Importer]:
@@ -70,7 +87,7 @@ def import_folder(folder: Path) -> ImportReport:
 def _read(path: Path, known: list[Importer]) -> RunRecord:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: no JSON, no UTF-8, numbers without end
         raise NotARun(f"not readable as JSON: {error}") from None
     for importer in known:
         if importer.recognises(content):

@@ -11,10 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
 from knowledge.era import software_era
-from knowledge.importers import NotARun
+from knowledge.importers import NotARun, explained
 from knowledge.schema import Curve, CurvePoint, RunRecord, Task
 
 FORMAT = "PEFT method comparison"
@@ -54,15 +52,8 @@ def recognises(content: Any) -> bool:
 
 def read(content: Mapping[str, Any]) -> RunRecord:
     """One run of the suite. Raises NotARun where it did not finish or a needed field is missing or invalid."""
-    try:
+    with explained():
         return _read(content)
-    except KeyError as error:
-        raise NotARun(f"field {error} is missing") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise NotARun(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    except (TypeError, AttributeError, ValueError) as error:
-        raise NotARun(str(error)) from None
 
 
 def _read(content: Mapping[str, Any]) -> RunRecord:

@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ValidationError
-
 from knowledge.era import software_era
-from knowledge.importers import NotARun
+from knowledge.importers import NotARun, explained
 from knowledge.schema import Curve, CurvePoint, RunRecord
 
 FORMAT = "probe study"
@@ -24,15 +22,8 @@ def recognises(content: Any) -> bool:
 
 def read(content: Mapping[str, Any]) -> RunRecord:
     """The candidate's full run. Raises NotARun where it did not finish or a needed field is missing or invalid."""
-    try:
+    with explained():
         return _read(content)
-    except KeyError as error:
-        raise NotARun(f"field {error} is missing") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise NotARun(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    except (TypeError, AttributeError, ValueError) as error:
-        raise NotARun(str(error)) from None
 
 
 def _read(content: Mapping[str, Any]) -> RunRecord:
