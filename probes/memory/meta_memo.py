@@ -73,7 +73,8 @@ def _description(value: Any) -> tuple:
     if isinstance(value, torch.Tensor):
         if value.device.type != "meta" or type(value) not in (torch.Tensor, torch.nn.Parameter):
             raise _NotPlainMeta
-        return value.shape, value.stride(), value.dtype
+        # Whether a conjugation or a change of sign is still to be done decides whether the operation has to copy first.
+        return value.shape, value.stride(), value.dtype, value.is_conj(), value.is_neg()
     if isinstance(value, (list, tuple)):
         return _described(value)
     return type(value), value  # the type of a number decides the result's dtype
@@ -97,6 +98,8 @@ def _recipe(result: Any, args: tuple) -> Any:
 def _is_plain(tensor: Any) -> bool:
     """Whether a new tensor of the same shape and strides would be the same, down to the bytes of its storage."""
     if type(tensor) is not torch.Tensor or tensor.device.type != "meta" or tensor.layout is not torch.strided:
+        return False
+    if tensor.is_conj() or tensor.is_neg():
         return False
     again = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
     return tensor.storage_offset() == 0 and tensor.untyped_storage().nbytes() == again.untyped_storage().nbytes()

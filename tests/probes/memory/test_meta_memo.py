@@ -70,6 +70,17 @@ def test_what_may_depend_on_more_than_shapes_is_called_each_time(func, args):
     assert len(calls) == 2
 
 
+def test_a_result_that_is_still_to_be_conjugated_is_not_remembered():
+    memo = MetaMemo()
+
+    def conjugated(x):
+        return torch.empty_like(x).conj()
+
+    conjugated._schema = aten.neg.default._schema
+    results = [memo.call(conjugated, (on_meta(3, dtype=torch.complex64),), {}) for _ in range(2)]
+    assert [result.is_conj() for result in results] == [True, True]
+
+
 def test_an_operation_that_calls_others_in_sight_is_called_each_time():
     calls: list = []
     memo = MetaMemo()
@@ -89,6 +100,15 @@ def test_a_list_filled_in_place_is_filled_once():
     operation, memo = counted(aten._foreach_add_.Scalar, calls), MetaMemo()
     assert [memo.call(operation, ([on_meta(2)], 1.0), {}) for _ in range(2)] == [None, None]
     assert len(calls) == 1
+
+
+def test_a_conjugation_still_to_be_done_makes_another_argument():
+    calls: list = []
+    memo, operation = MetaMemo(), counted(aten.sum.default, calls)
+    plain = on_meta(3, dtype=torch.complex64)
+    for tensor in (plain, plain.conj(), plain, plain.conj()):
+        memo.call(operation, (tensor,), {})
+    assert len(calls) == 2
 
 
 def test_numbers_of_different_types_are_different_arguments():
