@@ -26,6 +26,7 @@ from advisor.published import asks_for_images, published_answer
 from advisor.recommendation import CandidateReport, RaceReport, Result
 from advisor.report.live import LiveRace
 from advisor.request import Request, make_request
+from advisor.requirement_kinds import Case
 from advisor.requirements import without_violators
 from advisor.result import make_result
 from advisor.save import save
@@ -105,7 +106,7 @@ def _found_out(
     """The survey, a report for every method of the catalogue, and one of the race where there was one."""
     if request.probe and not dry_run:
         observer.message(f"this takes about {duration_text(request.budget_minutes * 60)}, the budget for probing")
-    found = with_fitting_batch(survey(request, observer.message), observer.message)
+    found = with_fitting_batch(survey(request, observer.message, observer.data_read), observer.message)
     if found.data:
         observer.name_metric(found.data.profile.metric_name)
     candidates, left_out = propose(found)
@@ -180,7 +181,7 @@ def _probe(
         evidence, race = gather(found, lineup, executor, journal, observer, deadline, costs.silence_limit_s)
         stack.enter_context(finishing(observer.message))
     reports = judge(found, lineup.entering, evidence, race, baseline, table.load())
-    reports = without_violators(reports, found.request.require)
+    reports = without_violators(reports, found.request.require, Case.of(found))
     race_report = race_report.model_copy(
         update={
             "duration_s": time.monotonic() - started,

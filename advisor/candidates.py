@@ -13,12 +13,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from advisor.recommendation import CandidateReport
-from advisor.requirements import parse_checkable
+from advisor.requirement_kinds import Case
+from advisor.requirements import advice_on_dropping, parse_checkable, violations_of
 from advisor.survey import Survey
 from knowledge.errors import BadInput, NothingFits, did_you_mean
 from knowledge.methods import all_methods
 from knowledge.methods.base import Method
 from knowledge.schema import MemoryEstimate, PlannedRun
+
+REASONS_TOLD = 12
+ALL_METHODS = "all"
 
 
 @dataclass(frozen=True)
@@ -39,25 +43,25 @@ def propose(survey: Survey) -> tuple[list[Candidate], list[CandidateReport]]:
     """
     request, run = survey.request, survey.planned_run
     catalogue = all_methods()
-    for name in (*request.methods, *request.exclude):
+    for name in (*(name for name in request.methods if name != ALL_METHODS), *request.exclude):
         if name not in catalogue:
             raise BadInput(f"There is no method {name!r}. {did_you_mean(name, list(catalogue))}")
-    requirements = parse_checkable(request.require, task=run.task, probe=request.probe)
+    requirements = parse_checkable(request.require, Case.of(survey))
     candidates: list[Candidate] = []
     left_out: list[CandidateReport] = []
     for method in catalogue.values():
-        reason = _reason_against(method, survey) or next(
-            (r for requirement in requirements if (r := requirement.reason_against(method))), None
-        )
-        if reason is not None:
-            left_out.append(report_without_probe(method, "excluded", reason))
+        reason = _reason_against(method, survey)
+        violations = {} if reason else violations_of(method, requirements)
+        if reason or violations:
+            report = report_without_probe(method, "excluded", reason or "; ".join(violations.values()))
+            left_out.append(report.model_copy(update={"violates": tuple(violations)}))
             continue
         config = method.peft_config(survey.shape, run.max_steps)
         candidates += [
             Candidate(candidate_id(method, rate, config, run), method, rate, config) for rate in method.learning_rates
         ]
     if not candidates:
-        raise NothingFits(_nothing_left(left_out, request.require))
+        raise NothingFits(_nothing_left(left_out))
     return candidates, left_out
 
 
@@ -74,7 +78,7 @@ def report_without_probe(
         reason=reason,
         memory=memory,
         fits=False if status == "does not fit" else None,
-        capabilities=method.capabilities.model_dump(),
+        capabilities=method.capabilities.model_dump(mode="json"),
     )
 
 
@@ -87,14 +91,16 @@ def candidate_id(method: Method, learning_rate: float, peft_config: Mapping[str,
 
 def _reason_against(method: Method, survey: Survey) -> str | None:
     request = survey.request
-    if request.methods and method.name not in request.methods:
+    if request.methods and not {method.name, ALL_METHODS} & set(request.methods):
         return "not among the methods asked for"
     if method.name in request.exclude:
         return "excluded by the request"
     return method.unsupported_reason(survey.shape)
 
 
-def _nothing_left(left_out: Sequence[CandidateReport], requirements: Sequence[str]) -> str:
-    lines = [f"  - {report.title}: {report.reason}" for report in left_out[:20]]
-    hint = f" Drop one of the requirements ({', '.join(requirements)})." if requirements else ""
-    return "No method is left to try." + hint + "\n" + "\n".join(lines)
+def _nothing_left(left_out: Sequence[CandidateReport]) -> str:
+    """Why nothing is left, those first that a requirement took out, and which requirement to drop."""
+    closest_first = sorted(left_out, key=lambda report: (not report.violates, len(report.violates)))
+    lines = [f"  - {report.title}: {report.reason}" for report in closest_first[:REASONS_TOLD]]
+    more = [f"  - and {len(left_out) - REASONS_TOLD} more"] if len(left_out) > REASONS_TOLD else []
+    return "\n".join([f"No method is left to try. {advice_on_dropping(left_out)}".rstrip(), *lines, *more])

@@ -8,7 +8,8 @@ import os
 from pathlib import Path
 
 from advisor.planning import Lineup
-from advisor.requirements import objection_to
+from advisor.requirement_kinds import Case
+from advisor.requirements import asks_for_latency, objection_to
 from advisor.survey import Survey
 from knowledge.schema import PlannedRun
 from probes.conduct import Conductor, Contestant, Evidence
@@ -55,6 +56,7 @@ def open_executor(survey: Survey, folder: Path) -> Executor:
         max_grad_norm=run.max_grad_norm,
         eval_rows=min(EVAL_ROWS, len(survey.data.eval)),
         metric_name=survey.data.profile.metric_name,
+        measures_latency=asks_for_latency(survey.request.require),
         seed=run.seed,
         trust_remote_code=survey.request.trust_remote_code,
     )
@@ -107,7 +109,7 @@ def gather(
         metric_name,
         batch_size=survey.planned_run.batch_size,
         silence_limit_s=silence_limit_s,
-        objection_to=lambda outcome: objection_to(outcome, survey.request.require),
+        objection_to=lambda outcome: objection_to(outcome, survey.request.require, Case.of(survey)),
     )
     return conductor.run(), race
 

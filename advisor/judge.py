@@ -131,7 +131,7 @@ def _without_probe(candidate: Candidate, status: str, reason: str) -> CandidateR
         status="reference" if method.reference_only and status == "from table" else status,
         reason=reason,
         memory=candidate.memory,
-        capabilities=method.capabilities.model_dump(),
+        capabilities=method.capabilities.model_dump(mode="json"),
         peft_config=candidate.peft_config,
     )
 
@@ -175,7 +175,8 @@ def _report(
         trainable_parameters=_trainable(evidence, candidate.id),
         adapter_bytes=next((o.adapter_bytes for o in reversed(outcomes) if o.adapter_bytes is not None), None),
         **_forgetting(outcomes, survey.planned_run.max_steps),
-        capabilities=method.capabilities.model_dump(),
+        latency_overhead=next((o.latency_overhead for o in reversed(outcomes) if o.latency_overhead is not None), None),
+        capabilities=method.capabilities.model_dump(mode="json"),
         peft_config=candidate.peft_config,
     )
 

@@ -1,119 +1,111 @@
-"""What the user requires of a method, parsed from `--require`. A requirement removes candidates before any ranking."""
+"""`--require`: who is taken out for what, what each requirement costs, and which one to drop where nobody is left."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
-from advisor.recommendation import CandidateReport
+from advisor.recommendation import CandidateReport, RequirementEffect
+from advisor.requirement_kinds import KINDS, WORDS, Case, Requirement
 from knowledge.errors import BadInput, did_you_mean
-from knowledge.gpus import parse_bytes
 from knowledge.methods.base import Method
-from knowledge.schema import Task
 from probes.schema import ProbeOutcome
 
-KNOWN = ("mergeable", "vllm", "max-adapter-size=SIZE", "max-forgetting=NATS")
 
-
-@dataclass(frozen=True)
-class Requirement:
-    """One requirement: `name`, and its limit where it has one, in bytes or in nats per token."""
-
-    name: str
-    limit_bytes: int | None = None
-    limit_nats: float | None = None
-
-    def reason_against(self, method: Method) -> str | None:
-        """Why a method cannot meet it, as far as the method alone shows."""
-        if self.name == "mergeable" and not method.capabilities.mergeable:
-            return "cannot be merged into the base model"
-        if self.name == "vllm" and method.capabilities.vllm == "no":
-            return "cannot be served by vLLM, neither as an adapter nor merged"
-        return None
-
-    def reason_against_request(self, task: Task, probe: bool) -> str | None:
-        """Why no candidate could show that it meets it."""
-        if self.name == "max-forgetting" and not probe:
-            return "forgetting is known only by probing"
-        if self.name == "max-forgetting" and task == "sequence-classification":
-            return "forgetting is measured on texts that the base model writes, and a classifier writes none"
-        return None
-
-    def reason_against_report(self, report: CandidateReport) -> str | None:
-        """Why a measured candidate does not meet it, or was not seen to meet it."""
-        if self.name == "max-adapter-size":
-            return self._over_size(report.adapter_bytes)
-        if self.name == "max-forgetting" and report.status in ("finished", "eliminated"):
-            if report.forgetting is None:
-                return f"its forgetting is unknown: {report.forgetting_note or 'no probe of it came to its end'}"
-            return self._over_forgetting(report.forgetting)
-        return None
-
-    def reason_against_going_on(self, outcome: ProbeOutcome) -> str | None:
-        """Why a candidate need not be probed further. What forgets too much early rarely comes back within the limit,
-        and another rate of its method, or another method, may need its place."""
-        if self.name == "max-adapter-size":
-            return self._over_size(outcome.adapter_bytes)
-        if self.name == "max-forgetting" and outcome.forgetting is not None:
-            return self._over_forgetting(outcome.forgetting)
-        return None
-
-    def _over_size(self, adapter_bytes: int | None) -> str | None:
-        assert self.limit_bytes is not None
-        if adapter_bytes is None or adapter_bytes <= self.limit_bytes:
-            return None
-        return f"its adapter has {adapter_bytes / 1e6:.1f} MB, over {self.limit_bytes / 1e6:.1f} MB"
-
-    def _over_forgetting(self, nats: float) -> str | None:
-        assert self.limit_nats is not None
-        return f"forgets {nats:.3f} nats per token, over {self.limit_nats:g}" if nats > self.limit_nats else None
-
-
-def without_violators(reports: Sequence[CandidateReport], texts: Sequence[str]) -> list[CandidateReport]:
-    """The reports, with those excluded whose measurements do not meet a requirement."""
-    requirements = parse_requirements(texts)
-    checked = []
-    for report in reports:
-        reason = next((r for requirement in requirements if (r := requirement.reason_against_report(report))), None)
-        checked.append(report.model_copy(update={"status": "excluded", "reason": reason}) if reason else report)
-    return checked
-
-
-def objection_to(outcome: ProbeOutcome, texts: Sequence[str]) -> str | None:
-    """Why the candidate of this probe need not go on in the race, or None."""
-    reasons = (requirement.reason_against_going_on(outcome) for requirement in parse_requirements(texts))
-    return next((reason for reason in reasons if reason), None)
-
-
-def parse_requirements(texts: Sequence[str]) -> list[Requirement]:
+def parse_requirements(texts: Sequence[str], case: Case) -> list[Requirement]:
     """Requirements from the user's words; raises BadInput that names the word and what is known."""
-    return [_parse(text) for text in texts]
+    return [_parse(text, case) for text in dict.fromkeys(texts)]
 
 
-def parse_checkable(texts: Sequence[str], *, task: Task, probe: bool) -> list[Requirement]:
+def parse_checkable(texts: Sequence[str], case: Case) -> list[Requirement]:
     """Like `parse_requirements`; raises BadInput also for those that no candidate of this request could meet."""
-    requirements = parse_requirements(texts)
-    for text, requirement in zip(texts, requirements, strict=True):
-        if reason := requirement.reason_against_request(task, probe):
-            raise BadInput(f"The requirement {text} cannot be checked: {reason}. Leave it out.")
+    requirements = parse_requirements(texts, case)
+    for requirement in requirements:
+        if reason := requirement.reason_against_request():
+            raise BadInput(f"The requirement {requirement.text} cannot be checked: {reason}. Leave it out.")
     return requirements
 
 
-def _parse(text: str) -> Requirement:
-    name, _, value = text.partition("=")
-    if name in ("mergeable", "vllm") and not value:
-        return Requirement(name)
-    if name == "max-adapter-size" and value:
-        return Requirement(name, limit_bytes=parse_bytes(value))
-    if name == "max-forgetting" and value:
-        return Requirement(name, limit_nats=_parse_nats(text, value))
-    raise BadInput(f"Unknown requirement {text!r}. {did_you_mean(text, list(KNOWN))}")
+def asks_for_latency(texts: Sequence[str]) -> bool:
+    """Whether probes must measure how much longer a request takes with the adapter."""
+    return any(text.startswith("max-latency-overhead") for text in texts)
 
 
-def _parse_nats(text: str, value: str) -> float:
-    with suppress(ValueError):
-        if 0 <= (nats := float(value)) < math.inf:
-            return nats
-    raise BadInput(f"{text!r}: give a number of nats per token that is not negative, e.g. max-forgetting=0.1.")
+def violations_of(method: Method, requirements: Iterable[Requirement]) -> dict[str, str]:
+    """The requirements that the method cannot meet, each with the reason."""
+    return {r.text: reason for r in requirements if (reason := r.reason_against(method))}
+
+
+def without_violators(reports: Sequence[CandidateReport], texts: Sequence[str], case: Case) -> list[CandidateReport]:
+    """The reports, with those excluded whose measurements do not meet a requirement."""
+    requirements = parse_requirements(texts, case)
+    checked = []
+    for report in reports:
+        reasons = {r.text: reason for r in requirements if (reason := r.reason_against_report(report))}
+        changes = {"status": "excluded", "reason": "; ".join(reasons.values()), "violates": tuple(reasons)}
+        checked.append(report.model_copy(update=changes) if reasons else report)
+    return checked
+
+
+def objection_to(outcome: ProbeOutcome, texts: Sequence[str], case: Case) -> str | None:
+    """Why the candidate of this probe need not go on in the race, or None."""
+    reasons = (requirement.reason_against_going_on(outcome) for requirement in parse_requirements(texts, case))
+    return next((reason for reason in reasons if reason), None)
+
+
+def effects(texts: Sequence[str], reports: Sequence[CandidateReport]) -> tuple[RequirementEffect, ...]:
+    """What each requirement took out, from the reports of all methods of the catalogue."""
+    remaining = {report.name for report in reports if not report.violates}
+    found = []
+    for text in dict.fromkeys(texts):
+        against = [report for report in reports if text in report.violates]
+        lost = [report for report in against if report.name not in remaining]
+        found.append(
+            RequirementEffect(
+                requirement=text,
+                methods=tuple(dict.fromkeys(report.title for report in lost)),
+                rates=len(against) - len(lost),
+                alone=len({report.name for report in lost if report.violates == (text,)}),
+            )
+        )
+    return tuple(found)
+
+
+def what_to_drop(reports: Sequence[CandidateReport]) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+    """(requirements, titles of the methods that come back without them): as few requirements as possible, and among
+    these the ones that bring most back. None where no requirement took anything out."""
+    sets = Counter(report.violates for report in reports if report.violates)
+    if not sets:
+        return None
+    fewest = min(len(violated) for violated in sets)
+    choices = sorted({violated for violated in sets if len(violated) == fewest})
+
+    def back_without(dropped: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(r.title for r in reports if r.violates and set(r.violates) <= set(dropped)))
+
+    best = max(choices, key=lambda dropped: len(back_without(dropped)))
+    return best, back_without(best)
+
+
+def advice_on_dropping(reports: Sequence[CandidateReport]) -> str:
+    """'Without --require mergeable 6 methods come back: Lily, BEFT ...'; '' where no requirement is to blame."""
+    found = what_to_drop(reports)
+    if found is None:
+        return ""
+    dropped, titles = found
+    words = " and ".join(f"--require {text}" for text in dropped)
+    named = ", ".join(titles[:4]) + (" and others" if len(titles) > 4 else "")
+    count = "1 method comes" if len(titles) == 1 else f"{len(titles)} methods come"
+    return f"Without {words} {count} back: {named}."
+
+
+def _parse(text: str, case: Case) -> Requirement:
+    name, equals, value = text.partition("=")
+    kind = KINDS.get(name)
+    if kind is None:
+        raise BadInput(f"Unknown requirement {text!r}. {did_you_mean(text, list(WORDS))}")
+    if not equals and kind.value != "needed":
+        return kind(text, case, kind.limit_if_none)
+    if not value or kind.value == "none":
+        raise BadInput(f"The requirement {text!r} is not complete or says too much. Write {kind.example or kind.name}.")
+    return kind(text, case, kind.parse_limit(text, value))

@@ -38,6 +38,7 @@ class JobRun:
         self.adapter_bytes: int | None = None
         self.forgetting: Forgetting | None = None
         self.forgetting_note = ""
+        self.latency_overhead: float | None = None
         self.saved_loss = 0.0
         self.reload_difference: float | None = None
 
@@ -74,6 +75,7 @@ class JobRun:
             forgetting=self.forgetting.value if self.forgetting else None,
             forgetting_noise=self.forgetting.noise if self.forgetting else None,
             forgetting_note=self.forgetting_note,
+            latency_overhead=self.latency_overhead,
             reload_difference=self.reload_difference,
         )
 

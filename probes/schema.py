@@ -106,11 +106,13 @@ class ProbeContext(Record):
     batch_size: int
     gradient_accumulation_steps: int = 1
     measures_forgetting: bool = True
+    measures_latency: bool = Field(False, description="of requests with the adapter against requests without it")
     gradient_checkpointing: bool = False
     max_grad_norm: Finite = 1.0
     eval_rows: int = Field(description="held-out rows used at each evaluation, the first of the held-out set")
     metric_name: str
     threads: int = 1
+    memory_share: Finite = Field(1.0, gt=0, le=1, description="of a GPU that several workers share: what one may take")
     seed: int = 0
     trust_remote_code: bool = False
 
@@ -175,6 +177,9 @@ class ProbeOutcome(Record):
     )
     forgetting_noise: Finite | None = Field(None, description="80 % half-width over the choice of these texts")
     forgetting_note: str = Field("", description="why `forgetting` was not measured")
+    latency_overhead: Finite | None = Field(
+        None, description="share of time that a request takes longer with the adapter; see probes.latency"
+    )
     reload_difference: Finite | None = Field(
         None, description="of held-out loss, between the model that was saved and the same reloaded on a fresh base"
     )

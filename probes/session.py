@@ -22,6 +22,7 @@ from probes import adapters, checkpoint
 from probes.evaluation import evaluate
 from probes.forgetting import ForgettingMeter
 from probes.job_run import JobRun, OnPoint, OnStep, classify
+from probes.latency import latency_overhead
 from probes.memory_use import MemoryUse
 from probes.schema import Baseline, ProbeContext, ProbeJob, ProbeOutcome
 from probes.training import Progress, train
@@ -44,6 +45,8 @@ class Session:
         self.context = context
         if context.device == "cpu":
             torch.set_num_threads(context.threads)
+        if context.memory_share < 1:  # the probe that needs more runs out of memory, and not its neighbour
+            torch.cuda.set_per_process_memory_fraction(context.memory_share)
         self.data = PreparedData.load(Path(context.data_folder))
         self.held_out = self.data.eval.first(context.eval_rows)
         self.source = resolve_model(context.model_reference, trust_remote_code=context.trust_remote_code)
@@ -131,6 +134,7 @@ class Session:
                 on_the_way.save_if_due(run.progress)
         run.peak_bytes = self.memory.peak_bytes()
         run.forgetting, run.forgetting_note = self._forgetting.measure(model)
+        run.latency_overhead = latency_overhead(model, method, context, self.held_out.row(0)[0])
         # After all measurements: a probe that dies between its checkpoint and its outcome would have to start over.
         if checkpoint.supported(model, optimizer, any_size=job.save_to is not None):
             self._save_checkpoint(folder, model, optimizer, run)

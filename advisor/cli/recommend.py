@@ -23,9 +23,12 @@ def command(
     objective: Annotated[str, typer.Option(help="accuracy, balanced, memory or speed.")] = "balanced",
     require: Annotated[
         list[str] | None,
-        typer.Option(help="mergeable, vllm, max-adapter-size=50MB, max-forgetting=0.1. Repeatable."),
+        typer.Option(
+            help="mergeable, vllm, quantized, multi-adapter, edge, convertible[=10%], max-adapter-size=50MB, "
+            "max-forgetting=0.1, max-latency-overhead=5%. Repeatable."
+        ),
     ] = None,
-    methods: Annotated[list[str] | None, typer.Option(help="Race only this method. Repeatable.")] = None,
+    methods: Annotated[list[str] | None, typer.Option(help="Race only this method, or 'all'. Repeatable.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Leave this method out. Repeatable.")] = None,
     task: Annotated[
         Text, typer.Option(help="causal-lm, sequence-classification or seq2seq-lm. Found unless given.")
@@ -55,7 +58,7 @@ def command(
     from advisor.outcome import NotSaved
     from advisor.request import make_request
     from advisor.text import printable
-    from knowledge.errors import BadInput
+    from knowledge.errors import BadInput, NothingFits
 
     request = make_request(
         model=model,
@@ -99,6 +102,8 @@ def command(
         raise typer.Exit(1)
     if race and race.interrupted:
         raise typer.Exit(130)
+    if recommendation.result.recommendation is None and not dry_run:
+        raise typer.Exit(NothingFits.exit_code)
 
 
 def _show(recommendation: Recommendation, as_json: bool) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from advisor.forgetting import forgetting_text
 from advisor.quality import QualityField, lower_is_better, value_of
 from advisor.recommendation import CandidateReport, Prediction, Result, Status
+from advisor.requirements import advice_on_dropping
 from advisor.text import bytes_text, clean, count_text, duration_text, quality_text, rate_text
 
 LEFT_HEADINGS: dict[Status, str] = {
@@ -243,9 +244,9 @@ def plural(count: int, noun: str) -> str:
 
 def advice_without_pick(result: Result) -> str:
     """What to change where nothing could be recommended: the requirements, if it was them."""
-    required = result.request.get("require") or ()
-    if required and any(c.status == "excluded" and c.curve.points for c in result.candidates):
-        return f"Drop or loosen one of the requirements ({', '.join(clean(r, 60) for r in required)})."
+    if any(c.violates and c.curve.points for c in result.candidates):
+        measured = [c for c in result.candidates if c.curve.points]
+        return f"{clean(advice_on_dropping(measured))} Or loosen its limit."
     return (
         f"Limit {bytes_text(result.device.limit_bytes)}. A smaller --batch-size or --max-length, "
         "--gradient-checkpointing or --quantize nf4 need less memory; a longer --budget tries more."

@@ -18,6 +18,7 @@ from advisor.recommendation import CandidateReport, Result
 from advisor.report import charts, content
 from advisor.report.markup import Markup, element
 from advisor.report.next_steps import next_steps
+from advisor.report.required import requirement_lines
 from advisor.report.style import STYLE
 from advisor.text import bytes_text, clean, duration_text, quality_text, rate_text
 
@@ -82,6 +83,7 @@ def body(result: Result, folder: Path | None) -> list[Markup | None]:
         ),
         _section("Why this one", _reasons(result)),
         _section("The probes", _race_words(result), _curves(result)),
+        _section("What the requirements took out", *_requirements(result)),
         _section("Why the others left", *_left(result)),
         _section("Where the memory goes", *_memory(result)),
         _section("What to run next", *_next(result, folder)),
@@ -242,6 +244,11 @@ def _curves(result: Result) -> Markup | None:
     more = element("p", f"{left_out} further points are in recommendation.json.", class_="quiet") if left_out else None
     table = element("details", element("summary", f"All {len(rows)} points as a table"), _table(head, rows), more)
     return element("div", figure, table)
+
+
+def _requirements(result: Result) -> list[Markup]:
+    lines = [element("li", line) for line in requirement_lines(result)]
+    return [element("ul", lines, class_="left")] if lines else []
 
 
 def _left(result: Result) -> list[Markup]:

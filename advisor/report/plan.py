@@ -11,6 +11,7 @@ from rich.text import Text
 
 from advisor.recommendation import Result
 from advisor.report.content import subject_line
+from advisor.report.required import requirement_lines
 from advisor.text import bytes_text, clean, duration_text
 
 
@@ -35,6 +36,7 @@ def plan_view(result: Result) -> Iterable[RenderableType]:
             memory = bytes_text(candidate.memory.peak_bytes) if candidate.memory else "unknown"
             table.add_row(Text(clean(candidate.title, 60)), Text(candidate.reason), Text(memory))
     yield table
+    yield from (Text(f"\nRequirement {line}") for line in requirement_lines(result))
     if race.not_tried:
         names = ", ".join(clean(name, 60) for name in race.not_tried[:12])
         more = f" and {len(race.not_tried) - 12} more" if len(race.not_tried) > 12 else ""

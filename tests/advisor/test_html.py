@@ -20,6 +20,7 @@ import pytest
 from advisor.report.html import page, render_fragment, write_report
 from advisor.report.markup import Markup, element
 from advisor.report.plot import Frame, Labels, Scale, spread
+from advisor.requirements import effects
 from knowledge.schema import Curve
 from tests.advisor.factories import candidate, field_of_candidates, result
 
@@ -270,3 +271,11 @@ def test_no_request_leaves_the_page(browser):
     finally:
         server.shutdown()
         server.server_close()
+
+
+def test_what_requirements_took_out_is_told_and_escaped():
+    out = candidate("lily", status="excluded", title="<b>Lily</b>", violates=("mergeable",), reason="cannot be merged")
+    shown = page(result([candidate(), out], requirements=effects(["mergeable"], [candidate(), out])))
+    assert "What the requirements took out" in shown
+    assert "mergeable: 1 method removed (&lt;b&gt;Lily&lt;/b&gt;)" in shown
+    assert "What the requirements took out" not in page(result())

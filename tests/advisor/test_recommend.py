@@ -179,3 +179,23 @@ def test_a_refused_race_leaves_the_other_one_untouched(recommendation, model, tm
     with pytest.raises(BadInput):
         recommend(model, other, out=recommendation.folder, **RACE)
     assert {p: p.stat().st_mtime_ns for p in recommendation.folder.rglob("*") if p.suffix != ".lock"} == before
+
+
+def test_what_slows_requests_down_too_much_is_out_and_what_merges_stays(model, data):
+    settings = {**RACE, "max_steps": 20, "methods": ("lora", "adaption-prompt"), "budget_minutes": 1}
+    rec = recommend(model, data, require=("max-latency-overhead=0.1%",), **settings)
+    assert rec.pick.name == "lora"
+    assert rec.pick.latency_overhead == 0
+    probed = [c for c in rec.candidates if c.name == "adaption-prompt" and c.curve.points]
+    assert {c.status for c in probed} == {"excluded"}
+    assert all(c.latency_overhead > 0.001 and "longer than without it" in c.reason for c in probed)
+    assert rec.result.requirements[0].methods == ("LLaMA-Adapter",)
+    assert rec.result.requirements[0].alone == 1
+
+
+def test_requirements_that_leave_no_method_say_which_one_to_drop(model, data):
+    asked = ("mergeable", "edge")
+    with pytest.raises(NothingFits) as caught:
+        recommend(model, data, require=asked, **{**RACE, "methods": ("lily", "pissa", "olora")})
+    assert "Without --require edge 2 methods come back: PiSSA, OLoRA." in str(caught.value)
+    assert "Lily: cannot be merged into the base model" in str(caught.value)

@@ -1,17 +1,39 @@
-"""`--require`: what is understood, and who is taken out for which reason."""
+"""`--require`: what is understood, who is taken out for which reason, and what to drop where nobody is left."""
 
 from __future__ import annotations
 
 import pytest
 
-from advisor.requirements import objection_to, parse_checkable, parse_requirements, without_violators
+from advisor.requirement_kinds import KINDS, WORDS, Case
+from advisor.requirements import (
+    advice_on_dropping,
+    effects,
+    objection_to,
+    parse_checkable,
+    parse_requirements,
+    violations_of,
+    what_to_drop,
+    without_violators,
+)
 from knowledge.errors import BadInput
+from knowledge.methods import all_methods, get_method
 from probes.schema import ProbeOutcome
 from tests.advisor.factories import candidate
 
+CASE = Case(base_parameters=100_000_000)
 
-def reasons(reports, *texts):
-    return {r.name: r.reason for r in without_violators(reports, texts) if r.status == "excluded"}
+
+def reasons(reports, *texts, case=CASE):
+    return {r.name: r.reason for r in without_violators(reports, texts, case) if r.status == "excluded"}
+
+
+def against(name, text, case=CASE):
+    """Why the method cannot meet the requirement, from the catalogue alone."""
+    return violations_of(get_method(name), parse_requirements([text], case)).get(text)
+
+
+def objection(*texts, case=CASE, **fields):
+    return objection_to(ProbeOutcome(id="lora", status="finished", **fields), texts, case)
 
 
 def test_what_forgets_too_much_is_out_with_both_figures():
@@ -32,38 +54,166 @@ def test_what_was_not_measured_is_out_with_the_reason():
 
 
 def test_what_is_over_a_limit_need_not_go_on():
-    def objection(*texts, **fields):
-        return objection_to(ProbeOutcome(id="lora", status="finished", **fields), texts)
-
     limit = "max-forgetting=0.1"
     assert objection(limit, forgetting=0.16) == "forgets 0.160 nats per token, over 0.1"
     assert objection(limit, forgetting=0.1) is None
     assert objection(limit) is None  # its report will say why it was not measured
     assert objection("mergeable", forgetting=9.0, adapter_bytes=9_000_000) is None
     assert objection("max-adapter-size=5MB", adapter_bytes=9_000_000) == "its adapter has 9.0 MB, over 5.0 MB"
+    assert objection("max-latency-overhead=5%", latency_overhead=0.1) is not None
 
 
 def test_what_failed_keeps_its_own_reason():
     broken = candidate("lora", None, status="diverged", reason="training loss is nan at step 3")
-    assert without_violators([broken], ["max-forgetting=0.1"]) == [broken]
+    assert without_violators([broken], ["max-forgetting=0.1", "max-latency-overhead=5%"], CASE) == [broken]
 
 
 @pytest.mark.parametrize("value", ["much", "-0.1", "nan", "inf"])
 def test_a_limit_that_is_no_number_is_refused_with_what_was_seen(value):
     with pytest.raises(BadInput, match=rf"max-forgetting={value}.*nats per token.*max-forgetting=0.1"):
-        parse_requirements([f"max-forgetting={value}"])
+        parse_requirements([f"max-forgetting={value}"], CASE)
+    with pytest.raises(BadInput, match=rf"max-latency-overhead={value}.*percentage.*max-latency-overhead=5%"):
+        parse_requirements([f"max-latency-overhead={value}"], CASE)
+
+
+def test_a_share_is_read_as_percentage_or_as_number():
+    limits = [r.limit for r in parse_requirements(["max-latency-overhead=5%", "convertible=0.1"], CASE)]
+    assert limits == pytest.approx([0.05, 0.1])
 
 
 def test_an_unknown_requirement_is_told_what_there_is():
-    with pytest.raises(BadInput, match=r"Did you mean 'max-forgetting=NATS'"):
-        parse_requirements(["max-forgeting"])
-    assert parse_requirements(["mergeable", "max-adapter-size=50MB"])[1].limit_bytes == 50_000_000
+    with pytest.raises(BadInput, match=r"Did you mean 'max-forgetting=0.1'"):
+        parse_requirements(["max-forgeting"], CASE)
+    with pytest.raises(BadInput, match=r"Write max-adapter-size=50MB"):
+        parse_requirements(["max-adapter-size"], CASE)
+    with pytest.raises(BadInput, match=r"Write mergeable\."):
+        parse_requirements(["mergeable=yes"], CASE)
+    assert parse_requirements(["mergeable", "max-adapter-size=50MB"], CASE)[1].limit == 50_000_000
 
 
 def test_what_nothing_can_show_is_refused_before_anything_is_trained():
     asked = ["mergeable", "max-forgetting=0.1"]
-    assert len(parse_checkable(asked, task="causal-lm", probe=True)) == 2
+    assert len(parse_checkable(asked, CASE)) == 2
     with pytest.raises(BadInput, match=r"max-forgetting=0.1 cannot be checked: .* only by probing"):
-        parse_checkable(asked, task="causal-lm", probe=False)
+        parse_checkable(asked, Case(probe=False))
     with pytest.raises(BadInput, match="a classifier writes none"):
-        parse_checkable(asked, task="sequence-classification", probe=True)
+        parse_checkable(asked, Case(task="sequence-classification"))
+
+
+def test_help_names_every_word():
+    from typer.testing import CliRunner
+
+    from advisor.cli import build
+
+    shown = "".join(CliRunner().invoke(build(), ["recommend", "--help"], env={"COLUMNS": "200"}).stdout.split())
+    assert all(name in shown for name in KINDS)
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_every_word_keeps_lora_and_some_words_keep_lora_only_where_it_was_seen(word):
+    assert against("lora", word) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "word", "reason"),
+    [
+        ("lily", "mergeable", "cannot be merged"),
+        ("lily", "vllm", "cannot be served"),
+        ("pissa", "quantized", "4 or 8 bits"),
+        ("pissa", "edge", "4 bits"),
+        ("loha", "edge", "4 bits"),
+        ("full", "multi-adapter", "second adapter"),
+        ("oft", "convertible", "cannot be converted"),
+        ("lokr", "convertible", "an error of 8 %, over 5 %"),
+        ("c3a", "convertible=10%", "over 10 %"),
+    ],
+)
+def test_what_a_method_cannot_is_told(name, word, reason):
+    assert reason in against(name, word)
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        *(("oft", "mergeable"), ("dora", "vllm"), ("loha", "quantized"), ("lily", "multi-adapter"), ("vera", "edge")),
+        *(("delora", "convertible"), ("pissa", "convertible"), ("lokr", "convertible=10%")),
+    ],
+)
+def test_what_a_method_can_takes_it_not_out(name, word):
+    assert against(name, word) is None
+
+
+def test_every_word_takes_some_method_out_or_judges_by_measuring():
+    taken_out = {w: [m for m in all_methods() if against(m, w)] for w in WORDS if "max-" not in w}
+    assert all(0 < len(names) < len(all_methods()) for names in taken_out.values())
+
+
+def test_edge_wants_an_adapter_that_adds_at_most_a_tenth_to_the_base_in_4_bits():
+    small, large = candidate("vera", adapter_bytes=4_900_000), candidate("lora", adapter_bytes=5_100_000)
+    found = reasons([small, large], "edge")  # 100 M parameters are 50 MB in 4 bits
+    assert found == {"lora": "its adapter has 5.1 MB, over 10 % of the 50.0 MB of the base in 4 bits"}
+    assert objection("edge", adapter_bytes=5_100_000) == found["lora"]
+
+
+def test_the_overhead_of_what_merges_is_nothing_unless_the_base_is_quantised():
+    limit = "max-latency-overhead=5%"
+    without_probes = Case(probe=False)
+    assert against("lora", limit, without_probes) is None
+    assert "only by probing" in against("lily", limit, without_probes)
+    assert "only by probing" in against("lora", limit, Case(probe=False, quantization="nf4"))
+    assert against("lily", limit, Case(probe=True)) is None  # its probe will tell
+
+
+def test_the_overhead_is_held_against_what_was_measured():
+    reports = [
+        candidate("lora", latency_overhead=0.0),
+        candidate("lily", latency_overhead=0.36),
+        candidate("beft", latency_overhead=0.012),
+        candidate("prefix-tuning"),
+    ]
+    assert reasons(reports, "max-latency-overhead=5%") == {
+        "lily": "a request takes 36 % longer than without it, over 5 %",
+        "prefix-tuning": "its time per request was not measured",
+    }
+
+
+def test_all_violated_requirements_are_told_and_kept():
+    report = candidate("oft", forgetting=0.3, adapter_bytes=60_000_000)
+    (checked,) = without_violators([report], ["max-adapter-size=50MB", "max-forgetting=0.1"], CASE)
+    assert checked.violates == ("max-adapter-size=50MB", "max-forgetting=0.1")
+    assert checked.reason == "its adapter has 60.0 MB, over 50.0 MB; forgets 0.300 nats per token, over 0.1"
+
+
+def excluded(name, *violates, **fields):
+    return candidate(name, status="excluded", title=name.upper(), violates=violates, **fields)
+
+
+def test_the_effect_of_each_requirement_is_counted_by_method():
+    reports = [
+        candidate("lora"),
+        excluded("lora", "small", learning_rate=1e-3),  # another rate of a method that stayed
+        excluded("lily", "mergeable"),
+        excluded("lily", "mergeable", learning_rate=1e-3),
+        excluded("beft", "mergeable", "small"),
+    ]
+    mergeable, small, other = effects(["mergeable", "small", "other"], reports)
+    assert (mergeable.methods, mergeable.rates, mergeable.alone) == (("LILY", "BEFT"), 0, 1)
+    assert (small.methods, small.rates, small.alone) == (("BEFT",), 1, 0)
+    assert (other.methods, other.rates, other.alone) == ((), 0, 0)
+
+
+def test_the_requirement_to_drop_is_the_one_that_brings_most_back():
+    reports = [excluded("a", "x"), excluded("b", "y"), excluded("c", "y"), excluded("d", "x", "y"), excluded("e", "z")]
+    assert what_to_drop(reports) == (("y",), ("B", "C"))
+    assert advice_on_dropping(reports) == "Without --require y 2 methods come back: B, C."
+
+
+def test_where_one_is_not_enough_the_smallest_set_is_named():
+    reports = [excluded("a", "x", "y"), excluded("b", "x", "z"), excluded("c", "x", "z"), excluded("d", "x", "y", "z")]
+    assert what_to_drop(reports) == (("x", "z"), ("B", "C"))
+    assert advice_on_dropping(reports).startswith("Without --require x and --require z 2 methods come back")
+
+
+def test_without_violations_there_is_nothing_to_drop():
+    assert what_to_drop([candidate("lora")]) is None
+    assert advice_on_dropping([candidate("lora")]) == ""

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from advisor.recommendation import Result
 from advisor.report.terminal import print_summary
+from advisor.requirements import effects
 from tests.advisor.factories import candidate, field_of_candidates, result
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
@@ -96,9 +97,12 @@ def test_without_a_pick_it_says_so_and_what_to_do():
 
 
 def test_where_a_requirement_left_nothing_it_is_named():
-    out = candidate(status="excluded", reason="forgets 0.300 nats per token, over 0.1", curve=candidate().curve)
-    text = printed(result([out], request={"require": ["max-forgetting=0.1"]}), 80)
-    assert "Drop or loosen one of the requirements (max-forgetting=0.1)." in text
+    limit = "max-forgetting=0.1"
+    reason = "forgets 0.300 nats per token, over 0.1"
+    out = candidate(status="excluded", reason=reason, violates=(limit,), curve=candidate().curve)
+    text = printed(result([out], requirements=effects([limit], [out])), 80)
+    assert "Without --require max-forgetting=0.1 1 method comes back: lora. Or loosen its" in text
+    assert "-  max-forgetting=0.1: 1 method removed (lora)" in text
     assert "--batch-size" not in text
     assert "excluded  lora at 1e-4 (forgets 0.300 nats per token, over 0.1)" in text
 

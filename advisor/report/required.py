@@ -1,0 +1,23 @@
+"""What each requirement took out, in lines for the terminal and the page."""
+
+from __future__ import annotations
+
+from advisor.recommendation import Result
+from advisor.report.content import plural
+from advisor.text import clean
+
+TITLES_NAMED = 4
+
+
+def requirement_lines(result: Result) -> list[str]:
+    """What each requirement took out: 'mergeable: 6 methods removed (Lily, BEFT and 4 more), 2 by nothing else'."""
+    lines = []
+    for effect in result.requirements:
+        names = [clean(title, 60) for title in effect.methods]
+        more = f" and {len(names) - TITLES_NAMED} more" if len(names) > TITLES_NAMED else ""
+        told = f" ({', '.join(names[:TITLES_NAMED])}{more})" if names else ""
+        text = f"{clean(effect.requirement, 60)}: {plural(len(names), 'method')} removed{told}"
+        text += f", {effect.alone} of them by nothing else" if 0 < effect.alone < len(names) else ""
+        text += f", and {plural(effect.rates, 'learning rate')} of methods that stayed" if effect.rates else ""
+        lines.append(text)
+    return lines
