@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from probes.evaluation import Evaluation
     from probes.schema import ProbeContext
 
+TEXTS_FILE = "base_texts.json"  # in the folder of the prepared data
 TEXT_TOKENS = 32
 # SmolLM2-135M after 16 steps of LoRA, on 16 texts: .04 +- .02, .22 +- .04 and .68 +- .07 nats at the rates 5e-4, 2e-3
 # and 1e-2. Half as many still tell these apart, at a few percent of a probe's time on a CPU; a GPU hardly notices more.
@@ -94,7 +95,7 @@ class ForgettingMeter:
             "tokens": TEXT_TOKENS,
         }
         return shared_texts(
-            Path(context.data_folder) / "base_texts.json",
+            Path(context.data_folder) / TEXTS_FILE,
             made_for,
             lambda: write_texts(base, self._tokenizer, context.task, context.seed, made_for["texts"]),
         )

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,20 @@ from knowledge.schema import CurvePoint
 from probes.executors.base import Event
 from probes.schema import Baseline, ProbeContext, ProbeJob, ProbeOutcome
 
-WORKER_COMMAND = [sys.executable, "-m", "probes.worker"]
+WORKER_COMMAND = (sys.executable, "-m", "probes.worker")
 
 
 class _Worker:
     """One process and the thread that reads its events into the shared queue."""
 
-    def __init__(self, index: int, context: ProbeContext, inbox: queue.Queue, environment: dict[str, str]) -> None:
+    def __init__(
+        self,
+        index: int,
+        context: ProbeContext,
+        inbox: queue.Queue,
+        environment: dict[str, str],
+        command: Sequence[str],
+    ) -> None:
         self.index = index
         self.job: ProbeJob | None = None
         self.job_started = 0.0
@@ -39,7 +46,7 @@ class _Worker:
         self.log_path = Path(context.work_folder) / f"worker-{index}.log"
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                WORKER_COMMAND,
+                command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -90,11 +97,15 @@ class _Worker:
 
 
 class ProcessExecutor:
-    """Local worker processes: `workers` of them, on `devices` in turn (CUDA indices; None trains on the CPU)."""
+    """Local worker processes: `workers` of them, on `devices` in turn (CUDA indices; None leaves the choice to what
+    CUDA_VISIBLE_DEVICES says). `command` starts one."""
 
-    def __init__(self, workers: int, devices: list[int] | None = None) -> None:
+    def __init__(
+        self, workers: int, devices: list[int] | None = None, *, command: Sequence[str] = WORKER_COMMAND
+    ) -> None:
         self.workers = workers
         self._devices = devices
+        self._command = command
         self._context: ProbeContext | None = None
         self._pool: list[_Worker | None] = [None] * workers
         self._waiting: deque[ProbeJob] = deque()
@@ -150,7 +161,7 @@ class ProcessExecutor:
 
     def _spawn(self, index: int) -> None:
         assert self._context
-        self._pool[index] = _Worker(index, self._context, self._inbox, self._environment(index))
+        self._pool[index] = _Worker(index, self._context, self._inbox, self._environment(index), self._command)
 
     def _environment(self, index: int) -> dict[str, str]:
         assert self._context
