@@ -28,6 +28,7 @@ check: $(VENV)/.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive advisor probes knowledge
 
 clean:
 	rm -rf $(VENV) $(DEMO_OUT) build dist *.egg-info

@@ -124,7 +124,8 @@ def _bert(hidden: int, mlp: int, layers: int, heads: int, vocab: int = 30522) ->
 
 def _t5(hidden: int, mlp: int, layers: int, heads: int) -> dict[str, Any]:
     sizes = {"d_model": hidden, "d_ff": mlp, "d_kv": 64, "num_layers": layers, "num_heads": heads}
-    return {"model_type": "t5", "vocab_size": 32128, "decoder_start_token_id": 0, "pad_token_id": 0, **sizes}
+    tokens = dict.fromkeys(("decoder_start_token_id", "pad_token_id"), 0)
+    return {"model_type": "t5", "vocab_size": 32128, **tokens, **sizes}
 
 
 CONFIGS: Mapping[str, Mapping[str, Any]] = {

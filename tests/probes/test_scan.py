@@ -82,7 +82,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
         finally:
             tracemalloc.stop()
 
-    few, many = 1_000, 6_000
+    few, many = 2_000, 8_000
     grown_bytes, file_bytes = peak_bytes(many) - peak_bytes(few), (many - few) * len(words)
     assert grown_bytes < (many - few) * 2 * 8 * 2 < file_bytes / 20
 
