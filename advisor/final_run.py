@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
+
 from advisor.candidates import candidate_id
 from advisor.exporters.base import Recommended, model_location
 from advisor.gather import EVAL_ROWS, JOURNAL_FILE, fingerprint, probe_device, schedule_of
@@ -178,6 +180,9 @@ def first_gpu() -> list[int] | None:
 
 
 def _threads() -> int:
-    """On a processor a single run may use every core that this process may."""
+    """On a processor a single run takes the cores that are not busy with something else: threads that have to wait for
+    each other on a busy machine make it many times slower than one thread alone."""
     limit = os.environ.get("OMP_NUM_THREADS", "")
-    return int(limit) if limit.isdigit() and int(limit) > 0 else os.cpu_count() or 1
+    if limit.isdigit() and int(limit) > 0:
+        return int(limit)
+    return max(1, (os.cpu_count() or 1) - round(psutil.getloadavg()[0]))

@@ -81,6 +81,7 @@ def _comparisons(report: TrainingReport) -> str:
     rows = ["| | predicted | 80 % interval | reached | |", "|---|---|---|---|---|"]
     rows += [f"| {' | '.join(map(_cell, comparison_cells(c)))} |" for c in report.comparisons]
     notes = [f"{clean(c.quantity)}: {clean(c.note)}." for c in report.comparisons if c.note]
+    notes += [f"Note: {report.overtrained}."] if report.overtrained else []
     if report.forgetting is not None:
         notes.append(
             f"On texts that the base model wrote itself the loss has grown by {report.forgetting:.3f} "

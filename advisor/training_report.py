@@ -14,6 +14,7 @@ from probes.schema import ProbeOutcome
 SCHEMA_VERSION = 1
 # The two losses are means over one batch in the same arithmetic: more than this is another model.
 SAME_LOSS = 1e-3
+OVERTRAINED = 0.02  # share of the final loss; evaluations of one run differ by less
 
 
 class Comparison(Record):
@@ -74,6 +75,18 @@ class TrainingReport(Record):
     def last(self) -> CurvePoint:
         """The evaluation at the end."""
         return self.curve.points[-1]
+
+    @property
+    def overtrained(self) -> str | None:
+        """In words, where the held-out loss was clearly lower on the way than at the end."""
+        measured = [p for p in self.curve.points if p.eval_loss is not None]
+        best = min(measured, key=lambda p: p.eval_loss, default=None)
+        if best is None or self.last.eval_loss is None or best.eval_loss > (1 - OVERTRAINED) * self.last.eval_loss:
+            return None
+        return (
+            f"the held-out loss was lowest at step {best.step} ({best.eval_loss:.3f}) and has risen since: "
+            "fewer epochs would do"
+        )
 
 
 def compare(pick: CandidateReport, last: CurvePoint, outcome: ProbeOutcome, device_kind: str) -> tuple[Comparison, ...]:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from advisor.training_report import TrainingReport
 
 
 def command(
     folder: Annotated[Path, typer.Argument(help="The --out folder of an earlier `advisor recommend`.")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Train anew; an earlier adapter is moved aside.")] = False,
+    record: Annotated[bool, typer.Option(help="Keep the outcome in your own table, for later recommendations.")] = True,
     json: Annotated[bool, typer.Option("--json", help="Print what was reached as JSON on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
@@ -28,9 +32,24 @@ def command(
         raise typer.Exit(130) from None
     if json:
         print(report.model_dump_json(indent=2))
-        return
+    else:
+        _show(report, folder)
+    if record:
+        _record(folder)
+
+
+def _show(report: TrainingReport, folder: Path) -> None:
     from rich.console import Console
 
     from advisor.report.training import print_training
 
     print_training(report, folder, Console())
+
+
+def _record(folder: Path) -> None:
+    """Told on stderr, for stdout carries the result alone."""
+    from advisor.own_runs import record_outcomes
+
+    outcome = record_outcomes(folder)
+    if outcome.added or outcome.conflicts:
+        print("Recorded in your own table: advisor knowledge show --mine", file=sys.stderr)

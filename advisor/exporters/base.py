@@ -47,7 +47,7 @@ def recommended(result: Result) -> Recommended:
 def picked(result: Result) -> CandidateReport:
     """The recommended candidate. Raises BadInput where there is none."""
     if result.pick is None:
-        raise BadInput("There is no recommendation to export: no candidate had a valid result that fits.")
+        raise BadInput("There is no recommendation: no candidate had a valid result that fits.")
     return result.pick
 
 

@@ -23,6 +23,8 @@ def print_training(report: TrainingReport, folder: Path, console: Console) -> No
     for comparison in report.comparisons:
         if comparison.note:
             console.print(Text(f"{clean(comparison.quantity)}: {clean(comparison.note)}", style="dim"))
+    if report.overtrained:
+        console.print(Text(f"note: {report.overtrained}", style="yellow"))
     if not report.reloads:
         console.print(Text(f"The saved files give another loss on a fresh base: {_difference(report)}.", style="red"))
     console.print(Text(f"adapter: {clean(folder / report.adapter)}"), soft_wrap=True)

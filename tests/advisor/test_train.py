@@ -232,6 +232,15 @@ def test_the_model_card_says_what_was_predicted_and_reached(tmp_path):
     assert "/home/me" not in card and "base_model:" not in card
 
 
+def test_a_run_that_was_longer_than_its_data_carries_says_so(tmp_path):
+    rising = Curve(points=(point(300, 1.1), point(600, 1.2)), metric_name="exact match")
+    report = report_of(tmp_path, curve=rising)
+    assert "lowest at step 300 (1.100)" in report.overtrained
+    assert report_of(tmp_path).overtrained is None
+    flat = Curve(points=(point(300, 1.195), point(600, 1.2)), metric_name="exact match")
+    assert report_of(tmp_path, curve=flat).overtrained is None
+
+
 def test_predicted_against_reached_on_the_terminal(tmp_path):
     out = io.StringIO()
     print_training(report_of(tmp_path, reload_difference=0.5), tmp_path, Console(file=out, width=80))
@@ -250,7 +259,7 @@ def test_the_command_says_how_to_go_on_when_it_is_stopped(tmp_path, monkeypatch,
 
     monkeypatch.setattr("advisor.train.train", stop)
     with pytest.raises(typer.Exit) as exit:
-        command(tmp_path, resume=False, force=False, json=False, quiet=True)
+        command(tmp_path, resume=False, force=False, record=False, json=False, quiet=True)
     assert exit.value.exit_code == 130
     assert "--resume" in capsys.readouterr().err
 
@@ -259,5 +268,5 @@ def test_the_command_prints_json_alone(tmp_path, monkeypatch, capsys):
     from advisor.cli.train import command
 
     monkeypatch.setattr("advisor.train.train", lambda *arguments, **options: report_of(tmp_path))
-    command(tmp_path, resume=False, force=False, json=True, quiet=True)
+    command(tmp_path, resume=False, force=False, record=False, json=True, quiet=True)
     assert json.loads(capsys.readouterr().out)["title"] == "LoRA"
