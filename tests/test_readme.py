@@ -10,10 +10,16 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_tree_is_what_is_there():
-    spec = importlib.util.spec_from_file_location("readme_tree", ROOT / ".ci" / "readme_tree.py")
+def load(name: str):
+    """A script of .ci, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / ".ci" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def test_the_tree_is_what_is_there():
+    module = load("readme_tree")
     assert module.with_tree(README) == README, "run `python .ci/readme_tree.py`"
     undocumented = [line for line in module.tree().splitlines() if len(line.split()) < 2]
     assert not undocumented, "a module without a docstring"
@@ -26,6 +32,11 @@ def test_every_command_that_it_names_exists_and_every_command_is_named():
     commands = {c.name for c in application.registered_commands} | {g.name for g in application.registered_groups}
     named = set(re.findall(r"`advisor ([a-z]+)", README))
     assert named == commands
+
+
+def test_the_reference_of_the_command_line_is_what_the_commands_say():
+    module = load("cli_reference")
+    assert module.FILE.read_text(encoding="utf-8") == module.reference(), "run `python .ci/cli_reference.py`"
 
 
 @pytest.mark.parametrize("command", sorted(set(re.findall(r"advisor (?:[a-z]+ )+(?:[A-Z]+ )?--[^`\n]*", README))))
