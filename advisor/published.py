@@ -14,7 +14,8 @@ from statistics import fmean
 
 from advisor.recommendation import CandidateReport, Prediction
 from advisor.request import Request
-from advisor.requirements import parse_checkable
+from advisor.requirement_kinds import Case
+from advisor.requirements import parse_checkable, violations_of, without_violators
 from knowledge import table
 from knowledge.diffusion_models import known_image_generator
 from knowledge.errors import BadInput, NothingFits, did_you_mean
@@ -25,6 +26,7 @@ from knowledge.schema import MemoryEstimate, PlannedRun, RunRecord
 from probes.schema import DeviceReport, ModelReport
 
 TASK = "text-to-image"
+CASE = Case(task=TASK, probe=False, model_type="image generator")
 # Evaluations late in a run over which its quality is as good as settled: what still moves there is noise.
 SETTLED_POINTS = 4
 # What the user may not choose, for the published runs have chosen it.
@@ -62,7 +64,8 @@ def published_answer(request: Request, say: Callable[[str], None]) -> PublishedA
     device = detect(request.vram, request.gpu)
     chosen, reports = _chosen(runs, request, device.limit_bytes)
     noise = evaluation_noise(runs)
-    reports = [*(_report(run, noise) for run in chosen.values()), *reports]
+    measured = without_violators([_report(run, noise) for run in chosen.values()], request.require, CASE)
+    reports = [*measured, *reports]
     if not any(run.peak_bytes <= device.limit_bytes for run in chosen.values()):
         raise NothingFits(_too_small(chosen.values(), device))
     return PublishedAnswer(request, _model(request, runs), device, _planned_run(runs), reports)
@@ -83,8 +86,9 @@ def _check(request: Request) -> None:
             "probe=False) for the answer from published runs."
         )
     given = [name for name in FIXED if getattr(request, name) is not None]
-    if given or request.quantize != "none":
-        names = ", ".join([*given, *(["quantize"] if request.quantize != "none" else [])])
+    given += ["quantize"] if request.quantize not in ("none", "auto") else []
+    if given:
+        names = ", ".join(given)
         raise BadInput(
             f"The answer for image generators is that of published runs, whose settings are fixed: leave out {names}. "
             "`advisor estimate` knows the memory of other settings of language models only."
@@ -110,19 +114,22 @@ def _chosen(
     for name in (*request.methods, *request.exclude):
         if name not in catalogue:
             raise BadInput(f"There is no method {name!r}. {did_you_mean(name, list(catalogue))}")
-    requirements = parse_checkable(request.require, task=TASK, probe=False)
+    requirements = parse_checkable(request.require, CASE)
     chosen: dict[tuple[str, float], RunRecord] = {}
     left_out: dict[str, CandidateReport] = {}
     for run in sorted(runs, key=lambda r: (r.peak_bytes > limit_bytes, -r.metric, r.experiment)):
         if run.method not in catalogue:
             continue
         method = catalogue[run.method]
-        reason = _not_asked_for(method, request) or next(
-            (r for requirement in requirements if (r := requirement.reason_against(method))), None
-        )
-        if reason:
-            excluded = _basics(method, run) | {"status": "excluded", "reason": reason}
-            left_out.setdefault(method.name, CandidateReport(**excluded))
+        reason = _not_asked_for(method, request)
+        violations = {} if reason else violations_of(method, requirements)
+        if reason or violations:
+            why = {
+                "status": "excluded",
+                "reason": reason or "; ".join(violations.values()),
+                "violates": tuple(violations),
+            }
+            left_out.setdefault(method.name, CandidateReport(**_basics(method, run), **why))
         else:
             chosen.setdefault((method.name, run.learning_rate), run)
     if not chosen:

@@ -93,6 +93,9 @@ class Vllm(Requirement):
 
     name = "vllm"
 
+    def reason_against_request(self) -> str | None:
+        return "vLLM serves no image generators" if self.case.task == "text-to-image" else None
+
     def reason_against(self, method: Method) -> str | None:
         served = method.capabilities.vllm != "no"
         return None if served else "cannot be served by vLLM, neither as an adapter nor merged"

@@ -14,6 +14,7 @@ from advisor.quality import QualityField, lower_is_better, value_of
 from advisor.recommendation import CandidateReport, Prediction, Result, Status
 from advisor.requirements import advice_on_dropping
 from advisor.text import bytes_text, clean, count_text, duration_text, quality_text, rate_text
+from knowledge.methods.base import QUANTIZED_BASES
 
 LEFT_HEADINGS: dict[Status, str] = {
     "eliminated": "behind in the race",
@@ -48,6 +49,9 @@ def headline(result: Result) -> list[tuple[str, str]]:
             lines.append((clean(prediction.metric), quality_line(prediction, start)))
     if pick.memory is not None:
         lines.append(("memory", memory_line(result, pick)))
+    if result.planned_run.quantization != "none":
+        why = ", for it does not fit otherwise" if result.request.get("quantize") == "auto" else ""
+        lines.append(("base", f"kept in {QUANTIZED_BASES[result.planned_run.quantization]}{why}"))
     lines.append(("time", time_line(result, pick)))
     lines.append(("adapter", adapter_line(pick)))
     if pick.forgetting is not None:
@@ -207,10 +211,16 @@ def race_line(result: Result) -> str:
 
 def subject_line(result: Result) -> str:
     """Model, data and device in one line."""
-    model = f"{clean(result.model.reference, 80)} ({count_text(result.model.parameters)} parameters)"
+    model = f"{clean(model_name(result), 80)} ({count_text(result.model.parameters)} parameters)"
     if result.data is None:
         return model
     return f"{model} on {clean(result.data.path, 80)} ({result.data.train_rows:,} training rows)"
+
+
+def model_name(result: Result) -> str:
+    """The model as the user named it; of a file or folder the last part, for the rest says where and not what."""
+    local = result.model.source in ("local folder", "gguf file")
+    return Path(result.model.reference).name if local else result.model.reference
 
 
 def prediction_cell(candidate: CandidateReport, quality: QualityField) -> tuple[str, str]:
