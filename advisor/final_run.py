@@ -14,11 +14,12 @@ import psutil
 
 from advisor.candidates import candidate_id
 from advisor.exporters.base import Recommended, model_location
-from advisor.gather import EVAL_ROWS, JOURNAL_FILE, fingerprint, probe_device, schedule_of
+from advisor.gather import EVAL_ROWS, JOURNAL_FILE, fingerprint, schedule_of
 from advisor.recommendation import TrainingPlan
 from knowledge.errors import BadInput
 from knowledge.methods import get_method
 from knowledge.schema import Curve
+from probes.device import training_devices
 from probes.journal import Journal
 from probes.schema import DatasetProfile, ProbeContext, ProbeJob
 
@@ -103,7 +104,7 @@ def _traits(profile: DatasetProfile | None, source: PreparedData | TrainingPlan)
 
 
 def _context(facts: Recommended, data: PreparedData, state: Path) -> ProbeContext:
-    run, device = facts.result.planned_run, probe_device()[0]
+    run, device = facts.result.planned_run, training_devices()[0]
     return ProbeContext(
         model_reference=facts.result.model.reference,
         task=run.task,
@@ -173,10 +174,10 @@ def _trusts_code(facts: Recommended) -> bool:
     return bool(facts.result.request.get("trust_remote_code"))
 
 
-def first_gpu() -> list[int] | None:
-    """CUDA indices to train on: one run takes one card."""
-    indices = probe_device()[1]
-    return indices[:1] if indices else None
+def first_gpu() -> list[str] | None:
+    """What CUDA_VISIBLE_DEVICES is to say: one run takes one card."""
+    gpus = training_devices()[1]
+    return gpus[:1] if gpus else None
 
 
 def _threads() -> int:

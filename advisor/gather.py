@@ -11,9 +11,11 @@ from advisor.planning import Lineup
 from advisor.requirement_kinds import Case
 from advisor.requirements import asks_for_latency, objection_to
 from advisor.survey import Survey
+from knowledge.errors import BadInput
 from knowledge.schema import PlannedRun
 from probes.conduct import Conductor, Contestant, Evidence
 from probes.dataset import PreparedData
+from probes.device import training_devices
 from probes.executors.base import Executor
 from probes.executors.process import ProcessExecutor
 from probes.journal import Journal
@@ -26,22 +28,51 @@ MAX_CPU_WORKERS = 4
 EVAL_ROWS = 64  # standard error of a mean loss below a tenth of a nat; more rows cost more than they tell in a rung
 
 
-def probe_device() -> tuple[str, list[int] | None]:
-    """Where probes train: the torch device and the CUDA indices to spread workers over."""
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda", list(range(torch.cuda.device_count()))
-    return ("mps", None) if torch.backends.mps.is_available() else ("cpu", None)
-
-
 def open_executor(survey: Survey, folder: Path) -> Executor:
-    """An executor for this machine, started: its workers load the base while the memory is estimated."""
+    """The executor that the request names, started: its workers load the base while the memory is estimated."""
     assert survey.data is not None
-    device, indices = probe_device()
-    run = survey.planned_run
     survey.data.save(folder / "data")
-    context = ProbeContext(
+    on_cluster = survey.request.executor == "ray"
+    executor, device = _ray_executor(survey) if on_cluster else _process_executor(survey)
+    try:
+        executor.start(_context(survey, folder, device))
+    except BaseException:
+        executor.close()
+        raise
+    return executor
+
+
+def _process_executor(survey: Survey) -> tuple[Executor, str]:
+    """With the device that its workers train on."""
+    device, gpus = training_devices()
+    default_workers = len(gpus) if gpus else min(MAX_CPU_WORKERS, os.cpu_count() or 1)
+    return ProcessExecutor(survey.request.workers or default_workers, gpus), device
+
+
+def _ray_executor(survey: Survey) -> tuple[Executor, str]:
+    """With the device that its workers train on. Candidates that need more than the planned card has do not enter the
+    race, so that several probes may share a card that is larger."""
+    from probes.executors.ray import RayExecutor
+
+    device = survey.device
+    executor = RayExecutor(
+        survey.request.ray_address,
+        workers=survey.request.workers,
+        memory_bytes=device.limit_bytes if device.planned else None,
+    )
+    if executor.device == "cuda" and device.kind == "cpu":
+        executor.close()
+        raise BadInput(
+            "The Ray cluster trains on GPUs, and there is none here to plan for. Name the card of the cluster with "
+            "--gpu, e.g. --gpu A100, or give the memory that one probe may use with --vram."
+        )
+    return executor, executor.device
+
+
+def _context(survey: Survey, folder: Path, device: str) -> ProbeContext:
+    assert survey.data is not None
+    run = survey.planned_run
+    return ProbeContext(
         model_reference=survey.request.model,
         task=run.task,
         data_folder=str(folder / "data"),
@@ -60,14 +91,6 @@ def open_executor(survey: Survey, folder: Path) -> Executor:
         seed=run.seed,
         trust_remote_code=survey.request.trust_remote_code,
     )
-    default_workers = len(indices) if indices else min(MAX_CPU_WORKERS, os.cpu_count() or 1)
-    executor = ProcessExecutor(survey.request.workers or default_workers, indices)
-    try:
-        executor.start(context)
-    except BaseException:
-        executor.close()
-        raise
-    return executor
 
 
 def schedule_of(run: PlannedRun) -> Schedule:

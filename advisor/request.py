@@ -40,6 +40,8 @@ class Request(Record):
     workers: int | None = Field(
         None, gt=0, description="probe workers; default: one per GPU, else per CPU core up to 4"
     )
+    executor: Literal["process", "ray"] = Field("process", description="where probes run: here, or on a Ray cluster")
+    ray_address: str | None = Field(None, description="the cluster's head; default: RAY_ADDRESS, else one started here")
     seed: int = 0
     trust_remote_code: bool = False
 
@@ -51,6 +53,8 @@ class Request(Record):
             raise ValueError("vram and gpu both name the card to plan for: give one of them")
         if self.probe and self.data is None:
             raise ValueError("probing needs data: give a dataset, or turn probing off to answer from the table")
+        if self.ray_address is not None and self.executor != "ray":
+            raise ValueError("ray_address is of the Ray executor: give --executor ray with it")
         both = sorted(set(self.methods) & set(self.exclude))
         if both:
             raise ValueError(f"methods and exclude both name {', '.join(both)}")

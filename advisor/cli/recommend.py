@@ -46,6 +46,8 @@ def command(
     no_probe: Annotated[bool, typer.Option("--no-probe", help="Train nothing: table and dry run only.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, time and memory. Train nothing.")] = False,
     workers: Annotated[int | None, typer.Option(help="Probe workers. Default: as the machine allows.")] = None,
+    executor: Annotated[str, typer.Option(help="Where probes run: process (here) or ray (a cluster).")] = "process",
+    ray_address: Annotated[Text, typer.Option(help="Head of the Ray cluster, as HOST:PORT.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the race in --out.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for the results. Default: runs/MODEL-TIME.")] = None,
@@ -81,6 +83,8 @@ def command(
         gradient_checkpointing=gradient_checkpointing,
         probe=not no_probe,
         workers=workers,
+        executor=executor,
+        ray_address=ray_address,
         seed=seed,
         trust_remote_code=trust_remote_code,
     )

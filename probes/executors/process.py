@@ -97,11 +97,11 @@ class _Worker:
 
 
 class ProcessExecutor:
-    """Local worker processes: `workers` of them, on `devices` in turn (CUDA indices; None leaves the choice to what
-    CUDA_VISIBLE_DEVICES says). `command` starts one."""
+    """Local worker processes: `workers` of them, on `devices` in turn: what CUDA_VISIBLE_DEVICES is to say to each,
+    where None leaves it as it is. `command` starts one."""
 
     def __init__(
-        self, workers: int, devices: list[int] | None = None, *, command: Sequence[str] = WORKER_COMMAND
+        self, workers: int, devices: Sequence[str] | None = None, *, command: Sequence[str] = WORKER_COMMAND
     ) -> None:
         self.workers = workers
         self._devices = devices
@@ -168,7 +168,7 @@ class ProcessExecutor:
         threads = str(self._context.threads)
         environment = dict(os.environ, OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads, TOKENIZERS_PARALLELISM="false")
         if self._devices:
-            environment["CUDA_VISIBLE_DEVICES"] = str(self._devices[index % len(self._devices)])
+            environment["CUDA_VISIBLE_DEVICES"] = self._devices[index % len(self._devices)]
         return environment
 
     def _dispatch(self) -> Iterator[Event]:

@@ -14,7 +14,7 @@ from tests.probes import stub_worker
 
 
 def test_a_race_goes_on_without_the_worker_that_cannot_start(tmp_path):
-    with ProcessExecutor(2, devices=[9, 0], command=[sys.executable, stub_worker.__file__]) as executor:
+    with ProcessExecutor(2, devices=["9", "0"], command=[sys.executable, stub_worker.__file__]) as executor:
         executor.start(context(tmp_path))  # a worker on device 9 ends at once
         ended = outcomes_of(executor, [job("a"), job("b")])
     assert {outcome.status for outcome in ended.values()} == {"finished"}
