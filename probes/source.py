@@ -80,7 +80,7 @@ def load_config(source: ModelSource) -> PretrainedConfig:
     """The model's config."""
     from transformers import AutoConfig
 
-    with _quiet(), _explained(source):
+    with quiet(), _explained(source):
         if source.kind == "known architecture":
             return AutoConfig.for_model(**known_config(source.location) or {})
         return AutoConfig.from_pretrained(_metadata_place(source), trust_remote_code=source.trust_remote_code)
@@ -96,7 +96,7 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
             f"Of {source.reference} only the architecture is known here; reading data needs its tokenizer. "
             "Give a local folder of the model, or leave out --data."
         )
-    with _quiet(), _explained(source):
+    with quiet(), _explained(source):
         tokenizer = AutoTokenizer.from_pretrained(_metadata_place(source), trust_remote_code=source.trust_remote_code)
     tokenizer.pad_token_was_missing = tokenizer.pad_token is None
     if tokenizer.pad_token is None:
@@ -120,7 +120,7 @@ def empty_model(
     config = copy.deepcopy(config)
     if num_labels is not None:
         config.num_labels = num_labels
-    with _quiet(), _explained(source), torch.device("meta"):
+    with quiet(), _explained(source), torch.device("meta"):
         return _auto_class(task).from_config(config, trust_remote_code=source.trust_remote_code)
 
 
@@ -144,7 +144,7 @@ def load_model(
     if quantization != "none":
         options["quantization_config"] = quantization_config(quantization, dtype)
         options["device_map"] = {"": device}
-    with _quiet(), _explained(source):
+    with quiet(), _explained(source):
         place = str(gguf.model_folder(Path(source.location))) if source.kind == "gguf file" else source.location
         model = _auto_class(task).from_pretrained(place, use_safetensors=True, **options)
     if task == "sequence-classification":  # a decoder finds the last token of a text by the token that pads
@@ -228,7 +228,7 @@ def _transformers_version() -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keeps the progress bars, notices and warnings of transformers away from the terminal."""
     from transformers.utils import logging
 

@@ -8,11 +8,8 @@ from pathlib import Path
 
 from advisor.recommendation import CandidateReport, Result
 from advisor.report.content import paths_of_files, training_command
+from advisor.serving import serve_adapter, serve_model
 from advisor.text import clean
-
-VLLM_DEFAULT_RANK = 16
-# The values that vLLM's --max-lora-rank takes (vllm.config.lora, 0.11).
-VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
 
 @dataclass(frozen=True)
@@ -27,13 +24,22 @@ def next_steps(result: Result, folder: Path | None = None) -> list[Step]:
     pick = result.pick
     if pick is None:
         return []
-    command = training_command(result, folder)
-    steps = [Step("Train", code=command)] if command else []
+    steps = _training(result, folder)
     if pick.peft_config is not None:
         steps.append(
             Step("Use the config in your own code", code=_python(_place(result, folder, "adapter_config.json")))
         )
-    return [*steps, _serving(result, pick, _place(result, folder, "train.py") / "adapter")]
+    return [*steps, _serving(result, pick, _place(result, folder, "train.py"))]
+
+
+def _training(result: Result, folder: Path | None) -> list[Step]:
+    """None where there is no data to train on."""
+    script = training_command(result, folder)
+    if script is None:
+        return []
+    place = shlex.quote(clean(_place(result, folder, "train.py")))
+    words = f"To its end with progress, resume and a comparison of predicted and reached. Without the advisor: {script}"
+    return [Step("Train", words, f"advisor train {place}")]
 
 
 def _place(result: Result, folder: Path | None, name: str) -> Path:
@@ -49,25 +55,36 @@ def _python(folder: Path) -> str:
     )
 
 
-def _serving(result: Result, pick: CandidateReport, adapter: Path) -> Step:
-    """How vLLM serves what was trained. The training script leaves it in `adapter`."""
-    kind = pick.capabilities.get("vllm")
+def _serving(result: Result, pick: CandidateReport, folder: Path) -> Step:
+    """How vLLM serves what was trained, which lies in `folder`/adapter."""
+    kind, adapter = pick.capabilities.get("vllm"), folder / "adapter"
     if kind == "adapter":
-        model = shlex.quote(clean(result.model.location or result.model.reference))
-        rank = _rank(pick)
-        needed = next((size for size in VLLM_RANKS if size >= rank), None)
-        if needed is not None:
-            flag = f" --max-lora-rank {needed}" if needed > VLLM_DEFAULT_RANK else ""
-            words = "vLLM loads the adapter beside the base model."
-            module = shlex.quote(f"tuned={clean(adapter)}")
-            return Step("Serve", words, f"vllm serve {model} --enable-lora --lora-modules {module}{flag}")
-    if kind in ("adapter", "merged") and pick.capabilities.get("mergeable"):
-        return Step("Serve", "Merge the adapter into the full-precision base model and serve it like any other.")
+        command = serve_adapter(result.model.location or result.model.reference, adapter, _rank(pick, adapter))
+        if command is not None:
+            return Step("Serve", "vLLM loads the adapter beside the base model.", command)
+    if pick.capabilities.get("mergeable") or pick.peft_config is None:
+        words = "Merge it into the full-precision base model and serve that like any other."
+        if _converts(pick):
+            words += " With --to lora it becomes a LoRA adapter instead, and its error is measured."
+        code = f"advisor merge {shlex.quote(clean(folder))}\n{serve_model(folder / 'merged')}"
+        return Step("Serve", words, code)
     return Step("Serve", "vLLM does not load this adapter and it cannot be merged: serve with transformers and peft.")
 
 
-def _rank(pick: CandidateReport) -> int:
-    """The largest rank in the config; PEFT's default is 8."""
+def _converts(pick: CandidateReport) -> bool:
+    """Whether PEFT was seen to make a LoRA of such an adapter."""
+    from knowledge.seen import matrix
+
+    return any(seen.lora_error is not None for seen in matrix().get(pick.name, {}).values())
+
+
+def _rank(pick: CandidateReport, adapter: Path) -> int:
+    """The rank of the LoRA that is or will be saved; PEFT's default is 8."""
+    from knowledge.methods import get_method
+    from probes.merging import saved_rank
+
+    if (saved := saved_rank(adapter)) is not None:
+        return saved
     config = pick.peft_config or {}
     ranks = [config.get("r", 8), *dict(config.get("rank_pattern") or {}).values()]
-    return max((rank for rank in ranks if isinstance(rank, int)), default=8)
+    return get_method(pick.name).saved_rank_factor * max((rank for rank in ranks if isinstance(rank, int)), default=8)

@@ -157,6 +157,11 @@ class Method(Record):
             parameter.requires_grad_(re.search(self.trains, name) is not None)
 
     @property
+    def saved_rank_factor(self) -> int:
+        """How many times the rank of its config the saved LoRA has; see knowledge/methods/anchored_lora.py."""
+        return 1
+
+    @property
     def is_plain_peft(self) -> bool:
         """Whether its PEFT config and get_peft_model are all it takes, so that other tools can train it."""
         own = type(self)

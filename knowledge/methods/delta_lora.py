@@ -23,6 +23,10 @@ class DeltaLora(LowRank):
     update_ratio: Finite = 0.5
     warmup_steps: int = 10
 
+    @property
+    def saved_rank_factor(self) -> int:
+        return 2
+
     def after_wrapping(self, model: Any, calibration: Any) -> None:
         def anchor_after_warmup(step: int) -> None:
             if step + 1 == self.warmup_steps:

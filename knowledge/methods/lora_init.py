@@ -17,6 +17,10 @@ _NEEDS_FULL_WEIGHTS = Capabilities(mergeable=True, quantized=(), vllm="adapter")
 class RewritesBase(LowRank):
     """Its initialisation takes the adapter's start out of the base; the start is kept, to save a plain LoRA."""
 
+    @property
+    def saved_rank_factor(self) -> int:
+        return 2
+
     def after_wrapping(self, model: Any, calibration: Any) -> None:
         set_anchor(model)
 

@@ -1,0 +1,170 @@
+"""Makes of a trained adapter what a server loads: a merged model, or a LoRA where it must stay an adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import psutil
+from pydantic import Field
+
+from advisor.exporters.base import Recommended, model_location, recommended
+from advisor.files import free_name
+from advisor.final_run import ADAPTER_FOLDER, model_source
+from advisor.save import load
+from advisor.serving import serve_adapter, serve_model
+from advisor.text import bytes_text
+from knowledge.errors import BadInput
+from knowledge.schema import DType, Record
+from probes.merging import SAME_CHANGE, Agreement, CannotMerge, Workplace, convert, merge
+
+if TYPE_CHECKING:
+    from probes.dataset import PreparedData
+
+Form = Literal["model", "lora"]
+FOLDERS: dict[Form, str] = {"model": "merged", "lora": "lora"}
+DEFAULT_RANK = 32
+ROWS = 8  # held-out rows on which the outputs are compared
+NEEDED_BYTES_PER_PARAMETER = 5  # float32 and room to work
+
+
+class Merging(Record):
+    """What `advisor merge` wrote, and how near it is to the base with the adapter."""
+
+    schema_version: int = 1
+    form: Form = Field(description="a whole model, or a LoRA adapter")
+    folder: str
+    dtype: DType
+    rank: int | None = Field(None, description="of the LoRA")
+    agreement: Agreement
+    serve: str | None = Field(description="the command of vLLM")
+    notes: tuple[str, ...] = ()
+
+
+def merge_recommended(
+    folder: Path,
+    *,
+    form: Form | None = None,
+    rank: int = DEFAULT_RANK,
+    dtype: DType | None = None,
+    out: Path | None = None,
+    force: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> Merging:
+    """Merges the adapter that lies in a recommendation's folder into its full-precision base, and compares the outputs.
+
+    form: None takes the merged model where the method can be merged, else a LoRA of `rank` where it can be converted.
+    dtype: of the written weights; None is the base's own.
+    Raises CannotMerge where neither is possible, and BadInput where something is missing or in the way.
+    """
+    facts = recommended(load(folder))
+    adapter = folder / ADAPTER_FOLDER
+    if not adapter.is_dir():
+        raise BadInput(f"{folder} holds no adapter yet. `advisor train {folder}` makes one.")
+    _check_memory(facts)
+    place, base_dtype = _workplace(facts, folder, adapter)
+    chosen = dtype or base_dtype
+    if form != "lora":
+        target = _room(out or folder / FOLDERS["model"], force)
+        say(f"merging into the base in full precision, in {chosen}")
+        try:
+            agreement = _write(target, lambda made: merge(place, made, chosen), facts)
+            return _merging(facts, "model", target, chosen, agreement)
+        except CannotMerge as error:
+            if form == "model":
+                raise CannotMerge(f"{error} {_alternative(facts, folder)}") from None
+            say(f"{error} Trying a LoRA instead.")
+    target = _room(out or folder / FOLDERS["lora"], force)
+    say(f"converting to a LoRA of rank {rank}")
+    try:
+        agreement = _write(target, lambda made: convert(place, made, rank), facts)
+    except CannotMerge as error:
+        if form == "lora" and facts.pick.capabilities.get("mergeable"):
+            raise CannotMerge(f"{error} It can be merged: --to model.") from None
+        raise CannotMerge(f"{error} {_alternative(facts, folder)}") from None
+    return _merging(facts, "lora", target, "float32", agreement, rank)
+
+
+def _check_memory(facts: Recommended) -> None:
+    needed, free = NEEDED_BYTES_PER_PARAMETER * facts.result.model.parameters, psutil.virtual_memory().available
+    if needed > free:
+        raise BadInput(
+            f"Merging is done in float32 on the processor and needs {bytes_text(needed)} of memory; "
+            f"{bytes_text(free)} are free. Use a machine with more, or serve the adapter unmerged."
+        )
+
+
+def _workplace(facts: Recommended, folder: Path, adapter: Path) -> tuple[Workplace, DType]:
+    """And the precision of the base's own weights."""
+    from probes.dataset import PreparedData
+    from probes.source import load_config, load_model, load_tokenizer
+
+    if not (folder / "data" / "prepared.json").exists():
+        raise BadInput(f"{folder / 'data'} is gone: the held-out rows on which the outputs are compared.")
+    data: PreparedData = PreparedData.load(folder / "data")
+    source, task = model_source(facts), facts.result.planned_run.task
+    labels = len(data.label_names) or None
+
+    def load_base():
+        model = load_model(source, task=task, dtype="float32", num_labels=labels)
+        if data.label_names:
+            model.config.id2label = dict(enumerate(data.label_names))
+            model.config.label2id = {name: i for i, name in enumerate(data.label_names)}
+        return model
+
+    place = Workplace(load_base, adapter, data.eval.first(ROWS), task, load_tokenizer(source).pad_token_id)
+    own = str(load_config(source).dtype or "float32").removeprefix("torch.")
+    return place, own if own in ("float32", "bfloat16", "float16") else "float32"
+
+
+def _room(target: Path, force: bool) -> Path:
+    if target.exists() and (target.is_file() or any(target.iterdir())) and not force:
+        raise BadInput(f"{target} already exists. Use --force to move it aside, or --out to name another folder.")
+    return target
+
+
+def _write(target: Path, make: Callable[[Path], Agreement], facts: Recommended) -> Agreement:
+    """Makes the files beside `target` and moves them to their place when they are whole."""
+    import shutil
+
+    from probes.source import load_tokenizer
+
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        agreement = make(partial)
+        load_tokenizer(model_source(facts)).save_pretrained(partial)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    if target.exists():
+        target.rename(free_name(target))
+    partial.rename(target)
+    return agreement
+
+
+def _merging(
+    facts: Recommended, form: Form, target: Path, dtype: DType, agreement: Agreement, rank: int | None = None
+) -> Merging:
+    notes = []
+    if facts.result.planned_run.quantization != "none":
+        notes.append("trained on a quantized base, merged into the full-precision one: compare both on your own data")
+    if form == "model" and agreement.change_error > SAME_CHANGE:
+        notes.append(f"{dtype} rounds away a part of what the adapter learned; --dtype float32 keeps it")
+    if form == "lora" and agreement.change_error > SAME_CHANGE:
+        notes.append("a part of what the adapter learned is lost; a higher --rank keeps more of it")
+    serve = serve_model(target) if form == "model" else serve_adapter(model_location(facts.result), target, rank or 0)
+    if facts.result.planned_run.task != "causal-lm":
+        serve = None
+    return Merging(
+        form=form, folder=str(target), dtype=dtype, rank=rank, agreement=agreement, serve=serve, notes=tuple(notes)
+    )
+
+
+def _alternative(facts: Recommended, folder: Path) -> str:
+    return (
+        f"Serve it with transformers and peft: peft.PeftModel.from_pretrained(base, {str(folder / ADAPTER_FOLDER)!r}). "
+        "`advisor recommend --require mergeable` asks for a method that can be merged."
+    )

@@ -1,0 +1,30 @@
+"""Commands that serve what was trained."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from advisor.text import clean
+
+VLLM_DEFAULT_RANK = 16
+# The values that vLLM's --max-lora-rank takes (vllm.config.lora, 0.11).
+VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+
+
+def serve_model(folder: Path) -> str:
+    """vLLM with a whole model."""
+    return f"vllm serve {_quoted(folder)}"
+
+
+def serve_adapter(base: str, adapter: Path, rank: int) -> str | None:
+    """vLLM with the adapter beside its base model; None where the rank is above what it takes."""
+    needed = next((size for size in VLLM_RANKS if size >= rank), None)
+    if needed is None:
+        return None
+    flag = f" --max-lora-rank {needed}" if needed > VLLM_DEFAULT_RANK else ""
+    return f"vllm serve {_quoted(base)} --enable-lora --lora-modules {shlex.quote(f'tuned={clean(adapter)}')}{flag}"
+
+
+def _quoted(place: str | Path) -> str:
+    return shlex.quote(clean(place))

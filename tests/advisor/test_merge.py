@@ -1,0 +1,134 @@
+"""`advisor merge`: what is served gives the outputs of what was trained, measured on the files that were written."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from advisor.final_run import ADAPTER_FOLDER
+from advisor.merge import merge_recommended
+from advisor.save import load
+from knowledge.errors import BadInput
+from knowledge.methods import get_method
+from probes import adapters
+from probes.merging import CannotMerge, saved_rank
+from tests.advisor.test_train import planned
+from tests.tiny import tiny_batch, tiny_calibration, tiny_model, tiny_task
+
+
+def trained(folder, architecture="llama", method="lora", **changes):
+    """A recommendation's folder as training leaves it, with an adapter that does something."""
+    from tests.contracts.observe import train
+
+    case, place = planned(folder, architecture, method, **changes)
+    case.data.save(place / "data")
+    base = tiny_model(architecture)
+    chosen = get_method(method)
+    config = chosen.peft_config(adapters.model_shape(base, tiny_task(architecture)), 20)
+    model = adapters.apply_method(base, chosen, config, batches=lambda: tiny_calibration(architecture))
+    train(model, chosen, tiny_batch(architecture), chosen.learning_rates[-1])
+    adapters.save_adapter(model, place / ADAPTER_FOLDER)
+    return place
+
+
+@pytest.mark.parametrize(
+    ("architecture", "method"),
+    [("llama", "lora"), ("llama", "pissa"), ("llama", "oft"), ("gpt2", "bitfit"), ("bert", "lora"), ("t5", "dora")],
+)
+def test_the_merged_model_is_the_trained_one(architecture, method, tmp_path):
+    from transformers import AutoModel
+
+    folder = trained(tmp_path, architecture, method)
+    made = merge_recommended(folder)
+    assert made.form == "model"
+    assert made.agreement.change_error < 1e-3
+    assert made.agreement.same_choice == 1
+    assert made.agreement.positions > 4
+    assert (folder / "merged" / "tokenizer.json").exists()
+    assert AutoModel.from_pretrained(folder / "merged").config.model_type == architecture
+    assert made.serve == (f"vllm serve {folder}/merged" if architecture in ("llama", "gpt2") else None)
+
+
+def test_classes_keep_their_names(tmp_path):
+    folder = trained(tmp_path, "bert", "lora")
+    merge_recommended(folder)
+    config = json.loads((folder / "merged" / "config.json").read_text())
+    assert config["id2label"] == {"0": "even", "1": "odd"}
+
+
+def test_rounding_is_measured_on_what_was_written(tmp_path):
+    folder = trained(tmp_path)
+    made = merge_recommended(folder, dtype="bfloat16")
+    assert 1e-4 < made.agreement.change_error < 0.5
+    exact = merge_recommended(folder, dtype="float32", out=tmp_path / "exact")
+    assert exact.agreement.change_error < 1e-3
+
+
+def test_another_adapter_becomes_a_lora_with_its_error(tmp_path):
+    folder = trained(tmp_path, method="fourierft")
+    coarse = merge_recommended(folder, form="lora", rank=2)
+    fine = merge_recommended(folder, form="lora", rank=32, force=True)
+    assert fine.agreement.change_error < coarse.agreement.change_error
+    assert saved_rank(folder / "lora") == 32
+    assert saved_rank(folder / "lora.1.bak") == 2
+    assert coarse.notes and "--rank" in coarse.notes[0]
+    assert fine.serve.endswith(f"--enable-lora --lora-modules tuned={folder}/lora --max-lora-rank 32")
+
+
+def test_what_merges_and_does_not_convert_is_pointed_to_the_merge(tmp_path):
+    with pytest.raises(CannotMerge, match=r"no adapter of this type.*--to model"):
+        merge_recommended(trained(tmp_path, method="oft"), form="lora")
+
+
+@pytest.mark.parametrize("form", [None, "model"])
+def test_what_can_neither_be_merged_nor_converted_is_refused_with_a_way_out(form, tmp_path):
+    folder = trained(tmp_path, method="prompt-tuning")
+    with pytest.raises(CannotMerge, match=r"peft\.PeftModel\.from_pretrained.*--require mergeable"):
+        merge_recommended(folder, form=form)
+    assert not (folder / "merged").exists() and not (folder / "lora").exists()
+    assert not list(folder.glob(".*partial"))
+
+
+def test_what_is_in_the_way_or_missing_is_told(tmp_path, monkeypatch):
+    folder = trained(tmp_path)
+    (folder / "merged").mkdir()
+    (folder / "merged" / "mine.txt").write_text("mine")
+    with pytest.raises(BadInput, match="--force"):
+        merge_recommended(folder)
+    merge_recommended(folder, force=True)
+    assert (folder / "merged.1.bak" / "mine.txt").exists()
+    monkeypatch.setattr("psutil.virtual_memory", lambda: type("M", (), {"available": 1})())
+    with pytest.raises(BadInput, match=r"needs .* of memory"):
+        merge_recommended(folder, out=tmp_path / "other")
+    (folder / ADAPTER_FOLDER).rename(folder / "elsewhere")
+    with pytest.raises(BadInput, match="advisor train"):
+        merge_recommended(folder)
+
+
+def test_a_base_in_four_bits_is_merged_in_full_precision_and_says_so(tmp_path):
+    folder = trained(tmp_path)
+    from advisor.save import save
+
+    result = load(folder)
+    run = result.planned_run.model_copy(update={"quantization": "nf4"})
+    save(result.model_copy(update={"planned_run": run}), folder)
+    made = merge_recommended(folder)
+    assert made.agreement.change_error < 1e-3
+    assert "full-precision" in made.notes[0]
+
+
+def test_the_command_names_bad_options(tmp_path):
+    from advisor.cli.merge import command
+
+    with pytest.raises(BadInput, match="model, lora"):
+        command(tmp_path, to="gguf", dtype=None)
+    with pytest.raises(BadInput, match="float16"):
+        command(tmp_path, to=None, dtype="int4")
+
+
+@pytest.mark.parametrize("method", ["lora", "pissa", "delta-lora"])
+def test_the_rank_that_a_server_needs_is_known_before_training(method, tmp_path):
+    place = trained(tmp_path, method=method)
+    config = load(place).pick.peft_config
+    assert saved_rank(place / ADAPTER_FOLDER) == config["r"] * get_method(method).saved_rank_factor

@@ -1,0 +1,60 @@
+"""What the report says to do next: commands that can be copied and that fit what will be there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from advisor.report.next_steps import next_steps
+from tests.advisor.factories import LORA_CONFIG, candidate, result
+
+MERGED = {"mergeable": True, "vllm": "merged"}
+
+
+def steps(name="lora", folder=Path("out"), **fields):
+    made = result([candidate(name, title=name, **fields)])
+    return {step.heading: step for step in next_steps(made, folder)}
+
+
+def test_training_is_one_command_and_a_script_for_elsewhere():
+    step = steps()["Train"]
+    assert step.code == "advisor train out"
+    assert "python out/train.py" in step.words
+    assert steps(folder=Path("my runs"))["Train"].code == "advisor train 'my runs'"
+
+
+@pytest.mark.parametrize(
+    ("name", "rank", "flag"),
+    [
+        ("lora", 16, ""),
+        ("lora", 32, " --max-lora-rank 32"),
+        ("lora", 100, " --max-lora-rank 128"),
+        ("pissa", 32, " --max-lora-rank 64"),  # saved as a LoRA of twice the rank
+        ("delta-lora", 8, ""),
+    ],
+)
+def test_the_server_is_told_the_rank_that_is_saved(name, rank, flag):
+    code = steps(name, peft_config={**LORA_CONFIG, "r": rank})["Serve"].code
+    assert code == f"vllm serve meta-llama/Llama-3.2-3B --enable-lora --lora-modules tuned=out/adapter{flag}"
+
+
+def test_what_lies_there_already_is_looked_at(tmp_path):
+    from peft import LoraConfig
+
+    LoraConfig(r=48).save_pretrained(tmp_path / "adapter")
+    assert steps(folder=tmp_path)["Serve"].code.endswith("--max-lora-rank 64")
+
+
+def test_what_is_served_merged_is_merged_first():
+    step = steps("oft", capabilities=MERGED, peft_type="OFT", peft_config={**LORA_CONFIG, "peft_type": "OFT"})["Serve"]
+    assert step.code == "advisor merge out\nvllm serve out/merged"
+    assert "--to lora" not in step.words
+    assert "--to lora" in steps("vera", capabilities=MERGED, peft_type="VERA")["Serve"].words
+    too_high = steps(peft_config={**LORA_CONFIG, "r": 600})["Serve"]
+    assert too_high.code.startswith("advisor merge")
+
+
+def test_what_can_neither_be_loaded_nor_merged_says_so():
+    step = steps("prompt-tuning", capabilities={"mergeable": False, "vllm": "no"}, peft_type="PROMPT_TUNING")["Serve"]
+    assert "transformers and peft" in step.words and not step.code
