@@ -189,10 +189,15 @@ def paths_of_files(result: Result, folder: Path | None) -> list[str]:
     return [clean(folder / name if folder else name, 300) for name in result.files]
 
 
+def training_script(result: Result, folder: Path | None) -> str | None:
+    """Where the script lies that trains without the advisor; None where there is no data to train on."""
+    return next((path for path in paths_of_files(result, folder) if Path(path).name == "train.py"), None)
+
+
 def training_command(result: Result, folder: Path | None) -> str | None:
     """What to run now, ready to be copied."""
-    script = next((path for path in paths_of_files(result, folder) if Path(path).name == "train.py"), None)
-    return f"python {shlex.quote(script)}" if script else None
+    script = training_script(result, folder)
+    return f"advisor train {shlex.quote(str(Path(script).parent))}" if script else None
 
 
 def race_line(result: Result) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from advisor.recommendation import CandidateReport, Result
-from advisor.report.content import paths_of_files, training_command
+from advisor.report.content import paths_of_files, training_command, training_script
 from advisor.serving import serve_adapter, serve_model
 from advisor.text import clean
 
@@ -33,13 +33,12 @@ def next_steps(result: Result, folder: Path | None = None) -> list[Step]:
 
 
 def _training(result: Result, folder: Path | None) -> list[Step]:
-    """None where there is no data to train on."""
-    script = training_command(result, folder)
-    if script is None:
+    """Nothing where there is no data to train on."""
+    command, script = training_command(result, folder), training_script(result, folder)
+    if command is None or script is None:
         return []
-    place = shlex.quote(clean(_place(result, folder, "train.py")))
-    words = f"To its end with progress, resume and a comparison of predicted and reached. Without the advisor: {script}"
-    return [Step("Train", words, f"advisor train {place}")]
+    words = "To its end with progress, resume and a comparison of predicted and reached. "
+    return [Step("Train", f"{words}Without the advisor: python {shlex.quote(script)}", command)]
 
 
 def _place(result: Result, folder: Path | None, name: str) -> Path:

@@ -53,7 +53,7 @@ def test_colour_changes_no_character():
 def test_ten_seconds_are_enough():
     """The pick, its gain over LoRA, quality, memory, time, files and the next command come in the first screen."""
     screen = "\n".join(printed(result(), 80, force_terminal=False).splitlines()[:24])
-    for fact in ("rsLoRA", "5.4 points better", "53.2 %", "untuned 4.0 %", "22.6 GB", "20 min", "python out/train.py"):
+    for fact in ("rsLoRA", "5.4 points better", "53.2 %", "untuned 4.0 %", "22.6 GB", "20 min", "advisor train out"):
         assert fact in screen
 
 
