@@ -11,10 +11,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from advisor.batch import with_fitting_batch
 from advisor.candidates import Candidate, propose
 from advisor.decision import decide
 from advisor.disk import check_room, explained
+from advisor.fitting import with_fitting_run
 from advisor.gather import gather, open_executor, open_journal
 from advisor.interrupts import finishing
 from advisor.judge import judge, judge_from_table, not_tried, shortlist_from_table, would_be_probed
@@ -106,7 +106,7 @@ def _found_out(
     """The survey, a report for every method of the catalogue, and one of the race where there was one."""
     if request.probe and not dry_run:
         observer.message(f"this takes about {duration_text(request.budget_minutes * 60)}, the budget for probing")
-    found = with_fitting_batch(survey(request, observer.message, observer.data_read), observer.message)
+    found = with_fitting_run(survey(request, observer.message, observer.data_read), observer.message)
     if found.data:
         observer.name_metric(found.data.profile.metric_name)
     candidates, left_out = propose(found)

@@ -34,7 +34,9 @@ class Request(Record):
     gradient_accumulation_steps: int = Field(1, gt=0)
     max_length_tokens: int | None = Field(None, gt=1, description="default: what model and data need, at most 2048")
     format: str | None = Field(None, description="data format; detected unless given")
-    quantize: Quantization = "none"
+    quantize: Quantization | Literal["auto"] = Field(
+        "auto", description="how to keep the base; auto takes 4 bits (nf4) where it does not fit the device otherwise"
+    )
     gradient_checkpointing: bool = False
     probe: bool = Field(True, description="False answers from the benchmark table and the dry run alone")
     workers: int | None = Field(

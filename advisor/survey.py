@@ -74,7 +74,8 @@ def survey(
             on_progress=on_progress,
         )
     meta = empty_model(source, config, task, num_labels=len(data.label_names) or None if data else None)
-    shape = model_shape(meta, task).model_copy(update={"quantization": request.quantize})
+    planned_run = plan(request, task, data, device)
+    shape = model_shape(meta, task).model_copy(update={"quantization": planned_run.quantization})
     model = ModelReport(
         reference=request.model,
         source=source.kind,
@@ -83,7 +84,6 @@ def survey(
         parameters=sum(p.numel() for p in meta.parameters()),
         task=task,
     )
-    planned_run = plan(request, task, data, device)
     return Survey(request, source, config, model, shape, data, device, planned_run, pad_token, uses_chat_template)
 
 
@@ -104,7 +104,7 @@ def plan(request: Request, task: Task, data: PreparedData | None, device: Device
         gradient_accumulation_steps=request.gradient_accumulation_steps,
         max_length_tokens=min(longest, request.max_length_tokens or longest),
         dtype="float32" if device.kind == "cpu" else device.dtypes[0],
-        quantization=request.quantize,
+        quantization="none" if request.quantize == "auto" else request.quantize,  # advisor.fitting decides
         gradient_checkpointing=request.gradient_checkpointing,
         seed=request.seed,
     )

@@ -41,7 +41,9 @@ def command(
     gradient_accumulation: Annotated[int, typer.Option(help="Forward passes per optimizer step.")] = 1,
     max_length: Annotated[int | None, typer.Option(help="Longest sequence in tokens.")] = None,
     format: Annotated[Text, typer.Option(help="Data format. Detected unless given.")] = None,
-    quantize: Annotated[str, typer.Option(help="Base weights: none, nf4 or int8.")] = "none",
+    quantize: Annotated[
+        str, typer.Option(help="Base weights: none, nf4, int8, or auto: nf4 where they do not fit otherwise.")
+    ] = "auto",
     gradient_checkpointing: Annotated[bool, typer.Option(help="Trade time for memory.")] = False,
     no_probe: Annotated[bool, typer.Option("--no-probe", help="Train nothing: table and dry run only.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, time and memory. Train nothing.")] = False,

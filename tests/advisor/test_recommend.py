@@ -127,7 +127,7 @@ def test_a_dry_run_trains_nothing_and_writes_nothing(model, data, tmp_path):
 
 def test_where_nothing_fits_the_message_says_what_would(model, data):
     with pytest.raises(NothingFits, match=r"Nothing fits .* needs .* Try a smaller"):
-        recommend(model, data, vram="100kB", **RACE)
+        recommend(model, data, vram="20kB", **RACE)
 
 
 def test_a_method_that_no_dry_run_can_follow_is_judged_by_its_probe(model, data, monkeypatch):
