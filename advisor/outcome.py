@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import pandas
     import peft
 
+NOTEBOOK_COLUMNS = 100
+
 
 class NotSaved(AdvisorError):
     """The files of a recommendation could not be written; `recommendation` holds what is known."""
@@ -107,10 +109,22 @@ class Recommendation:
         pick = self.result.pick
         return f"<Recommendation: {pick.title} at {pick.learning_rate:g}>" if pick else "<Recommendation: none>"
 
-    def _repr_html_(self) -> str:
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """The whole report for a notebook, and the summary as text for IPython in a terminal."""
         from advisor.report.html import render_fragment
 
-        return render_fragment(self.result)
+        return {"text/html": render_fragment(self.result), "text/plain": self._summary_text()}
+
+    def _summary_text(self) -> str:
+        from io import StringIO
+
+        from rich.console import Console
+
+        from advisor.report.terminal import print_summary
+
+        text = StringIO()
+        print_summary(self.result, Console(file=text, width=NOTEBOOK_COLUMNS), self.folder)
+        return text.getvalue()
 
 
 def _row(candidate: CandidateReport) -> dict[str, Any]:

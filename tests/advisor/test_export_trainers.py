@@ -223,6 +223,7 @@ def test_axolotl_knows_every_key(tmp_path):
 def test_llama_factory_knows_every_key(tmp_path, monkeypatch):
     monkeypatch.setenv("DISABLE_VERSION_CHECK", "1")  # it pins an older transformers; its argument classes are the same
     pytest.importorskip("llamafactory")
+    pytest.importorskip("omegaconf")  # which its argument classes import
     if importlib.util.find_spec("torchaudio") is None:  # for speech, but always imported
         monkeypatch.setitem(sys.modules, "torchaudio", types.ModuleType("torchaudio"))
     import yaml
