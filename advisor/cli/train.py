@@ -41,9 +41,12 @@ def command(
 def _show(report: TrainingReport, folder: Path) -> None:
     from rich.console import Console
 
+    from advisor.report.next_steps import next_steps
     from advisor.report.training import print_training
+    from advisor.save import load
 
-    print_training(report, folder, Console())
+    serve = next((step for step in next_steps(load(folder), folder) if step.heading == "Serve"), None)
+    print_training(report, folder, Console(), serve)
 
 
 def _record(folder: Path) -> None:

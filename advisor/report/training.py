@@ -10,14 +10,15 @@ from rich.table import Table
 from rich.text import Text
 
 from advisor.model_card import comparison_cells
+from advisor.report.next_steps import Step
 from advisor.text import clean, rate_text
 from advisor.training_report import TrainingReport
 
 _STYLES = {"inside": "green", "outside": "yellow"}
 
 
-def print_training(report: TrainingReport, folder: Path, console: Console) -> None:
-    """`folder` is that of the recommendation."""
+def print_training(report: TrainingReport, folder: Path, console: Console, serve: Step | None = None) -> None:
+    """`folder` is that of the recommendation, `serve` what its next steps say of serving."""
     console.print(Text(f"{clean(report.title)} at {rate_text(report.learning_rate)}: {report.max_steps:,} steps done"))
     console.print(_table(report))
     for comparison in report.comparisons:
@@ -28,6 +29,9 @@ def print_training(report: TrainingReport, folder: Path, console: Console) -> No
     if not report.reloads:
         console.print(Text(f"The saved files give another loss on a fresh base: {_difference(report)}.", style="red"))
     console.print(Text(f"adapter: {clean(folder / report.adapter)}"), soft_wrap=True)
+    if serve is not None:
+        console.print(Text(f"serve: {serve.words}", style="dim"))
+        console.print(Text(serve.code, style="bold"), soft_wrap=True)
 
 
 def _table(report: TrainingReport) -> Table:

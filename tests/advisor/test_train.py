@@ -14,6 +14,7 @@ from advisor.exporters.base import recommended
 from advisor.final_run import ADAPTER_FOLDER, STATE_FOLDER, prepare_run
 from advisor.model_card import model_card
 from advisor.report.live_training import LiveTraining
+from advisor.report.next_steps import Step
 from advisor.report.training import print_training
 from advisor.save import load, save
 from advisor.train import REPORT_FILE, TrainingFailed, finished_report, train
@@ -243,12 +244,14 @@ def test_a_run_that_was_longer_than_its_data_carries_says_so(tmp_path):
 
 def test_predicted_against_reached_on_the_terminal(tmp_path):
     out = io.StringIO()
-    print_training(report_of(tmp_path, reload_difference=0.5), tmp_path, Console(file=out, width=80))
+    serve = Step("Serve", "vLLM loads it.", "vllm serve base")
+    print_training(report_of(tmp_path, reload_difference=0.5), tmp_path, Console(file=out, width=80), serve)
     text = out.getvalue()
     assert max(len(line) for line in text.splitlines() if "adapter:" not in line) <= 80
     rows = {line.split("  ")[0].strip(): line for line in text.splitlines()}
     assert "outside" in rows["exact match"] and "inside" in rows["eval loss"]
     assert "0.5000 nats off" in text
+    assert text.endswith("vllm serve base\n")
 
 
 def test_the_command_says_how_to_go_on_when_it_is_stopped(tmp_path, monkeypatch, capsys):
