@@ -95,7 +95,8 @@ def _reason_against(method: Method, survey: Survey) -> str | None:
         return "not among the methods asked for"
     if method.name in request.exclude:
         return "excluded by the request"
-    return method.unsupported_reason(survey.shape)
+    # The report names the method already.
+    return (method.unsupported_reason(survey.shape) or "").removeprefix(f"{method.title} ") or None
 
 
 def _nothing_left(left_out: Sequence[CandidateReport]) -> str:

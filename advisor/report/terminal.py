@@ -26,6 +26,7 @@ from advisor.text import bytes_text, clean, duration_text
 WIDE_COLUMNS = 120  # from here on there is room for forgetting and for the reason of each candidate
 WIDEST_COLUMNS = 140
 NAMES_PER_GROUP = 8
+REASONS_PER_GROUP = 8
 
 _MARKS = {"pick": "▶", "frontier": "●", "tie": "=", "does not fit": "✗", "excluded": "✗", "reference": "R"}
 _STYLES = {
@@ -186,14 +187,19 @@ def _left(result: Result) -> Iterable[RenderableType]:
 
 
 def _members(members: list[tuple[str, str]]) -> str:
-    """The names, each with its reason; one reason that holds for all is said once."""
-    reasons = {reason for _, reason in members}
-    named = members[:NAMES_PER_GROUP]
-    more = f" and {len(members) - len(named)} more" if len(members) > len(named) else ""
-    if len(reasons) == 1:
-        reason = reasons.pop()
-        return ", ".join(title for title, _ in named) + more + (f" ({reason})" if reason else "")
-    return "; ".join(f"{title} ({reason})" if reason else title for title, reason in named) + more
+    """The names by their reason; a reason that holds for several is said once, and the longest groups come first."""
+    by_reason: dict[str, list[str]] = {}
+    for title, reason in members:
+        by_reason.setdefault(reason, []).append(title)
+    groups = sorted(by_reason.items(), key=lambda group: -len(group[1]))
+    shown = [_named(titles) + (f" ({reason})" if reason else "") for reason, titles in groups[:REASONS_PER_GROUP]]
+    left = sum(len(titles) for _, titles in groups[REASONS_PER_GROUP:])
+    return "; ".join(shown) + (f" and {left} more" if left else "")
+
+
+def _named(titles: list[str]) -> str:
+    more = f" and {len(titles) - NAMES_PER_GROUP} more" if len(titles) > NAMES_PER_GROUP else ""
+    return ", ".join(titles[:NAMES_PER_GROUP]) + more
 
 
 def _no_recommendation(result: Result) -> Iterable[RenderableType]:
