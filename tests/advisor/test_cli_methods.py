@@ -6,9 +6,11 @@ import json
 
 import pytest
 
-from advisor.cli.methods import command, explanation
+from advisor.cli.methods import command
+from advisor.report.method_page import method_page
 from knowledge.errors import BadInput
 from knowledge.methods import all_methods, get_method
+from knowledge.table import load
 
 
 def test_the_list_has_a_row_for_every_method(capsys):
@@ -35,28 +37,61 @@ def test_json_holds_the_whole_entries(capsys):
     assert lora["seen"]["gpt2"]["works"] is True
 
 
+def page(name: str, columns: int = 80) -> str:
+    """The page of a method without its line ends."""
+    return " ".join(method_page(get_method(name), load(include_user=False), columns).split())
+
+
 @pytest.mark.parametrize("name", all_methods())
-def test_every_method_can_be_explained(name):
-    text = explanation(get_method(name))
-    assert get_method(name).summary in text
-    assert get_method(name).paper in text
+def test_every_method_is_explained_within_the_width_of_the_terminal(name):
+    lines = method_page(get_method(name), load(include_user=False), 80).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert get_method(name).summary in page(name)
+    assert get_method(name).paper in page(name) or get_method(name).paper == "–"
 
 
-def test_an_explanation_says_where_it_was_seen_to_work_and_what_it_converts_to():
-    assert "(not gpt2)" in explanation(get_method("delora"))
-    assert "converted exactly to a LoRA" in explanation(get_method("delora"))
-    assert "needs a base that is not quantised" in explanation(get_method("delora"))
+def test_the_page_says_where_it_was_seen_to_work_and_what_it_can_and_cannot():
+    assert "(not gpt2)" in page("delora")
+    assert "converted exactly to a LoRA" in page("delora")
+    assert "with an error of 8 % to a LoRA" in page("lokr")
+    assert "Cannot train on a quantised base" in page("delora")
+    assert "train on a base in 8 bits (int8)" in page("loha")
+    assert "Seen working llama-nf4, llama-int8" in page("qlora")
+    assert "be served as any model" in page("full")
 
 
 def test_a_special_purpose_method_says_why_it_is_no_candidate():
-    assert "Not a candidate: it needs the ids of the tokens to train." in explanation(get_method("trainable-tokens"))
+    assert "No candidate it needs the ids of the tokens to train." in page("trainable-tokens")
 
 
-def test_an_explanation_says_what_the_table_knows():
-    text = explanation(get_method("lily"))
-    assert "cannot be merged" in text
-    assert "rank 1 of" in text
-    assert "54.9 %" in text
+def test_the_page_says_when_it_wins_and_loses_in_the_table():
+    text = page("lily")
+    assert "metamathqa/llama-3.2-3b: 52.6 % accuracy, rank 1 of 63 runs" in text
+    assert "Wins on" in text
+    assert "metamathqa/llama-3.2-3b, against LoRA: accuracy 52.6 % (47.8 %)" in text
+    assert "memory 25.6 GB (22.3 GB)" in text.partition("Loses on")[2]
+    assert "forgetting 0.22 (0.05)" in text.partition("Loses on")[2]
+    assert "times LoRA's time" in text.partition("Costs")[2]
+    assert "Cannot merge into the base model" in text
+
+
+def test_lora_is_held_against_the_best_of_the_others_and_an_unknown_method_against_none():
+    assert "against lily: accuracy 47.8 % (52.6 %)" in page("lora").partition("Loses on")[2]
+    assert "In the table no run Costs no figures" in page("qlora")
+
+
+def test_no_line_ends_between_a_number_and_its_unit():
+    lines = method_page(get_method("loha"), load(include_user=False), 60).splitlines()
+    assert not any(line.strip().startswith(("%", "GB", "MB", "min")) for line in lines)
+    assert any("73.4 MB" in line for line in lines)
+
+
+def test_the_command_prints_the_page(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    command(name="miss", as_json=False)
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].startswith("MiSS  (miss")
+    assert 50 < max(map(len, shown)) <= 60
 
 
 def test_an_unknown_name_offers_the_nearest():
