@@ -21,6 +21,7 @@ from knowledge.methods import get_method
 from knowledge.schema import Curve
 from probes.device import training_devices
 from probes.journal import Journal
+from probes.metrics import own_place
 from probes.schema import DatasetProfile, ProbeContext, ProbeJob
 
 if TYPE_CHECKING:
@@ -118,7 +119,8 @@ def _context(facts: Recommended, data: PreparedData, state: Path) -> ProbeContex
         gradient_checkpointing=run.gradient_checkpointing,
         max_grad_norm=run.max_grad_norm,
         eval_rows=min(EVAL_ROWS, len(data.eval)),  # the rows that the prediction is of
-        metric_name=data.profile.metric_name,
+        metric_name=facts.plan.metric_name,
+        own_metric=own_place(facts.result.request.get("metric")),
         threads=_threads(),
         seed=run.seed,
         trust_remote_code=_trusts_code(facts),

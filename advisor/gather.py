@@ -19,6 +19,7 @@ from probes.device import training_devices
 from probes.executors.base import Executor
 from probes.executors.process import ProcessExecutor
 from probes.journal import Journal
+from probes.metrics import own_place
 from probes.observer import Observer
 from probes.race import Race
 from probes.schema import ProbeContext, Schedule
@@ -87,6 +88,7 @@ def _context(survey: Survey, folder: Path, device: str) -> ProbeContext:
         max_grad_norm=run.max_grad_norm,
         eval_rows=min(EVAL_ROWS, len(survey.data.eval)),
         metric_name=survey.data.profile.metric_name,
+        own_metric=own_place(survey.request.metric),
         measures_latency=asks_for_latency(survey.request.require),
         seed=run.seed,
         trust_remote_code=survey.request.trust_remote_code,
@@ -144,6 +146,6 @@ def fingerprint(data: PreparedData, model_location: str, run: PlannedRun) -> str
         for array in (rows.tokens, rows.label_mask, rows.offsets, rows.class_labels):
             if array is not None:
                 content.update(array.tobytes())
-    content.update(model_location.encode())
+    content.update(f"{model_location}\n{data.profile.metric_name}\n".encode())
     content.update(json.dumps(run.model_dump(mode="json"), sort_keys=True).encode())
     return content.hexdigest()[:16]

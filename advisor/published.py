@@ -30,7 +30,7 @@ CASE = Case(task=TASK, probe=False, model_type="image generator")
 # Evaluations late in a run over which its quality is as good as settled: what still moves there is noise.
 SETTLED_POINTS = 4
 # What the user may not choose, for the published runs have chosen it.
-FIXED = ("data", "epochs", "max_steps", "batch_size", "max_length_tokens", "format")
+FIXED = ("data", "epochs", "max_steps", "batch_size", "max_length_tokens", "format", "metric")
 
 
 @dataclass(frozen=True)

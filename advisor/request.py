@@ -34,6 +34,9 @@ class Request(Record):
     gradient_accumulation_steps: int = Field(1, gt=0)
     max_length_tokens: int | None = Field(None, gt=1, description="default: what model and data need, at most 2048")
     format: str | None = Field(None, description="data format; detected unless given")
+    metric: str | None = Field(
+        None, description="exact match, token accuracy, accuracy, or an own FILE.py:FUNCTION; default: by the data"
+    )
     quantize: Quantization | Literal["auto"] = Field(
         "auto", description="how to keep the base; auto takes 4 bits (nf4) where it does not fit the device otherwise"
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from advisor.request import Request
@@ -51,6 +51,7 @@ def survey(
     from probes.adapters import model_shape
     from probes.dataset import prepare
     from probes.device import detect
+    from probes.metrics import check_metric, title
     from probes.source import empty_model, load_config, load_tokenizer, resolve_model
 
     device = detect(request.vram, request.gpu)
@@ -58,6 +59,8 @@ def survey(
     source = resolve_model(request.model, trust_remote_code=request.trust_remote_code, weights=request.probe)
     config = load_config(source)
     task = request.task or task_of(config, request.data, request.format)
+    if request.metric is not None:
+        check_metric(request.metric, task)
     data, pad_token, uses_chat_template = None, None, False
     if request.data is not None:
         tokenizer = load_tokenizer(source)
@@ -73,6 +76,8 @@ def survey(
             seed=request.seed,
             on_progress=on_progress,
         )
+        if request.metric is not None:
+            data = replace(data, profile=data.profile.model_copy(update={"metric_name": title(request.metric)}))
     meta = empty_model(source, config, task, num_labels=len(data.label_names) or None if data else None)
     planned_run = plan(request, task, data, device)
     shape = model_shape(meta, task).model_copy(update={"quantization": planned_run.quantization})

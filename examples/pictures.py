@@ -1,6 +1,6 @@
 """Makes the README's pictures from a recommendation: the summary in the terminal, and the report in a browser.
 
-    python -m examples.pictures demo-out [--browser chromium]
+python -m examples.pictures demo-out [--browser chromium]
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ greedy decoder this equals the exact match of generated answers, since both agre
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -34,9 +35,20 @@ class NotFinite(Exception):
 
 
 def evaluate(
-    model: Any, rows: TokenRows, *, task: Task, metric_name: str, batch_size: int, pad_token_id: int, device: str
+    model: Any,
+    rows: TokenRows,
+    *,
+    task: Task,
+    metric_name: str,
+    batch_size: int,
+    pad_token_id: int,
+    device: str,
+    own_metric: Callable[[Sequence[Sequence[int]], Sequence[Sequence[int]]], float] | None = None,
 ) -> Evaluation:
-    """Evaluates all of `rows`; raises NotFinite when the loss is not a number. Leaves the model in its mode."""
+    """Evaluates all of `rows`; raises NotFinite when the loss is not a number. Leaves the model in its mode.
+
+    own_metric: replaces the metric of that name; gets the predicted and the right label ids of every row.
+    """
     import math
 
     import numpy as np
@@ -49,6 +61,7 @@ def evaluate(
     model.eval()
     # Columns: nats, label tokens, and what is right of them.
     per_row, tokens = np.zeros((len(rows), 3)), 0
+    predicted_ids, right_ids = ([[]] * len(rows) for _ in range(2))
     by_length = np.argsort(rows.lengths_tokens, kind="stable")
     with torch.no_grad():
         for start in range(0, len(by_length), batch_size):
@@ -59,16 +72,23 @@ def evaluate(
             kept = labels != -100
             losses = torch.zeros(kept.shape, device=kept.device)
             losses[kept] = functional.cross_entropy(aligned[kept].float(), labels[kept], reduction="none")
-            right = (aligned.argmax(-1) == labels) & kept
+            predicted = aligned.argmax(-1)
+            right = (predicted == labels) & kept
             columns = [column.view(len(labels), -1).sum(-1).float() for column in (losses, kept, right)]
             per_row[indices] = torch.stack(columns, -1).cpu().numpy()
             tokens += batch["input_ids"].numel()
+            if own_metric:
+                for place, row in enumerate(indices):
+                    predicted_ids[row] = predicted[place][kept[place]].view(-1).tolist()
+                    right_ids[row] = labels[place][kept[place]].view(-1).tolist()
     model.train(was_training)
     row_losses, row_labels, right = per_row.T
     loss = float(row_losses.sum() / max(1, row_labels.sum()))
     if not math.isfinite(loss):
         raise NotFinite(f"held-out loss is {loss}")
-    if metric_name == "exact match":
+    if own_metric:
+        metric = own_metric(predicted_ids, right_ids)
+    elif metric_name == "exact match":
         metric = float((right == row_labels).sum() / max(1, len(rows)))
     else:  # accuracy has one label per row, token accuracy one per token
         metric = float(right.sum() / max(1, row_labels.sum()))

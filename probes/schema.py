@@ -32,7 +32,9 @@ class DatasetProfile(Record):
     label_p50_tokens: int
     label_total_tokens: int
     dropped: Mapping[str, int] = Field(default_factory=dict, description="why rows were left out, with counts")
-    metric_name: str = Field(description="exact match, accuracy or token accuracy: what suits the labels")
+    metric_name: str = Field(
+        description="exact match, accuracy or token accuracy, what suits the labels; or the name of the user's own"
+    )
 
 
 class ModelReport(Record):
@@ -111,6 +113,7 @@ class ProbeContext(Record):
     max_grad_norm: Finite = 1.0
     eval_rows: int = Field(description="held-out rows used at each evaluation, the first of the held-out set")
     metric_name: str
+    own_metric: str | None = Field(None, description="the user's own, FILE.py:FUNCTION; see probes/metrics.py")
     threads: int = 1
     memory_share: Finite = Field(1.0, gt=0, le=1, description="of a GPU that several workers share: what one may take")
     seed: int = 0

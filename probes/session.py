@@ -24,6 +24,7 @@ from probes.forgetting import ForgettingMeter
 from probes.job_run import JobRun, OnPoint, OnStep, classify
 from probes.latency import latency_overhead
 from probes.memory_use import MemoryUse
+from probes.metrics import OwnMetric
 from probes.schema import Baseline, ProbeContext, ProbeJob, ProbeOutcome
 from probes.training import Progress, train
 
@@ -52,6 +53,7 @@ class Session:
         self.source = resolve_model(context.model_reference, trust_remote_code=context.trust_remote_code)
         tokenizer = load_tokenizer(self.source)
         self.pad_token_id = tokenizer.pad_token_id
+        self._own_metric = self._load_own_metric(tokenizer)
         self.memory = MemoryUse(context.device)
         self._base: Any = None
         self._base_loss: float | None = None
@@ -169,7 +171,16 @@ class Session:
             batch_size=batch_size or self.context.batch_size,
             pad_token_id=self.pad_token_id,
             device=self.context.device,
+            own_metric=self._own_metric if rows is None else None,
         )
+
+    def _load_own_metric(self, tokenizer: Any) -> OwnMetric | None:
+        names = self.data.label_names
+        if self.context.own_metric is None:
+            return None
+        if names:
+            return OwnMetric(self.context.own_metric, lambda ids: names[ids[0]])
+        return OwnMetric(self.context.own_metric, lambda ids: tokenizer.decode(ids, skip_special_tokens=True))
 
     def _calibration_batches(self, count: int = 8) -> list[dict[str, Any]]:
         """The first training batches, for methods that initialise themselves from data."""

@@ -41,6 +41,10 @@ def command(
     gradient_accumulation: Annotated[int, typer.Option(help="Forward passes per optimizer step.")] = 1,
     max_length: Annotated[int | None, typer.Option(help="Longest sequence in tokens.")] = None,
     format: Annotated[Text, typer.Option(help="Data format. Detected unless given.")] = None,
+    metric: Annotated[
+        Text,
+        typer.Option(help="'exact match', 'token accuracy', 'accuracy', or FILE.py:FUNCTION, whose code is run."),
+    ] = None,
     quantize: Annotated[
         str, typer.Option(help="Base weights: none, nf4, int8, or auto: nf4 where they do not fit otherwise.")
     ] = "auto",
@@ -81,6 +85,7 @@ def command(
         gradient_accumulation_steps=gradient_accumulation,
         max_length_tokens=max_length,
         format=format,
+        metric=metric,
         quantize=quantize,
         gradient_checkpointing=gradient_checkpointing,
         probe=not no_probe,

@@ -15,6 +15,7 @@ from advisor.recommendation import Result
 from advisor.text import clean, duration_text, quality_text
 from probes import adapters, batching, forward, split, tokenise
 from probes.formats import get_format
+from probes.metrics import BUILT_IN
 
 NAME = "script"
 TITLE = "training script"
@@ -131,7 +132,7 @@ def _settings(facts: Recommended) -> str:
         DATA=literal(data),
         PEFT_CONFIG=literal(config),
         TASK=literal(run.task),
-        METRIC=literal(plan.metric_name),
+        METRIC=literal(_metric(facts)),
         LEARNING_RATE=literal(plan.learning_rate),
         WEIGHT_DECAY=literal(plan.weight_decay),
         MAX_STEPS=run.max_steps,
@@ -170,8 +171,15 @@ def _data_functions(facts: Recommended) -> list[str]:
 
 
 def _evaluation(facts: Recommended) -> str:
-    counted = {"exact match": "answers", "accuracy": "classes"}.get(facts.plan.metric_name, "tokens")
+    counted = {"exact match": "answers", "accuracy": "classes"}.get(_metric(facts), "tokens")
     return Template(parts.EVALUATION).substitute(what_counts=counted)
+
+
+def _metric(facts: Recommended) -> str:
+    """The script has no code of the user's, so instead of their own metric it tells what every run can."""
+    if facts.plan.metric_name in BUILT_IN:
+        return facts.plan.metric_name
+    return "accuracy" if facts.result.planned_run.task == "sequence-classification" else "token accuracy"
 
 
 def _data_form(path: str) -> tuple[str, str]:

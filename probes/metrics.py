@@ -1,0 +1,95 @@
+"""What is measured of held-out answers beside their loss: a metric that every data set has, or one of the user's own.
+
+An own metric is a function in a Python file, given as FILE.py:FUNCTION. It gets two lists of strings, what the model
+predicts and what is right, one entry per held-out row, and returns a number that is higher the better. The prediction
+is the most likely token at each place given the right ones before it, so that nothing has to be generated; of a
+classifier it is the name of the class.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from knowledge.errors import AdvisorError, BadInput
+from knowledge.schema import Task
+
+BUILT_IN: dict[str, tuple[Task, ...]] = {
+    "exact match": ("causal-lm", "seq2seq-lm"),
+    "token accuracy": ("causal-lm", "seq2seq-lm"),
+    "accuracy": ("sequence-classification",),
+}
+
+
+class MetricFailed(AdvisorError):
+    """The user's own metric raised an error or returned no number."""
+
+
+class OwnMetric:
+    """A metric of the user's. Making it runs the file."""
+
+    def __init__(self, place: str, decode: Callable[[Sequence[int]], str]) -> None:
+        """`place`: FILE.py:FUNCTION; `decode`: token ids, or the number of a class, as text. Raises BadInput."""
+        self.place = place
+        self._decode = decode
+        self._function = _function(place)
+
+    def __call__(self, predicted: Sequence[Sequence[int]], right: Sequence[Sequence[int]]) -> float:
+        """The metric of rows of predicted and right ids. Raises MetricFailed."""
+        texts = [[self._decode(ids) for ids in rows] for rows in (predicted, right)]
+        try:
+            value = float(self._function(*texts))
+        except Exception as error:  # the user's code may raise anything
+            raise MetricFailed(f"The metric {self.place} failed: {type(error).__name__}: {error}") from error
+        if not math.isfinite(value):
+            raise MetricFailed(f"The metric {self.place} returned {value}. It must be finite, and higher the better.")
+        return value
+
+
+def check_metric(metric: str, task: Task) -> None:
+    """Raises BadInput where the metric is neither built in and made for the task, nor FILE.py:FUNCTION."""
+    if is_own(metric):
+        _function(metric)
+    elif task not in BUILT_IN.get(metric, ()):
+        known = [name for name, tasks in BUILT_IN.items() if task in tasks]
+        raise BadInput(
+            f"There is no metric {metric!r} for {task}. Known: {', '.join(known)}, or a function of your own as "
+            "FILE.py:FUNCTION."
+        )
+
+
+def is_own(metric: str) -> bool:
+    return ".py:" in metric
+
+
+def own_place(metric: str | None) -> str | None:
+    """FILE.py:FUNCTION for a process that runs in another folder; None for a metric that is built in."""
+    if metric is None or not is_own(metric):
+        return None
+    file, _, function = metric.rpartition(":")
+    return f"{Path(file).expanduser().resolve()}:{function}"
+
+
+def title(metric: str) -> str:
+    """How the metric is called in reports: 'letter overlap' for metrics.py:letter_overlap."""
+    return metric.rpartition(":")[2].replace("_", " ") if is_own(metric) else metric
+
+
+def _function(place: str) -> Callable[[list[str], list[str]], Any]:
+    name, _, function = place.rpartition(":")
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise BadInput(f"The metric {place} cannot be read: there is no file {path}. Give FILE.py:FUNCTION.")
+    spec = importlib.util.spec_from_file_location("advisor_own_metric", path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # the user's code may raise anything
+        raise BadInput(f"The metric's file {path} cannot be run: {type(error).__name__}: {error}") from error
+    found = getattr(module, function, None)
+    if not callable(found):
+        raise BadInput(f"{path} has no function {function!r}. Give FILE.py:FUNCTION.")
+    return found
