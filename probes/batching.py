@@ -46,10 +46,9 @@ def collate(rows: TokenRows, indices: np.ndarray, pad_token_id: int, task: Task)
     """The batch of those rows as tensors (int64), padded to its longest row.
 
     causal-lm: input_ids [B, L] and attention_mask [B, L], padded on the LEFT so that all rows end together; labels
-        [B, K], aligned to the last K positions, -100 where nothing is trained; logits_to_keep = K + 1, for the model's
-        argument of that name. The loss is then the cross-entropy of logits[:, :-1] (of [B, K + 1, V]) with labels. K is
-        the distance from the first trained token to the end, the largest of the batch, so the vocabulary's projection,
-        the dearest part of a small model, is computed for no position that bears no label.
+        [B, K], aligned to the last K positions, -100 where nothing is trained. K is the distance from the first trained
+        token to the end, the largest of the batch: probes.forward has the vocabulary's projection, the dearest part of
+        a small model, computed for no position before.
     sequence-classification: input_ids and attention_mask [B, L], padded on the right; labels [B].
     seq2seq-lm: input_ids and attention_mask [B, S] of the sources, labels [B, T] of the targets, padded on the right.
     """
@@ -80,7 +79,7 @@ def _collate_causal(picked: list[tuple[np.ndarray, np.ndarray]], pad_token_id: i
     for label_row, (tokens, mask) in zip(labels, picked, strict=True):
         tail = min(kept, len(tokens) - 1)
         label_row[kept - tail :] = np.where(mask[-tail:], tokens[-tail:], IGNORE_INDEX)
-    return batch | {"labels": torch.from_numpy(labels), "logits_to_keep": kept + 1}
+    return batch | {"labels": torch.from_numpy(labels)}
 
 
 def _padded(sequences: list[np.ndarray], pad: int, *, left: bool) -> dict[str, torch.Tensor]:

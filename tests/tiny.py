@@ -112,7 +112,6 @@ def tiny_calibration(architecture: str = "llama") -> list[dict[str, Any]]:
     batch = tiny_batch(architecture, seed=1)
     if tiny_task(architecture) == "causal-lm":
         batch["labels"] = batch["labels"][:, 1:]
-        batch["logits_to_keep"] = batch["labels"].shape[1] + 1
     return [batch]
 
 

@@ -93,8 +93,6 @@ def make_batch(run: PlannedRun, length: Length, device: torch.device) -> dict[st
         batch["labels"] = torch.zeros(rows, dtype=torch.long, device=device)
     else:
         batch["labels"] = torch.zeros(rows, label_tokens, dtype=torch.long, device=device)
-    if run.task == "causal-lm":
-        batch["logits_to_keep"] = label_tokens + 1
     return batch
 
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probes.batching import batch_order, collate
+from probes.forward import forward_inputs
 from probes.rows import TokenRows
 from tests.tiny import tiny_model
 
@@ -55,7 +56,7 @@ def test_causal_rows_end_together_and_labels_follow_the_mask(pairs):
     rows = make_rows(pairs)
     batch = collate(rows, np.arange(len(rows)), 0, "causal-lm")
     width, kept = batch["input_ids"].shape[1], batch["labels"].shape[1]
-    assert width == max(map(len, pairs)) and batch["logits_to_keep"] == kept + 1 <= width
+    assert width == max(map(len, pairs)) and kept + 1 <= width
     for i, row in enumerate(pairs):
         assert batch["input_ids"][i].tolist() == [0] * (width - len(row)) + [token for token, _ in row]
         assert batch["attention_mask"][i].tolist() == [0] * (width - len(row)) + [1] * len(row)
@@ -71,14 +72,9 @@ def test_the_loss_equals_the_models_own_on_unpadded_rows():
     pairs = [[(5, False), (6, False), (7, True), (8, True)], [(9, False), (10, True), (11, True), (2, True), (4, True)]]
     rows = make_rows(pairs)
     batch = collate(rows, np.array([0, 1]), 0, "causal-lm")
-    positions = (batch["attention_mask"].cumsum(-1) - 1).clamp(min=0)
     with torch.no_grad():
-        logits = model(
-            input_ids=batch["input_ids"],
-            attention_mask=batch["attention_mask"],
-            position_ids=positions,
-            logits_to_keep=batch["logits_to_keep"],
-        ).logits[:, :-1]
+        logits = model(**forward_inputs(model, batch, "causal-lm")).logits
+        assert logits.shape[:2] == batch["labels"].shape
         summed = torch.nn.functional.cross_entropy(
             logits.flatten(0, 1), batch["labels"].flatten(), ignore_index=-100, reduction="sum"
         )

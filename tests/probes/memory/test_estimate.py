@@ -113,7 +113,8 @@ def test_labels_on_few_positions_need_few_logits():
 def test_answers_of_a_token_or_two_can_be_estimated(labels):
     rows = [(20 + i % 5, 1 + i % labels) for i in range(64)]
     few, many = peak(lengths=rows), peak(lengths=[(length, 15) for length, _ in rows])
-    assert 0 < few.peak_bytes <= many.peak_bytes
+    segment_bytes = 2 * 2**20  # the allocator's unit: which sizes follow each other decides over one more or less
+    assert 0 < few.peak_bytes <= many.peak_bytes + segment_bytes
     assert few.breakdown["logits"] < many.breakdown["logits"]
 
 
