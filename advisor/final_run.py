@@ -18,7 +18,7 @@ from advisor.gather import EVAL_ROWS, JOURNAL_FILE, fingerprint, schedule_of
 from advisor.recommendation import TrainingPlan
 from knowledge.errors import BadInput
 from knowledge.methods import get_method
-from knowledge.schema import Curve
+from knowledge.schema import Curve, PlannedRun
 from probes.device import training_devices
 from probes.journal import Journal
 from probes.metrics import own_place
@@ -33,6 +33,9 @@ ADAPTER_FOLDER = "adapter"
 # Shares of the run after which held-out rows are evaluated: as dense at the beginning as the rungs of races, so that a
 # finished run teaches what beginnings lead to.
 EVAL_FRACTIONS = (0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.55, 0.7, 0.85, 1.0)
+# As many rows are trained between two evaluations at least as are held out, times this: a training step costs two to
+# three forward passes, so that evaluations take about a sixth of the time at most.
+ROWS_BETWEEN = 2
 
 
 @dataclass(frozen=True)
@@ -137,9 +140,20 @@ def _job(facts: Recommended, state: Path) -> ProbeJob:
         peft_config=pick.peft_config,
         schedule=schedule_of(run),
         stop_step=run.max_steps,
-        eval_steps=tuple(sorted({max(1, round(share * run.max_steps)) for share in EVAL_FRACTIONS})),
+        eval_steps=eval_steps(run, min(EVAL_ROWS, facts.plan.eval_rows)),
         save_to=str(state / ADAPTER_FOLDER),
     )
+
+
+def eval_steps(run: PlannedRun, eval_rows: int) -> tuple[int, ...]:
+    """The steps after which held-out rows are evaluated: not too near to each other, and always the last."""
+    apart = max(1, round(ROWS_BETWEEN * eval_rows / (run.batch_size * run.gradient_accumulation_steps)))
+    chosen: list[int] = []
+    for share in EVAL_FRACTIONS[:-1]:
+        step = round(share * run.max_steps)
+        if step - (chosen[-1] if chosen else 0) >= apart and run.max_steps - step >= apart:
+            chosen.append(step)
+    return (*chosen, run.max_steps)
 
 
 def take_over_probe(run: FinalRun, journal: Journal, say: Callable[[str], None]) -> None:

@@ -114,8 +114,8 @@ def convert(place: Workplace, folder: Path, rank: int) -> Agreement:
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "adapter_model.safetensors")
     del model
     gc.collect()
-    converted = adapters.load_adapter(place.load_base(), folder).eval()
-    return _agreement(place.logits(converted), tuned_logits, base_logits)
+    converted = place.logits(_with_adapter(place.load_base(), folder))
+    return _agreement(converted, tuned_logits, base_logits)
 
 
 def saved_rank(adapter: Path) -> int | None:
@@ -133,8 +133,15 @@ def _references(place: Workplace) -> tuple[torch.Tensor, torch.Tensor, Any]:
     """Logits of the base, logits of the base with the adapter, and that model."""
     base = place.load_base()
     base_logits = place.logits(base.eval())
-    model = adapters.load_adapter(base, place.adapter).eval()
+    model = _with_adapter(base, place.adapter)
     return base_logits, place.logits(model), model
+
+
+def _with_adapter(base: Any, adapter: Path) -> Any:
+    from probes.source import quiet
+
+    with quiet():
+        return adapters.load_adapter(base, adapter).eval()
 
 
 def _merged(model: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,7 +29,7 @@ def command(
     try:
         report = train(folder, resume=resume, force=force, live=LiveTraining(quiet=quiet))
     except KeyboardInterrupt:
-        print(printable(f"advisor: stopped. Go on with: advisor train {folder} --resume"), file=sys.stderr)
+        print(printable(f"advisor: stopped. Go on with: advisor train {quote(str(folder))} --resume"), file=sys.stderr)
         raise typer.Exit(130) from None
     if json:
         print(report.model_dump_json(indent=2))

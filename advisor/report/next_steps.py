@@ -57,7 +57,7 @@ def _python(folder: Path) -> str:
 def _serving(result: Result, pick: CandidateReport, folder: Path) -> Step:
     """How vLLM serves what was trained, which lies in `folder`/adapter."""
     kind, adapter = pick.capabilities.get("vllm"), folder / "adapter"
-    if kind == "adapter":
+    if kind == "adapter" and result.model.source != "gguf file":  # beside those an adapter is not sure to load
         command = serve_adapter(result.model.location or result.model.reference, adapter, _rank(pick, adapter))
         if command is not None:
             return Step("Serve", "vLLM loads the adapter beside the base model.", command)

@@ -51,6 +51,9 @@ def test_what_is_served_merged_is_merged_first():
     assert step.code == "advisor merge out\nvllm serve out/merged"
     assert "--to lora" not in step.words
     assert "--to lora" in steps("vera", capabilities=MERGED, peft_type="VERA")["Serve"].words
+    gguf = result([candidate("lora")])
+    gguf = gguf.model_copy(update={"model": gguf.model.model_copy(update={"source": "gguf file"})})
+    assert next_steps(gguf, Path("out"))[-1].code.startswith("advisor merge")
     too_high = steps(peft_config={**LORA_CONFIG, "r": 600})["Serve"]
     assert too_high.code.startswith("advisor merge")
 

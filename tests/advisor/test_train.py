@@ -11,7 +11,7 @@ from rich.console import Console
 
 from advisor.explosion import FACTOR, WINDOW_STEPS, ExplosionWatch
 from advisor.exporters.base import recommended
-from advisor.final_run import ADAPTER_FOLDER, STATE_FOLDER, prepare_run
+from advisor.final_run import ADAPTER_FOLDER, STATE_FOLDER, eval_steps, prepare_run
 from advisor.model_card import model_card
 from advisor.report.live_training import LiveTraining
 from advisor.report.next_steps import Step
@@ -20,7 +20,7 @@ from advisor.save import load, save
 from advisor.train import REPORT_FILE, TrainingFailed, finished_report, train
 from advisor.training_report import TrainingReport
 from knowledge.errors import BadInput
-from knowledge.schema import Curve, CurvePoint
+from knowledge.schema import Curve, CurvePoint, PlannedRun
 from probes.schema import Schedule
 from probes.session import Session
 from tests.advisor.test_export_script import STEPS, Case
@@ -113,6 +113,14 @@ def test_it_goes_on_from_the_probe_of_the_race(tmp_path):
     assert report.first_step == 3
     assert report.curve.points[0].step == 3
     assert report.last.eval_loss == pytest.approx(case.probe()[2], abs=1e-6)
+
+
+def test_evaluations_take_a_small_part_of_the_time_and_the_end_is_always_one():
+    long, short = PlannedRun(max_steps=3000, batch_size=8), PlannedRun(max_steps=16, batch_size=4)
+    assert eval_steps(long, 64) == (75, 150, 300, 600, 900, 1200, 1650, 2100, 2550, 3000)
+    assert eval_steps(short, 64) == (16,)
+    assert eval_steps(PlannedRun(max_steps=200, batch_size=8), 64) == (20, 40, 60, 80, 110, 140, 170, 200)
+    assert eval_steps(PlannedRun(max_steps=1, batch_size=8), 1) == (1,)
 
 
 def test_what_lies_in_the_way_is_never_lost(tmp_path):
