@@ -222,7 +222,7 @@ def load_base(device):
     model = $auto_class.from_pretrained($model_arguments, dtype=dtype$load_options)
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
-    return model$to_device.eval(), tokenizer
+    ${prepare_base}return model$to_device.eval(), tokenizer
 
 
 def seed_everything(seed):

@@ -11,7 +11,7 @@ from string import Template
 from typing import Any
 
 from advisor.exporters import _train_parts as parts
-from advisor.exporters.base import Recommended
+from advisor.exporters.base import Recommended, loads_gguf
 from knowledge.schema import PlannedRun, Task
 from probes import adapters
 
@@ -25,7 +25,7 @@ AUTO_CLASSES = {
 def training_section(facts: Recommended) -> str:
     """Source of everything from the schedule to `main()`."""
     run, plan = facts.result.planned_run, facts.plan
-    has_adapter, is_gguf = facts.pick.peft_config is not None, facts.result.model.source == "gguf file"
+    has_adapter, is_gguf = facts.pick.peft_config is not None, loads_gguf(facts.result)
     quantized = run.quantization != "none"
     options = f", num_labels={len(plan.label_names)}" if plan.label_names else ""
     options += f', quantization_config={_quantization(run)}, device_map={{"": device}}' if quantized else ""
@@ -36,6 +36,8 @@ def training_section(facts: Recommended) -> str:
         pad_token=literal(plan.pad_token) if plan.pad_token else "tokenizer.eos_token or tokenizer.unk_token",
         auto_class=AUTO_CLASSES[run.task],
         load_options=options,
+        # Before anything is evaluated: on some processors the first evaluation in 4 bits rounds the weights.
+        prepare_base="keep_differentiable(model)\n    " if quantized else "",
         to_device="" if quantized else ".to(device)",
         model_words=words,
         make_model=textwrap.indent(make_model, "    "),
@@ -71,11 +73,11 @@ def has_head(facts: Recommended) -> bool:
 
 def _helpers(facts: Recommended) -> list[Callable[..., Any]]:
     """What the probes do to a model beside PEFT, as far as this run needs it."""
-    if facts.plan.setup_by is not None:
-        return []  # apply_method does it
     functions: list[Callable[..., Any]] = []
     if facts.result.planned_run.quantization != "none":
         functions.append(adapters.keep_differentiable)
+    if facts.plan.setup_by is not None:
+        return functions  # apply_method does the rest
     if facts.pick.peft_config is not None:
         functions.append(adapters._train_in_float32)
     if has_head(facts):
@@ -85,7 +87,6 @@ def _helpers(facts: Recommended) -> list[Callable[..., Any]]:
 
 def _make_model(facts: Recommended) -> tuple[str, str]:
     """(what it does, source) of the body of `make_model`."""
-    prepare = "keep_differentiable(base)\n" if facts.result.planned_run.quantization != "none" else ""
     if facts.plan.setup_by is not None:
         method = f"get_method({literal(facts.plan.setup_by)})"
         call = f"model = adapters.apply_method(base, {method}, PEFT_CONFIG, batches=first_batches)"
@@ -98,9 +99,9 @@ def _make_model(facts: Recommended) -> tuple[str, str]:
                 "for name, parameter in model.named_parameters():\n"
                 f"    parameter.requires_grad_(re.search({literal(facts.plan.trains)}, name) is not None)"
             )
-        return "The model itself, trained without an adapter.", prepare + lines
+        return "The model itself, trained without an adapter.", lines
     wrap = "model = peft.get_peft_model(base, peft.PeftConfig.from_peft_type(**PEFT_CONFIG))\n_train_in_float32(model)"
-    return "The base with the adapter on it; only the adapter is trained.", prepare + wrap
+    return "The base with the adapter on it; only the adapter is trained.", wrap
 
 
 def _make_optimizer(facts: Recommended) -> str:

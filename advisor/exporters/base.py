@@ -11,6 +11,7 @@ from typing import Any
 
 from advisor.recommendation import CandidateReport, Result, TrainingPlan
 from knowledge.errors import AdvisorError, BadInput
+from probes.gguf import model_folder
 
 
 class NotExpressible(AdvisorError):
@@ -94,6 +95,23 @@ def _plain(key: str, value: Any) -> Any:
 def model_location(result: Result) -> str:
     """What a trainer loads: hub id, folder or GGUF file."""
     return result.model.location or result.model.reference
+
+
+def loads_gguf(result: Result) -> bool:
+    """Whether the base is read from the GGUF file itself: transformers cannot quantise it on the way, so that a base in
+    few bits comes from the folder of safetensors that the file was converted to for the probes."""
+    return result.model.source == "gguf file" and result.planned_run.quantization == "none"
+
+
+def script_model_location(result: Result) -> str:
+    """What a script loads with transformers. Raises NotExpressible where a GGUF file would have to be converted and is
+    not there."""
+    location = model_location(result)
+    if result.model.source != "gguf file" or loads_gguf(result):
+        return location
+    if not Path(location).is_file():
+        raise NotExpressible(f"{location}, to be quantised, is not here.", "Export where the GGUF file is.")
+    return str(model_folder(Path(location)))
 
 
 def provenance(result: Result) -> list[str]:

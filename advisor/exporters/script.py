@@ -9,7 +9,15 @@ from string import Template
 
 from advisor.exporters import _train_parts as parts
 from advisor.exporters._train_section import AUTO_CLASSES, has_head, literal, source, training_section
-from advisor.exporters.base import NotExpressible, Recommended, canonical, model_location, provenance, recommended
+from advisor.exporters.base import (
+    NotExpressible,
+    Recommended,
+    canonical,
+    loads_gguf,
+    provenance,
+    recommended,
+    script_model_location,
+)
 from advisor.files import write_text
 from advisor.recommendation import Result
 from advisor.text import clean, duration_text, quality_text
@@ -106,7 +114,7 @@ def _uses(body: str, pattern: str) -> bool:
 def _packages(facts: Recommended, body: str) -> str:
     names = ["torch", "transformers"]
     names += [name for name in ("peft", "pyarrow", "datasets") if _uses(body, rf"{name}\.")]
-    names += ["gguf"] if _is_gguf(facts.result) else []
+    names += ["gguf"] if loads_gguf(facts.result) else []
     names += ["bitsandbytes"] if facts.result.planned_run.quantization != "none" else []
     names += ["peft-advisor (for what the method does beside its PEFT config)"] if facts.plan.setup_by else []
     return f"{', '.join(names[:-1])} and {names[-1]}"
@@ -128,7 +136,7 @@ def _settings(facts: Recommended) -> str:
     is_file = _data_form(plan.data_path)[0] != "hub"
     data = str(Path(plan.data_path).expanduser().resolve()) if is_file else plan.data_path
     text = Template(parts.SETTINGS).substitute(
-        MODEL=literal(model_location(facts.result)),
+        MODEL=literal(script_model_location(facts.result)),
         DATA=literal(data),
         PEFT_CONFIG=literal(config),
         TASK=literal(run.task),
@@ -198,10 +206,6 @@ def _data_form(path: str) -> tuple[str, str]:
         ".parquet": "parquet",
     }
     return forms.get(inner, "hub"), compression
-
-
-def _is_gguf(result: Result) -> bool:
-    return result.model.source == "gguf file"
 
 
 def _banner(text: str) -> str:
