@@ -3,6 +3,8 @@
 import os
 import tempfile
 
+from tests.faults.summary import pytest_configure, pytest_itemcollected, pytest_terminal_summary  # noqa: F401
+
 # Before any test module imports torch or transformers; worker processes inherit it.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"

@@ -2,8 +2,9 @@
 
     python stub_worker.py [fatal] [pids=FILE] [seconds=SECONDS]
 
-0 finishes, 9 is killed, 8 hangs, 7 ends in the middle of a message, 6 ends as failed. A job writes a checkpoint and
-tells in its points what it found there. Each worker adds its process id to FILE and sleeps SECONDS in each job.
+9 is killed, 8 hangs, 7 ends in the middle of a message, 6 ends as failed; all others finish, with losses that are the
+same for the same candidate and step. A job goes on from its checkpoint and writes one. Each worker adds its process id
+to FILE, and each job takes SECONDS.
 """
 
 import json
@@ -11,6 +12,7 @@ import os
 import signal
 import sys
 import time
+import zlib
 from pathlib import Path
 
 options = dict(argument.partition("=")[::2] for argument in sys.argv[1:])
@@ -47,16 +49,25 @@ def run(job, folder):
     if behaviour == 6:
         send(outcome={"id": job["id"], "status": "failed", "reason": "raised"})
         sys.exit(0)
-    time.sleep(float(options.get("seconds", 0)))
     stored = folder / job["id"] / "checkpoint.safetensors"
     first_step = int(stored.read_text()) if stored.exists() else 0
+    if job["start_step"] is not None and first_step > job["start_step"]:
+        first_step = 0
     for step in range(first_step + 1, job["stop_step"] + 1):
+        time.sleep(float(options.get("seconds", 0)) / (job["stop_step"] - first_step))
         send(step={"id": job["id"], "step": step, "loss": 1.5})
-    send(point={"id": job["id"], "step": job["stop_step"], "eval_loss": 1.0})
+        if step in (*job["eval_steps"], job["stop_step"]):
+            send(point={"id": job["id"], "step": step, "eval_loss": loss_of(job["id"], step)})
     stored.parent.mkdir(exist_ok=True)
     stored.write_text(str(job["stop_step"]))
     outcome = {"id": job["id"], "status": "finished", "first_step": first_step, "last_step": job["stop_step"]}
     send(outcome=outcome)
+
+
+def loss_of(id, step):
+    """Falls with the steps from 3 towards a floor that is the candidate's own, between 1 and 2."""
+    floor = 1 + zlib.crc32(id.encode()) % 1000 / 1000
+    return floor + (3 - floor) / (1 + step / 10)
 
 
 if __name__ == "__main__":
