@@ -59,6 +59,7 @@ def survey(
     source = resolve_model(request.model, trust_remote_code=request.trust_remote_code, weights=request.probe)
     config = load_config(source)
     task = request.task or task_of(config, request.data, request.format)
+    limit_tokens = request.max_length_tokens or _longest_tokens(config)
     if request.metric is not None:
         check_metric(request.metric, task)
     data, pad_token, uses_chat_template = None, None, False
@@ -71,7 +72,7 @@ def survey(
             request.data,
             tokenizer,
             task=task,
-            max_length_tokens=request.max_length_tokens or _longest_tokens(config),
+            max_length_tokens=limit_tokens,
             format=request.format,
             seed=request.seed,
             on_progress=on_progress,
@@ -79,7 +80,7 @@ def survey(
         if request.metric is not None:
             data = replace(data, profile=data.profile.model_copy(update={"metric_name": title(request.metric)}))
     meta = empty_model(source, config, task, num_labels=len(data.label_names) or None if data else None)
-    planned_run = plan(request, task, data, device)
+    planned_run = plan(request, task, data, device, limit_tokens)
     shape = model_shape(meta, task).model_copy(update={"quantization": planned_run.quantization})
     model = ModelReport(
         reference=request.model,
@@ -92,10 +93,13 @@ def survey(
     return Survey(request, source, config, model, shape, data, device, planned_run, pad_token, uses_chat_template)
 
 
-def plan(request: Request, task: Task, data: PreparedData | None, device: DeviceReport) -> PlannedRun:
-    """The fine-tune that the user will do, with what they left open filled in from data and device."""
+def plan(
+    request: Request, task: Task, data: PreparedData | None, device: DeviceReport, limit_tokens: int
+) -> PlannedRun:
+    """The fine-tune that the user will do, with what they left open filled in from data and device. Rows are cut at
+    `limit_tokens`, as in the probes."""
     epochs, max_steps, batch_size = request.epochs, request.max_steps, request.batch_size or DEFAULT_BATCH_SIZE
-    longest = data.profile.length_max_tokens if data else 512
+    longest = data.profile.length_max_tokens if data else request.max_length_tokens or 512
     if max_steps is None:
         epochs = epochs or DEFAULT_EPOCHS
         rows = data.profile.train_rows if data else 1000
@@ -107,7 +111,7 @@ def plan(request: Request, task: Task, data: PreparedData | None, device: Device
         epochs=epochs,
         batch_size=batch_size,
         gradient_accumulation_steps=request.gradient_accumulation_steps,
-        max_length_tokens=min(longest, request.max_length_tokens or longest),
+        max_length_tokens=min(longest, limit_tokens),
         dtype="float32" if device.kind == "cpu" else device.dtypes[0],
         quantization="none" if request.quantize == "auto" else request.quantize,  # advisor.fitting decides
         gradient_checkpointing=request.gradient_checkpointing,

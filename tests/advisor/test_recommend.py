@@ -118,6 +118,20 @@ def test_without_probes_it_answers_from_the_table_and_says_so(model, data):
     assert any("table" in warning for warning in rec.result.recommendation.warnings)
 
 
+def test_rows_longer_than_the_model_takes_are_planned_as_long_as_they_are_cut(model, tmp_path):
+    rows = [{"prompt": f"{i}=", "completion": "1" * 300} for i in range(60)]
+    data = tmp_path / "long.jsonl"
+    data.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    found = recommend(model, data, probe=False, show_progress=False, vram="24GB", methods=("lora",)).result
+    assert found.data.length_max_tokens > 300
+    assert found.planned_run.max_length_tokens == 128
+
+
+def test_without_data_the_length_asked_for_is_planned(model):
+    options = {"probe": False, "show_progress": False, "vram": "24GB", "methods": ("lora",)}
+    assert recommend(model, max_length_tokens=100, **options).result.planned_run.max_length_tokens == 100
+
+
 def test_a_dry_run_trains_nothing_and_writes_nothing(model, data, tmp_path):
     rec = recommend(model, data, out=tmp_path / "out", dry_run=True, **RACE)
     assert not any(c.curve.points for c in rec.candidates)
