@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 from advisor.planning import Lineup
@@ -15,7 +14,7 @@ from knowledge.errors import BadInput
 from knowledge.schema import PlannedRun
 from probes.conduct import Conductor, Contestant, Evidence
 from probes.dataset import PreparedData
-from probes.device import training_devices
+from probes.device import cpu_cores, training_devices
 from probes.executors.base import Executor
 from probes.executors.process import ProcessExecutor
 from probes.journal import Journal
@@ -46,7 +45,7 @@ def open_executor(survey: Survey, folder: Path) -> Executor:
 def _process_executor(survey: Survey) -> tuple[Executor, str]:
     """With the device that its workers train on."""
     device, gpus = training_devices()
-    default_workers = len(gpus) if gpus else min(MAX_CPU_WORKERS, os.cpu_count() or 1)
+    default_workers = len(gpus) if gpus else min(MAX_CPU_WORKERS, cpu_cores())
     return ProcessExecutor(survey.request.workers or default_workers, gpus), device
 
 

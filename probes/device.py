@@ -168,7 +168,7 @@ def _cpu(notes: tuple[str, ...] = ()) -> DeviceReport:
         notes = (*notes, f"memory is limited to {limit_bytes / 1e9:.1f} GB by the container")
     return DeviceReport(
         kind="cpu",
-        name=f"{_cpu_name()}, {_cpu_cores()} core(s)",
+        name=f"{_cpu_name()}, {cpu_cores()} core(s)",
         total_bytes=total_bytes,
         free_bytes=free_bytes,
         limit_bytes=total_bytes,
@@ -194,7 +194,7 @@ def _has_amx() -> bool:
     return "amx_bf16" in _cpu_facts()
 
 
-def _cpu_cores() -> int:
+def cpu_cores() -> int:
     """Cores that this process may use, with a container's CPU quota taken into account."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for folder in _cgroup_folders():
