@@ -23,6 +23,7 @@ from knowledge.schema import MemoryEstimate, PlannedRun
 
 REASONS_TOLD = 12
 ALL_METHODS = "all"
+NOT_ASKED_FOR = "not among the methods asked for"
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def candidate_id(method: Method, learning_rate: float, peft_config: Mapping[str,
 def _reason_against(method: Method, survey: Survey) -> str | None:
     request = survey.request
     if request.methods and not {method.name, ALL_METHODS} & set(request.methods):
-        return "not among the methods asked for"
+        return NOT_ASKED_FOR
     if method.name in request.exclude:
         return "excluded by the request"
     # The report names the method already.
@@ -101,7 +102,8 @@ def _reason_against(method: Method, survey: Survey) -> str | None:
 
 def _nothing_left(left_out: Sequence[CandidateReport]) -> str:
     """Why nothing is left, those first that a requirement took out, and which requirement to drop."""
-    closest_first = sorted(left_out, key=lambda report: (not report.violates, len(report.violates)))
+    asked_for = [report for report in left_out if report.reason != NOT_ASKED_FOR]
+    closest_first = sorted(asked_for, key=lambda report: (not report.violates, len(report.violates)))
     lines = [f"  - {report.title}: {report.reason}" for report in closest_first[:REASONS_TOLD]]
-    more = [f"  - and {len(left_out) - REASONS_TOLD} more"] if len(left_out) > REASONS_TOLD else []
+    more = [f"  - and {len(asked_for) - REASONS_TOLD} more"] if len(asked_for) > REASONS_TOLD else []
     return "\n".join([f"No method is left to try. {advice_on_dropping(left_out)}".rstrip(), *lines, *more])

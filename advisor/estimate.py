@@ -232,7 +232,8 @@ def _shape(config: Any, run: PlannedRun) -> tuple[ModelShape, int]:
     from probes.memory.build import build_base
 
     base = build_base(config, run.model_copy(update={"quantization": "none"}))
-    return model_shape(base, run.task), sum(p.numel() for p in base.parameters())
+    shape = model_shape(base, run.task).model_copy(update={"quantization": run.quantization})
+    return shape, sum(p.numel() for p in base.parameters())
 
 
 def _row_lengths(data: str | Path, model: str, run: PlannedRun, trust_remote_code: bool) -> list[tuple[int, int]]:

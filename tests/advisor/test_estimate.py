@@ -134,3 +134,15 @@ def test_without_a_card_the_smallest_that_fits_is_named(folder, monkeypatch):
     assert "--gpu or --vram" in " ".join(result.stdout.split())
     with pytest.raises(BadInput, match="--vram"):
         estimate_memory(folder, "lora", max_batch=True, **SMALL)
+
+
+def test_which_methods_apply_depends_on_how_the_base_is_kept(folder):
+    names = ("lora", "qlora", "pissa")
+    chosen = [word for name in names for word in ("--method", name)]
+
+    def applicable(quantize):
+        result = run("--model", folder, *chosen, "--vram", "8GB", "--quantize", quantize, "--json")
+        return {m["name"] for m in json.loads(result.stdout)["methods"] if m["memory"]}
+
+    assert applicable("none") == {"lora", "pissa"}
+    assert applicable("nf4") == {"lora", "qlora"}

@@ -213,3 +213,4 @@ def test_requirements_that_leave_no_method_say_which_one_to_drop(model, data):
         recommend(model, data, require=asked, **{**RACE, "methods": ("lily", "pissa", "olora")})
     assert "Without --require edge 2 methods come back: PiSSA, OLoRA." in str(caught.value)
     assert "Lily: cannot be merged into the base model" in str(caught.value)
+    assert "- LoRA:" not in str(caught.value)  # nobody asked for it
