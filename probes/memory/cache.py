@@ -1,8 +1,9 @@
-"""Traces are kept in memory and on disk: an equal run on equal library versions is traced once.
+"""Traces are kept in memory and on disk, and so is what their replay says of a whole run: an equal run on equal library
+versions is traced and replayed once.
 
-A trace is stored as arrays in one .npz file without pickled objects, in the user's cache folder or in the folder
-that ADVISOR_CACHE_DIR names. A file that cannot be read counts as absent; a folder that cannot be written costs only
-the time of tracing again.
+A trace is stored as arrays in one .npz file without pickled objects, an estimate as JSON, in the user's cache folder or
+in the folder that ADVISOR_CACHE_DIR names. A file that cannot be read counts as absent; a folder that cannot be written
+costs only the time of doing it again.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache as memoize
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
-from knowledge.schema import PlannedRun
+from knowledge.schema import MemoryEstimate, PlannedRun
 from probes.memory.bases import config_facts
 from probes.memory.template import Length, Step, Template
 
@@ -62,13 +63,37 @@ def fetch(key: str, trace: Callable[[], Template]) -> Template:
     """The template of that key, traced now if it is not known yet."""
     template = _in_memory.get(key)
     if template is None:
-        path = cache_folder() / "memory" / f"{key}.npz"
+        path = _path(key, ".npz")
         template = _read(path)
         if template is None:
             template = trace()
             _write(path, template)
         _in_memory[key] = template
     return template
+
+
+def fetch_estimate(key: str, replay: Callable[[], MemoryEstimate]) -> MemoryEstimate:
+    """The estimate of that key, replayed now if it is not known yet."""
+    path = _path(key, ".json")
+    with suppress(OSError, ValueError):  # pydantic's errors are ValueErrors
+        return MemoryEstimate.model_validate_json(path.read_text(encoding="utf-8"))
+    estimate = replay()
+    with suppress(OSError), _whole_or_not_at_all(path) as file:
+        file.write(estimate.model_dump_json().encode())
+    return estimate
+
+
+def _path(key: str, suffix: str) -> Path:
+    return cache_folder() / "memory" / f"{key}{suffix}"
+
+
+@contextmanager
+def _whole_or_not_at_all(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write to that appears under its name when all is written: readers see a whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+        yield file
+    Path(file.name).replace(path)
 
 
 def _plain(value: Any) -> Any:
@@ -129,14 +154,11 @@ def _write(path: Path, template: Template) -> None:
         for i, step in enumerate(template.steps)
         for field in Step.__dataclass_fields__
     }
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-            np.savez_compressed(
-                file,
-                facts=json.dumps(facts),
-                persistent_bytes=template.persistent_bytes,
-                persistent_kinds=template.persistent_kinds,
-                **arrays,
-            )
-        Path(file.name).replace(path)  # readers see a whole file or none
+    with suppress(OSError), _whole_or_not_at_all(path) as file:
+        np.savez_compressed(
+            file,
+            facts=json.dumps(facts),
+            persistent_bytes=template.persistent_bytes,
+            persistent_kinds=template.persistent_kinds,
+            **arrays,
+        )

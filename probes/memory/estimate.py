@@ -32,17 +32,27 @@ def estimate(
 ) -> MemoryEstimate:
     """See `probes.memory.estimate_peak`."""
     plan = plan_batches(run, lengths_tokens)
-    template = training_template(
+    expect_first = lengths_tokens is None
+    settings: dict[str, Any] = {
+        "optimizer": optimizer,
+        "optimizer_settings": optimizer_settings,
+        "select_trainable": select_trainable,
+        "padded": padded,
+    }
+
+    def replayed() -> MemoryEstimate:
+        return summarise(training_template(config, peft_config, run, plan, **settings), plan, expect_first=expect_first)
+
+    key = cache.key(
         config,
-        peft_config,
         run,
-        plan,
-        optimizer=optimizer,
-        optimizer_settings=optimizer_settings,
-        select_trainable=select_trainable,
-        padded=padded,
+        lengths_to_trace(plan, run.task),
+        peft_config=peft_config,
+        sequences=plan.sequences,
+        expect_first=expect_first,
+        **settings,
     )
-    return summarise(template, plan, expect_first=lengths_tokens is None)
+    return cache.fetch_estimate(key, replayed)
 
 
 def peak_of_first_steps(

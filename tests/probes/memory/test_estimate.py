@@ -182,10 +182,17 @@ def test_nothing_global_is_left_changed():
     assert "_nnz" not in vars(torch.Tensor)
 
 
+def forget_estimates(folder, monkeypatch):
+    """Leaves of what was worked out the traces on disk alone."""
+    monkeypatch.setattr(cache, "_in_memory", {})
+    for path in folder.rglob("*.json"):
+        path.unlink()
+
+
 def test_an_equal_run_is_traced_once_and_read_back_from_disk(own_cache, monkeypatch):
     first = peak()
     assert len(list(own_cache.rglob("*.npz"))) == 1
-    monkeypatch.setattr(cache, "_in_memory", {})
+    forget_estimates(own_cache, monkeypatch)
     monkeypatch.setattr("probes.memory.estimate.trace_training", lambda *args, **kwargs: pytest.fail("traced again"))
     assert peak() == first
 
@@ -193,7 +200,7 @@ def test_an_equal_run_is_traced_once_and_read_back_from_disk(own_cache, monkeypa
 def test_a_damaged_cache_file_is_traced_again(own_cache, monkeypatch):
     first = peak()
     next(own_cache.rglob("*.npz")).write_bytes(b"PK damaged")
-    monkeypatch.setattr(cache, "_in_memory", {})
+    forget_estimates(own_cache, monkeypatch)
     assert peak() == first
 
 
