@@ -1,6 +1,6 @@
 """Writes the reference of the command line, advisor/cli/README.md, from the commands themselves.
 
-    python .ci/cli_reference.py
+python .ci/cli_reference.py
 """
 
 from __future__ import annotations

@@ -265,7 +265,7 @@ def test_what_cannot_be_written_is_refused_with_an_alternative(tmp_path):
     case = Case(tmp_path, "llama", "lora")
     with pytest.raises(NotExpressible, match="Decompress"):
         export(tmp_path, case.result(data_path="my.jsonl.zst"))
-    with pytest.raises(BadInput, match="without data"):
+    with pytest.raises(NotExpressible, match="without data"):
         export(tmp_path, case.result().model_copy(update={"training": None}))
     with pytest.raises(BadInput, match="no candidate"):
         export(tmp_path, case.result().model_copy(update={"recommendation": None}))
