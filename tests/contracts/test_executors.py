@@ -178,6 +178,7 @@ def is_running(pid):
 
 
 @needs_ray
+@pytest.mark.fault("a node of a Ray cluster lost")
 def test_a_node_that_is_lost_costs_its_jobs_and_the_race_goes_on_elsewhere(cluster, tmp_path):
     from probes.executors.ray import RayExecutor
 

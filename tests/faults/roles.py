@@ -1,7 +1,7 @@
 """What the zygote's children are: `advisor` with other workers than usual, and workers in which something goes wrong.
 
 ADVISOR_TEST_FAULTS says what goes wrong with whom, as JSON: the beginning of a candidate's id -> the name of a fault of
-FAULTS. A fault that ends in ", once" befalls a candidate a single time.
+FAULTS, or "N MB" for so much more memory than the worker has. One that ends in ", once" befalls a single time.
 """
 
 from __future__ import annotations
@@ -44,13 +44,14 @@ def worker(request: dict) -> None:
     run = Session.run
 
     def run_with_fault(session, job, on_step, on_point):
-        lift_memory_limit()
         name = next((fault for prefix, fault in faults.items() if job.id.startswith(prefix)), "")
         fault, _, once = name.partition(", ")
         mark = Path(session.context.work_folder) / f"{job.id}.befallen"
         if not fault or (once and mark.exists()):
             return run(session, job, on_step, on_point)
         mark.touch()
+        if fault.endswith(" MB"):
+            return with_memory(int(fault.removesuffix(" MB")), lambda: run(session, job, on_step, on_point))
         return FAULTS[fault](session, job, on_step, on_point, run)
 
     Session.run = run_with_fault
@@ -97,19 +98,23 @@ def trains_nothing(session, job, on_step, on_point, run):
         adapters.apply_method = apply
 
 
-def little_memory(megabytes):
-    """The process may map so much more than it has mapped when the job begins."""
+def with_memory(megabytes, run):
+    """What `run()` gives while the process may map only so much more than it has mapped when the training begins."""
+    from probes import session
 
-    def limited(session, job, on_step, on_point, run):
+    train = session.train
+
+    def train_in_little_memory(*arguments, **settings):
         mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (mapped + megabytes * MEGABYTE, resource.RLIM_INFINITY))
-        return run(session, job, on_step, on_point)
+        return train(*arguments, **settings)
 
-    return limited
-
-
-def lift_memory_limit():
-    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    session.train = train_in_little_memory
+    try:
+        return run()
+    finally:
+        session.train = train
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
 def limit_file_size(size_bytes):
@@ -122,7 +127,5 @@ FAULTS = {
     "hangs": hangs,
     "explodes": explodes,
     "trains nothing": trains_nothing,
-    "no memory": little_memory(4),
-    "half the memory": little_memory(60),
 }
 ROLES = {"advisor": advisor, "worker": worker}

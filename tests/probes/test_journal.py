@@ -44,9 +44,11 @@ def test_losses_of_rows_and_forgetting_are_read_again_and_older_journals_had_non
     assert read_race(path)[1]["lora"][0].forgetting is None
 
 
-def test_cut_at_every_byte_it_loses_only_the_torn_line_and_takes_new_ones(tmp_path):
+@pytest.mark.fault("journal cut at every byte")
+def test_cut_at_every_byte_it_loses_only_the_torn_line_and_takes_new_ones(tmp_path, record_property):
     write_race(tmp_path / "whole.jsonl")
     whole = (tmp_path / "whole.jsonl").read_bytes()
+    record_property("injected", len(whole) + 1)
     lines_before = [whole[:cut].count(b"\n") for cut in range(len(whole) + 1)]
     for cut in range(len(whole) + 1):
         path = tmp_path / "cut.jsonl"

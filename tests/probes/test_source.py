@@ -59,6 +59,7 @@ def model_folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.fault("gated and missing models")
 def test_the_hubs_answers_are_told_apart(tmp_path):
     with running_hub() as endpoint:
         answers = resolve_at(
@@ -80,6 +81,7 @@ def test_the_hubs_answers_are_told_apart(tmp_path):
         assert "local folder" in answers[repository][1] and "--no-probe" in answers[repository][1]
 
 
+@pytest.mark.fault("offline models")
 def test_without_a_connection_only_what_is_known_here_counts(tmp_path):
     with running_hub() as endpoint:
         resolve_at(endpoint, tmp_path, ["good/model"])
