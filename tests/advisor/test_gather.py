@@ -1,0 +1,61 @@
+"""Where the probes of a request run."""
+
+import pytest
+
+from advisor import gather
+from advisor.request import make_request
+from knowledge.errors import BadInput
+from probes.executors import ray
+from tests.advisor.factories import result
+
+
+class Cluster:
+    """Stands for a Ray executor on GPUs."""
+
+    device = "cuda"
+    workers = 4
+
+    def __init__(self, address, *, workers, memory_bytes):
+        self.asked, self.closed = (address, workers, memory_bytes), False
+        Cluster.last = self
+
+    def close(self):
+        self.closed = True
+
+
+class Survey:
+    def __init__(self, device, **request):
+        self.device = device
+        self.request = make_request(model="m", data="d.jsonl", executor="ray", **request)
+
+
+@pytest.fixture(autouse=True)
+def cluster(monkeypatch):
+    monkeypatch.setattr(ray, "RayExecutor", Cluster)
+
+
+def device(**settings):
+    return result().device.model_copy(update=settings)
+
+
+def test_probes_share_the_cards_of_a_cluster_by_the_memory_of_the_planned_card():
+    planned = device(kind="cuda", planned=True, limit_bytes=20_000_000_000)
+    executor, trains_on = gather._ray_executor(Survey(planned, ray_address="10.0.0.1:6379", workers=3))
+    assert trains_on == "cuda"
+    assert executor.asked == ("10.0.0.1:6379", 3, 20_000_000_000)
+
+
+def test_without_a_planned_card_each_probe_has_a_card_of_its_own():
+    executor, _ = gather._ray_executor(Survey(device(kind="cuda", planned=False)))
+    assert executor.asked == (None, None, None)
+
+
+def test_a_cluster_of_gpus_needs_a_card_to_plan_for_where_there_is_none_here():
+    with pytest.raises(BadInput, match=r"--gpu .*--vram"):
+        gather._ray_executor(Survey(device(kind="cpu", planned=False)))
+    assert Cluster.last.closed
+
+
+def test_an_address_is_for_the_ray_executor_alone():
+    with pytest.raises(BadInput, match="--executor ray"):
+        make_request(model="m", data="d.jsonl", ray_address="10.0.0.1:6379")
