@@ -60,6 +60,8 @@ class Request(Record):
             raise ValueError("probing needs data: give a dataset, or turn probing off to answer from the table")
         if self.ray_address is not None and self.executor != "ray":
             raise ValueError("ray_address is of the Ray executor: give --executor ray with it")
+        if self.executor == "ray" and self.metric is not None and ".py:" in self.metric:
+            raise ValueError("metric names a file of this machine, which the nodes of a cluster lack: race it here")
         both = sorted(set(self.methods) & set(self.exclude))
         if both:
             raise ValueError(f"methods and exclude both name {', '.join(both)}")

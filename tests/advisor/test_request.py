@@ -1,0 +1,25 @@
+"""Requests that cannot be met are refused before any work."""
+
+from __future__ import annotations
+
+import pytest
+
+from advisor.request import make_request
+from knowledge.errors import BadInput
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"epochs": 1, "max_steps": 9}, "give one of them"),
+        ({"vram": "24GB", "gpu": "A100"}, "give one of them"),
+        ({"data": None}, "probing needs data"),
+        ({"ray_address": "auto"}, "give --executor ray"),
+        ({"metric": "own.py:score", "executor": "ray"}, "nodes of a cluster lack"),
+        ({"methods": ("lora",), "exclude": ("lora",)}, "both name lora"),
+        ({"batch_size": 0}, "batch_size"),
+    ],
+)
+def test_what_does_not_go_together_is_named(fields, words):
+    with pytest.raises(BadInput, match=words):
+        make_request(**{"model": "m", "data": "d.jsonl", **fields})
