@@ -75,7 +75,9 @@ def train(
             shown.begin(
                 schedule_of(facts.result.planned_run), facts.pick.learning_rate, run.context.metric_name, so_far
             )
-            executor.submit(run.job)
+            # A run that was stopped may have been ahead of what is on record.
+            due = tuple(step for step in run.job.eval_steps if step > so_far.last_step)
+            executor.submit(run.job.model_copy(update={"eval_steps": due}))
             outcome = _watch(run, executor, journal, baseline, shown)
             report = _report(run, baseline, journal.curves[run.job.id], outcome)
     _finish(run, report)

@@ -59,8 +59,8 @@ def train(
     pad_token_id: int,
 ) -> Iterator[CurvePoint | float]:
     """Trains from `progress.step` to `stop_step` and yields each step's loss, and a CurvePoint after each of
-    `eval_steps`. `order` holds the row indices of every forward pass of the planned run, so a continued probe
-    goes on with the batch where it stopped.
+    `eval_steps`, also where it stands already: that point was lost with whoever stopped it. `order` holds the row
+    indices of every forward pass of the planned run, so a continued probe goes on with the batch where it stopped.
 
     `after_step(step)` is called between the optimizer's step and the clearing of gradients (AdaLoRA's place).
     With `through_model_loss` the gradient is that of the model's own loss, with the terms the method adds to it.
@@ -75,6 +75,8 @@ def train(
     base_rates = [group["lr"] for group in optimizer.param_groups]
     accumulation = context.gradient_accumulation_steps
     model.train()
+    if progress.step in eval_steps:
+        yield _point(progress, evaluate())
     while progress.step < stop_step:
         started = time.perf_counter()
         step_loss = 0.0
@@ -99,16 +101,19 @@ def train(
         progress.recent_losses.append(step_loss)
         yield step_loss
         if progress.step in eval_steps:
-            held_out = evaluate()
-            yield CurvePoint(
-                step=progress.step,
-                train_loss=progress.take_mean_loss(),
-                eval_loss=held_out.loss,
-                metric=held_out.metric,
-                elapsed_s=progress.train_s,
-            )
+            yield _point(progress, evaluate())
     for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
         group["lr"] = rate  # a continued run multiplies by the factor anew
+
+
+def _point(progress: Progress, held_out: Evaluation) -> CurvePoint:
+    return CurvePoint(
+        step=progress.step,
+        train_loss=progress.take_mean_loss(),
+        eval_loss=held_out.loss,
+        metric=held_out.metric,
+        elapsed_s=progress.train_s,
+    )
 
 
 def _losses(model: Any, batch: dict[str, Any], context: ProbeContext, through_model_loss: bool) -> tuple[Any, float]:

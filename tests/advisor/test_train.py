@@ -86,6 +86,19 @@ def test_a_killed_run_goes_on_where_it_stopped_and_ends_the_same(tmp_path):
     assert [p.step for p in report.curve.points] == sorted({p.step for p in report.curve.points})
 
 
+def test_a_run_that_was_stopped_between_its_last_step_and_the_record_of_it_is_evaluated_again(tmp_path):
+    case, folder = planned(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        train(folder, live=Silent(stop_after=4))
+    run = prepare_run(recommended(load(folder)), folder, lambda text: None)
+    job = run.job.model_copy(update={"save_to": None})  # it leaves a checkpoint of its last step, and no record
+    assert Session(run.context).run(job, lambda *step: None, lambda *point: None).last_step == STEPS
+    report = train(folder, resume=True, live=Silent())
+    assert report.first_step == STEPS
+    assert report.last.step == STEPS
+    assert report.last.eval_loss == pytest.approx(case.probe()[2], abs=1e-6)
+
+
 def test_the_rest_of_another_run_is_refused(tmp_path):
     from probes.journal import Journal
 
