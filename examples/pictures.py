@@ -21,7 +21,7 @@ from advisor.save import REPORT_FILE, load
 
 PICTURES = Path(__file__).parent / "pictures"
 COLUMNS = 100
-REPORT_SIZE = (1100, 900)
+REPORT_SIZE = (1100, 1260)
 
 
 def terminal(folder: Path, command: str) -> Path:
