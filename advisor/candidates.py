@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from advisor.recommendation import CandidateReport
+from advisor.request import Request
 from advisor.requirement_kinds import Case
 from advisor.requirements import advice_on_dropping, parse_checkable, violations_of
 from advisor.survey import Survey
@@ -43,14 +44,11 @@ def propose(survey: Survey) -> tuple[list[Candidate], list[CandidateReport]]:
     Raises BadInput for unknown method names and requirements that cannot be checked, and NothingFits when none is left.
     """
     request, run = survey.request, survey.planned_run
-    catalogue = all_methods()
-    for name in (*(name for name in request.methods if name != ALL_METHODS), *request.exclude):
-        if name not in catalogue:
-            raise BadInput(f"There is no method {name!r}. {did_you_mean(name, list(catalogue))}")
+    check_method_names(request)
     requirements = parse_checkable(request.require, Case.of(survey))
     candidates: list[Candidate] = []
     left_out: list[CandidateReport] = []
-    for method in catalogue.values():
+    for method in all_methods().values():
         reason = _reason_against(method, survey)
         violations = {} if reason else violations_of(method, requirements)
         if reason or violations:
@@ -90,12 +88,24 @@ def candidate_id(method: Method, learning_rate: float, peft_config: Mapping[str,
     return f"{method.name}@{learning_rate:g}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def _reason_against(method: Method, survey: Survey) -> str | None:
-    request = survey.request
+def check_method_names(request: Request) -> None:
+    """Raises BadInput for a name that the catalogue does not have."""
+    catalogue = all_methods()
+    for name in (*request.methods, *request.exclude):
+        if name not in catalogue and (name != ALL_METHODS or name in request.exclude):
+            raise BadInput(f"There is no method {name!r}. {did_you_mean(name, list(catalogue))}")
+
+
+def left_out_by(request: Request, method: Method) -> str | None:
+    """Why the request itself leaves a method out."""
     if request.methods and not {method.name, ALL_METHODS} & set(request.methods):
         return NOT_ASKED_FOR
-    if method.name in request.exclude:
-        return "excluded by the request"
+    return "excluded by the request" if method.name in request.exclude else None
+
+
+def _reason_against(method: Method, survey: Survey) -> str | None:
+    if reason := left_out_by(survey.request, method):
+        return reason
     # The report names the method already.
     return (method.unsupported_reason(survey.shape) or "").removeprefix(f"{method.title} ") or None
 

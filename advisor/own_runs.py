@@ -17,9 +17,9 @@ from advisor.training_report import TrainingReport
 from knowledge import table
 from knowledge.era import software_era
 from knowledge.errors import BadInput
-from knowledge.merging import MergeReport
 from knowledge.methods import get_method
 from knowledge.schema import RunRecord
+from knowledge.table_merge import MergeReport
 
 SOURCE = "own"
 DRIFT_NAME = "forgetting, own texts"

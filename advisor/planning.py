@@ -127,7 +127,11 @@ def line_up(
     if kept is not None and (lineup := _kept_lineup(kept, survey, candidates, say)):
         say("going on by the plan that this race began with")
         return lineup
-    lineup = _line_up_anew(survey, candidates, costs, priors, workers, deadline, say)
+
+    def plan_for(waiting: Sequence[Candidate]) -> RacePlan:
+        return plan_probes(survey, waiting, costs, priors, deadline - time.monotonic(), workers)
+
+    lineup = _line_up_anew(survey, candidates, plan_for, say)
     plan = TypeAdapter(RacePlan).dump_python(lineup.plan, mode="json")
     journal.add_plan(decided_for, {"race": plan, "too_large": [report.name for report in lineup.too_large]})
     return lineup
@@ -153,10 +157,7 @@ def _kept_lineup(
 def _line_up_anew(
     survey: Survey,
     candidates: Sequence[Candidate],
-    costs: Costs,
-    priors: Mapping[str, MethodPrior],
-    workers: int,
-    deadline: float,
+    plan_for: Callable[[Sequence[Candidate]], RacePlan],
     say: Callable[[str], None],
 ) -> Lineup:
     """Memory is estimated only for who would enter, a few seconds per method; what does not fit makes room for the next
@@ -166,7 +167,7 @@ def _line_up_anew(
     while True:
         if not waiting:
             raise NothingFits(does_not_fit(too_large, survey.device))
-        plan = plan_probes(survey, waiting, costs, priors, deadline - time.monotonic(), workers)
+        plan = plan_for(waiting)
         entering = {entry.id for entry in plan.entries}
         unsized = [c for c in waiting if c.id in entering and c.id not in sized]
         if not unsized:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
 
+from advisor.candidates import check_method_names, left_out_by
 from advisor.recommendation import CandidateReport, Prediction
 from advisor.request import Request
 from advisor.requirement_kinds import Case
@@ -110,10 +111,8 @@ def _chosen(
 ) -> tuple[dict[tuple[str, float], RunRecord], list[CandidateReport]]:
     """The run that stands for each method and rate: one that fits before one that does not, then by quality. And a
     report for each method that the request leaves out."""
+    check_method_names(request)
     catalogue = all_methods()
-    for name in (*request.methods, *request.exclude):
-        if name not in catalogue:
-            raise BadInput(f"There is no method {name!r}. {did_you_mean(name, list(catalogue))}")
     requirements = parse_checkable(request.require, CASE)
     chosen: dict[tuple[str, float], RunRecord] = {}
     left_out: dict[str, CandidateReport] = {}
@@ -121,7 +120,7 @@ def _chosen(
         if run.method not in catalogue:
             continue
         method = catalogue[run.method]
-        reason = _not_asked_for(method, request)
+        reason = left_out_by(request, method)
         violations = {} if reason else violations_of(method, requirements)
         if reason or violations:
             why = {
@@ -136,12 +135,6 @@ def _chosen(
         reasons = "\n".join(f"  - {report.title}: {report.reason}" for report in left_out.values())
         raise NothingFits(f"No published run is left to choose from.\n{reasons}")
     return chosen, list(left_out.values())
-
-
-def _not_asked_for(method: Method, request: Request) -> str | None:
-    if request.methods and method.name not in request.methods:
-        return "not among the methods asked for"
-    return "excluded by the request" if method.name in request.exclude else None
 
 
 def _basics(method: Method, run: RunRecord) -> dict:

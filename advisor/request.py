@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from knowledge.errors import BadInput
 from knowledge.schema import Finite, Quantization, Record, Task
+from probes.metrics import own_place
 
 Objective = Literal["accuracy", "balanced", "memory", "speed"]
 
@@ -60,7 +61,7 @@ class Request(Record):
             raise ValueError("probing needs data: give a dataset, or turn probing off to answer from the table")
         if self.ray_address is not None and self.executor != "ray":
             raise ValueError("ray_address is of the Ray executor: give --executor ray with it")
-        if self.executor == "ray" and self.metric is not None and ".py:" in self.metric:
+        if self.executor == "ray" and own_place(self.metric):
             raise ValueError("metric names a file of this machine, which the nodes of a cluster lack: race it here")
         both = sorted(set(self.methods) & set(self.exclude))
         if both:

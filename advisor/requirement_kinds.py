@@ -62,8 +62,9 @@ class Requirement:
 
     @classmethod
     def parse_limit(cls, text: str, value: str) -> float:
-        """The limit in the requirement's unit; raises BadInput that names `text`, which was given."""
-        raise NotImplementedError
+        """The limit in the requirement's unit; raises BadInput that names `text`, which was given, where the value is
+        no limit, as any is for a requirement that takes none."""
+        raise BadInput(f"The requirement {text!r} says too much. Write {cls.name}.")
 
     def reason_against_request(self) -> str | None:
         """Why no candidate could show that it meets it."""

@@ -106,6 +106,6 @@ def _parse(text: str, case: Case) -> Requirement:
         raise BadInput(f"Unknown requirement {text!r}. {did_you_mean(text, list(WORDS))}")
     if not equals and kind.value != "needed":
         return kind(text, case, kind.limit_if_none)
-    if not value or kind.value == "none":
-        raise BadInput(f"The requirement {text!r} is not complete or says too much. Write {kind.example or kind.name}.")
+    if not value:
+        raise BadInput(f"The requirement {text!r} is not complete. Write {kind.example or kind.name}.")
     return kind(text, case, kind.parse_limit(text, value))

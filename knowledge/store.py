@@ -15,8 +15,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from knowledge.errors import BadInput
-from knowledge.merging import MergeReport, merged, record_id
 from knowledge.schema import RunRecord
+from knowledge.table_merge import MergeReport, merged, record_id
 
 STORE_FILE = "runs.sqlite3"
 LAYOUT = 1

@@ -16,9 +16,9 @@ from importlib import resources
 from pathlib import Path
 
 from knowledge.errors import BadInput
-from knowledge.merging import MergeReport, merged, record_id
 from knowledge.schema import RunRecord
 from knowledge.store import STORE_FILE, RunStore
+from knowledge.table_merge import MergeReport, merged, record_id
 
 
 def user_data_folder() -> Path:

@@ -88,6 +88,10 @@ def test_requirements_and_exclusions_hold():
     assert out["lora"] == "excluded by the request"
 
 
+def test_all_methods_can_be_asked_for():
+    assert answer(vram="24GB", methods=("all",)).pick == answer(vram="24GB").pick
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

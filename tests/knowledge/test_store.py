@@ -10,8 +10,8 @@ import pytest
 
 from knowledge.errors import BadInput
 from knowledge.importers.peft_method_comparison import read
-from knowledge.merging import MergeReport
 from knowledge.store import LAYOUT, RunStore
+from knowledge.table_merge import MergeReport
 from tests.knowledge.suite_files import llm_run
 
 
