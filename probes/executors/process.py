@@ -15,13 +15,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from knowledge.schema import CurvePoint
 from probes.executors.base import Event
+from probes.executors.pool import WorkerPool
 from probes.schema import Baseline, ProbeContext, ProbeJob, ProbeOutcome
 
 WORKER_COMMAND = (sys.executable, "-m", "probes.worker")
@@ -96,30 +96,23 @@ class _Worker:
         self._inbox.put((self, None))
 
 
-class ProcessExecutor:
+class ProcessExecutor(WorkerPool[_Worker]):
     """Local worker processes: `workers` of them, on `devices` in turn: what CUDA_VISIBLE_DEVICES is to say to each,
     where None leaves it as it is. `command` starts one."""
 
     def __init__(
         self, workers: int, devices: Sequence[str] | None = None, *, command: Sequence[str] = WORKER_COMMAND
     ) -> None:
-        self.workers = workers
+        super().__init__(workers)
         self._devices = devices
         self._command = command
         self._context: ProbeContext | None = None
-        self._pool: list[_Worker | None] = [None] * workers
-        self._waiting: deque[ProbeJob] = deque()
         self._inbox: queue.Queue = queue.Queue()
-        self._given_up: set[int] = set()
-        """Places whose worker could not start: where others could, the race goes on without these."""
 
     def start(self, context: ProbeContext) -> None:
         self._context = context
         for index in range(self.workers):
             self._spawn(index)
-
-    def submit(self, job: ProbeJob) -> None:
-        self._waiting.append(job)
 
     def events(self, timeout_s: float) -> Iterator[Event]:
         yield from self._dispatch()
@@ -149,12 +142,6 @@ class ProcessExecutor:
         for worker in workers:
             worker.end(grace_s=0.0 if worker.job else 0.5)
 
-    def __enter__(self) -> ProcessExecutor:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
     def _busy(self) -> bool:
         at_work = any(w and (w.job or not w.ready) for w in self._pool)
         return at_work or (bool(self._waiting) and len(self._given_up) < self.workers)
@@ -171,16 +158,8 @@ class ProcessExecutor:
             environment["CUDA_VISIBLE_DEVICES"] = self._devices[index % len(self._devices)]
         return environment
 
-    def _dispatch(self) -> Iterator[Event]:
-        for index in range(self.workers):
-            if not self._waiting:
-                return
-            if self._pool[index] is None and index not in self._given_up:
-                self._spawn(index)
-            worker = self._pool[index]
-            if worker and worker.ready and worker.job is None:
-                worker.assign(self._waiting.popleft())
-                yield Event(index, worker.job.id, started=True)
+    def _assign(self, worker: _Worker, job: ProbeJob) -> None:
+        worker.assign(job)
 
     def _translate(self, worker: _Worker, message: dict[str, Any] | None) -> Iterator[Event]:
         if message is None:

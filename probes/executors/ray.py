@@ -12,7 +12,6 @@ what is left. Ray pickles what it moves: whoever may use the cluster is trusted.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 
 from probes import checkpoint
 from probes.executors.base import Event
+from probes.executors.pool import WorkerPool
 from probes.executors.ray_places import connect, find_places
 from probes.executors.ray_seat import Seat, installed_versions
 from probes.forgetting import TEXTS_FILE
@@ -40,7 +40,7 @@ class _Worker:
         self.job_started = 0.0
 
 
-class RayExecutor:
+class RayExecutor(WorkerPool[_Worker]):
     """Workers on the Ray cluster at `address`. Where None is given: the one that RAY_ADDRESS names, else one that runs
     on this machine, else one that is started here and ended with the executor.
 
@@ -61,11 +61,8 @@ class RayExecutor:
         self._command = command
         self._connected_here = connect(address)
         self._places = find_places(workers, memory_bytes, threads)
-        self.workers = len(self._places)
+        super().__init__(len(self._places))
         self.device = "cuda" if self._places[0].gpus else "cpu"
-        self._pool: list[_Worker | None] = [None] * self.workers
-        self._given_up: set[int] = set()
-        self._waiting: deque[ProbeJob] = deque()
         self._polls: dict[Any, _Worker] = {}
         """Calls under way by their references: at most one to a worker."""
         self._context: ProbeContext | None = None
@@ -81,9 +78,6 @@ class RayExecutor:
         self._stack.enter_context(redirect_stdout(log))
         self._share_data()
         self._spawn(0)
-
-    def submit(self, job: ProbeJob) -> None:
-        self._waiting.append(job)
 
     def events(self, timeout_s: float) -> Iterator[Event]:
         import ray
@@ -114,12 +108,6 @@ class RayExecutor:
             self._connected_here = False
         self._stack.close()
 
-    def __enter__(self) -> RayExecutor:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
     def _spawn(self, index: int) -> None:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -136,18 +124,9 @@ class RayExecutor:
         worker = self._pool[index] = _Worker(index, actor)
         self._listen(worker)
 
-    def _dispatch(self) -> Iterator[Event]:
-        """Gives waiting jobs to free workers; at places whose worker was lost a new one starts."""
-        for index in range(self.workers):
-            if not self._waiting:
-                return
-            if self._pool[index] is None and index not in self._given_up:
-                self._spawn(index)
-            worker = self._pool[index]
-            if worker and worker.ready and worker.job is None:
-                worker.job, worker.job_started = self._waiting.popleft(), time.monotonic()
-                self._listen(worker, worker.job)
-                yield Event(index, worker.job.id, started=True)
+    def _assign(self, worker: _Worker, job: ProbeJob) -> None:
+        worker.job, worker.job_started = job, time.monotonic()
+        self._listen(worker, job)
 
     def _listen(self, worker: _Worker, job: ProbeJob | None = None) -> None:
         """Asks for the next events; with `job` it is begun at once."""

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from advisor.exporters import NotExpressible
-from advisor.exporters.script import export, training_script
-from tests.advisor.test_export_script import Case, numbers, run_in_process
+from advisor.exporters.script import training_script
+from tests.advisor.test_export_script import Case, assert_trains_as_the_probe
 
 pytest.importorskip("bitsandbytes", reason="quantised bases need the extra peft-advisor[quantized]")
 
@@ -22,12 +22,7 @@ def quantized_case(folder: Path, method: str, quantization: str) -> Case:
 @pytest.mark.parametrize(("method", "quantization"), [("qlora", "nf4"), ("loftq", "nf4"), ("lora", "int8")])
 def test_the_script_trains_exactly_what_the_probe_trained(method, quantization, tmp_path, monkeypatch, capsys):
     case = quantized_case(tmp_path, method, quantization)
-    untuned, losses, tuned = case.probe()
-    [script] = export(tmp_path / "out", case.result())
-    output = run_in_process(script, monkeypatch, capsys, "--log-every", "1")
-    assert numbers(output, r"untuned: held-out loss ([\d.]+)") == pytest.approx([untuned], abs=1e-4)
-    assert numbers(output, r"step \d+/\d+  loss ([\d.]+)") == pytest.approx(losses, abs=1e-4)
-    assert numbers(output, r"\ntuned: held-out loss ([\d.]+)") == pytest.approx([tuned], abs=1e-4)
+    assert_trains_as_the_probe(case, tmp_path, monkeypatch, capsys)
 
 
 def test_a_gguf_file_is_quantised_from_what_it_was_converted_to(tmp_path, monkeypatch):

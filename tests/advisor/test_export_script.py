@@ -156,6 +156,17 @@ def numbers(output: str, pattern: str) -> list[float]:
     return [float(found) for found in re.findall(pattern, output)]
 
 
+def assert_trains_as_the_probe(case: Case, folder: Path, monkeypatch, capsys) -> str:
+    """Exports the script and runs it: every loss is the probe's. Returns what it printed."""
+    untuned, losses, tuned = case.probe()
+    [script] = export(folder / "out", case.result())
+    output = run_in_process(script, monkeypatch, capsys, "--log-every", "1")
+    assert numbers(output, r"untuned: held-out loss ([\d.]+)") == pytest.approx([untuned], abs=1e-4)
+    assert numbers(output, r"step \d+/\d+  loss ([\d.]+)") == pytest.approx(losses, abs=1e-4)
+    assert numbers(output, r"\ntuned: held-out loss ([\d.]+)") == pytest.approx([tuned], abs=1e-4)
+    return output
+
+
 @pytest.mark.parametrize(
     ("architecture", "method"),
     [
@@ -174,12 +185,7 @@ def numbers(output: str, pattern: str) -> list[float]:
 )
 def test_the_script_trains_exactly_what_the_probe_trained(architecture, method, tmp_path, monkeypatch, capsys):
     case = Case(tmp_path, architecture, method, gradient_accumulation_steps=2 if method == "lora" else 1)
-    untuned, losses, tuned = case.probe()
-    [script] = export(tmp_path / "out", case.result())
-    output = run_in_process(script, monkeypatch, capsys, "--log-every", "1")
-    assert numbers(output, r"untuned: held-out loss ([\d.]+)") == pytest.approx([untuned], abs=1e-4)
-    assert numbers(output, r"step \d+/\d+  loss ([\d.]+)") == pytest.approx(losses, abs=1e-4)
-    assert numbers(output, r"\ntuned: held-out loss ([\d.]+)") == pytest.approx([tuned], abs=1e-4)
+    output = assert_trains_as_the_probe(case, tmp_path, monkeypatch, capsys)
     assert f"{len(case.data.train)} rows to train on, {len(case.data.eval)} held out" in output
 
 

@@ -20,26 +20,16 @@ from pathlib import Path
 
 from probes.executors.base import Executor
 from probes.executors.process import ProcessExecutor
-from probes.schema import ProbeContext, ProbeJob
+from probes.schema import ProbeJob
 from tests.probes import stub_worker
+from tests.probes.stub_context import stub_context
 
 WORKERS = (1, 2, 4)
 
 
 def rung_s(executor: Executor, folder: Path, probes: int) -> float:
     """Seconds that a rung of `probes` jobs takes on the executor's workers."""
-    (folder / "data").mkdir()
-    executor.start(
-        ProbeContext(
-            model_reference="none",
-            task="causal-lm",
-            data_folder=str(folder / "data"),
-            work_folder=str(folder),
-            batch_size=1,
-            eval_rows=1,
-            metric_name="accuracy",
-        )
-    )
+    executor.start(stub_context(folder))
     ready: set[int] = set()
     while len(ready) < executor.workers:
         ready |= {event.worker for event in executor.events(timeout_s=0.5) if event.baseline}

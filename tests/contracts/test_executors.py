@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from probes.executors.process import ProcessExecutor
-from probes.schema import ProbeContext, ProbeJob
+from probes.schema import ProbeJob
 from tests.probes import stub_worker
+from tests.probes.stub_context import stub_context
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 EXECUTORS = ["process", pytest.param("ray", marks=needs_ray)]
@@ -46,25 +47,12 @@ def make(request, tmp_path):
         else:
             executor = ProcessExecutor(workers, command=command)
         opened.append(executor)
-        executor.start(context(tmp_path))
+        executor.start(stub_context(tmp_path))
         return executor
 
     yield make
     for executor in opened:
         executor.close()
-
-
-def context(folder):
-    (folder / "data").mkdir(exist_ok=True)
-    return ProbeContext(
-        model_reference="m",
-        task="causal-lm",
-        data_folder=str(folder / "data"),
-        work_folder=str(folder),
-        batch_size=1,
-        eval_rows=1,
-        metric_name="accuracy",
-    )
 
 
 def job(id, behaviour=0.0, stop_step=5, **settings):
@@ -187,7 +175,7 @@ def test_a_node_that_is_lost_costs_its_jobs_and_the_race_goes_on_elsewhere(clust
     command = [sys.executable, stub_worker.__file__, "seconds=0.5"]
     with RayExecutor(workers=5, command=command) as executor:
         there = next(i for i, place in enumerate(executor._places) if place.node_id == node.node_id)
-        executor.start(context(tmp_path))
+        executor.start(stub_context(tmp_path))
         ready = set()
         while there not in ready:
             ready |= {event.worker for event in executor.events(timeout_s=0.3) if event.baseline}
@@ -207,7 +195,7 @@ def test_what_ray_says_of_a_lost_node_does_not_reach_the_output(cluster, tmp_pat
     from probes.executors.ray import RayExecutor
 
     with RayExecutor(workers=1, command=[sys.executable, stub_worker.__file__]) as executor:
-        executor.start(context(tmp_path))
+        executor.start(stub_context(tmp_path))
         print("(raylet) twenty lines of a log")
     print("the result")
     assert capsys.readouterr().out == "the result\n"

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from probes.executors.process import ProcessExecutor, in_words
-from tests.contracts.test_executors import context, job, outcomes_of
+from tests.contracts.test_executors import job, outcomes_of
 from tests.probes import stub_worker
+from tests.probes.stub_context import stub_context
 
 
 def test_a_race_goes_on_without_the_worker_that_cannot_start(tmp_path):
     with ProcessExecutor(2, devices=["9", "0"], command=[sys.executable, stub_worker.__file__]) as executor:
-        executor.start(context(tmp_path))  # a worker on device 9 ends at once
+        executor.start(stub_context(tmp_path))  # a worker on device 9 ends at once
         ended = outcomes_of(executor, [job("a"), job("b")])
     assert {outcome.status for outcome in ended.values()} == {"finished"}
 
