@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +79,12 @@ def run(
         check_room(folder)
         if asks_for_images(request):
             found = published_answer(request, observer.message)
-            everything, race = found.reports, None
+            reports, race = found.reports, None
         else:
-            found, everything, race = _found_out(request, folder, observer, started, resume, dry_run, stack)
+            call = _Call(request, folder, observer, started, resume, dry_run, stack)
+            found, reports, race = _survey_and_judge(call)
         judged, decision = decide(
-            everything,
+            reports,
             found.device,
             request.objective,
             planned_run=found.planned_run,
@@ -94,17 +96,23 @@ def run(
     return Recommendation(result, keep)
 
 
-def _found_out(
-    request: Request,
-    folder: Path,
-    observer: LiveRace,
-    started: float,
-    resume: bool,
-    dry_run: bool,
-    stack: ExitStack,
-) -> tuple[Survey, list[CandidateReport], RaceReport | None]:
+@dataclass(frozen=True)
+class _Call:
+    """What `run` was asked, where it works, whom it tells, and what stays in force until it returns (`stack`)."""
+
+    request: Request
+    folder: Path
+    observer: LiveRace
+    started: float
+    resume: bool
+    dry_run: bool
+    stack: ExitStack
+
+
+def _survey_and_judge(call: _Call) -> tuple[Survey, list[CandidateReport], RaceReport | None]:
     """The survey, a report for every method of the catalogue, and one of the race where there was one."""
-    if request.probe and not dry_run:
+    request, observer = call.request, call.observer
+    if request.probe and not call.dry_run:
         observer.message(f"this takes about {duration_text(request.budget_minutes * 60)}, the budget for probing")
     found = with_fitting_run(survey(request, observer.message, observer.data_read), observer.message)
     if found.data:
@@ -112,10 +120,8 @@ def _found_out(
     candidates, left_out = propose(found)
     priors = method_priors(table.load(), found.planned_run.task, suite_of_survey(found))
     if request.probe:
-        with explained(folder):
-            reports, too_large, race = _probe(
-                found, candidates, priors, folder, observer, started, resume, dry_run, stack
-            )
+        with explained(call.folder):
+            reports, too_large, race = _probe(call, found, candidates, priors)
     else:
         reports, too_large = _from_table(found, candidates, priors, observer)
         race = None
@@ -141,22 +147,15 @@ def _from_table(
 
 
 def _probe(
-    found: Survey,
-    candidates: list[Candidate],
-    priors: dict[str, MethodPrior],
-    folder: Path,
-    observer: Observer,
-    started: float,
-    resume: bool,
-    dry_run: bool,
-    stack: ExitStack,
+    call: _Call, found: Survey, candidates: list[Candidate], priors: dict[str, MethodPrior]
 ) -> tuple[list[CandidateReport], list[CandidateReport], RaceReport]:
     """Races the candidates inside the budget. Returns the reports of those that came into question, of those that
-    do not fit the device, and of the race. Once it is over, `stack` keeps Ctrl-C from undoing it."""
-    budget_s = found.request.budget_minutes * 60
-    deadline = started + budget_s
+    do not fit the device, and of the race. Once it is over, the call's stack keeps Ctrl-C from undoing it."""
+    folder, observer = call.folder, call.observer
+    budget_s = call.request.budget_minutes * 60
+    deadline = call.started + budget_s
     # The journal comes first: its lock keeps this race from touching the files of another one in the same folder.
-    with open_journal(found, folder, resume) as journal, open_executor(found, folder) as executor:
+    with open_journal(found, folder, call.resume) as journal, open_executor(found, folder) as executor:
         observer.message("loading the model and measuring it untuned")
         baseline = await_baseline(executor)
         costs = measure_costs(found, baseline, candidates, priors)
@@ -171,20 +170,20 @@ def _probe(
             workers=executor.workers,
             plan=tuple(plan.lines()),
             expected_s=plan.expected_s,
-            dry_run=dry_run,
+            dry_run=call.dry_run,
             rungs=(),
             not_tried=tuple(report.title for report in waiting),
         )
-        if dry_run:
+        if call.dry_run:
             return [*would_be_probed(lineup.entering), *waiting], lineup.too_large, race_report
         check_room(folder, lineup.entering)
         evidence, race = gather(found, lineup, executor, journal, observer, deadline, costs.silence_limit_s)
-        stack.enter_context(finishing(observer.message))
+        call.stack.enter_context(finishing(observer.message))
     reports = judge(found, lineup.entering, evidence, race, baseline, table.load())
     reports = without_violators(reports, found.request.require, Case.of(found))
     race_report = race_report.model_copy(
         update={
-            "duration_s": time.monotonic() - started,
+            "duration_s": time.monotonic() - call.started,
             "rungs": tuple(evidence.rungs),
             "interrupted": evidence.interrupted,
             "ended_by": evidence.ended_by,

@@ -14,7 +14,7 @@ import psutil
 
 from advisor.candidates import candidate_id
 from advisor.exporters.base import Recommended, model_location
-from advisor.gather import EVAL_ROWS, JOURNAL_FILE, fingerprint, schedule_of
+from advisor.gather import EVAL_ROWS, JOURNAL_FILE, context_of, fingerprint, schedule_of
 from advisor.recommendation import TrainingPlan
 from knowledge.errors import BadInput
 from knowledge.methods import get_method
@@ -109,23 +109,16 @@ def _traits(profile: DatasetProfile | None, source: PreparedData | TrainingPlan)
 
 def _context(facts: Recommended, data: PreparedData, state: Path) -> ProbeContext:
     run, device = facts.result.planned_run, training_devices()[0]
-    return ProbeContext(
+    return context_of(
+        run,
+        state,
         model_reference=facts.result.model.reference,
-        task=run.task,
-        data_folder=str(state / "data"),
-        work_folder=str(state),
         device=device,
         dtype="float32" if device == "cpu" else run.dtype,
-        quantization=run.quantization,
-        batch_size=run.batch_size,
-        gradient_accumulation_steps=run.gradient_accumulation_steps,
-        gradient_checkpointing=run.gradient_checkpointing,
-        max_grad_norm=run.max_grad_norm,
         eval_rows=min(EVAL_ROWS, len(data.eval)),  # the rows that the prediction is of
         metric_name=facts.plan.metric_name,
         own_metric=own_place(facts.result.request.get("metric")),
         threads=_threads(),
-        seed=run.seed,
         trust_remote_code=_trusts_code(facts),
     )
 

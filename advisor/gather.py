@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 from advisor.planning import Lineup
 from advisor.requirement_kinds import Case
@@ -71,26 +72,34 @@ def _ray_executor(survey: Survey) -> tuple[Executor, str]:
 
 def _context(survey: Survey, folder: Path, device: str) -> ProbeContext:
     assert survey.data is not None
-    run = survey.planned_run
-    return ProbeContext(
+    return context_of(
+        survey.planned_run,
+        folder,
         model_reference=survey.request.model,
-        task=run.task,
-        data_folder=str(folder / "data"),
-        work_folder=str(folder),
         device=device,
         # Probes train in the precision that this device is made for; bfloat16 is three times slower on most CPUs.
         dtype="float32" if device == "cpu" else "bfloat16",
+        eval_rows=min(EVAL_ROWS, len(survey.data.eval)),
+        metric_name=survey.data.profile.metric_name,
+        own_metric=own_place(survey.request.metric),
+        measures_latency=asks_for_latency(survey.request.require),
+        trust_remote_code=survey.request.trust_remote_code,
+    )
+
+
+def context_of(run: PlannedRun, folder: Path, **settings: Any) -> ProbeContext:
+    """What workers in `folder` are told of the planned run, with the further fields of a context as `settings`."""
+    return ProbeContext(
+        task=run.task,
+        data_folder=str(folder / "data"),
+        work_folder=str(folder),
         quantization=run.quantization,
         batch_size=run.batch_size,
         gradient_accumulation_steps=run.gradient_accumulation_steps,
         gradient_checkpointing=run.gradient_checkpointing,
         max_grad_norm=run.max_grad_norm,
-        eval_rows=min(EVAL_ROWS, len(survey.data.eval)),
-        metric_name=survey.data.profile.metric_name,
-        own_metric=own_place(survey.request.metric),
-        measures_latency=asks_for_latency(survey.request.require),
         seed=run.seed,
-        trust_remote_code=survey.request.trust_remote_code,
+        **settings,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from knowledge.errors import BadInput
 from knowledge.schema import Finite, Quantization, Record, Task
@@ -50,6 +50,12 @@ class Request(Record):
     ray_address: str | None = Field(None, description="the cluster's head; default: RAY_ADDRESS, else one started here")
     seed: int = 0
     trust_remote_code: bool = False
+
+    @field_validator("metric")
+    @classmethod
+    def _find_from_anywhere(cls, metric: str | None) -> str | None:
+        """The file of an own metric is needed again by workers and by `advisor train`, which run in other folders."""
+        return own_place(metric) or metric
 
     @model_validator(mode="after")
     def _check_together(self) -> Request:

@@ -8,6 +8,12 @@ from advisor.request import make_request
 from knowledge.errors import BadInput
 
 
+def test_the_file_of_an_own_metric_is_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert make_request(model="m", data="d", metric="own.py:score").metric == f"{tmp_path / 'own.py'}:score"
+    assert make_request(model="m", data="d", metric="exact match").metric == "exact match"
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
