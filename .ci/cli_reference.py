@@ -5,7 +5,9 @@ python .ci/cli_reference.py
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import typer
 from typer.cli import get_docs_for_click
@@ -21,7 +23,18 @@ def reference() -> str:
     group = typer.main.get_command(build())
     context = typer.Context(group, info_name="advisor")
     text = get_docs_for_click(obj=group, ctx=context, name="advisor", title="The command line")
-    return HEAD + "\n".join(line.rstrip() for line in text.strip().splitlines()) + "\n"
+    lines = (line.rstrip() for line in _untruncated(text, group).strip().splitlines())
+    return HEAD + "\n".join(lines) + "\n"
+
+
+def _untruncated(text: str, group: Any) -> str:
+    """Lists of commands with whole sentences, which Typer cuts to the width of a terminal."""
+    for name, command in group.commands.items():
+        sentence = (command.help or "").strip().split("\n\n")[0].replace("\n", " ")
+        text = re.sub(rf"^\* `{name}`: .*\.\.\.$", f"* `{name}`: {sentence}", text, flags=re.M)
+        if hasattr(command, "commands"):
+            text = _untruncated(text, command)
+    return text
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def command(
     methods: Annotated[list[str] | None, typer.Option(help="Race only this method, or 'all'. Repeatable.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Leave this method out. Repeatable.")] = None,
     task: Annotated[
-        Text, typer.Option(help="causal-lm, sequence-classification or seq2seq-lm. Found unless given.")
+        Text, typer.Option(help="causal-lm, sequence-classification, seq2seq-lm or text-to-image. Found unless given.")
     ] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the data in the run you plan. Default 3.")] = None,
     max_steps: Annotated[int | None, typer.Option(help="Optimizer steps of the run you plan.")] = None,

@@ -25,10 +25,13 @@ def next_steps(result: Result, folder: Path | None = None) -> list[Step]:
     if pick is None:
         return []
     steps = _training(result, folder)
+    draws = result.planned_run.task == "text-to-image"
     if pick.peft_config is not None:
-        steps.append(
-            Step("Use the config in your own code", code=_python(_place(result, folder, "adapter_config.json")))
-        )
+        model = "pipeline.transformer" if draws else "model"
+        code = _python(_place(result, folder, "adapter_config.json"), model)
+        steps.append(Step("Use the config in your own code", code=code))
+    if draws:  # what serves image generators is not known here
+        return steps
     return [*steps, _serving(result, pick, _place(result, folder, "train.py"))]
 
 
@@ -46,11 +49,11 @@ def _place(result: Result, folder: Path | None, name: str) -> Path:
     return next((Path(f).parent for f in paths_of_files(result, folder) if Path(f).name == name), folder or Path("DIR"))
 
 
-def _python(folder: Path) -> str:
+def _python(folder: Path, model: str) -> str:
     return (
         "import peft\n\n"
         f"config = peft.PeftConfig.from_pretrained({clean(folder)!r})\n"
-        "model = peft.get_peft_model(model, config)"
+        f"{model} = peft.get_peft_model({model}, config)"
     )
 
 

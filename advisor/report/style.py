@@ -92,7 +92,7 @@ th { text-align: left; font-weight: 600; color: var(--quiet); border-bottom: 1px
   padding: 6px 12px 6px 0; vertical-align: bottom; }
 td { border-bottom: 1px solid var(--line); padding: 7px 12px 7px 0; vertical-align: top; }
 td.number, th.number { text-align: right; } td.number { white-space: nowrap; }
-td.why { color: var(--quiet); min-width: 17em; overflow-wrap: anywhere; }
+td.why { color: var(--quiet); min-width: 13em; overflow-wrap: anywhere; }
 td.name { font-weight: 600; white-space: nowrap; } td.name .badge { display: block; }
 tr.is-pick td { background: var(--pick-soft); }
 tr.is-pick td:first-child { box-shadow: inset 3px 0 var(--pick); padding-left: 10px; }

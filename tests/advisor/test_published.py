@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from advisor import recommend
 from advisor.cli import build
 from advisor.published import SETTLED_POINTS, evaluation_noise
+from advisor.report.next_steps import next_steps
 from knowledge import table
 from knowledge.errors import BadInput, NothingFits
 from knowledge.schema import Curve, CurvePoint
@@ -78,6 +79,11 @@ def test_the_whole_answer_is_there_as_json(tmp_path):
     result = json.loads(done.stdout)
     assert result["planned_run"]["task"] == "text-to-image"
     assert (tmp_path / "out" / "adapter_config.json").exists()
+
+
+def test_the_next_step_is_for_the_pipelines_transformer_and_none_is_for_a_server_of_language_models():
+    [step] = next_steps(answer(vram="12GB"))
+    assert "pipeline.transformer = peft.get_peft_model(pipeline.transformer, config)" in step.code
 
 
 def test_requirements_and_exclusions_hold():
