@@ -11,7 +11,7 @@ import json
 import os
 import queue
 import signal
-import subprocess
+import subprocess  # nosec B404: for the workers alone
 import sys
 import threading
 import time
@@ -45,7 +45,7 @@ class _Worker:
         self.ready = False
         self.log_path = Path(context.work_folder) / f"worker-{index}.log"
         with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen(
+            self.process = subprocess.Popen(  # nosec B603: a list of arguments from here, and no shell
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
