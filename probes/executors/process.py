@@ -11,7 +11,7 @@ import json
 import os
 import queue
 import signal
-import subprocess  # nosec B404: for the workers alone
+import subprocess  # nosec B404
 import sys
 import threading
 import time
@@ -45,7 +45,8 @@ class _Worker:
         self.ready = False
         self.log_path = Path(context.work_folder) / f"worker-{index}.log"
         with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen(  # nosec B603: a list of arguments from here, and no shell
+            # A list of arguments that is made here, and no shell.
+            self.process = subprocess.Popen(  # nosec B603
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
