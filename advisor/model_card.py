@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from advisor.exporters.base import model_location
 from advisor.recommendation import Result
+from advisor.report.content import model_name
 from advisor.text import bytes_text, clean, count_text, duration_text, quality_text, rate_text
 from advisor.training_report import Comparison, TrainingReport
 
@@ -22,7 +22,7 @@ def model_card(result: Result, report: TrainingReport) -> str:
     """Markdown with the front matter that the Hugging Face hub reads."""
     sections = [
         _front_matter(result),
-        f"# {_plain(report.title)} on {_plain(_model_name(result))}",
+        f"# {_plain(report.title)} on {_plain(model_name(result))}",
         f"Trained by peft-advisor {_plain(report.advisor_version)} for {report.max_steps:,} steps at learning rate "
         f"{rate_text(report.learning_rate)}. {_start(report)}",
         "## Predicted and reached",
@@ -63,11 +63,6 @@ def _front_matter(result: Result) -> str:
     return "\n".join(lines)
 
 
-def _model_name(result: Result) -> str:
-    """The hub id, or the last part of a path."""
-    return result.model.reference if result.model.source == "hub" else Path(result.model.location).name
-
-
 def _start(report: TrainingReport) -> str:
     last, metric_name = report.last, report.curve.metric_name or "metric"
     words = [] if last.eval_loss is None else [f"loss {report.baseline_loss:.3f} to {last.eval_loss:.3f}"]
@@ -79,7 +74,7 @@ def _start(report: TrainingReport) -> str:
 
 def _comparisons(report: TrainingReport) -> str:
     rows = ["| | predicted | 80 % interval | reached | |", "|---|---|---|---|---|"]
-    rows += [f"| {' | '.join(map(_cell, comparison_cells(c)))} |" for c in report.comparisons]
+    rows += [f"| {' | '.join(map(_plain, comparison_cells(c)))} |" for c in report.comparisons]
     notes = [f"{clean(c.quantity)}: {clean(c.note)}." for c in report.comparisons if c.note]
     notes += [f"Note: {report.overtrained}."] if report.overtrained else []
     if report.forgetting is not None:
@@ -138,7 +133,3 @@ def _versions(report: TrainingReport) -> str:
 def _plain(text: str) -> str:
     """Foreign text that is no markup."""
     return clean(text, 200).replace("<", "&lt;").replace("`", "'").replace("|", "/").replace("[", "(").replace("]", ")")
-
-
-def _cell(text: str) -> str:
-    return _plain(text)
