@@ -59,7 +59,9 @@ def run(job, folder):
         if step in (*job["eval_steps"], job["stop_step"]):
             send(point={"id": job["id"], "step": step, "eval_loss": loss_of(job["id"], step)})
     stored.parent.mkdir(exist_ok=True)
-    stored.write_text(str(job["stop_step"]))
+    written = stored.with_suffix(".new")
+    written.write_text(str(job["stop_step"]))
+    written.replace(stored)  # like the checkpoint of a real worker, whole or not there, whenever it is killed
     outcome = {"id": job["id"], "status": "finished", "first_step": first_step, "last_step": job["stop_step"]}
     send(outcome=outcome)
 
