@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from probes import held_state
 from probes.training import Progress
 
 FILE = "checkpoint.safetensors"
@@ -28,10 +29,7 @@ def supported(model: Any, optimizer: Any, *, any_size: bool = False) -> bool:
     trainable_bytes = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     if not any_size and 3 * trainable_bytes > MAX_BYTES:  # weights and AdamW's two moments
         return False
-    tuner = getattr(model, "base_model", None)
-    if hasattr(tuner, "update_and_allocate"):  # AdaLoRA keeps importance scores outside of its state dict
-        return False
-    if any(hasattr(module, "sampler") for module in model.modules()):  # MonteCLoRA draws its noise ahead of use
+    if not held_state.is_known(model):
         return False
     return all(_is_storable(value) for state in optimizer.state.values() for value in state.values())
 
@@ -45,6 +43,7 @@ def save(folder: Path, model: Any, optimizer: Any, progress: Progress) -> None:
     from safetensors.torch import save_file
 
     tensors = {f"weight/{name}": p.detach().contiguous() for name, p in _trainable(model)}
+    tensors |= {f"held/{name}": tensor for name, tensor in held_state.collect(model).items()}
     tensors |= {f"generator/{device}": state for device, state in _generator_states().items()}
     # PyTorch's optimizers key their state by a parameter's index, some of PEFT's by a module's name.
     states = optimizer.state_dict()["state"]
@@ -110,16 +109,20 @@ def load(folder: Path, model: Any, optimizer: Any, newest_step: int | None = Non
         with torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(stored.get_tensor(f"weight/{name}"))
+        held_state.restore(model, _stored_under("held", stored))
         states: list[dict[str, Any]] = json.loads(metadata["state_numbers"])
         for name in (n for n in names if n.startswith("optimizer/")):
             _, position, key = name.split("/", 2)
             states[int(position)][key] = stored.get_tensor(name)
-        _restore_generators(
-            {n.removeprefix("generator/"): stored.get_tensor(n) for n in names if n.startswith("generator/")}
-        )
+        _restore_generators(_stored_under("generator", stored))
     state = dict(zip(json.loads(metadata["state_keys"]), states, strict=True))
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return progress
+
+
+def _stored_under(kind: str, stored: Any) -> dict[str, Any]:
+    names = (name for name in stored.keys() if name.startswith(f"{kind}/"))  # noqa: SIM118 - it is no dict
+    return {name.removeprefix(f"{kind}/"): stored.get_tensor(name) for name in names}
 
 
 def _generator_states() -> dict[str, Any]:

@@ -29,7 +29,8 @@ class Place:
 
 
 def connect(address: str | None) -> bool:
-    """Connects this process to a cluster; False where it already was. Raises ClusterUnavailable."""
+    """Connects this process to a cluster; False where it already was. Raises ClusterUnavailable, also where it is
+    connected to another one than that of `address`."""
     try:
         import ray
     except ImportError:
@@ -37,6 +38,7 @@ def connect(address: str | None) -> bool:
             "The Ray executor needs Ray: pip install 'peft-advisor[ray]', or use --executor process."
         ) from None
     if ray.is_initialized():
+        check_same(address, ray.get_runtime_context().gcs_address)
         return False
     if address := address or os.environ.get("RAY_ADDRESS"):
         check_reachable(address)
@@ -47,6 +49,17 @@ def connect(address: str | None) -> bool:
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise ClusterUnavailable(_no_cluster(address or "this machine", str(error).splitlines()[0])) from error
     return True
+
+
+def check_same(asked: str | None, connected: str) -> None:
+    """Raises ClusterUnavailable where `asked` for is another cluster than the one that this process is `connected` to.
+    Both are 'host:port'; other forms of an address are Ray's to judge. One host can have several names."""
+    port, connected_port = (str(address).rpartition(":")[2] for address in (asked, connected))
+    if asked and "://" not in asked and port.isdigit() and port != connected_port:
+        raise ClusterUnavailable(
+            f"This process is connected to the Ray cluster at {connected}, and the one at {asked} was asked for. "
+            "Call ray.shutdown() first, or leave the address out."
+        )
 
 
 def check_reachable(address: str) -> None:

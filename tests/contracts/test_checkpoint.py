@@ -1,6 +1,8 @@
 """Every method that claims to continue from a checkpoint continues as if it had never stopped."""
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from knowledge.methods import all_methods
 from probes import adapters, checkpoint
@@ -24,6 +26,28 @@ def test_a_continued_probe_equals_an_uninterrupted_one(name, tmp_path):
     second.progress = checkpoint.load(tmp_path / "probe", second.model, second.optimizer)
     assert second.progress.step == 4
     assert start + second.to(8) == pytest.approx(uninterrupted, abs=1e-6)
+
+
+@pytest.mark.parametrize(("name", "cut"), [("adalora", 6), ("adalora", 10), ("delta-lora", 12)])
+def test_what_a_method_keeps_beside_its_weights_goes_on_too(name, cut, tmp_path, monkeypatch):
+    """Of AdaLoRA before and after its last pruning, of Delta-LoRA after its warm-up, saved as it would be served."""
+    whole, first, second = (Run("llama", name, tmp_path, steps=20) for _ in range(3))
+    if name == "adalora":  # its schedule is a share of runs that are far longer than this one
+        for run in (whole, first, second):
+            config = run.model.active_peft_config
+            config.tinit, config.tfinal, config.target_r = 2, 12, 1
+            run.model.base_model.rankallocator.target_bgt //= 2
+    whole.to(16)
+    first.to(cut)
+    assert checkpoint.supported(first.model, first.optimizer)
+    checkpoint.save(tmp_path / "probe", first.model, first.optimizer, first.progress)
+    second.progress = checkpoint.load(tmp_path / "probe", second.model, second.optimizer)
+    second.to(16)
+    for run, folder in ((whole, "whole"), (second, "second")):
+        adapters.save_adapter(run.model, tmp_path / folder)
+    saved = [load_file(tmp_path / folder / "adapter_model.safetensors") for folder in ("whole", "second")]
+    assert saved[0].keys() == saved[1].keys()
+    assert all(torch.equal(saved[0][key], saved[1][key]) for key in saved[0])
 
 
 def test_a_checkpoint_of_another_method_is_not_taken(tmp_path):

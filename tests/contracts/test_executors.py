@@ -17,7 +17,7 @@ needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not inst
 EXECUTORS = ["process", pytest.param("ray", marks=needs_ray)]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster():
     """A Ray cluster of two nodes on this machine."""
     import ray
@@ -200,6 +200,15 @@ def test_what_ray_says_of_a_lost_node_does_not_reach_the_output(cluster, tmp_pat
     print("the result")
     assert capsys.readouterr().out == "the result\n"
     assert "twenty lines" in (tmp_path / "ray.log").read_text()
+
+
+@needs_ray
+def test_another_cluster_than_the_one_asked_for_is_not_taken_in_its_place(cluster):
+    from probes.executors.ray_places import ClusterUnavailable, connect
+
+    assert connect(cluster.address) is connect(None) is False
+    with pytest.raises(ClusterUnavailable, match=f"connected to .* {cluster.address}, and .* 127.0.0.1:1 was asked"):
+        connect("127.0.0.1:1")
 
 
 def test_no_cluster_at_the_address_is_told_at_once_with_what_to_give():
