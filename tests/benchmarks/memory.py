@@ -22,6 +22,8 @@ from packaging.version import Version
 from knowledge.diffusion_models import known_diffusion_config
 from knowledge.schema import PlannedRun
 
+# Newest first: what files call the peak, which is of the memory that the caching allocator has reserved.
+PEAK_FIELDS = ("accelerator_memory_max", "cuda_memory_max")
 # Methods whose code changed after the runs, and the release from which on a dry run describes other code.
 CODE_CHANGED = {"OSF": (Version("0.21"), "rewritten: it keeps less for the backward pass")}
 
@@ -45,9 +47,9 @@ class Entry:
 
     name: str
     method: str
-    case: Case
-    measured_bytes: int
-    trainable_parameters: int
+    case: Case | None = None
+    measured_bytes: int = 0
+    trainable_parameters: int = 0
     changed: str = ""
     by_length: dict[int, int] = field(default_factory=dict)
     length: int = 0
@@ -68,17 +70,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print the JSON line alone")
     parser.add_argument("--only", default="", help="only files with this in their name")
     options = parser.parse_args(arguments)
-    entries = [_prepare(path) for path in sorted(options.results.glob("*.json")) if options.only in path.name]
-    for entry in entries:
+    entries = [_prepared(path) for path in sorted(options.results.glob("*.json")) if options.only in path.name]
+    for entry in (e for e in entries if not e.failure):
         _trace_and_scan(entry)
     usable = [entry for entry in entries if not entry.failure]
     for entry in usable:
         entry.length = _fitted_length([e for e in usable if e.method != entry.method and not e.changed] or usable)
+        assert entry.case is not None
         entry.predicted_bytes = entry.case.predict(entry.length)
     if not options.json:
         _print_table(entries)
     print(json.dumps(summarise(entries), sort_keys=False))
     return int(any(entry.failure for entry in entries))
+
+
+def _prepared(path: Path) -> Entry:
+    """What cannot be read fails under the name of its file, so that no run is left out in silence."""
+    try:
+        return _prepare(path)
+    except (ValueError, LookupError, TypeError) as error:
+        return Entry(
+            name=path.stem, method="", failure=f"not a result that can be read: {type(error).__name__}: {error}"
+        )
 
 
 def _prepare(path: Path) -> Entry:
@@ -90,7 +103,7 @@ def _prepare(path: Path) -> Entry:
         name=name,
         method=name.split("/")[0],
         case=_case(settings, peft_config, train),
-        measured_bytes=train["accelerator_memory_max"],
+        measured_bytes=train[PEAK_FIELDS[0]] if PEAK_FIELDS[0] in train else train[PEAK_FIELDS[1]],
         trainable_parameters=train["num_trainable_params"],
     )
     ran_with = Version(content["meta_info"]["package_info"]["peft-version"]).base_version
@@ -119,6 +132,7 @@ def _installed_peft() -> Version:
 def _trace_and_scan(entry: Entry) -> None:
     """Predictions at all candidate lengths; what goes wrong is noted, so that no run is left out in silence."""
     case = entry.case
+    assert case is not None
     started = time.process_time()
     try:
         case.predict(case.candidate_lengths[0])
@@ -179,7 +193,7 @@ def _errors(percent: Sequence[float]) -> dict[str, float]:
 
 def _print_table(entries: Sequence[Entry]) -> None:
     print(f"{'run':58s} {'measured':>9s} {'predicted':>9s} {'error %':>8s} {'length':>6s} {'seconds':>7s}")
-    for entry in sorted(entries, key=lambda e: e.error_pct):
+    for entry in sorted(entries, key=lambda e: 0.0 if e.failure else e.error_pct):
         if entry.failure:
             print(f"{entry.name:58s} failed: {entry.failure}")
             continue
