@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import Field
 
 from knowledge.errors import BadInput, did_you_mean
@@ -15,6 +17,7 @@ from knowledge.methods import all_methods
 from knowledge.methods.base import Method
 from knowledge.schema import MemoryEstimate, PlannedRun, Record
 from knowledge.shape import ModelShape
+from probes.parallel import map_on_cores
 from probes.schema import DeviceReport
 
 SCHEMA_VERSION = 1
@@ -99,7 +102,6 @@ def estimate_memory(
 
     Raises BadInput for what is not understood, NoModelAccess where a config cannot be reached.
     """
-    from advisor.reach import cheapest_change, find_reach
     from probes.device import detect
 
     chosen = _choose(methods)
@@ -122,24 +124,37 @@ def estimate_memory(
     lengths = None if data is None else _row_lengths(data, model, run, trust_remote_code)
     shape, parameters = _shape(config, run)
     lines = []
-    for method in chosen:
-        say(f"dry run: {method.title}")
-        subject = Subject(config, shape, method, lengths)
-        line = subject.line(run, limit_bytes)
-        if line.memory and max_batch and limit_bytes:
-            line = line.model_copy(update={"reach": find_reach(subject, run, limit_bytes)})
-        if line.verdict == "does not fit" and limit_bytes:
-            line = line.model_copy(update={"change": cheapest_change(subject, run, limit_bytes)})
+    for line in map_on_cores(partial(_line, config, shape, lengths, run, limit_bytes, max_batch), chosen):
+        say(f"dry run: {line.title} ({len(lines) + 1} of {len(chosen)})")
         lines.append(line)
     return MemoryReport(model=model, parameters=parameters, planned_run=run, device=device, methods=tuple(lines))
+
+
+def _line(
+    config: Any,
+    shape: ModelShape,
+    lengths_tokens: np.ndarray | None,
+    run: PlannedRun,
+    limit_bytes: int | None,
+    max_batch: bool,
+    method: Method,
+) -> MethodMemory:
+    """A method's line of the table with all that is asked about it."""
+    from advisor.reach import cheapest_change, find_reach
+
+    subject = Subject(config, shape, method, lengths_tokens)
+    line = subject.line(run, limit_bytes)
+    if line.memory and max_batch and limit_bytes:
+        line = line.model_copy(update={"reach": find_reach(subject, run, limit_bytes)})
+    if line.verdict == "does not fit" and limit_bytes:
+        line = line.model_copy(update={"change": cheapest_change(subject, run, limit_bytes)})
+    return line
 
 
 class Subject:
     """A method on a model, to be estimated for several runs."""
 
-    def __init__(
-        self, config: Any, shape: ModelShape, method: Method, lengths_tokens: Sequence[tuple[int, int]] | None
-    ) -> None:
+    def __init__(self, config: Any, shape: ModelShape, method: Method, lengths_tokens: np.ndarray | None) -> None:
         self.config, self.shape, self.method, self.lengths_tokens = config, shape, method, lengths_tokens
 
     def estimate(self, run: PlannedRun) -> MemoryEstimate:
@@ -236,11 +251,11 @@ def _shape(config: Any, run: PlannedRun) -> tuple[ModelShape, int]:
     return shape, sum(p.numel() for p in base.parameters())
 
 
-def _row_lengths(data: str | Path, model: str, run: PlannedRun, trust_remote_code: bool) -> list[tuple[int, int]]:
+def _row_lengths(data: str | Path, model: str, run: PlannedRun, trust_remote_code: bool) -> np.ndarray:
     from probes.dataset import prepare
     from probes.memory.batches import row_lengths
     from probes.source import load_tokenizer, resolve_model
 
     tokenizer = load_tokenizer(resolve_model(model, trust_remote_code=trust_remote_code, weights=False))
     prepared = prepare(data, tokenizer, task=run.task, max_length_tokens=run.max_length_tokens)
-    return row_lengths(prepared.train, run.task)
+    return np.array(row_lengths(prepared.train, run.task))

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from advisor.candidates import Candidate, report_without_probe
 from advisor.recommendation import CandidateReport
 from advisor.survey import Survey
 from knowledge.methods.base import Method
-from knowledge.schema import MemoryEstimate
+from knowledge.schema import MemoryEstimate, PlannedRun
+from probes.parallel import map_on_cores
+
+if TYPE_CHECKING:
+    from probes.memory import NotEstimable
 
 
 def with_memory(
@@ -20,35 +27,48 @@ def with_memory(
 
     The learning rate does not change memory, so there is one dry run per method and settings.
     """
-    from probes.memory import NotEstimable, estimate_peak
-    from probes.memory.batches import row_lengths
+    from probes.memory import NotEstimable
 
+    to_estimate = {candidate.method.name: candidate for candidate in candidates}
     estimates: dict[str, MemoryEstimate | None] = {}
+    found = map_on_cores(partial(_estimate, *_planned(survey)), list(to_estimate.values()))
+    for number, (candidate, memory) in enumerate(zip(to_estimate.values(), found, strict=True), start=1):
+        title = candidate.method.title
+        say(f"dry run of memory: {title} ({number} of {len(to_estimate)})")
+        if isinstance(memory, NotEstimable):
+            say(f"no memory estimate for {title}: {memory}")
+        estimates[candidate.method.name] = None if isinstance(memory, NotEstimable) else memory
     fitting: list[Candidate] = []
     too_large: dict[str, CandidateReport] = {}
-    lengths = row_lengths(survey.data.train, survey.planned_run.task) if survey.data else None
     for candidate in candidates:
-        method = candidate.method
-        if method.name not in estimates:
-            say(f"dry run of memory: {method.title}")
-            try:
-                estimates[method.name] = estimate_peak(
-                    survey.config,
-                    _adapter(candidate),
-                    survey.planned_run,
-                    lengths_tokens=lengths,
-                    **training_of(method),
-                )
-            except NotEstimable as error:
-                say(f"no memory estimate for {method.title}: {error}")
-                estimates[method.name] = None
-        memory = estimates[method.name]
+        method, memory = candidate.method, estimates[candidate.method.name]
         if memory and memory.low_bytes > survey.device.limit_bytes:
             reason = f"needs {memory.peak_bytes / 1e9:.1f} GB, the device has {survey.device.limit_bytes / 1e9:.1f} GB"
             too_large[method.name] = report_without_probe(method, "does not fit", reason, memory)
         else:
             fitting.append(replace(candidate, memory=memory))
     return fitting, list(too_large.values())
+
+
+def _planned(survey: Survey) -> tuple[Any, PlannedRun, np.ndarray | None]:
+    """What the dry runs of all candidates have in common; the lengths as an array, for there may be a million."""
+    from probes.memory.batches import row_lengths
+
+    lengths = row_lengths(survey.data.train, survey.planned_run.task) if survey.data else None
+    return survey.config, survey.planned_run, None if lengths is None else np.array(lengths)
+
+
+def _estimate(
+    config: Any, run: PlannedRun, lengths_tokens: np.ndarray | None, candidate: Candidate
+) -> MemoryEstimate | NotEstimable:
+    from probes.memory import NotEstimable, estimate_peak
+
+    try:
+        return estimate_peak(
+            config, _adapter(candidate), run, lengths_tokens=lengths_tokens, **training_of(candidate.method)
+        )
+    except NotEstimable as error:
+        return error
 
 
 def corrected_memory(

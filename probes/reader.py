@@ -267,11 +267,14 @@ def _read_hub(dataset_id: str, split: str) -> Iterator[NumberedRow]:
             f"There is no file {dataset_id!r}, and the hub, where a data set may have that name, is offline."
         )
     datasets.disable_progress_bars()
+    number = 0
     try:
-        rows = datasets.load_dataset(dataset_id, split=split, streaming=True)
+        for row in datasets.load_dataset(dataset_id, split=split, streaming=True):
+            number += 1
+            yield number, row
     except Exception as error:  # the hub's library raises many kinds: missing, gated, offline, several configurations
+        reached = f"be read beyond row {number}" if number else "be opened"
         raise BadInput(
-            f"The hub dataset {dataset_id!r} (split {split!r}) cannot be opened: {error} "
+            f"The hub dataset {dataset_id!r} (split {split!r}) cannot {reached}: {error} "
             "Check the name and the network, or give a local file."
         ) from error
-    yield from enumerate(rows, 1)

@@ -21,11 +21,14 @@ Nothing here is imported before it is needed, so importing this package loads no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from knowledge.schema import MemoryEstimate, PlannedRun
 from probes.memory.not_estimable import NotEstimable
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 __all__ = ["NotEstimable", "estimate_peak", "peak_of_first_steps"]
 
@@ -37,7 +40,7 @@ def estimate_peak(
     peft_config: Mapping[str, Any] | None,
     planned_run: PlannedRun,
     *,
-    lengths_tokens: Sequence[int] | Sequence[tuple[int, int]] | None = None,
+    lengths_tokens: ArrayLike | None = None,
     optimizer: str = "torch.optim:AdamW",
     optimizer_settings: Mapping[str, Any] = NO_SETTINGS,
     select_trainable: Callable[[Any], None] | None = None,
@@ -48,8 +51,8 @@ def estimate_peak(
     config: a transformers PretrainedConfig; the model class follows from `planned_run.task`.
     peft_config: the keys of adapter_config.json; None for training without an adapter, of everything or of what
         `select_trainable(model)` leaves with requires_grad.
-    lengths_tokens: the token lengths of the training rows, or pairs of (length, label positions), for seq2seq
-        (source, target). Default: every row has max_length_tokens.
+    lengths_tokens: the token lengths of the training rows, shape (rows,), or pairs of (length, label positions), for
+        seq2seq (source, target), shape (rows, 2). Default: every row has max_length_tokens.
     optimizer: 'module:callable'; its further arguments are `optimizer_settings`.
     padded: whether rows of one batch differ in length, which costs an attention mask.
 
@@ -78,7 +81,7 @@ def peak_of_first_steps(
     planned_run: PlannedRun,
     steps: int,
     *,
-    lengths_tokens: Sequence[tuple[int, int]],
+    lengths_tokens: ArrayLike,
     optimizer: str = "torch.optim:AdamW",
     optimizer_settings: Mapping[str, Any] = NO_SETTINGS,
     select_trainable: Callable[[Any], None] | None = None,

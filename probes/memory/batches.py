@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from knowledge.schema import PlannedRun, Task
 from probes.batching import batch_order
@@ -36,7 +36,7 @@ class BatchPlan:
     exponents: tuple[tuple[int, int], ...]
 
 
-def plan_batches(run: PlannedRun, lengths_tokens: Sequence[int] | Sequence[tuple[int, int]] | None) -> BatchPlan:
+def plan_batches(run: PlannedRun, lengths_tokens: ArrayLike | None) -> BatchPlan:
     """Batch lengths as `probes.batching.batch_order` makes them of these rows.
 
     Without rows: a first sequence of full batches, the expected case, then sequences with rows of mixed lengths,
@@ -89,7 +89,7 @@ def _sequences(run: PlannedRun, rows: np.ndarray) -> tuple[tuple[Length, ...], .
     return tuple(sequences)
 
 
-def first_batches(run: PlannedRun, lengths_tokens: Sequence[tuple[int, int]], steps: int) -> list[Length]:
+def first_batches(run: PlannedRun, lengths_tokens: ArrayLike, steps: int) -> list[Length]:
     """The batch lengths of the run's first `steps` optimizer steps, as a probe sees them."""
     rows = np.clip(np.asarray(lengths_tokens, dtype=np.int64), [2, 1], default_length(run.max_length_tokens, run.task))
     order = batch_order(rows[:, 0], run.batch_size, steps * run.gradient_accumulation_steps, run.seed)

@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from numpy.typing import ArrayLike
+
 from knowledge.schema import MemoryEstimate, PlannedRun
 from probes.memory import cache
 from probes.memory.batches import BatchPlan, first_batches, lengths_to_trace, plan_batches
@@ -24,7 +26,7 @@ def estimate(
     peft_config: Mapping[str, Any] | None,
     run: PlannedRun,
     *,
-    lengths_tokens: Sequence[int] | Sequence[tuple[int, int]] | None = None,
+    lengths_tokens: ArrayLike | None = None,
     optimizer: str = "torch.optim:AdamW",
     optimizer_settings: Mapping[str, Any],
     select_trainable: Callable[[Any], None] | None = None,
@@ -61,7 +63,7 @@ def peak_of_first_steps(
     run: PlannedRun,
     steps: int,
     *,
-    lengths_tokens: Sequence[tuple[int, int]],
+    lengths_tokens: ArrayLike,
     optimizer: str = "torch.optim:AdamW",
     optimizer_settings: Mapping[str, Any],
     select_trainable: Callable[[Any], None] | None = None,

@@ -5,10 +5,11 @@ from types import SimpleNamespace
 import pytest
 
 from advisor.candidates import Candidate
-from advisor.planned_memory import corrected_memory, scaled
+from advisor.planned_memory import corrected_memory, scaled, with_memory
 from knowledge.methods import get_method
 from knowledge.schema import MemoryEstimate, PlannedRun
 from probes import memory as dry_run
+from probes import parallel
 from probes.memory.batches import row_lengths
 from probes.rows import TokenRows
 from tests.advisor.factories import device
@@ -72,3 +73,26 @@ def test_without_a_measurement_or_an_estimate_nothing_is_made_up(rows):
     here = survey(rows, planned=False)
     assert corrected_memory(candidate(ESTIMATE), here, steps=5, measured_bytes=None) == ESTIMATE
     assert corrected_memory(candidate(None), here, steps=5, measured_bytes=5000) is None
+
+
+def test_dry_runs_on_other_cores_find_the_same_and_tell_what_cannot_be_estimated(rows, tmp_path, monkeypatch):
+    def found(folder, worth_processes_s):
+        monkeypatch.setenv("ADVISOR_CACHE_DIR", str(tmp_path / folder))
+        monkeypatch.setattr(parallel, "WORTH_PROCESSES_S", worth_processes_s)
+        said = []
+        fitting, too_large = with_memory(candidates, survey(rows, limit_bytes=10**12), said.append)
+        assert not too_large
+        return [c.memory for c in fitting], said
+
+    monkeypatch.setattr(parallel, "cpu_cores", lambda: 2)
+    broken = {**LORA, "target_modules": ["nowhere"]}
+    names = {"lora": LORA, "rslora": {**LORA, "r": 64}, "dora": broken, "pissa": {**LORA, "r": 4}}
+    candidates = [Candidate(name, get_method(name), 1e-4, config, None) for name, config in names.items()]
+    here, there = found("here", 1e6), found("there", -1.0)
+    assert here == there
+    memories, said = here
+    assert [memory is None for memory in memories] == [False, False, True, False]
+    optimizer_bytes = [memory.breakdown["optimizer"] for memory in memories if memory]
+    assert optimizer_bytes[1] > optimizer_bytes[0] > optimizer_bytes[2]
+    assert said[:2] == ["dry run of memory: LoRA (1 of 4)", "dry run of memory: rsLoRA (2 of 4)"]
+    assert said[3].startswith("no memory estimate for DoRA: ")

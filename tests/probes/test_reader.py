@@ -5,6 +5,9 @@ import csv
 import gzip
 import json
 import lzma
+import os
+import subprocess
+import sys
 
 import pyarrow
 import pyarrow.parquet
@@ -14,6 +17,7 @@ from hypothesis import strategies as st
 
 from knowledge.errors import BadInput
 from probes.reader import SkipLedger, read_rows
+from tests.probes.hub_server import ROWS_BYTES, running_hub
 
 ROWS = [{"text": "eins"}, {"text": "zwei äöü"}, {"text": 'three\nlines "quoted", with comma'}]
 
@@ -189,6 +193,39 @@ def test_a_hub_dataset_that_cannot_be_opened_is_bad_input(monkeypatch):
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
     with pytest.raises(BadInput, match=r"owner/name.*cannot reach owner/name, train"):
+        read("owner/name")
+
+
+def test_of_a_hub_dataset_only_what_is_read_is_fetched(tmp_path):
+    """From a hub that answers as the real one does, in a process of its own that takes it for the hub."""
+    script = """
+import itertools
+from probes.reader import SkipLedger, read_rows
+rows = read_rows("good/rows", SkipLedger("good/rows"))
+print([row["completion"] for _, row in itertools.islice(rows, 5)])
+"""
+    online = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}
+    with running_hub() as hub:
+        environment = online | {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path)}
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == "['2', '2', '2', '2', '2']\n"
+        assert 0 < hub.bytes_sent < ROWS_BYTES * 0.6
+
+
+def test_a_hub_that_is_lost_on_the_way_is_bad_input(monkeypatch):
+    import datasets
+
+    monkeypatch.setattr("probes.hub.reachable", lambda: True)
+
+    def load_dataset(name, split, streaming):
+        yield from ROWS[:2]
+        raise ConnectionError("gone")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    with pytest.raises(BadInput, match=r"owner/name.*cannot be read beyond row 2: gone"):
         read("owner/name")
 
 

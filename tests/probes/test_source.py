@@ -61,9 +61,9 @@ def model_folder(tmp_path_factory):
 
 @pytest.mark.fault("gated and missing models")
 def test_the_hubs_answers_are_told_apart(tmp_path):
-    with running_hub() as endpoint:
+    with running_hub() as hub:
         answers = resolve_at(
-            endpoint,
+            hub.endpoint,
             tmp_path,
             ["good/model", "sharded/model", "pickled/model", "adapter/only", "gated/model", "missing/model", "a b/c"],
         )
@@ -83,18 +83,18 @@ def test_the_hubs_answers_are_told_apart(tmp_path):
 
 @pytest.mark.fault("offline models")
 def test_without_a_connection_only_what_is_known_here_counts(tmp_path):
-    with running_hub() as endpoint:
-        resolve_at(endpoint, tmp_path, ["good/model"])
+    with running_hub() as hub:
+        resolve_at(hub.endpoint, tmp_path, ["good/model"])
     everything = ["good/model", "nowhere/model", "llama"]
-    offline = resolve_at(endpoint, tmp_path, everything)
+    offline = resolve_at(hub.endpoint, tmp_path, everything)
     assert "offline" in offline["nowhere/model"][1] and offline["nowhere/model"][0] == "NoModelAccess"
     assert "Only the config" in offline["good/model"][1], "the config is in the cache, the weights are not"
     assert offline["llama"][0] == "NoModelAccess" and "meta-llama/Llama-3.2-3B" in offline["llama"][1]
-    planned = resolve_at(endpoint, tmp_path, everything, weights="config")
+    planned = resolve_at(hub.endpoint, tmp_path, everything, weights="config")
     assert planned["good/model"] == ["found", "hub"]
     assert planned["llama"] == ["found", "known architecture"]
     assert planned["nowhere/model"][0] == "NoModelAccess"
-    assert resolve_at(endpoint, tmp_path, everything, HF_HUB_OFFLINE="1") == offline
+    assert resolve_at(hub.endpoint, tmp_path, everything, HF_HUB_OFFLINE="1") == offline
 
 
 def test_a_known_architecture_has_a_config_and_no_tokenizer():

@@ -1,0 +1,70 @@
+"""The same work for many items, on all cores where that is worth starting processes for."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from probes.device import cpu_cores
+
+# Of work that is left: a process has to import PyTorch, transformers and PEFT first, which takes about 4 s.
+WORTH_PROCESSES_S = 12.0
+MAX_PROCESSES = 8  # each may hold a gigabyte
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def map_on_cores(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """Results in the order of `items`, each as soon as it and those before it are there.
+
+    The first ones are made here, which shows how long one takes: work that is short, or was done before and is read
+    from a cache, never leaves this process. What leaves it is pickled, and `function` must not depend on what this
+    process has changed since it started. What `function` raises is raised here.
+    """
+    processes = min(cpu_cores(), MAX_PROCESSES)
+    for done, item in enumerate(items, start=1):
+        started = time.perf_counter()
+        result = function(item)
+        left = items[done:]
+        is_worth_it = (time.perf_counter() - started) * len(left) > WORTH_PROCESSES_S
+        yield result
+        if is_worth_it and min(processes, len(left)) > 1:
+            yield from _map_on_processes(function, left, min(processes, len(left)))
+            return
+
+
+def _map_on_processes(function: Callable[[Item], Result], items: Sequence[Item], processes: int) -> Iterator[Result]:
+    # Loky's processes do not run the user's script again, as those of multiprocessing do where it guards no main().
+    from loky import BrokenProcessPool, ProcessPoolExecutor
+
+    pool = ProcessPoolExecutor(
+        processes,
+        initializer=_be_as_quiet,
+        initargs=(_log_levels(), warnings.filters),
+        env={"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
+    )
+    done = 0
+    try:
+        for result in pool.map(function, items):
+            yield result
+            done += 1
+    except BrokenProcessPool:  # one was killed, most likely for want of memory: one after the other needs less of it
+        yield from map(function, items[done:])
+    finally:  # also where the user has pressed Ctrl-C, or nobody wants the rest
+        pool.shutdown(kill_workers=True)
+
+
+def _log_levels() -> dict[str, int]:
+    loggers = logging.root.manager.loggerDict.items()
+    return {name: logger.level for name, logger in loggers if isinstance(logger, logging.Logger) and logger.level}
+
+
+def _be_as_quiet(log_levels: Mapping[str, int], filters: Sequence[Any]) -> None:
+    """What libraries say there is not what the user asked for, no more than it is here."""
+    for name, level in log_levels.items():
+        logging.getLogger(name).setLevel(level)
+    warnings.filters[:] = filters

@@ -1,0 +1,92 @@
+"""Work that is long goes to processes, and comes back as if it had been done here."""
+
+import logging
+import os
+import signal
+import time
+import warnings
+
+import psutil
+import pytest
+
+from probes import parallel
+from probes.parallel import map_on_cores
+
+
+def square(number):
+    return number * number, os.getpid()
+
+
+def fail_at_three(number):
+    if number == 3:
+        raise ValueError("three")
+    return number
+
+
+def die_elsewhere(home):
+    if os.getpid() != home:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return os.getpid()
+
+
+def warn(_):
+    logging.getLogger("quiet library").warning("of no interest")
+    warnings.warn("of no interest either", stacklevel=1)
+
+
+def sleep(seconds):
+    time.sleep(seconds)
+    return os.getpid()
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """As if the first item had shown that the rest takes long."""
+    monkeypatch.setattr(parallel, "WORTH_PROCESSES_S", -1.0)
+    monkeypatch.setattr(parallel, "cpu_cores", lambda: 2)
+
+
+def test_short_work_stays_here():
+    assert list(map_on_cores(square, [3, 1, 2])) == [(n * n, os.getpid()) for n in (3, 1, 2)]
+    assert list(map_on_cores(square, [])) == []
+
+
+def test_long_work_is_shared_and_comes_back_in_order(at_once):
+    results, processes = zip(*map_on_cores(square, range(6)), strict=True)
+    assert results == (0, 1, 4, 9, 16, 25)
+    assert processes[0] == os.getpid() not in processes[1:]
+
+
+def test_on_one_core_everything_stays_here(at_once, monkeypatch):
+    monkeypatch.setattr(parallel, "cpu_cores", lambda: 1)
+    assert {process for _, process in map_on_cores(square, range(3))} == {os.getpid()}
+
+
+def test_what_fails_there_fails_here(at_once):
+    results = map_on_cores(fail_at_three, range(6))
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(ValueError, match="three"):
+        next(results)
+
+
+def test_what_a_killed_process_leaves_is_done_here(at_once):
+    assert list(map_on_cores(die_elsewhere, [os.getpid()] * 4)) == [os.getpid()] * 4
+
+
+def test_libraries_are_as_quiet_there_as_here(at_once, capfd, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("quiet library"), "level", logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        list(map_on_cores(warn, range(3)))
+    assert "of no interest" not in capfd.readouterr().err
+    list(map_on_cores(warn, range(3)))
+    assert "of no interest either" in capfd.readouterr().err  # so it would have been heard
+
+
+def test_nothing_runs_on_when_the_rest_is_not_wanted(at_once):
+    results = map_on_cores(sleep, [0, 0, 60, 60])
+    assert next(results) == os.getpid()
+    worker = psutil.Process(next(results))
+    results.close()
+    _, alive = psutil.wait_procs([worker], timeout=10)
+    assert not alive
