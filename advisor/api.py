@@ -184,6 +184,7 @@ def _probe(
     race_report = race_report.model_copy(
         update={
             "duration_s": time.monotonic() - call.started,
+            "plan": tuple(race.plan.lines()),
             "rungs": tuple(evidence.rungs),
             "interrupted": evidence.interrupted,
             "ended_by": evidence.ended_by,

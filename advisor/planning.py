@@ -53,7 +53,7 @@ def measure_costs(
     survey: Survey, baseline: Baseline, candidates: Sequence[Candidate], priors: Mapping[str, MethodPrior]
 ) -> Costs:
     """Seconds per step of each candidate, from the speed of the baseline's evaluation and the table's relative
-    times. The race replaces them by measured times as soon as there are some."""
+    times. What is left of the budget once the race has run its plan is spent by measured times."""
     assert survey.data is not None
     run = survey.planned_run
     micro_batches = min(run.max_steps, 100) * run.gradient_accumulation_steps

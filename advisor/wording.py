@@ -145,7 +145,10 @@ def _reasons(case: Case) -> list[str]:
     reasons = [_gain_over_lora(case)]
     if case.ties:
         names = _listed([c.title for c in case.ties])
-        reasons.append(f"Tied in {case.metric} with {names}; {_tie_breaker(case)}.")
+        # A tie may still be probably worse than the target, and was then not asked for its costs.
+        some = 0 < len(case.as_good) < len(case.ties)
+        among = f"of the {len(case.as_good) + 1} most likely to end best it is " if some else ""
+        reasons.append(f"Tied in {case.metric} with {names}; {among}{_tie_breaker(case)}.")
     best = max([*case.rivals], key=lambda c: value_of(c, quality))
     if best is not pick and beats(best, pick, quality):
         reasons.append(f"{_objective_words(case)}: {best.title} is {compare(best, pick, quality)}.")

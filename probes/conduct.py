@@ -20,6 +20,7 @@ from knowledge.schema import Curve
 from probes.executors.base import Event, Executor
 from probes.journal import Journal
 from probes.observer import Observer
+from probes.plan import use_what_is_left, with_last_rung
 from probes.race import Race
 from probes.schema import Baseline, ProbeJob, ProbeOutcome, Schedule
 
@@ -114,13 +115,15 @@ class Conductor:
     def run(self) -> Evidence:
         """The whole race, or as much of it as the clock, the user and the disk allow."""
         try:
-            index, stop = 0, 0
+            index, stop, planned_rungs = 0, 0, len(self._race.plan.fractions)
             while jobs := self._race.next_jobs(self._curves_until(stop), self._reasons_to_leave(stop)):
                 start, stop = stop, self._stop_step(jobs[0].until_fraction)
                 self._run_rung(index, [job.id for job in jobs], start, stop)
                 if self.evidence.out_of_time:
                     break
                 index += 1
+                if index == planned_rungs:
+                    self._use_what_is_left()
         except KeyboardInterrupt:
             self._executor.cancel()
             self.evidence.interrupted = True
@@ -130,6 +133,32 @@ class Conductor:
             self._executor.cancel()
             self.evidence.ended_by = str(error)
         return self.evidence
+
+    def _use_what_is_left(self) -> None:
+        """Takes finalists further than was planned where time is left. Decided once, like the plan itself, and from
+        what the journal tells of the time that probes took: a race that is resumed ends as an undisturbed one."""
+        plan = self._race.plan
+        if plan.fractions[-1] >= 1:
+            return
+        decided_for = f"after {', '.join(plan.lines())}"
+        if decided_for not in self._journal.plans:
+            workers = self._executor.workers
+            spent_s = sum(o.duration_s for outcomes in self.evidence.outcomes.values() for o in outcomes) / workers
+            left_s = min(plan.budget_s - spent_s, self._deadline - time.monotonic())
+            going = [id for id in self._race.alive if not self._has_failed(id)]
+            alive = {entry.method for entry in plan.entries if entry.id in going}
+            longer = use_what_is_left(plan, len(alive), self._measured_run_s(), left_s, workers)
+            decided = {} if longer is None else {"fraction": longer.fractions[-1], "keep": longer.keep[-1]}
+            self._journal.add_plan(decided_for, decided)
+        if decided := self._journal.plans[decided_for]:
+            self._race.plan = with_last_rung(plan, **decided)
+            self._observer.message(f"time is left: {self._race.plan.lines()[-1]}")
+
+    def _measured_run_s(self) -> float:
+        """What the whole run of one of those in the race takes a worker, by their last jobs; 0 where none tells."""
+        jobs = [self.evidence.outcomes[id][-1] for id in self._race.alive if self.evidence.outcomes.get(id)]
+        step_s = [o.duration_s / (o.last_step - o.first_step) for o in jobs if o.last_step > o.first_step]
+        return sum(step_s) / len(step_s) * self._schedule.total_steps if step_s else 0.0
 
     def _run_rung(self, index: int, ids: Sequence[str], start: int, stop: int) -> None:
         missing = [id for id in ids if self._done_step(id) < stop and not self._has_failed(id)]

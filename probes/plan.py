@@ -8,6 +8,7 @@ first rung, and shortens the first rung before it goes below six methods; a larg
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -56,6 +57,7 @@ class RacePlan:
     reference_rungs: int = 0
     two_rates: bool = True
     expected_s: float = 0.0
+    budget_s: float = 0.0
 
     def lines(self) -> list[str]:
         """The plan in words, one line per rung."""
@@ -109,7 +111,38 @@ def plan_race(
     plan = _spend_the_rest(plan, clock, budget_s)
     entered = {e.id for e in plan.entries}
     not_tried = {e.id: "the budget does not reach it" for e in entries if e.id not in entered}
-    return replace(plan, not_tried=not_tried, expected_s=clock.wall_s(plan))
+    return replace(plan, not_tried=not_tried, expected_s=clock.wall_s(plan), budget_s=budget_s)
+
+
+def use_what_is_left(plan: RacePlan, alive: int, run_s: float, left_s: float, workers: int) -> RacePlan | None:
+    """The plan with one more rung, for a race that has come to the end of its plan with `left_s` seconds of wall time
+    left: as many of the `alive` methods as can go to the end of the planned run, else the fewest as far as they come.
+    None where that is not worthwhile. `run_s` is what a whole run takes one worker, as measured in the race.
+
+    Before a race its costs are only estimated, carefully; and what finalists are measured at needs no prediction.
+    """
+    reached, rung = plan.fractions[-1], len(plan.fractions)
+    if reached >= 1 or run_s <= 0 or not alive:
+        return None
+    rates = 2 if plan.keeps_two_rates(rung - 1) else 1
+    reference = any(entry.method == plan.reference for entry in plan.entries)  # it may not be among the best
+
+    def rounds(methods: int) -> int:
+        return math.ceil((methods + reference) * rates / workers)
+
+    fewest = min(FEWEST_KEPT, alive)
+    to_end = (count for count in range(alive, fewest - 1, -1) if rounds(count) * run_s * (1 - reached) <= left_s)
+    count = next(to_end, None)
+    fraction = 1.0 if count else reached + left_s / (rounds(fewest) * run_s)
+    if fraction < WORTHWHILE_STRETCH * reached:
+        return None
+    return with_last_rung(plan, fraction, count or fewest)
+
+
+def with_last_rung(plan: RacePlan, fraction: float, keep: int) -> RacePlan:
+    """One more rung in which `keep` methods and the reference go on to `fraction` of the run."""
+    rungs = len(plan.fractions) + 1
+    return replace(plan, fractions=(*plan.fractions, fraction), keep=(*plan.keep, keep), reference_rungs=rungs)
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,8 @@ class Race:
 
     `score(curve, entry)` ranks, lower is better; a score that is not finite takes its candidate out. All candidates
     of a rung are compared at equal steps, those that were trained further by an earlier, interrupted race too.
-    The outcome depends on the plan and the curves alone; equal scores are decided by the candidate's id.
+    The outcome depends on the plan and the curves alone; equal scores are decided by the candidate's id. As long as its
+    last rung is not settled, `plan` may be replaced by one with further rungs.
     """
 
     def __init__(self, plan: RacePlan, score: Score = recent_loss) -> None:
@@ -73,6 +74,11 @@ class Race:
         self._score = score
         self._started = False
         self._over = False
+
+    @property
+    def alive(self) -> tuple[str, ...]:
+        """Who is in the rung that runs, or was run last."""
+        return tuple(self._alive)
 
     @property
     def finalists(self) -> tuple[str, ...]:

@@ -43,6 +43,15 @@ def test_what_is_probably_worse_is_tied_but_not_taken_for_being_cheap():
     assert any("taken because it will probably end best" in reason for reason in chosen.reasons)
 
 
+def test_the_costs_of_what_is_tied_but_probably_worse_are_not_claimed_to_be_higher():
+    chosen = pick_of([candidate("lora", 0.50, 12.0), candidate("dora", 0.495, 13.0), candidate("oft", 0.48, 9.0)])
+    assert chosen.name == "lora"
+    words = (
+        "Tied in exact match with dora and oft; of the 2 most likely to end best it is taken because it needs the least"
+    )
+    assert any(reason.startswith(words) for reason in chosen.reasons), chosen.reasons
+
+
 def test_equal_memory_is_decided_by_time_then_by_deployment_then_by_quality():
     slow = candidate("lora", 0.50, 12.0, planned_run_s=2000.0)
     assert pick_of([slow, candidate("dora", 0.495, 12.0, planned_run_s=1000.0)]).name == "dora"

@@ -21,7 +21,8 @@ class FakeExecutor:
 
     workers = 1
 
-    def __init__(self, fate=lambda job: "finished"):
+    def __init__(self, fate=lambda job: "finished", step_s=0.0):
+        self.step_s = step_s  # what a step is said to have taken
         self.fate, self.jobs, self.queue, self.cancelled = fate, [], [], False
 
     def submit(self, job):
@@ -45,7 +46,13 @@ class FakeExecutor:
                 loss = 2.0 + NAMES.index(job.id) / 10 - job.stop_step / 1000
                 yield Event(0, job.id, point=CurvePoint(step=job.stop_step, eval_loss=loss))
             outcome = ProbeOutcome(
-                id=job.id, status=fate, reason="why", last_step=job.stop_step, micro_batches=job.micro_batches
+                id=job.id,
+                status=fate,
+                reason="why",
+                first_step=job.start_step,
+                last_step=job.stop_step,
+                duration_s=self.step_s * (job.stop_step - job.start_step),
+                micro_batches=job.micro_batches,
             )
             yield Event(0, job.id, outcome=outcome)
 
@@ -54,9 +61,12 @@ class FakeExecutor:
         self.queue.clear()
 
 
-def conduct(path, executor, *, deadline_s=60.0, resume=False, **settings):
-    entries = tuple(Entry(name, name, "low-rank", 1e-3, None, 0.5) for name in NAMES)
-    race = Race(RacePlan(entries, fractions=(0.1, 0.5, 1.0), keep=(2, 1)))
+ENTRIES = tuple(Entry(name, name, "low-rank", 1e-3, None, 0.5) for name in NAMES)
+PLAN = RacePlan(ENTRIES, fractions=(0.1, 0.5, 1.0), keep=(2, 1))
+
+
+def conduct(path, executor, *, plan=PLAN, deadline_s=1000.0, resume=False, **settings):
+    race = Race(plan)
     contestants = [Contestant(name, name.upper(), "lora", 1e-3, None) for name in NAMES]
     schedule = Schedule(shape="cosine", total_steps=STEPS)
     with Journal(path, "fingerprint", resume=resume) as journal:
@@ -86,6 +96,36 @@ def test_survivors_go_on_and_the_rest_is_left_alone(tmp_path):
     assert [rung["steps"] for rung in evidence.rungs] == [10, 50, 100]
     assert executor.jobs[4].eval_steps == (30, 50)  # long stretches are evaluated half way as well
     assert executor.jobs[0].eval_steps == (10,)
+
+
+SHORT = RacePlan(ENTRIES, fractions=(0.1, 0.2), keep=(3,), budget_s=200.0)
+
+
+@pytest.mark.parametrize(
+    ("step_s", "expected"),
+    [
+        (1.0, [("a", 85), ("b", 85)]),  # 70 s are spent; two would take 160 of the 130 s that are left to the end
+        (0.5, [("a", 100), ("b", 100), ("c", 100)]),
+        (2.4, [("a", 27), ("b", 27)]),
+        (2.8, []),
+    ],
+)
+def test_what_is_left_of_the_budget_takes_finalists_further(tmp_path, step_s, expected):
+    evidence, race = conduct(tmp_path / "journal.jsonl", executor := FakeExecutor(step_s=step_s), plan=SHORT)
+    assert [(job.id, job.stop_step) for job in executor.jobs[7:]] == expected
+    assert [rung["steps"] for rung in evidence.rungs] == [10, 20, *({stop for _, stop in expected})]
+    assert race.finalists == tuple(name for name, _ in expected or (("a", 0), ("b", 0), ("c", 0)))
+
+
+def test_how_far_finalists_go_is_decided_once(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    _, undisturbed = conduct(path, FakeExecutor(step_s=1.0), plan=SHORT)
+    resumed = conduct(path, executor := FakeExecutor(step_s=0.1), plan=SHORT, resume=True)[1]
+    assert executor.jobs == []
+    assert resumed.plan == undisturbed.plan != SHORT
+    unlike = tmp_path / "other.jsonl"
+    conduct(unlike, FakeExecutor(step_s=2.8), plan=SHORT)
+    assert conduct(unlike, FakeExecutor(step_s=0.1), plan=SHORT, resume=True)[1].plan == SHORT
 
 
 @pytest.mark.parametrize("status", ["diverged", "out of memory", "ineffective", "failed"])

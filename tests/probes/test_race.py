@@ -7,11 +7,11 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from knowledge.schema import Curve, CurvePoint
-from probes.plan import FIRST_FRACTION, RacePlan
+from probes.plan import FIRST_FRACTION, RacePlan, use_what_is_left
 from probes.race import Entry, Race, plan_race, recent_loss
 
 TOTAL_STEPS = 100
@@ -220,3 +220,28 @@ def test_a_plan_runs_to_its_end():
     rungs = drive(Race(made), losses)
     assert len(rungs) == len(made.fractions)
     assert len(rungs[-1]) == made.keep[-1]
+
+
+@settings(max_examples=200)
+@given(
+    alive=st.integers(1, 50),
+    run_s=st.floats(1, 1000),
+    left_s=st.floats(-10, 10_000),
+    workers=st.integers(1, 8),
+    reached=st.sampled_from((0.04, 0.2, 0.7)),
+)
+def test_what_is_left_is_not_overdrawn(alive, run_s, left_s, workers, reached):
+    entries, _ = grid(60)
+    before = RacePlan(tuple(entries), (reached / 2, reached), (alive,))
+    longer = use_what_is_left(before, alive, run_s, left_s, workers)
+    if longer is None:
+        assert left_s < 2 * run_s * (1 - reached) * 6  # never where even one worker could take all of the fewest along
+        return
+    assert longer.fractions[:-1] == before.fractions and longer.keep[:-1] == before.keep
+    stretch, count = longer.fractions[-1] - reached, longer.keep[-1]
+    rates = 2 if before.keeps_two_rates(1) else 1
+    assert stretch >= 0.25 * reached * 0.999
+    assert min(2, alive) <= count <= alive
+    assert -(-count * rates // workers) * run_s * stretch <= left_s * 1.001
+    assert longer.fractions[-1] == 1 or count == min(2, alive)
+    assert longer.reference_rungs == 3
