@@ -11,7 +11,7 @@ from advisor.quality import QualityField, baseline_of, lower_is_better, value_of
 from advisor.recommendation import CandidateReport, Result
 from advisor.report import content
 from advisor.report.markup import Markup, element
-from advisor.report.plot import LINE_HEIGHT, Frame, Labels, axes, chart, padded_range, spread
+from advisor.report.plot import LINE_HEIGHT, Frame, Labels, LogScale, axes, chart, padded_range, spread
 from advisor.text import bytes_text, clean, is_percentage, quality_text
 
 MEMORY_KINDS = ("weights", "adapter", "gradients", "optimizer", "activations", "logits", "overhead")
@@ -38,7 +38,7 @@ def frontier_chart(result: Result, width: float) -> Markup | None:
     limit = result.device.limit_bytes / 1e9
     peaks = [c.memory.peak_bytes / 1e9 for c in plotted]
     x_values = [*peaks, limit] if limit < 1.6 * max(peaks) else peaks
-    x = frame.x(*padded_range(x_values, 0.1))
+    x = frame.x_of_sizes(x_values)
     values = [v for c in plotted for v in _interval(c, quality)]
     y_low, y_high = padded_range(values)
     y = frame.y(max(0.0, y_low) if min(values) >= 0 else y_low, y_high)
@@ -46,7 +46,7 @@ def frontier_chart(result: Result, width: float) -> Markup | None:
         frame,
         x,
         y,
-        x_title="expected peak memory, GB (left is better)",
+        x_title=f"expected peak memory, GB{', by ratio' if isinstance(x, LogScale) else ''} (left is better)",
         y_title=f"predicted {clean(metric, 40)} ({'down' if lower_is_better(metric) else 'up'} is better)",
         x_text=lambda v: f"{v:g}",
         y_text=lambda v: f"{100 * v:g} %" if is_percentage(metric) else f"{v:g}",

@@ -127,14 +127,14 @@ def one_per_method(result: Result) -> list[CandidateReport]:
     quality = compared_by(result)
     best: dict[str, CandidateReport] = {}
     known = [c for c in result.candidates if getattr(c, quality) is not None]
-    for c in sorted(known, key=lambda c: (*_behind(c, result), -value_of(c, quality))):
+    for c in sorted(known, key=lambda c: (*_behind(c, result), -c.curve.last_step, -value_of(c, quality))):
         best.setdefault(c.name, c)
     return list(best.values())
 
 
 def _behind(candidate: CandidateReport, result: Result) -> tuple[bool, bool, bool, bool]:
-    """A rate that stayed in the race stands for its method, whatever shorter probes of other rates promised; one that
-    a requirement took out only where nothing else is left of it."""
+    """A rate that stayed in the race, or else stayed longer, stands for its method, whatever shorter probes of other
+    rates promised; one that a requirement took out only where nothing else is left of it."""
     status = candidate.status
     return candidate is not result.pick, not candidate.on_frontier, status == "excluded", status == "eliminated"
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 from advisor.report.markup import Markup, element
 
-CHARACTER_WIDTH = 6.7  # of the 12 px font, generous
+CHARACTER_WIDTH, CAPITAL_WIDTH = 6.7, 8.6  # of the 12 px font, generous
 LINE_HEIGHT = 15.0
+MANY_TIMES = 4  # beyond that a few large values press all others together at the axis
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,21 @@ class Scale:
         return [round(k * step, 12) for k in range(first, last + 1)]
 
 
+@dataclass(frozen=True)
+class LogScale(Scale):
+    """Equal ratios are equally far apart; all values are positive."""
+
+    def __call__(self, value: float) -> float:
+        share = math.log(value / self.low) / (math.log(self.high / self.low) or 1.0)
+        return self.start + share * (self.end - self.start)
+
+    def ticks(self, count: int) -> list[float]:
+        """1, 2 and 5 times powers of ten within the range."""
+        powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+        values = [round(m * 10.0**power, 12) for power in powers for m in (1, 2, 5)]
+        return [value for value in values if self.low <= value <= self.high]
+
+
 def padded_range(values: Sequence[float], share: float = 0.08) -> tuple[float, float]:
     """The range of the values with some air around; never empty."""
     low, high = min(values), max(values)
@@ -62,6 +78,13 @@ class Frame:
 
     def x(self, low: float, high: float) -> Scale:
         return Scale(low, high, self.left, self.width - self.right)
+
+    def x_of_sizes(self, values: Sequence[float]) -> Scale:
+        """For sizes, of which some may be many times others: then by their ratios."""
+        if min(values) <= 0 or max(values) <= MANY_TIMES * min(values):
+            return self.x(*padded_range(values, 0.1))
+        low, high = padded_range([math.log(value) for value in values])
+        return LogScale(math.exp(low), math.exp(high), self.left, self.width - self.right)
 
     def y(self, low: float, high: float) -> Scale:
         """Pixels grow downwards, values upwards."""
@@ -104,7 +127,7 @@ class Labels:
 
     def place(self, text: str, x: float, y: float, class_: str = "label", *, must: bool = False) -> Markup | None:
         """The label of the point at (x, y), or None; with `must` it is put to the right whatever it covers."""
-        width = CHARACTER_WIDTH * len(text)
+        width = sum(CAPITAL_WIDTH if letter.isupper() else CHARACTER_WIDTH for letter in text)
         spots = [
             (x + 7, y - 8, "start"),
             (x + 7, y + 17, "start"),

@@ -171,6 +171,11 @@ def test_one_candidate_alone_makes_a_chart():
 def test_ticks_are_round_and_labels_keep_their_distance():
     assert Scale(19.3, 26.4, 0, 100).ticks(8) == [20, 21, 22, 23, 24, 25, 26]
     assert Scale(0, 0.05, 0, 100).ticks(5) == [0, 0.01, 0.02, 0.03, 0.04, 0.05]
+    sizes = Frame(400, 300).x_of_sizes([0.9, 1.1, 7.0])
+    assert sizes.ticks(8) == [1, 2, 5]
+    assert sizes(2) - sizes(1) == pytest.approx(sizes(4) - sizes(2))
+    assert isinstance(Frame(400, 300).x_of_sizes([19.3, 26.4]), Scale)
+    assert Frame(400, 300).x_of_sizes([0.0, 26.4]).ticks(3) == [0, 20]
     moved = spread([10, 11, 12, 200], 15, 0, 210)
     assert moved == sorted(moved)
     assert min(b - a for a, b in itertools.pairwise(moved)) >= 15
