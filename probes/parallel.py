@@ -49,8 +49,9 @@ def _map_on_processes(function: Callable[[Item], Result], items: Sequence[Item],
     )
     done = 0
     try:
-        for result in pool.map(function, items):
-            yield result
+        # Not pool.map: it cancels what is waiting when it is left, which Loky's own end does not expect.
+        for future in [pool.submit(function, item) for item in items]:
+            yield future.result()
             done += 1
     except BrokenProcessPool:  # one was killed, most likely for want of memory: one after the other needs less of it
         yield from map(function, items[done:])
