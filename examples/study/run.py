@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -66,10 +67,16 @@ def main() -> int:
     context = multiprocessing.get_context("spawn")
     names = arguments.task or list(TASKS)
     workers = [context.Process(target=work, args=(arguments.out, names)) for _ in range(arguments.workers)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    finally:  # a worker would go on by itself
+        for worker in workers:
+            if worker.is_alive():
+                worker.kill()
     return int(any(worker.exitcode for worker in workers))
 
 
