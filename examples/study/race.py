@@ -72,11 +72,13 @@ def main() -> None:
     for task in comparisons(results):
         runs = full_runs(results, task.task)
         methods = sorted({run.method for run in runs})
+        if len(methods) < METHODS_IN_A_SET:  # the task has only begun
+            continue
         for budget in BUDGETS:
             random = np.random.default_rng(0)
             rows = []
             for _ in range(sets):
-                chosen = set(random.choice(methods, min(METHODS_IN_A_SET, len(methods)), replace=False))
+                chosen = set(random.choice(methods, METHODS_IN_A_SET, replace=False))
                 rows.append(play([run for run in runs if run.method in chosen], budget))
             cost, regret = np.array(rows).T
             close = np.mean(regret <= CLOSE_NATS)
