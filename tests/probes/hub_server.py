@@ -133,3 +133,4 @@ def running_hub() -> Iterator[Hub]:
     finally:
         server.shutdown()
         thread.join()
+        server.server_close()  # or it would still take connections, and answer none
