@@ -55,8 +55,8 @@ def _map_on_processes(function: Callable[[Item], Result], items: Sequence[Item],
             done += 1
     except BrokenProcessPool:  # one was killed, most likely for want of memory: one after the other needs less of it
         yield from map(function, items[done:])
-    finally:  # also where the user has pressed Ctrl-C, or nobody wants the rest
-        pool.shutdown(kill_workers=True)
+    finally:  # what still runs is of no use where the user has pressed Ctrl-C, or nobody wants the rest
+        pool.shutdown(kill_workers=done < len(items))
 
 
 def _log_levels() -> dict[str, int]:
