@@ -20,7 +20,7 @@ from knowledge.schema import Curve
 from probes.executors.base import Event, Executor
 from probes.journal import Journal
 from probes.observer import Observer
-from probes.plan import use_what_is_left, with_last_rung
+from probes.plan import rung_for_what_is_left, with_last_rung
 from probes.race import Race
 from probes.schema import Baseline, ProbeJob, ProbeOutcome, Schedule
 
@@ -140,18 +140,17 @@ class Conductor:
         plan = self._race.plan
         if plan.fractions[-1] >= 1:
             return
-        decided_for = f"after {', '.join(plan.lines())}"
+        decided_for = f"after {plan.fractions} {plan.keep}"
         if decided_for not in self._journal.plans:
             workers = self._executor.workers
             spent_s = sum(o.duration_s for outcomes in self.evidence.outcomes.values() for o in outcomes) / workers
             left_s = min(plan.budget_s - spent_s, self._deadline - time.monotonic())
             going = [id for id in self._race.alive if not self._has_failed(id)]
             alive = {entry.method for entry in plan.entries if entry.id in going}
-            longer = use_what_is_left(plan, len(alive), self._measured_run_s(), left_s, workers)
-            decided = {} if longer is None else {"fraction": longer.fractions[-1], "keep": longer.keep[-1]}
-            self._journal.add_plan(decided_for, decided)
-        if decided := self._journal.plans[decided_for]:
-            self._race.plan = with_last_rung(plan, **decided)
+            rung = rung_for_what_is_left(plan, len(alive), self._measured_run_s(), left_s, workers)
+            self._journal.add_plan(decided_for, rung)
+        if rung := self._journal.plans[decided_for]:
+            self._race.plan = with_last_rung(plan, *rung)
             self._observer.message(f"time is left: {self._race.plan.lines()[-1]}")
 
     def _measured_run_s(self) -> float:

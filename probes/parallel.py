@@ -25,15 +25,14 @@ def map_on_cores(function: Callable[[Item], Result], items: Sequence[Item]) -> I
     from a cache, never leaves this process. What leaves it is pickled, and `function` must not depend on what this
     process has changed since it started. What `function` raises is raised here.
     """
-    processes = min(cpu_cores(), MAX_PROCESSES)
     for done, item in enumerate(items, start=1):
         started = time.perf_counter()
         result = function(item)
         left = items[done:]
         is_worth_it = (time.perf_counter() - started) * len(left) > WORTH_PROCESSES_S
         yield result
-        if is_worth_it and min(processes, len(left)) > 1:
-            yield from _map_on_processes(function, left, min(processes, len(left)))
+        if is_worth_it and (processes := min(cpu_cores(), MAX_PROCESSES, len(left))) > 1:
+            yield from _map_on_processes(function, left, processes)
             return
 
 

@@ -114,17 +114,19 @@ def plan_race(
     return replace(plan, not_tried=not_tried, expected_s=clock.wall_s(plan), budget_s=budget_s)
 
 
-def use_what_is_left(plan: RacePlan, alive: int, run_s: float, left_s: float, workers: int) -> RacePlan | None:
-    """The plan with one more rung, for a race that has come to the end of its plan with `left_s` seconds of wall time
-    left: as many of the `alive` methods as can go to the end of the planned run, else the fewest as far as they come.
-    None where that is not worthwhile. `run_s` is what a whole run takes one worker, as measured in the race.
+def rung_for_what_is_left(
+    plan: RacePlan, alive: int, run_s: float, left_s: float, workers: int
+) -> tuple[float, int] | None:
+    """One more rung, as `with_last_rung` takes it, for a race that is through with its plan and has `left_s` seconds of
+    wall time left: as many of the `alive` methods as can go to the end of the planned run, else the fewest as far as
+    they come. None where that is not worthwhile. `run_s` is what a whole run takes one worker, as measured.
 
     Before a race its costs are only estimated, carefully; and what finalists are measured at needs no prediction.
     """
-    reached, rung = plan.fractions[-1], len(plan.fractions)
+    reached = plan.fractions[-1]
     if reached >= 1 or run_s <= 0 or not alive:
         return None
-    rates = 2 if plan.keeps_two_rates(rung - 1) else 1
+    rates = 2 if plan.keeps_two_rates(len(plan.fractions) - 1) else 1
     reference = any(entry.method == plan.reference for entry in plan.entries)  # it may not be among the best
 
     def rounds(methods: int) -> int:
@@ -136,7 +138,7 @@ def use_what_is_left(plan: RacePlan, alive: int, run_s: float, left_s: float, wo
     fraction = 1.0 if count else reached + left_s / (rounds(fewest) * run_s)
     if fraction < WORTHWHILE_STRETCH * reached:
         return None
-    return with_last_rung(plan, fraction, count or fewest)
+    return fraction, count or fewest
 
 
 def with_last_rung(plan: RacePlan, fraction: float, keep: int) -> RacePlan:
@@ -162,7 +164,7 @@ class _Clock:
             if rung:  # each method has one candidate left, or two
                 extra = plan.reference in methods and rung < plan.reference_rungs
                 count = min(len(methods), plan.keep[rung - 1] + extra)
-                if plan.keeps_two_rates(rung - 1):
+                if plan.keeps_two_rates(len(plan.fractions) - 1):
                     count = min(2 * count, len(plan.entries))
             stretch, done = fraction - done, fraction
             work = count * (mean * stretch + self.overhead_s)

@@ -269,8 +269,7 @@ def _read_hub(dataset_id: str, split: str) -> Iterator[NumberedRow]:
     datasets.disable_progress_bars()
     number = 0
     try:
-        for row in datasets.load_dataset(dataset_id, split=split, streaming=True):
-            number += 1
+        for number, row in enumerate(datasets.load_dataset(dataset_id, split=split, streaming=True), start=1):
             yield number, row
     except Exception as error:  # the hub's library raises many kinds: missing, gated, offline, several configurations
         reached = f"be read beyond row {number}" if number else "be opened"

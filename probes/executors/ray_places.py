@@ -54,8 +54,8 @@ def connect(address: str | None) -> bool:
 def check_same(asked: str | None, connected: str) -> None:
     """Raises ClusterUnavailable where `asked` for is another cluster than the one that this process is `connected` to.
     Both are 'host:port'; other forms of an address are Ray's to judge. One host can have several names."""
-    port, connected_port = (str(address).rpartition(":")[2] for address in (asked, connected))
-    if asked and "://" not in asked and port.isdigit() and port != connected_port:
+    port = (asked or "").rpartition(":")[2]
+    if port.isdigit() and "://" not in asked and port != connected.rpartition(":")[2]:
         raise ClusterUnavailable(
             f"This process is connected to the Ray cluster at {connected}, and the one at {asked} was asked for. "
             "Call ray.shutdown() first, or leave the address out."

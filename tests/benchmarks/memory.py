@@ -22,8 +22,6 @@ from packaging.version import Version
 from knowledge.diffusion_models import known_diffusion_config
 from knowledge.schema import PlannedRun
 
-# Newest first: what files call the peak, which is of the memory that the caching allocator has reserved.
-PEAK_FIELDS = ("accelerator_memory_max", "cuda_memory_max")
 # Methods whose code changed after the runs, and the release from which on a dry run describes other code.
 CODE_CHANGED = {"OSF": (Version("0.21"), "rewritten: it keeps less for the backward pass")}
 
@@ -103,7 +101,8 @@ def _prepare(path: Path) -> Entry:
         name=name,
         method=name.split("/")[0],
         case=_case(settings, peft_config, train),
-        measured_bytes=train[PEAK_FIELDS[0]] if PEAK_FIELDS[0] in train else train[PEAK_FIELDS[1]],
+        # Older files have the older name; both are of the memory that the caching allocator has reserved.
+        measured_bytes=train.get("accelerator_memory_max") or train["cuda_memory_max"],
         trainable_parameters=train["num_trainable_params"],
     )
     ran_with = Version(content["meta_info"]["package_info"]["peft-version"]).base_version

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from knowledge.schema import Curve, CurvePoint
-from probes.plan import FIRST_FRACTION, RacePlan, use_what_is_left
+from probes.plan import FIRST_FRACTION, RacePlan, rung_for_what_is_left, with_last_rung
 from probes.race import Entry, Race, plan_race, recent_loss
 
 TOTAL_STEPS = 100
@@ -233,15 +233,16 @@ def test_a_plan_runs_to_its_end():
 def test_what_is_left_is_not_overdrawn(alive, run_s, left_s, workers, reached):
     entries, _ = grid(60)
     before = RacePlan(tuple(entries), (reached / 2, reached), (alive,))
-    longer = use_what_is_left(before, alive, run_s, left_s, workers)
-    if longer is None:
-        assert left_s < 2 * run_s * (1 - reached) * 6  # never where even one worker could take all of the fewest along
+    rung = rung_for_what_is_left(before, alive, run_s, left_s, workers)
+    rates, fewest = 2 if before.keeps_two_rates(1) else 1, min(2, alive)
+    if rung is None:  # not even the fewest and the reference come a quarter further
+        assert left_s < -(-(fewest + 1) * rates // workers) * run_s * 0.25 * reached * 1.001
         return
-    assert longer.fractions[:-1] == before.fractions and longer.keep[:-1] == before.keep
-    stretch, count = longer.fractions[-1] - reached, longer.keep[-1]
-    rates = 2 if before.keeps_two_rates(1) else 1
+    (fraction, count), longer = rung, with_last_rung(before, *rung)
+    assert (longer.fractions, longer.keep) == ((*before.fractions, fraction), (*before.keep, count))
+    stretch = fraction - reached
     assert stretch >= 0.25 * reached * 0.999
-    assert min(2, alive) <= count <= alive
-    assert -(-count * rates // workers) * run_s * stretch <= left_s * 1.001
-    assert longer.fractions[-1] == 1 or count == min(2, alive)
+    assert fewest <= count <= alive
+    assert -(-(count + 1) * rates // workers) * run_s * stretch <= left_s * 1.001
+    assert fraction == 1 or count == fewest
     assert longer.reference_rungs == 3
