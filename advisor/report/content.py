@@ -159,7 +159,8 @@ def left_the_race(result: Result) -> list[tuple[str, list[tuple[str, str]]]]:
     case, for that is what the requirement costs."""
     came_through = {c.name for c in result.candidates if c.status in ("finished", "from table") or c is result.pick}
     groups: dict[str, dict[str, str]] = {}
-    for c in result.candidates:
+    # The rate that stayed longest tells why its method left.
+    for c in sorted(result.candidates, key=lambda c: -c.curve.last_step):
         status = "does not fit" if c.fits is False else c.status
         required_away = status == "excluded" and bool(c.curve.points)
         title = f"{clean(c.title, 60)} at {rate(c)}" if required_away else clean(c.title, 60)

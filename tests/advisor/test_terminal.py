@@ -14,9 +14,10 @@ import pytest
 from rich.console import Console
 
 from advisor.recommendation import Result
+from advisor.report.content import left_the_race
 from advisor.report.terminal import print_summary
 from advisor.requirements import effects
-from tests.advisor.factories import candidate, field_of_candidates, result
+from tests.advisor.factories import candidate, curve, field_of_candidates, result
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 
@@ -152,3 +153,11 @@ def test_the_rate_that_stayed_in_the_race_stands_for_its_method():
     text = printed(result(field), 80)
     assert re.search(r"OFT +1e-3", text)
     assert not re.search(r"OFT +1e-4", text)
+
+
+def test_of_a_method_that_left_the_rate_that_stayed_longest_tells_why():
+    out = {"title": "OFT", "status": "eliminated"}
+    early = candidate("oft", learning_rate=1e-4, reason="another rate does better", curve=curve(2.0, steps=8), **out)
+    late = candidate("oft", learning_rate=1e-3, reason="0.093 behind at step 34", curve=curve(1.5, steps=34), **out)
+    for order in ([early, late], [late, early]):
+        assert left_the_race(result([candidate("lora"), *order]))[0][1] == [("OFT", "0.093 behind at step 34")]
