@@ -1,32 +1,43 @@
 """How much a loss still falls from a share of the run to its end, on a task that nobody has run before.
 
-Absolute losses do not carry over from task to task, but the shape of curves does, within limits: a run whose log loss
-fell fast over the last doubling of its steps has more to go. The table's runs say how much; the candidates that the
-race takes further say by which factor this task's curves fall more or less than the table's.
+Told in shares of the present loss, what the curves of a task still lose is on average proportional to what they lost
+over the last doubling of their steps. Of what was tried (log losses, roots, lines with an intercept, local lines) that
+carried over best from task to task (`python -m tests.benchmarks.new_task`). Within a task a curve's own last fall says
+much less. Tasks still differ by factors, which a few of them cannot foretell, but the candidates that a race takes
+further show it for theirs.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
-from advisor.conformal import LocalBound
 from advisor.end_model import loss_of
-from advisor.local_line import LocalLine
+from knowledge.intervals import Z_80
 from knowledge.prior import suite_of
 from knowledge.schema import Curve, RunRecord
 
 OTHER_TASK_WIDENING = 2.0  # of the error within one suite, as long as the table cannot show the error across suites
-SCALE_PSEUDO_COUNT = 4.0  # how many candidates' falls the table's own scale is worth
-SCALE_LIMITS = (0.1, 3.0)
+# Quantiles of Student's t that leave 10 % above them, by degrees of freedom: few tasks tell little of the next one.
+STUDENT_90 = (3.08, 1.89, 1.64, 1.53, 1.48, 1.44, 1.41, 1.40, 1.38, 1.37)
+SCALE_PSEUDO_COUNT = 1.0
+SCALE_LIMITS = (0.1, 6.0)
+SMALLEST_CAUSE = 0.05  # a curve that is flat while it warms up has as much to go as this one
 SMALLEST_FALL = 0.01  # expected falls below that say nothing about the scale
+FEWEST_SCALES = 3  # candidates that must have gone further for a task's scale to count as known
+PROVEN_TO = (1.0, 0.6, 0.4, 0.2, 0.1)
+WITHIN_RIDGE = 0.001  # a variance: where curves hardly differ in their last fall nothing follows from it
+WITNESSES = 6  # candidates that a race takes further
+LEAST_LEFT = 0.01  # of a loss, at any end: no run of the table lost more
 FINISHED = 0.999
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LogCurve:
     """A run as shares of the planned steps and natural logs of the loss, both of shape (n,), n > 0."""
 
@@ -44,11 +55,14 @@ class LogCurve:
     def covers(self, fraction: float) -> bool:
         return bool(self.fractions[0] <= fraction * 1.01)
 
-    def fall(self, fraction: float) -> float | None:
-        """How much the log loss fell over the last doubling of the steps; None where the curve starts later."""
-        if not self.covers(fraction / 2):
-            return None
-        return self.at(fraction / 2) - self.at(fraction)
+    def until(self, fraction: float) -> LogCurve:
+        """The beginning of the run, at least one point of it."""
+        count = max(1, int(np.sum(self.fractions <= fraction * 1.01)))
+        return LogCurve(self.fractions[:count], self.log_losses[:count])
+
+    def lost(self, start: float, end: float) -> float:
+        """What part of the loss at the share `start` of the run was gone at the share `end`."""
+        return -math.expm1(self.at(end) - self.at(start))
 
 
 def log_curve(curve: Curve, max_steps: int) -> LogCurve | None:
@@ -61,94 +75,184 @@ def log_curve(curve: Curve, max_steps: int) -> LogCurve | None:
 
 
 class ToGo(NamedTuple):
-    """How much further a log loss is expected to fall, with half-widths of 80 % intervals: of the whole error, and of
-    the part that is the candidate's own (all curves of a task fall more or less than expected, which does not matter
-    where its candidates are compared)."""
+    """How much further a log loss is expected to fall, with the ends of its 80 % interval, and the half-width of the
+    part of the error that is the candidate's own (all curves of a task fall more or less than expected, which does not
+    matter where its candidates are compared)."""
 
     expected: float
-    half: float
+    low: float
+    high: float
     own_half: float
+
+    @property
+    def half(self) -> float:
+        """Half of the interval's width."""
+        return (self.high - self.low) / 2
 
 
 @dataclass(frozen=True)
-class _Learned:
-    """The further fall at one share of a run as a line over the last fall, with bounds of its error."""
+class _Law:
+    """What part of their loss curves still lose, per part lost over the last doubling: on average over a task, and for
+    what one curve lost more than its task's average."""
 
-    line: LocalLine
-    bound: LocalBound
-    own_bound: LocalBound
+    between: float
+    within: float
+
+
+@dataclass(frozen=True)
+class _Errors:
+    """Half-widths of 80 % intervals of the share that a loss still loses: where more was lost than expected, where
+    less was, and of the part that is a run's own."""
+
+    more: float
+    less: float
+    own: float
 
 
 class LossToGo:
     """Learned from the text runs of the table: image losses follow the noise level of the diffusion step instead."""
 
     def __init__(self, runs: Iterable[RunRecord]) -> None:
-        self._curves: list[LogCurve] = []
-        self._suites: list[str] = []
-        self._groups: list[str] = []
+        self.tasks: dict[str, list[LogCurve]] = {}
         for run in runs:
             curve = log_curve(run.curve, run.max_steps)
             if run.task != "text-to-image" and curve is not None and curve.last_fraction >= FINISHED:
-                self._curves.append(curve)
-                self._suites.append(suite_of(run))
-                self._groups.append(f"{suite_of(run)} {run.peft_type}")
-        self._learned: dict[tuple[float, bool], _Learned] = {}
+                self.tasks.setdefault(suite_of(run), []).append(curve)
+        self.law = cache(self._fit)
+        self.errors = cache(self._measure_errors)
 
     @property
     def earliest_fraction(self) -> float:
         """The share of a run from which on the table has evidence; 1 where it has none."""
-        return min((float(c.fractions[0]) for c in self._curves), default=1.0)
+        return min((float(c.fractions[0]) for curves in self.tasks.values() for c in curves), default=1.0)
 
-    def predict(self, curve: LogCurve, fraction: float | None = None) -> ToGo:
-        """What is to come for an unscaled task, from the end of the curve or from `fraction` of the run; infinite
-        half-widths where the table has nothing to learn from."""
-        return self._predict(curve, curve.last_fraction if fraction is None else fraction)
+    def has_falls(self, fraction: float) -> bool:
+        """Whether the table knows what was lost over the last doubling before a share of the run."""
+        return any(c.covers(fraction / 2) for curves in self.tasks.values() for c in curves)
 
-    def scale(self, curves: Sequence[LogCurve], fraction: float) -> tuple[float, int]:
-        """By which factor curves of this task fall more after `fraction` of the run than the table's do, and from how
-        many curves that is known: from those that went at least twice as far."""
-        ratios = []
-        fraction = max(fraction, self.earliest_fraction)
-        for curve in curves:
-            if curve.last_fraction < 2 * fraction or not curve.covers(fraction):
-                continue
-            expected = self.predict(curve, fraction).expected - self.predict(curve).expected
-            if expected > SMALLEST_FALL:
-                ratios.append((curve.at(fraction) - curve.log_losses[-1]) / expected)
-        scale = (SCALE_PSEUDO_COUNT + sum(ratios)) / (SCALE_PSEUDO_COUNT + len(ratios))
-        return float(np.clip(scale, *SCALE_LIMITS)), len(ratios)
+    def _usable(self, fraction: float, with_fall: bool) -> dict[str, list[LogCurve]]:
+        start = fraction / 2 if with_fall else fraction
+        usable = {name: [c for c in curves if c.covers(start)] for name, curves in self.tasks.items()}
+        return {name: curves for name, curves in usable.items() if curves}
 
-    def _predict(self, curve: LogCurve, fraction: float) -> ToGo:
-        if not self._curves:
-            return ToGo(0.0, np.inf, np.inf)
-        fraction = max(fraction, self.earliest_fraction)
-        if fraction >= FINISHED:
-            return ToGo(0.0, 0.0, 0.0)
-        # A probe's own curve may start earlier than any of the table: its fall then has nothing to be compared with.
-        comparable = any(c.covers(fraction / 2) for c in self._curves)
-        fall = curve.fall(min(fraction, curve.last_fraction)) if comparable else None
-        key = (round(fraction, 3), fall is not None)
-        if key not in self._learned:
-            self._learned[key] = self._learn(*key)
-        learned = self._learned[key]
-        (to_go,) = learned.line.predict([fall or 0.0])
-        return ToGo(float(to_go), learned.bound.at(to_go), learned.own_bound.at(to_go))
+    def _fit(self, fraction: float, with_fall: bool, without: str | None) -> _Law:
+        """Least squares in which every task counts as much as any other, through the origin between tasks."""
+        rows = []
+        for name, curves in self._usable(fraction, with_fall).items():
+            if name != without:
+                x = np.array([_cause(c, fraction, with_fall) for c in curves])
+                y = np.array([c.lost(fraction, 1.0) for c in curves])
+                dx, dy = x - x.mean(), y - y.mean()
+                rows.append((x.mean() * y.mean(), x.mean() ** 2, np.mean(dx * dy), np.mean(dx * dx)))
+        if not rows:
+            return _Law(0.0, 0.0)
+        xy, xx, dxdy, dxdx = np.sum(rows, axis=0)
+        return _Law(float(xy / xx), float(max(0.0, dxdy) / (dxdx + WITHIN_RIDGE)))
 
-    def _learn(self, fraction: float, with_fall: bool) -> _Learned:
-        usable = [i for i, c in enumerate(self._curves) if c.covers(fraction / 2 if with_fall else fraction)]
-        curves = [self._curves[i] for i in usable]
-        x = np.array([c.fall(fraction) if with_fall else 0.0 for c in curves])
-        y = np.array([c.at(fraction) - c.log_losses[-1] for c in curves])
-        suites = np.array([self._suites[i] for i in usable])
-        across_suites = len(set(suites)) > 1
-        held_out = suites if across_suites else np.array([self._groups[i] for i in usable])
-        predicted = np.full(len(y), np.mean(y))
-        for name in np.unique(held_out):
-            out = held_out == name
-            if not out.all():
-                predicted[out] = LocalLine().fit(x[~out], y[~out]).predict(x[out])
-        errors = (1.0 if across_suites else OTHER_TASK_WIDENING) * (y - predicted)
-        # Without falls every prediction is the same mean, and none of the errors is nearer than another.
-        level = predicted if with_fall else np.zeros(len(y))
-        own = errors - np.array([np.mean(errors[suites == suite]) for suite in suites])
-        return _Learned(LocalLine().fit(x, y), LocalBound(level, errors), LocalBound(level, own))
+    def _measure_errors(self, fraction: float, with_fall: bool, proven: float | None) -> _Errors:
+        """Of tasks that the law was not fitted to, where the best other curves of a task were known until `proven`."""
+        by_task = []
+        for name, curves in self._usable(fraction, with_fall).items():
+            best, errors = sorted(curves, key=lambda c: c.at(fraction)), []
+            for curve in curves:
+                others = [c for c in best if c is not curve]
+                race = [c.until(proven or fraction if i < WITNESSES else fraction) for i, c in enumerate(others)]
+                task = TaskToGo(self, race, without=name if len(self.tasks) > 1 else None)
+                errors.append(curve.lost(fraction, 1.0) + math.expm1(-task.scaled(curve.until(fraction))))
+            by_task.append(np.array(errors))
+        return _summary(by_task)
+
+
+class TaskToGo:
+    """How much the losses of one task still fall, by the table and by what the curves of a race show of the task."""
+
+    def __init__(self, table: LossToGo, race: Sequence[LogCurve], without: str | None = None) -> None:
+        """without: the name of a task of the table that is not known here."""
+        self._table, self._race, self._without = table, race, without
+        self._level = cache(self._average_cause)
+
+    def predict(self, curve: LogCurve) -> ToGo:
+        """What is to come from the end of a curve; an infinite interval where the table has nothing to learn from."""
+        if not self._table.tasks:
+            return ToGo(0.0, -math.inf, math.inf, math.inf)
+        if curve.last_fraction >= FINISHED:
+            return ToGo(0.0, 0.0, 0.0, 0.0)
+        fraction = self._fraction(curve.last_fraction)
+        expected = self.scaled(curve)
+        errors = self._table.errors(round(fraction, 3), self._with_fall(curve, fraction), self.proven_to(fraction))
+        share = -math.expm1(-expected)
+        # The half-width in logs whose ends are as far apart, in shares of the present loss, as the error is wide.
+        own_half = math.asinh(errors.own * math.exp(expected))
+        return ToGo(expected, _fall(share - errors.less), _fall(share + errors.more), own_half)
+
+    def scaled(self, curve: LogCurve) -> float:
+        """The expected fall of the log loss from the end of a curve on."""
+        scale, _ = self.scale(curve.last_fraction)
+        return min(scale * self.unscaled(curve, curve.last_fraction), -math.log(LEAST_LEFT))
+
+    def unscaled(self, curve: LogCurve, fraction: float) -> float:
+        """How much the log loss of a curve falls after a share of the run, by the table alone."""
+        if fraction >= FINISHED or not self._table.tasks:
+            return 0.0
+        fraction = self._fraction(fraction)
+        with_fall = self._with_fall(curve, fraction)
+        law = self._table.law(round(fraction, 3), with_fall, self._without)
+        cause = _cause(curve, fraction, with_fall)
+        level = (self._level(fraction) or cause) if with_fall else cause
+        return _fall(law.between * level + law.within * (cause - level))
+
+    def scale(self, fraction: float) -> tuple[float, int]:
+        """By which factor log losses of this task fall more after `fraction` of the run than the table's do, and from
+        how many curves that is known: from those that went at least twice as far."""
+        fraction = self._fraction(fraction)
+        further = [c for c in self._race if c.last_fraction >= 2 * fraction and c.covers(fraction)]
+        fell = sum(c.at(fraction) - float(c.log_losses[-1]) for c in further)
+        expected = sum(self.unscaled(c, fraction) - self.unscaled(c, c.last_fraction) for c in further)
+        if expected <= SMALLEST_FALL * len(further):
+            return 1.0, 0
+        scale = (SCALE_PSEUDO_COUNT + len(further) * fell / expected) / (SCALE_PSEUDO_COUNT + len(further))
+        return float(np.clip(scale, *SCALE_LIMITS)), len(further)
+
+    def proven_to(self, fraction: float) -> float | None:
+        """How far the race's candidates have shown what comes after `fraction` of the run, at least twice as far; None
+        where too few have."""
+        reached = sorted((c.last_fraction for c in self._race if c.covers(fraction)), reverse=True)
+        if len(reached) < FEWEST_SCALES:
+            return None
+        return next((g for g in PROVEN_TO if 2 * fraction <= g * 1.01 <= reached[FEWEST_SCALES - 1] * 1.02), None)
+
+    def _fraction(self, fraction: float) -> float:
+        return max(fraction, self._table.earliest_fraction)
+
+    def _with_fall(self, curve: LogCurve, fraction: float) -> bool:
+        """A probe's own curve may start earlier than any of the table: its fall then has nothing to be compared
+        with."""
+        return self._table.has_falls(fraction) and curve.covers(min(fraction, curve.last_fraction) / 2)
+
+    def _average_cause(self, fraction: float) -> float | None:
+        causes = [
+            _cause(c, fraction, True)
+            for c in self._race
+            if c.covers(fraction / 2) and c.last_fraction >= fraction / 1.01
+        ]
+        return float(np.mean(causes)) if causes else None
+
+
+def _cause(curve: LogCurve, fraction: float, with_fall: bool) -> float:
+    """What the share still to be lost is proportional to; without it, all curves of one length are alike."""
+    return max(SMALLEST_CAUSE, curve.lost(fraction / 2, fraction)) if with_fall else 1.0
+
+
+def _fall(share: float) -> float:
+    """The fall of a log loss that loses this share of itself; a loss may grow to its double at most."""
+    return -math.log1p(-min(max(share, -1.0), 1 - LEAST_LEFT))
+
+
+def _summary(by_task: Sequence[np.ndarray]) -> _Errors:
+    """Every task counts as much as any other; few of them tell little about the next."""
+    factor = STUDENT_90[min(len(by_task), len(STUDENT_90)) - 1] if len(by_task) > 1 else OTHER_TASK_WIDENING * Z_80
+    # Twice the mean over one sign is the variance where errors of both signs are alike.
+    more = np.mean([2 * np.mean(np.maximum(e, 0) ** 2) for e in by_task])
+    less = np.mean([2 * np.mean(np.minimum(e, 0) ** 2) for e in by_task])
+    own = np.mean([np.mean((e - e.mean()) ** 2) for e in by_task])
+    return _Errors(*(factor * math.sqrt(variance) for variance in (more, less, own)))

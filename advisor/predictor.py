@@ -19,12 +19,13 @@ from numpy.typing import ArrayLike
 from advisor.conformal import error_bound
 from advisor.end_model import EndModel, Probe, features, loss_of, probe_of
 from advisor.local_line import LocalLine
-from advisor.loss_to_go import FINISHED, LogCurve, LossToGo, ToGo, log_curve
+from advisor.loss_to_go import FEWEST_SCALES, FINISHED, LogCurve, LossToGo, TaskToGo, log_curve
 from advisor.recommendation import Prediction
 from advisor.same_task import SameTask
 from knowledge.intervals import Z_80
 from knowledge.prior import in_one_era, suite_of
 from knowledge.schema import CurvePoint, RunRecord
+from probes.metrics import BUILT_IN
 
 FEWEST_RUNS = 20  # of a benchmark, to learn ends from
 # Half-widths of 80 % intervals for the same candidate run again: .005 in log loss with
@@ -35,7 +36,6 @@ FEWEST_POINTS = 8  # of loss and metric together, to learn what a loss means in 
 METRIC_NEIGHBOURS = 20
 FAR_ENOUGH = 0.5  # a task where nobody went this far is extrapolated
 EQUALLY_FAR = 0.9  # as a share of the longest probe
-FEWEST_SCALES = 3  # and so is one whose own scale fewer candidates show
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Predictor:
             raise ValueError(f"{len(self._known)} runs of {benchmark!r} are too few: at least {FEWEST_RUNS} are needed")
         self._own = [run for run in runs if suite and suite_of(run) == suite]
         self._to_go = LossToGo(run for run in runs if not suite or suite_of(run) != suite)
-        self._same_task = SameTask(self._own, self._to_go)
+        self._same_task = SameTask(self._own)
         self._models: dict[tuple[float, str], EndModel] = {}
 
     def predict(
@@ -118,7 +118,7 @@ class Predictor:
         self, probes: Mapping[str, Probe], max_steps: int, metric_name: str | None, baseline: CurvePoint | None
     ) -> dict[str, Forecast]:
         own = [probe_of(run) for run in self._own if run.curve.metric_name == metric_name]
-        relation = _Relation.learn([*probes.values(), *own], baseline) if metric_name else None
+        relation = _Relation.learn(metric_name, [*probes.values(), *own], baseline) if metric_name else None
         curves = {id: log_curve(probe.curve, max_steps) for id, probe in probes.items()}
         usable = [curve for curve in curves.values() if curve is not None]
         forecasts = {}
@@ -131,7 +131,7 @@ class Predictor:
             forecasts[id] = Forecast(
                 loss=end.prediction("train loss" if last.eval_loss is None else "eval loss"),
                 metric=relation.predict(metric_name, end, last.metric) if relation else None,
-                loss_noise=math.exp(end.log_loss) * end.own_half,
+                loss_noise=end.loss_noise,
                 metric_noise=relation.noise(end) if relation else 0.0,
             )
         return forecasts
@@ -139,24 +139,22 @@ class Predictor:
     def _end(self, curve: LogCurve, race: Sequence[LogCurve]) -> _End | None:
         """The end of one curve, given all of its race; None where the table has nothing to learn from."""
         if curve.last_fraction >= FINISHED:
-            return _End(
-                float(curve.log_losses[-1]), RERUN_LOG_LOSS, RERUN_LOG_LOSS, is_measured=True, extrapolated=False
-            )
-        to_go = self._to_go.predict(curve)
-        if math.isinf(to_go.half):
+            return _End.measured(float(curve.log_losses[-1]))
+        task = TaskToGo(self._to_go, [*race, *self._same_task.curves])
+        to_go = task.predict(curve)
+        if math.isinf(to_go.high):
             return None
-        finished = self._same_task.curves
-        scale, evidence = self._to_go.scale([*race, *finished], curve.last_fraction)
+        _, evidence = task.scale(curve.last_fraction)
         longest = max(c.last_fraction for c in race)
-        proven = evidence >= FEWEST_SCALES and (longest >= FAR_ENOUGH or bool(finished))
-        wider = max(1.0, scale)
-        scaled = ToGo(scale * to_go.expected, wider * to_go.half, wider * to_go.own_half)
-        to_go = self._same_task.correct(scaled, curve.last_fraction, scale)
+        proven = evidence >= FEWEST_SCALES and (longest >= FAR_ENOUGH or bool(self._same_task.curves))
+        to_go = self._same_task.correct(to_go, curve.last_fraction, task)
         # What the curves of a task have in common cancels only between candidates that went equally far.
         own_half = to_go.own_half if curve.last_fraction >= EQUALLY_FAR * longest else to_go.half
+        log_loss = float(curve.log_losses[-1])
         return _End(
-            log_loss=float(curve.log_losses[-1]) - to_go.expected,
-            half=math.hypot(to_go.half, RERUN_LOG_LOSS),
+            log_loss=log_loss - to_go.expected,
+            low=log_loss - to_go.expected - math.hypot(to_go.high - to_go.expected, RERUN_LOG_LOSS),
+            high=log_loss - to_go.expected + math.hypot(to_go.expected - to_go.low, RERUN_LOG_LOSS),
             own_half=math.hypot(own_half, RERUN_LOG_LOSS),
             is_measured=False,
             extrapolated=not proven or curve.last_fraction < self._to_go.earliest_fraction,
@@ -165,30 +163,42 @@ class Predictor:
 
 @dataclass(frozen=True)
 class _End:
-    """The log of a final loss with the half-widths of its 80 % interval, and of the part that is its own."""
+    """The log of a final loss with the ends of its 80 % interval, and the half-width of the part that is its own."""
 
     log_loss: float
-    half: float
+    low: float
+    high: float
     own_half: float
     is_measured: bool
     extrapolated: bool
 
+    @classmethod
+    def measured(cls, log_loss: float) -> _End:
+        """The end of a run that is over: what is open is how it would end if it were run again."""
+        again = RERUN_LOG_LOSS
+        return cls(log_loss, log_loss - again, log_loss + again, again, is_measured=True, extrapolated=False)
+
+    @property
+    def loss_noise(self) -> float:
+        """The half-width of its own part, in nats."""
+        return math.exp(self.log_loss) * math.sinh(self.own_half)
+
     def prediction(self, name: str) -> Prediction:
-        ends = [self.log_loss, self.log_loss - self.half, self.log_loss + self.half]
-        return _prediction(name, *np.exp(ends), self.extrapolated)
+        return _prediction(name, *np.exp([self.log_loss, self.low, self.high]), self.extrapolated)
 
 
 class _Relation:
     """What a loss means in the task's metric, from all points of all probes: a falling local line."""
 
-    def __init__(self, log_losses: np.ndarray, metrics: np.ndarray, bound: float) -> None:
+    def __init__(self, log_losses: np.ndarray, metrics: np.ndarray, bound: float, perfect_without_loss: bool) -> None:
         self._line = _metric_line().fit(log_losses, metrics)
         self._bound = bound
         self._range = _range(metrics)
         self._lowest_seen = float(log_losses.min())
+        self._perfect_without_loss = perfect_without_loss
 
     @classmethod
-    def learn(cls, probes: Sequence[Probe], baseline: CurvePoint | None) -> _Relation | None:
+    def learn(cls, name: str, probes: Sequence[Probe], baseline: CurvePoint | None) -> _Relation | None:
         """None where fewer than FEWEST_POINTS points have both a loss and a metric."""
         points = [(p, i) for i, probe in enumerate(probes) for p in probe.curve.points]
         points += [(baseline, -1)] if baseline else []
@@ -201,12 +211,11 @@ class _Relation:
             out = owner == i
             line = _metric_line().fit(x[~out], y[~out])
             errors[out] = y[out] - line.predict(x[out])
-        return cls(x, y, max(error_bound(errors), RERUN_METRIC))
+        return cls(x, y, max(error_bound(errors), RERUN_METRIC), name.endswith(tuple(BUILT_IN)))
 
     def predict(self, name: str, end: _End, last: float | None) -> Prediction:
         """The metric at the end of a run; `last` is its newest measured value, which stands where the run is over."""
-        losses = [end.log_loss, end.log_loss + end.half, end.log_loss - end.half]
-        value, worst, best = np.clip(self._line.predict(losses), *self._range)
+        value, worst, best = self._at([end.log_loss, end.high, end.low])
         if end.is_measured and last is not None:
             value, worst, best = last, last + worst - value, last + best - value
         low, high = value - math.hypot(value - worst, self._bound), value + math.hypot(best - value, self._bound)
@@ -216,10 +225,22 @@ class _Relation:
 
     def noise(self, end: _End) -> float:
         """How far the metric may be off beside what all candidates share: by a re-run and by its own loss."""
-        worst, best = np.clip(
-            self._line.predict([end.log_loss + end.own_half, end.log_loss - end.own_half]), *self._range
-        )
+        worst, best = self._at([end.log_loss + end.own_half, end.log_loss - end.own_half])
         return math.hypot((best - worst) / 2, RERUN_METRIC)
+
+    def _at(self, log_losses: Sequence[float]) -> np.ndarray:
+        """The metric at log losses, both of shape (n,).
+
+        Short probes of a task that is hard at first have an exact match of 0, and their line stays there. But the
+        metrics of probes/metrics.py are 1 where the loss is 0: below the lowest loss seen the metric is expected to
+        lie, if not on the line, then on the way there.
+        """
+        values = self._line.predict(log_losses)
+        if self._perfect_without_loss:
+            (start,) = np.clip(self._line.predict([self._lowest_seen]), *self._range)
+            gone = -np.expm1(np.minimum(np.array(log_losses) - self._lowest_seen, 0.0))
+            values = np.where(gone > 0, np.maximum(values, start + (1 - start) * gone), values)
+        return np.clip(values, *self._range)
 
 
 def _metric_line() -> LocalLine:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from advisor.conformal import LocalBound, error_bound
 from advisor.end_model import Probe, features, probe_of
 from advisor.local_line import LocalLine
-from advisor.loss_to_go import LogCurve, LossToGo, log_curve
+from advisor.loss_to_go import LEAST_LEFT, LogCurve, LossToGo, TaskToGo, log_curve
 from advisor.predictor import Predictor
 from knowledge.importers.peft_method_comparison import read
 from knowledge.schema import Curve, CurvePoint, RunRecord
@@ -114,30 +114,44 @@ class TestFeatures:
         assert probe_of(read(llm_run({"peft_type": "PREFIX_TUNING"}))).is_prompt
 
 
-class TestLossToGo:
+class TestTaskToGo:
+    def task(self, *race: LogCurve, runs=None) -> TaskToGo:
+        return TaskToGo(LossToGo(table() if runs is None else runs), race)
+
     def test_learns_how_much_further_a_curve_falls(self):
-        learned = LossToGo(table())
         for power in (0.1, 0.2):
             seen = log_curve(curve(5.0, power, until=0.1), STEPS)  # another level of loss: another task
-            to_go, half, _ = learned.predict(seen)
+            made = self.task(seen).predict(seen)
             truth = power * math.log(10)
-            assert to_go == pytest.approx(truth, abs=0.05)
-            assert abs(to_go - truth) <= half
+            assert made.expected == pytest.approx(truth, abs=0.05)
+            assert made.low <= truth <= made.high
 
     def test_a_finished_run_has_nothing_to_go(self):
-        assert LossToGo(table()).predict(log_curve(curve(1.0, 0.2), STEPS)) == (0.0, 0.0, 0.0)
+        assert self.task().predict(log_curve(curve(1.0, 0.2), STEPS)) == (0.0, 0.0, 0.0, 0.0)
 
     def test_without_a_table_nothing_is_known(self):
-        learned = LossToGo([])
-        assert learned.predict(log_curve(curve(1.0, 0.2, until=0.1), STEPS)).half == math.inf
+        assert self.task(runs=[]).predict(log_curve(curve(1.0, 0.2, until=0.1), STEPS)).high == math.inf
 
     def test_the_task_shows_its_own_scale(self):
-        learned = LossToGo(table())
         usual = [log_curve(curve(1.0, power), STEPS) for power in (0.1, 0.2, 0.25)]
-        assert learned.scale(usual, 0.1) == (pytest.approx(1.0, abs=0.15), 3)
-        flat = [flattened(c) for c in usual]
-        assert learned.scale(flat, 0.1)[0] < 0.75
-        assert learned.scale(usual, 0.6) == (1.0, 0)  # nobody went twice as far
+        assert self.task(*usual).scale(0.1) == (pytest.approx(1.0, abs=0.15), 3)
+        assert self.task(*map(flattened, usual)).scale(0.1)[0] < 0.5
+        assert self.task(*usual).scale(0.6) == (1.0, 0)  # nobody went twice as far
+
+    def test_what_others_of_the_task_have_shown_narrows_the_interval(self):
+        """Real runs: the first six of a task went to the end, the others to a tenth of it, in a table without it."""
+        known = [r for r in shipped() if r.benchmark != PUBLISHED and "metamathqa" not in r.benchmark]
+        runs = [log_curve(r.curve, r.max_steps) for r in shipped() if r.benchmark == PUBLISHED]
+        last = runs[-1].until(0.1)
+        alone = TaskToGo(LossToGo(known), [last]).predict(last)
+        beside = TaskToGo(LossToGo(known), [*runs[:6], last]).predict(last)
+        assert beside.high - beside.low < 0.7 * (alone.high - alone.low)
+
+    def test_no_loss_is_expected_to_vanish_whatever_was_seen(self):
+        steep = [log_curve(curve(1.0, 3.0), STEPS) for _ in range(3)]
+        seen = steep[0].until(0.1)
+        made = self.task(*steep, seen).predict(seen)
+        assert made.low < made.expected <= -math.log(LEAST_LEFT) == pytest.approx(made.high)
 
     def test_a_measured_zero_is_no_loss(self):
         assert (
@@ -229,6 +243,13 @@ class TestNewTask:
         baseline = CurvePoint(step=0, eval_loss=8.0, metric=0.0)
         made = self.forecasts(self.race(0), metric_name="accuracy", baseline=baseline)
         assert all(0 <= f.metric.low <= f.metric.high <= 1 for f in made.values())
+
+    def test_a_metric_that_nothing_has_moved_yet_may_still_rise(self):
+        """Exact match is 0 after short probes of a task that is hard at first; a loss of 0 would mean 1."""
+        curves = {f"c{i}": curve(3.0, 0.05 * i, until=0.1, metric=lambda _: 0.0) for i in range(7)}
+        known, own = (self.forecasts(curves, metric_name=name)["c6"].metric for name in ("exact match", "own.py:score"))
+        assert known.value > 0.05 and known.high > 0.2 and known.extrapolated
+        assert own.value == 0  # of an own metric nothing is known where the loss is 0
 
     def test_the_order_of_candidates_does_not_matter(self):
         curves = self.race(3)

@@ -28,6 +28,15 @@ class Outcome:
 Strategy = Callable[[Sequence[RunRecord]], Outcome]
 
 
+@dataclass(frozen=True)
+class Replay:
+    """A race on published curves: per experiment what was seen and how far it went, and who was left at the end."""
+
+    observed: dict[str, Curve]
+    reached: dict[str, float]
+    finalists: tuple[str, ...]
+
+
 def settings_key(run: RunRecord) -> str:
     """Runs of one key differ in the learning rate only (the plain LoRA of rank 32 is the race's reference)."""
     if run.method == REFERENCE and run.peft_config.get("r") == 32:
@@ -40,26 +49,31 @@ def race(share_of_sweep: float) -> Strategy:
 
     def play(runs: Sequence[RunRecord]) -> Outcome:
         by_id = {run.experiment: run for run in runs}
-        entries = [
-            Entry(id, settings_key(run), run.peft_type or "full", run.learning_rate, run.peak_bytes, NEUTRAL)
-            for id, run in by_id.items()
-        ]
-        plan = plan_race(
-            entries, dict.fromkeys(by_id, 1.0), budget_s=share_of_sweep * len(runs), shortest_fraction=0.05
-        )
-        racing, observed, reached = Race(plan), {}, dict.fromkeys(by_id, 0.0)
-        while jobs := racing.next_jobs(observed, {}):
-            for job in jobs:
-                run = by_id[job.id]
-                reached[job.id] = job.until_fraction
-                observed[job.id] = run.curve.until(round(job.until_fraction * run.max_steps))
-        finalists = [by_id[id] for id in racing.finalists]
-        finished = [run for run in finalists if reached[run.experiment] == 1]
+        raced = replay(runs, share_of_sweep)
+        finalists = [by_id[id] for id in raced.finalists]
+        finished = [run for run in finalists if raced.reached[run.experiment] == 1]
         # A finished run has been tested: its metric is known, as it is after a real run.
         pick = max(finished, key=lambda run: run.metric) if finished else finalists[0]
-        return Outcome(sum(reached.values()), pick, _frontier(runs, observed, reached))
+        return Outcome(sum(raced.reached.values()), pick, _frontier(runs, raced.observed, raced.reached))
 
     return play
+
+
+def replay(runs: Sequence[RunRecord], share_of_sweep: float) -> Replay:
+    """The product's race on finished runs, told apart by their experiments."""
+    by_id = {run.experiment: run for run in runs}
+    entries = [
+        Entry(id, settings_key(run), run.peft_type or "full", run.learning_rate, run.peak_bytes, NEUTRAL)
+        for id, run in by_id.items()
+    ]
+    plan = plan_race(entries, dict.fromkeys(by_id, 1.0), budget_s=share_of_sweep * len(runs), shortest_fraction=0.05)
+    racing, observed, reached = Race(plan), dict[str, Curve](), dict.fromkeys(by_id, 0.0)
+    while jobs := racing.next_jobs(observed, {}):
+        for job in jobs:
+            run = by_id[job.id]
+            reached[job.id] = job.until_fraction
+            observed[job.id] = run.curve.until(round(job.until_fraction * run.max_steps))
+    return Replay(observed, reached, tuple(racing.finalists))
 
 
 def lowest_loss(fraction: float) -> Strategy:

@@ -1,0 +1,120 @@
+"""How true are forecasts on a task that nobody has run? Each task of the table in turn plays the unknown one.
+
+    python -m tests.benchmarks.new_task [--sets 40] [--json]
+
+Races of the product are replayed on random sets of a task's finished runs; the predictor knows only the other tasks.
+The last line of the output is everything as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import numpy as np
+
+from advisor.end_model import loss_of, probe_of
+from advisor.predictor import Forecast, Predictor
+from advisor.quality import LIKELY
+from knowledge import table
+from knowledge.prior import suite_of
+from knowledge.schema import RunRecord
+from tests.benchmarks.race_quality import random_sets, replay
+
+BUDGETS = (0.1, 0.2, 0.4)
+SET_SIZE = 24
+FEWEST_RUNS = SET_SIZE + 6
+
+
+@dataclass
+class Tally:
+    """What the races of one task and budget come to. Errors of what did not run to its end, losses in nats; of two
+    finalists that did not, whether one was said to be ahead beyond noise, or likely, and whether it was."""
+
+    error: list[float] = field(default_factory=list)
+    bias: list[float] = field(default_factory=list)
+    inside: list[bool] = field(default_factory=list)
+    half_width: list[float] = field(default_factory=list)
+    metric_error: list[float] = field(default_factory=list)
+    metric_inside: list[bool] = field(default_factory=list)
+    metric_half_width: list[float] = field(default_factory=list)
+    proven: list[bool] = field(default_factory=list)
+    proven_right: list[bool] = field(default_factory=list)
+    likely_right: list[bool] = field(default_factory=list)
+
+    def add(self, forecast: Forecast, run: RunRecord) -> None:
+        loss, metric, end = forecast.loss, forecast.metric, run.curve.points[-1]
+        truth = loss_of(end)
+        assert loss is not None and truth
+        self.error.append(abs(loss.value - truth))
+        self.bias.append(loss.value - truth)
+        self.inside.append(loss.low <= truth <= loss.high)
+        self.half_width.append((loss.high - loss.low) / 2)
+        if metric is not None and end.metric is not None:
+            self.metric_error.append(abs(metric.value - end.metric))
+            self.metric_inside.append(metric.low <= end.metric <= metric.high)
+            self.metric_half_width.append((metric.high - metric.low) / 2)
+
+    def compare(self, one: tuple[Forecast, RunRecord], other: tuple[Forecast, RunRecord]) -> None:
+        lead = one[0].loss.value - other[0].loss.value
+        noise = math.hypot(one[0].loss_noise, other[0].loss_noise)
+        is_right = (lead > 0) == (loss_of(one[1].curve.points[-1]) > loss_of(other[1].curve.points[-1]))
+        self.proven.append(abs(lead) > noise)
+        if abs(lead) > noise:
+            self.proven_right.append(is_right)
+        elif abs(lead) > LIKELY * noise:
+            self.likely_right.append(is_right)
+
+    def figures(self) -> dict[str, float | None]:
+        return {name: float(np.mean(values)) if values else None for name, values in vars(self).items()}
+
+
+def tasks() -> Iterator[tuple[str, list[RunRecord], list[RunRecord]]]:
+    """Name, finished runs, and the runs of all other tasks; of tasks with enough text runs of one length."""
+    runs = [run for run in table.shipped() if run.task != "text-to-image"]
+    for suite in sorted({suite_of(run) for run in runs}):
+        benchmark = max({r.benchmark for r in runs if suite_of(r) == suite}, key=[r.benchmark for r in runs].count)
+        own = [run for run in runs if run.benchmark == benchmark]
+        if len(own) >= FEWEST_RUNS:
+            yield suite, own, [run for run in runs if suite_of(run) != suite]
+
+
+def measure(own: Sequence[RunRecord], known: Sequence[RunRecord], share: float, sets: int) -> dict[str, float | None]:
+    predictor, tally, steps = Predictor(known), Tally(), own[0].max_steps
+    for runs in random_sets(own, sets, SET_SIZE):
+        by_id, raced = {run.experiment: run for run in runs}, replay(runs, share)
+        probes = {id: probe_of(by_id[id], raced.reached[id]) for id in raced.observed}
+        forecasts = predictor.predict(probes, steps, own[0].curve.metric_name)
+        for id, forecast in forecasts.items():
+            if raced.reached[id] < 1:
+                tally.add(forecast, by_id[id])
+        for one, other in combinations(raced.finalists, 2):
+            if max(raced.reached[one], raced.reached[other]) < 1:
+                tally.compare((forecasts[one], by_id[one]), (forecasts[other], by_id[other]))
+    return tally.figures()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sets", type=int, default=40, help="random races per task and budget")
+    parser.add_argument("--json", action="store_true", help="print the JSON alone")
+    options = parser.parse_args()
+    figures = {
+        name: {f"{share:.0%}": measure(own, known, share, options.sets) for share in BUDGETS}
+        for name, own, known in tasks()
+    }
+    if not options.json:
+        for name, by_budget in figures.items():
+            print(f"\n{name}\n{'budget':20s}" + "".join(f"{budget:>9s}" for budget in by_budget))
+            for key in vars(Tally()):
+                cells = ("-" if row[key] is None else f"{row[key]:.3f}" for row in by_budget.values())
+                print(f"{key.replace('_', ' '):20s}" + "".join(f"{cell:>9s}" for cell in cells))
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""The benchmark of unseen tasks runs over the shipped table, and forecasts hold there about as often as they say."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from knowledge.prior import suite_of
+from tests.benchmarks import new_task
+
+
+@pytest.fixture(scope="module")
+def figures():
+    return {name: new_task.measure(own, known, share=0.1, sets=5) for name, own, known in new_task.tasks()}
+
+
+def test_every_task_plays_the_unknown_one_and_is_not_among_the_known():
+    tasks = list(new_task.tasks())
+    assert len(tasks) >= 3
+    for name, own, known in tasks:
+        assert len(own) >= new_task.FEWEST_RUNS and len({run.max_steps for run in own}) == 1
+        assert {suite_of(run) for run in own} == {name} and name not in {suite_of(run) for run in known}
+
+
+def test_intervals_hold_on_tasks_that_nobody_has_run(figures):
+    for name, row in figures.items():
+        assert row["inside"] >= 0.6, name
+        assert row["metric_inside"] >= 0.6, name
+
+
+def test_intervals_say_something(figures):
+    """Half of an interval is less than what the losses of such tasks are, and than what a metric can be."""
+    for name, row in figures.items():
+        assert row["half_width"] < 1.0, name
+        assert row["metric_half_width"] < 0.4, name
+
+
+def test_what_is_called_better_mostly_is(figures):
+    for name, row in figures.items():
+        assert row["proven_right"] is None or row["proven_right"] > 0.6, name
+
+
+def test_the_last_line_is_json(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["new_task", "--sets", "1"])
+    new_task.main()
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert all(set(by_budget) == {"10%", "20%", "40%"} for by_budget in printed.values())
