@@ -56,8 +56,8 @@ class StudyTask:
 
 
 def chain_sum() -> list[dict[str, Any]]:
-    """`37 - 4 + 80 =`: arithmetic with two or three numbers of one or two digits."""
-    entries = _reasoning_gym("chain_sum", min_terms=2, max_terms=3, min_digits=1, max_digits=2)
+    """`7 - 4 + 8 =`: with numbers of two digits too, 200 steps of LoRA had 4 to 6 % of the sums right."""
+    entries = _reasoning_gym("chain_sum", min_terms=2, max_terms=3, min_digits=1, max_digits=1)
     return [_row(f"{e['metadata']['expression']} =", e["answer"]) for e in entries]
 
 
