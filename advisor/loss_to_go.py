@@ -25,13 +25,14 @@ from knowledge.schema import Curve, RunRecord
 OTHER_TASK_WIDENING = 2.0  # of the error within one suite, as long as the table cannot show the error across suites
 # Quantiles of Student's t that leave 10 % above them, by degrees of freedom: few tasks tell little of the next one.
 STUDENT_90 = (3.08, 1.89, 1.64, 1.53, 1.48, 1.44, 1.41, 1.40, 1.38, 1.37)
-SCALE_PSEUDO_COUNT = 1.0
-SCALE_LIMITS = (0.1, 6.0)
+# How many candidates' falls the word of the table is worth. Where errors across tasks are w times those within one, the
+# task's own part has a variance of w^2 - 1 of these, and the best weight of a guess without it is the inverse.
+PSEUDO_COUNT = 1 / (OTHER_TASK_WIDENING**2 - 1)
 SMALLEST_CAUSE = 0.05  # a curve that is flat while it warms up has as much to go as this one
-SMALLEST_FALL = 0.01  # expected falls below that say nothing about the scale
-FEWEST_SCALES = 3  # candidates that must have gone further for a task's scale to count as known
+FEWEST_WITNESSES = 3  # candidates that must have gone further for what is to come to count as shown
 PROVEN_TO = (1.0, 0.6, 0.4, 0.2, 0.1)
-WITHIN_RIDGE = 0.001  # a variance: where curves hardly differ in their last fall nothing follows from it
+WITHIN_RIDGE = 0.0003  # a variance: where curves hardly differ in their last fall nothing follows from it
+RATES = np.geomspace(0.1, 100, 200)  # what is tried for a law
 WITNESSES = 6  # candidates that a race takes further
 LEAST_LEFT = 0.01  # of a loss, at any end: no run of the table lost more
 FINISHED = 0.999
@@ -92,8 +93,11 @@ class ToGo(NamedTuple):
 
 @dataclass(frozen=True)
 class _Law:
-    """What part of their loss curves still lose, per part lost over the last doubling: on average over a task, and for
-    what one curve lost more than its task's average."""
+    """What follows from the parts of their losses that a task's curves lost over the last doubling of their steps.
+
+    between: the log losses' further fall, per part lost on average over the task. within: how much more than the
+    average a curve's log loss still falls, per part that it lost more.
+    """
 
     between: float
     within: float
@@ -136,29 +140,30 @@ class LossToGo:
         return {name: curves for name, curves in usable.items() if curves}
 
     def _fit(self, fraction: float, with_fall: bool, without: str | None) -> _Law:
-        """Least squares in which every task counts as much as any other, through the origin between tasks."""
-        rows = []
+        """Least squares in shares of the loss, in which every task counts as much as any other."""
+        tasks = []
         for name, curves in self._usable(fraction, with_fall).items():
             if name != without:
-                x = np.array([_cause(c, fraction, with_fall) for c in curves])
-                y = np.array([c.lost(fraction, 1.0) for c in curves])
-                dx, dy = x - x.mean(), y - y.mean()
-                rows.append((x.mean() * y.mean(), x.mean() ** 2, np.mean(dx * dy), np.mean(dx * dx)))
-        if not rows:
+                causes = np.array([_cause(c, fraction) if with_fall else 1.0 for c in curves])
+                tasks.append((causes, np.array([c.lost(fraction, 1.0) for c in curves])))
+        if not tasks:
             return _Law(0.0, 0.0)
-        xy, xx, dxdy, dxdx = np.sum(rows, axis=0)
-        return _Law(float(xy / xx), float(max(0.0, dxdy) / (dxdx + WITHIN_RIDGE)))
+        x, y = (np.array([values.mean() for values in column]) for column in zip(*tasks, strict=True))
+        misses = np.mean((1 - np.exp(-np.outer(RATES, x)) - y) ** 2, axis=1)
+        products = [(np.mean((x - x.mean()) * (y - y.mean())), np.var(x)) for x, y in tasks]
+        dxdy, dxdx = np.mean(products, axis=0)
+        return _Law(float(RATES[misses.argmin()]), float(max(0.0, dxdy) / (dxdx + WITHIN_RIDGE)))
 
     def _measure_errors(self, fraction: float, with_fall: bool, proven: float | None) -> _Errors:
         """Of tasks that the law was not fitted to, where the best other curves of a task were known until `proven`."""
         by_task = []
         for name, curves in self._usable(fraction, with_fall).items():
-            best, errors = sorted(curves, key=lambda c: c.at(fraction)), []
+            best, errors = sorted(curves, key=lambda c: c.at(2 * fraction)), []
             for curve in curves:
-                others = [c for c in best if c is not curve]
+                seen, others = curve.until(fraction), [c for c in best if c is not curve]
                 race = [c.until(proven or fraction if i < WITNESSES else fraction) for i, c in enumerate(others)]
-                task = TaskToGo(self, race, without=name if len(self.tasks) > 1 else None)
-                errors.append(curve.lost(fraction, 1.0) + math.expm1(-task.scaled(curve.until(fraction))))
+                task = TaskToGo(self, [*race, seen], without=name if len(self.tasks) > 1 else None)
+                errors.append(curve.lost(fraction, 1.0) + math.expm1(-task.expected(seen)))
             by_task.append(np.array(errors))
         return _summary(by_task)
 
@@ -170,6 +175,11 @@ class TaskToGo:
         """without: the name of a task of the table that is not known here."""
         self._table, self._race, self._without = table, race, without
         self._level = cache(self._average_cause)
+        self.average = cache(self._average_fall)
+
+    def without(self, curve: LogCurve) -> TaskToGo:
+        """What would be known if one of the curves were not."""
+        return TaskToGo(self._table, [c for c in self._race if c is not curve], self._without)
 
     def predict(self, curve: LogCurve) -> ToGo:
         """What is to come from the end of a curve; an infinite interval where the table has nothing to learn from."""
@@ -178,74 +188,81 @@ class TaskToGo:
         if curve.last_fraction >= FINISHED:
             return ToGo(0.0, 0.0, 0.0, 0.0)
         fraction = self._fraction(curve.last_fraction)
-        expected = self.scaled(curve)
-        errors = self._table.errors(round(fraction, 3), self._with_fall(curve, fraction), self.proven_to(fraction))
+        expected = self.expected(curve)
+        errors = self._table.errors(round(fraction, 3), self._level(fraction) is not None, self.proven_to(fraction))
         share = -math.expm1(-expected)
         # The half-width in logs whose ends are as far apart, in shares of the present loss, as the error is wide.
         own_half = math.asinh(errors.own * math.exp(expected))
-        return ToGo(expected, _fall(share - errors.less), _fall(share + errors.more), own_half)
+        return ToGo(expected, _limited(_fall(share - errors.less)), _limited(_fall(share + errors.more)), own_half)
 
-    def scaled(self, curve: LogCurve) -> float:
-        """The expected fall of the log loss from the end of a curve on."""
-        scale, _ = self.scale(curve.last_fraction)
-        return min(scale * self.unscaled(curve, curve.last_fraction), -math.log(LEAST_LEFT))
+    def expected(self, curve: LogCurve) -> float:
+        """The expected fall of a curve's log loss from its end on."""
+        fraction = self._fraction(curve.last_fraction)
+        return _limited(self.average(fraction) + self._own(curve, fraction))
 
-    def unscaled(self, curve: LogCurve, fraction: float) -> float:
-        """How much the log loss of a curve falls after a share of the run, by the table alone."""
+    def _own(self, curve: LogCurve, fraction: float) -> float:
+        """How much more than the task's average a curve is expected to fall after a share of the run."""
+        level = self._level(fraction)
+        if level is None or not curve.covers(min(fraction, curve.last_fraction) / 2):
+            return 0.0
+        return self._law(fraction).within * (_cause(curve, fraction) - level)
+
+    def _average_fall(self, fraction: float) -> float:
+        """How much the task's log losses fall after a share of the run: what those that went further have shown, with
+        what is expected of them from there, and the table's word."""
         if fraction >= FINISHED or not self._table.tasks:
             return 0.0
-        fraction = self._fraction(fraction)
-        with_fall = self._with_fall(curve, fraction)
-        law = self._table.law(round(fraction, 3), with_fall, self._without)
-        cause = _cause(curve, fraction, with_fall)
-        level = (self._level(fraction) or cause) if with_fall else cause
-        return _fall(law.between * level + law.within * (cause - level))
+        level = self._level(fraction)
+        by_table = self._law(fraction).between * (1.0 if level is None else level)
+        further = sorted(self.further(fraction), key=lambda c: -c.last_fraction)
+        witnesses = [c for c in further if c.last_fraction >= further[:WITNESSES][-1].last_fraction]
+        shown = [
+            c.at(fraction) - float(c.log_losses[-1]) - self._own(c, fraction) + self.average(c.last_fraction)
+            for c in witnesses
+        ]
+        return (PSEUDO_COUNT * by_table + sum(shown)) / (PSEUDO_COUNT + len(shown))
 
-    def scale(self, fraction: float) -> tuple[float, int]:
-        """By which factor log losses of this task fall more after `fraction` of the run than the table's do, and from
-        how many curves that is known: from those that went at least twice as far."""
+    def further(self, fraction: float) -> list[LogCurve]:
+        """The curves that went at least twice as far as `fraction` of the run."""
         fraction = self._fraction(fraction)
-        further = [c for c in self._race if c.last_fraction >= 2 * fraction and c.covers(fraction)]
-        fell = sum(c.at(fraction) - float(c.log_losses[-1]) for c in further)
-        expected = sum(self.unscaled(c, fraction) - self.unscaled(c, c.last_fraction) for c in further)
-        if expected <= SMALLEST_FALL * len(further):
-            return 1.0, 0
-        scale = (SCALE_PSEUDO_COUNT + len(further) * fell / expected) / (SCALE_PSEUDO_COUNT + len(further))
-        return float(np.clip(scale, *SCALE_LIMITS)), len(further)
+        return [c for c in self._race if c.last_fraction >= 2 * fraction and c.covers(fraction)]
 
     def proven_to(self, fraction: float) -> float | None:
         """How far the race's candidates have shown what comes after `fraction` of the run, at least twice as far; None
         where too few have."""
-        reached = sorted((c.last_fraction for c in self._race if c.covers(fraction)), reverse=True)
-        if len(reached) < FEWEST_SCALES:
+        reached = sorted((c.last_fraction for c in self.further(fraction)), reverse=True)
+        if len(reached) < FEWEST_WITNESSES:
             return None
-        return next((g for g in PROVEN_TO if 2 * fraction <= g * 1.01 <= reached[FEWEST_SCALES - 1] * 1.02), None)
+        return next((g for g in PROVEN_TO if g <= reached[FEWEST_WITNESSES - 1] * 1.01), None)
 
     def _fraction(self, fraction: float) -> float:
         return max(fraction, self._table.earliest_fraction)
 
-    def _with_fall(self, curve: LogCurve, fraction: float) -> bool:
-        """A probe's own curve may start earlier than any of the table: its fall then has nothing to be compared
-        with."""
-        return self._table.has_falls(fraction) and curve.covers(min(fraction, curve.last_fraction) / 2)
+    def _law(self, fraction: float) -> _Law:
+        return self._table.law(round(fraction, 3), self._level(fraction) is not None, self._without)
 
     def _average_cause(self, fraction: float) -> float | None:
-        causes = [
-            _cause(c, fraction, True)
-            for c in self._race
-            if c.covers(fraction / 2) and c.last_fraction >= fraction / 1.01
-        ]
-        return float(np.mean(causes)) if causes else None
+        """None where no curve was measured early enough, here or in the table: what was lost over the last doubling is
+        unknown then, or has nothing to be compared with."""
+        if not self._table.has_falls(fraction):
+            return None
+        reached = [c for c in self._race if c.covers(fraction / 2) and c.last_fraction >= fraction / 1.01]
+        return float(np.mean([_cause(c, fraction) for c in reached])) if reached else None
 
 
-def _cause(curve: LogCurve, fraction: float, with_fall: bool) -> float:
-    """What the share still to be lost is proportional to; without it, all curves of one length are alike."""
-    return max(SMALLEST_CAUSE, curve.lost(fraction / 2, fraction)) if with_fall else 1.0
+def _cause(curve: LogCurve, fraction: float) -> float:
+    """What the further fall is told by: the part of the loss that was lost over the last doubling of the steps."""
+    return max(SMALLEST_CAUSE, curve.lost(fraction / 2, fraction))
 
 
 def _fall(share: float) -> float:
-    """The fall of a log loss that loses this share of itself; a loss may grow to its double at most."""
-    return -math.log1p(-min(max(share, -1.0), 1 - LEAST_LEFT))
+    """The fall of a log loss that loses this share of itself."""
+    return math.inf if share >= 1 else -math.log1p(-share)
+
+
+def _limited(fall: float) -> float:
+    """A loss may grow to its double at most, and something is always left of it."""
+    return float(np.clip(fall, -math.log(2), -math.log(LEAST_LEFT)))
 
 
 def _summary(by_task: Sequence[np.ndarray]) -> _Errors:

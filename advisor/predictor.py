@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from advisor.conformal import error_bound
 from advisor.end_model import EndModel, Probe, features, loss_of, probe_of
 from advisor.local_line import LocalLine
-from advisor.loss_to_go import FEWEST_SCALES, FINISHED, LogCurve, LossToGo, TaskToGo, log_curve
+from advisor.loss_to_go import FEWEST_WITNESSES, FINISHED, LogCurve, LossToGo, TaskToGo, log_curve
 from advisor.recommendation import Prediction
 from advisor.same_task import SameTask
 from knowledge.intervals import Z_80
@@ -144,10 +144,10 @@ class Predictor:
         to_go = task.predict(curve)
         if math.isinf(to_go.high):
             return None
-        _, evidence = task.scale(curve.last_fraction)
         longest = max(c.last_fraction for c in race)
-        proven = evidence >= FEWEST_SCALES and (longest >= FAR_ENOUGH or bool(self._same_task.curves))
-        to_go = self._same_task.correct(to_go, curve.last_fraction, task)
+        shown = len(task.further(curve.last_fraction)) >= FEWEST_WITNESSES
+        proven = shown and (longest >= FAR_ENOUGH or bool(self._same_task.curves))
+        to_go = self._same_task.interval(to_go, curve.last_fraction, task)
         # What the curves of a task have in common cancels only between candidates that went equally far.
         own_half = to_go.own_half if curve.last_fraction >= EQUALLY_FAR * longest else to_go.half
         log_loss = float(curve.log_losses[-1])

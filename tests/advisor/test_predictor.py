@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from advisor.conformal import LocalBound, error_bound
 from advisor.end_model import Probe, features, probe_of
 from advisor.local_line import LocalLine
-from advisor.loss_to_go import LEAST_LEFT, LogCurve, LossToGo, TaskToGo, log_curve
+from advisor.loss_to_go import LEAST_LEFT, LogCurve, LossToGo, TaskToGo, ToGo, log_curve
 from advisor.predictor import Predictor
 from knowledge.importers.peft_method_comparison import read
 from knowledge.schema import Curve, CurvePoint, RunRecord
@@ -132,20 +132,31 @@ class TestTaskToGo:
     def test_without_a_table_nothing_is_known(self):
         assert self.task(runs=[]).predict(log_curve(curve(1.0, 0.2, until=0.1), STEPS)).high == math.inf
 
-    def test_the_task_shows_its_own_scale(self):
+    def test_those_that_went_further_show_what_is_to_come(self):
         usual = [log_curve(curve(1.0, power), STEPS) for power in (0.1, 0.2, 0.25)]
-        assert self.task(*usual).scale(0.1) == (pytest.approx(1.0, abs=0.15), 3)
-        assert self.task(*map(flattened, usual)).scale(0.1)[0] < 0.5
-        assert self.task(*usual).scale(0.6) == (1.0, 0)  # nobody went twice as far
+        seen = usual[1].until(0.1)
+        as_usual, flat = (self.task(*race, seen) for race in (usual, map(flattened, usual)))
+        assert as_usual.predict(seen).expected == pytest.approx(0.2 * math.log(10), abs=0.05)
+        assert flat.predict(seen).expected < 0.1
+        assert as_usual.proven_to(0.1) == 1.0 and as_usual.proven_to(0.6) is None  # nobody went twice as far
 
-    def test_what_others_of_the_task_have_shown_narrows_the_interval(self):
-        """Real runs: the first six of a task went to the end, the others to a tenth of it, in a table without it."""
-        known = [r for r in shipped() if r.benchmark != PUBLISHED and "metamathqa" not in r.benchmark]
+    def test_who_went_a_little_further_shows_a_part_and_is_expected_to_go_on(self):
+        others = [log_curve(curve(1.0, 0.2), STEPS).until(0.2) for _ in range(3)]
+        seen = others[0].until(0.1)
+        task = self.task(*others, seen)
+        assert task.proven_to(0.1) == 0.2
+        assert task.average(0.1) == pytest.approx(0.2 * math.log(2) + task.average(0.2), abs=0.05)
+
+    def test_real_runs_beside_it_bring_a_forecast_nearer(self):
+        """Six runs of a task went to the end, the others to a tenth of it, and the table does not know the task."""
+        known = LossToGo(r for r in shipped() if "metamathqa" not in r.benchmark)
         runs = [log_curve(r.curve, r.max_steps) for r in shipped() if r.benchmark == PUBLISHED]
-        last = runs[-1].until(0.1)
-        alone = TaskToGo(LossToGo(known), [last]).predict(last)
-        beside = TaskToGo(LossToGo(known), [*runs[:6], last]).predict(last)
-        assert beside.high - beside.low < 0.7 * (alone.high - alone.low)
+        seen = [c.until(0.1) for c in runs]
+        errors = {
+            count: np.mean([abs(c.lost(0.1, 1.0) - share(task.predict(c.until(0.1)))) for c in runs[6:]])
+            for count, task in {n: TaskToGo(known, [*runs[:n], *seen[n:]]) for n in (0, 6)}.items()
+        }
+        assert errors[6] < 0.7 * errors[0]
 
     def test_no_loss_is_expected_to_vanish_whatever_was_seen(self):
         steep = [log_curve(curve(1.0, 3.0), STEPS) for _ in range(3)]
@@ -157,6 +168,11 @@ class TestTaskToGo:
         assert (
             log_curve(Curve(points=(CurvePoint(step=0, eval_loss=1.0), CurvePoint(step=5, eval_loss=0.0))), 10) is None
         )
+
+
+def share(to_go: ToGo) -> float:
+    """Of its loss, what a curve is expected to lose."""
+    return 1 - math.exp(-to_go.expected)
 
 
 def flattened(seen: LogCurve) -> LogCurve:

@@ -45,6 +45,8 @@ class Tally:
     proven: list[bool] = field(default_factory=list)
     proven_right: list[bool] = field(default_factory=list)
     likely_right: list[bool] = field(default_factory=list)
+    comes_back: list[bool] = field(default_factory=list)
+    comes_back_right: list[bool] = field(default_factory=list)
 
     def add(self, forecast: Forecast, run: RunRecord) -> None:
         loss, metric, end = forecast.loss, forecast.metric, run.curve.points[-1]
@@ -69,6 +71,14 @@ class Tally:
         elif abs(lead) > LIKELY * noise:
             self.likely_right.append(is_right)
 
+    def against_pick(self, left: tuple[Forecast, RunRecord], pick: tuple[Forecast, RunRecord]) -> None:
+        """Of one that left the race, whether it is said to end ahead of the pick beyond noise, and whether it does."""
+        lead = pick[0].loss.value - left[0].loss.value
+        is_ahead = lead > math.hypot(left[0].loss_noise, pick[0].loss_noise)
+        self.comes_back.append(is_ahead)
+        if is_ahead:
+            self.comes_back_right.append(loss_of(left[1].curve.points[-1]) < loss_of(pick[1].curve.points[-1]))
+
     def figures(self) -> dict[str, float | None]:
         return {name: float(np.mean(values)) if values else None for name, values in vars(self).items()}
 
@@ -92,9 +102,12 @@ def measure(own: Sequence[RunRecord], known: Sequence[RunRecord], share: float, 
         for id, forecast in forecasts.items():
             if raced.reached[id] < 1:
                 tally.add(forecast, by_id[id])
+        judged = {id: (forecast, by_id[id]) for id, forecast in forecasts.items()}
+        for id in judged.keys() - set(raced.finalists):
+            tally.against_pick(judged[id], judged[raced.finalists[0]])
         for one, other in combinations(raced.finalists, 2):
             if max(raced.reached[one], raced.reached[other]) < 1:
-                tally.compare((forecasts[one], by_id[one]), (forecasts[other], by_id[other]))
+                tally.compare(judged[one], judged[other])
     return tally.figures()
 
 
