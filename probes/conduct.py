@@ -20,7 +20,7 @@ from knowledge.schema import Curve
 from probes.executors.base import Event, Executor
 from probes.journal import Journal
 from probes.observer import Observer
-from probes.plan import rung_for_what_is_left, with_last_rung
+from probes.pacing import measured_pace, next_rung_in_time, rung_for_what_is_left, with_last_rung
 from probes.race import Race
 from probes.schema import Baseline, ProbeJob, ProbeOutcome, Schedule
 
@@ -115,15 +115,14 @@ class Conductor:
     def run(self) -> Evidence:
         """The whole race, or as much of it as the clock, the user and the disk allow."""
         try:
-            index, stop, planned_rungs = 0, 0, len(self._race.plan.fractions)
+            index, stop = 0, 0
             while jobs := self._race.next_jobs(self._curves_until(stop), self._reasons_to_leave(stop)):
                 start, stop = stop, self._stop_step(jobs[0].until_fraction)
                 self._run_rung(index, [job.id for job in jobs], start, stop)
                 if self.evidence.out_of_time:
                     break
                 index += 1
-                if index == planned_rungs:
-                    self._use_what_is_left()
+                self._mind_the_clock(index)
         except KeyboardInterrupt:
             self._executor.cancel()
             self.evidence.interrupted = True
@@ -134,30 +133,47 @@ class Conductor:
             self.evidence.ended_by = str(error)
         return self.evidence
 
-    def _use_what_is_left(self) -> None:
-        """Takes finalists further than was planned where time is left. Decided once, like the plan itself, and from
-        what the journal tells of the time that probes took: a race that is resumed ends as an undisturbed one."""
+    def _mind_the_clock(self, rungs: int) -> None:
+        """Fits what follows the first `rungs` of the plan to the time that is left: a rung that measured times say
+        cannot end is cut, and where the plan is through and time is left finalists go further. Decided once, like the
+        plan itself, and from what the journal tells of the time that probes took: a race that is resumed ends as an
+        undisturbed one."""
         plan = self._race.plan
-        if plan.fractions[-1] >= 1:
+        if plan.fractions[rungs - 1] >= 1:
             return
-        decided_for = f"after {plan.fractions} {plan.keep}"
+        so_far, is_through = plan.until(rungs), rungs == len(plan.fractions)
+        decided_for = f"after {so_far.fractions} {so_far.keep}"
         if decided_for not in self._journal.plans:
-            workers = self._executor.workers
-            spent_s = sum(o.duration_s for outcomes in self.evidence.outcomes.values() for o in outcomes) / workers
-            left_s = min(plan.budget_s - spent_s, self._deadline - time.monotonic())
-            going = [id for id in self._race.alive if not self._has_failed(id)]
-            alive = {entry.method for entry in plan.entries if entry.id in going}
-            rung = rung_for_what_is_left(plan, len(alive), self._measured_run_s(), left_s, workers)
+            if not is_through and self._has_begun(plan.fractions[rungs]):
+                return
+            rung = self._next_rung(rungs, is_through)
+            if not is_through and rung == (plan.fractions[rungs], plan.keep[rungs - 1]):
+                return
             self._journal.add_plan(decided_for, rung)
-        if rung := self._journal.plans[decided_for]:
-            self._race.plan = with_last_rung(plan, *rung)
-            self._observer.message(f"time is left: {self._race.plan.lines()[-1]}")
+        rung = self._journal.plans[decided_for]
+        self._race.plan = with_last_rung(so_far, *rung) if rung else so_far
+        if rung:
+            self._observer.message(f"time is {'left' if is_through else 'short'}: {self._race.plan.lines()[-1]}")
+        elif not is_through:
+            self._observer.message("time is short: the next rung is left out")
 
-    def _measured_run_s(self) -> float:
-        """What the whole run of one of those in the race takes a worker, by their last jobs; 0 where none tells."""
-        jobs = [self.evidence.outcomes[id][-1] for id in self._race.alive if self.evidence.outcomes.get(id)]
-        step_s = [o.duration_s / (o.last_step - o.first_step) for o in jobs if o.last_step > o.first_step]
-        return sum(step_s) / len(step_s) * self._schedule.total_steps if step_s else 0.0
+    def _next_rung(self, rungs: int, is_through: bool) -> tuple[float, int] | None:
+        """What can be run after so many rungs: the share of the run to which it goes, and how many methods go."""
+        plan, workers, outcomes = self._race.plan, self._executor.workers, self.evidence.outcomes
+        pace = measured_pace((outcomes.get(id, ()) for id in self._race.alive), self._schedule.total_steps, workers)
+        if pace is None:  # nothing says that it cannot be done
+            return None if is_through else (plan.fractions[rungs], plan.keep[rungs - 1])
+        spent_s = sum(o.duration_s for of_one in outcomes.values() for o in of_one) / workers
+        left_s = min(plan.budget_s - spent_s, self._deadline - time.monotonic())
+        if not is_through:
+            return next_rung_in_time(plan, rungs, pace, left_s)
+        going = [id for id in self._race.alive if not self._has_failed(id)]
+        alive = {entry.method for entry in plan.entries if entry.id in going}
+        return rung_for_what_is_left(plan, len(alive), pace, left_s)
+
+    def _has_begun(self, fraction: float) -> bool:
+        """Whether a candidate has been trained that far: then its rung was decided on."""
+        return any(self._done_step(id) >= self._stop_step(fraction) for id in self._race.alive)
 
     def _run_rung(self, index: int, ids: Sequence[str], start: int, stop: int) -> None:
         missing = [id for id in ids if self._done_step(id) < stop and not self._has_failed(id)]

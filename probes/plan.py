@@ -8,7 +8,6 @@ first rung, and shortens the first rung before it goes below six methods; a larg
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -68,6 +67,10 @@ class RacePlan:
             lines.append(f"the best {count}{rates} to {fraction:.1%}")
         return lines
 
+    def until(self, rungs: int) -> RacePlan:
+        """The first rungs of it, at least one."""
+        return replace(self, fractions=self.fractions[:rungs], keep=self.keep[: rungs - 1])
+
     def keeps_two_rates(self, rung: int) -> bool:
         """Whether methods leave this rung with two learning rates, as far as they have them."""
         has_rates = len(self.entries) > len({e.method for e in self.entries})
@@ -112,39 +115,6 @@ def plan_race(
     entered = {e.id for e in plan.entries}
     not_tried = {e.id: "the budget does not reach it" for e in entries if e.id not in entered}
     return replace(plan, not_tried=not_tried, expected_s=clock.wall_s(plan), budget_s=budget_s)
-
-
-def rung_for_what_is_left(
-    plan: RacePlan, alive: int, run_s: float, left_s: float, workers: int
-) -> tuple[float, int] | None:
-    """One more rung, as `with_last_rung` takes it, for a race that is through with its plan and has `left_s` seconds of
-    wall time left: as many of the `alive` methods as can go to the end of the planned run, else the fewest as far as
-    they come. None where that is not worthwhile. `run_s` is what a whole run takes one worker, as measured.
-
-    Before a race its costs are only estimated, carefully; and what finalists are measured at needs no prediction.
-    """
-    reached = plan.fractions[-1]
-    if reached >= 1 or run_s <= 0 or not alive:
-        return None
-    rates = 2 if plan.keeps_two_rates(len(plan.fractions) - 1) else 1
-    reference = any(entry.method == plan.reference for entry in plan.entries)  # it may not be among the best
-
-    def rounds(methods: int) -> int:
-        return math.ceil((methods + reference) * rates / workers)
-
-    fewest = min(FEWEST_KEPT, alive)
-    to_end = (count for count in range(alive, fewest - 1, -1) if rounds(count) * run_s * (1 - reached) <= left_s)
-    count = next(to_end, None)
-    fraction = 1.0 if count else reached + left_s / (rounds(fewest) * run_s)
-    if fraction < WORTHWHILE_STRETCH * reached:
-        return None
-    return fraction, count or fewest
-
-
-def with_last_rung(plan: RacePlan, fraction: float, keep: int) -> RacePlan:
-    """One more rung in which `keep` methods and the reference go on to `fraction` of the run."""
-    rungs = len(plan.fractions) + 1
-    return replace(plan, fractions=(*plan.fractions, fraction), keep=(*plan.keep, keep), reference_rungs=rungs)
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ class FakeExecutor:
 
 
 ENTRIES = tuple(Entry(name, name, "low-rank", 1e-3, None, 0.5) for name in NAMES)
-PLAN = RacePlan(ENTRIES, fractions=(0.1, 0.5, 1.0), keep=(2, 1))
+PLAN = RacePlan(ENTRIES, fractions=(0.1, 0.5, 1.0), keep=(2, 1), budget_s=1000.0)
 
 
 def conduct(path, executor, *, plan=PLAN, deadline_s=1000.0, resume=False, **settings):
@@ -115,6 +115,35 @@ def test_what_is_left_of_the_budget_takes_finalists_further(tmp_path, step_s, ex
     assert [(job.id, job.stop_step) for job in executor.jobs[7:]] == expected
     assert [rung["steps"] for rung in evidence.rungs] == [10, 20, *({stop for _, stop in expected})]
     assert race.finalists == tuple(name for name, _ in expected or (("a", 0), ("b", 0), ("c", 0)))
+
+
+SLOWER_THAN_PLANNED = RacePlan(ENTRIES, fractions=(0.1, 0.5, 1.0), keep=(3, 1), budget_s=100.0)
+
+
+@pytest.mark.parametrize(
+    ("step_s", "expected"),
+    [
+        (0.4, [("a", 50), ("b", 50), ("c", 50), ("a", 100)]),
+        (1.0, [("a", 30), ("b", 30), ("c", 30)]),  # 40 s are spent: three come 20 steps further in 60
+        (2.0, [("a", 13), ("b", 13), ("c", 13)]),
+        (2.2, [("a", 13), ("b", 13)]),  # 12 s are left, and a step or two would be no comparison
+        (2.4, []),
+    ],
+)
+def test_a_rung_that_cannot_end_in_time_is_cut(tmp_path, step_s, expected):
+    executor = FakeExecutor(step_s=step_s)
+    evidence, _ = conduct(tmp_path / "journal.jsonl", executor, plan=SLOWER_THAN_PLANNED)
+    assert [(job.id, job.stop_step) for job in executor.jobs[4:]] == expected
+    assert not evidence.out_of_time
+
+
+def test_a_cut_is_decided_once(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    stops = FakeExecutor(lambda job: KeyboardInterrupt() if job.stop_step > 10 else "finished", step_s=1.0)
+    conduct(path, stops, plan=SLOWER_THAN_PLANNED)
+    _, resumed = conduct(path, again := FakeExecutor(step_s=0.1), plan=SLOWER_THAN_PLANNED, resume=True)
+    assert resumed.plan.fractions[:2] == pytest.approx((0.1, 0.3))
+    assert [job.stop_step for job in again.jobs[:3]] == [30, 30, 30]
 
 
 def test_how_far_finalists_go_is_decided_once(tmp_path):

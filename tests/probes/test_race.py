@@ -7,11 +7,11 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from knowledge.schema import Curve, CurvePoint
-from probes.plan import FIRST_FRACTION, RacePlan, rung_for_what_is_left, with_last_rung
+from probes.plan import FIRST_FRACTION, RacePlan
 from probes.race import Entry, Race, plan_race, recent_loss
 
 TOTAL_STEPS = 100
@@ -220,29 +220,3 @@ def test_a_plan_runs_to_its_end():
     rungs = drive(Race(made), losses)
     assert len(rungs) == len(made.fractions)
     assert len(rungs[-1]) == made.keep[-1]
-
-
-@settings(max_examples=200)
-@given(
-    alive=st.integers(1, 50),
-    run_s=st.floats(1, 1000),
-    left_s=st.floats(-10, 10_000),
-    workers=st.integers(1, 8),
-    reached=st.sampled_from((0.04, 0.2, 0.7)),
-)
-def test_what_is_left_is_not_overdrawn(alive, run_s, left_s, workers, reached):
-    entries, _ = grid(60)
-    before = RacePlan(tuple(entries), (reached / 2, reached), (alive,))
-    rung = rung_for_what_is_left(before, alive, run_s, left_s, workers)
-    rates, fewest = 2 if before.keeps_two_rates(1) else 1, min(2, alive)
-    if rung is None:  # not even the fewest and the reference come a quarter further
-        assert left_s < -(-(fewest + 1) * rates // workers) * run_s * 0.25 * reached * 1.001
-        return
-    (fraction, count), longer = rung, with_last_rung(before, *rung)
-    assert (longer.fractions, longer.keep) == ((*before.fractions, fraction), (*before.keep, count))
-    stretch = fraction - reached
-    assert stretch >= 0.25 * reached * 0.999
-    assert fewest <= count <= alive
-    assert -(-(count + 1) * rates // workers) * run_s * stretch <= left_s * 1.001
-    assert fraction == 1 or count == fewest
-    assert longer.reference_rungs == 3

@@ -1,0 +1,90 @@
+"""What a race in progress can still do in the time that is left, by the times that its probes took.
+
+Before a race its costs are only estimated: a rung may turn out to be too long, or time may be left when the plan is
+through, and what finalists are measured at needs no prediction.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from probes.plan import FEWEST_KEPT, WORTHWHILE_STRETCH, RacePlan
+from probes.schema import ProbeOutcome
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds of one worker: for the steps of a whole planned run, and for what a probe costs beside its steps."""
+
+    run_s: float
+    overhead_s: float
+    workers: int = 1
+
+    def wall_s(self, probes: int, share_of_run: float) -> float:
+        """What so many probes of a share of the run take, where every worker has as many as any other."""
+        return math.ceil(probes / self.workers) * (self.overhead_s + self.run_s * share_of_run)
+
+    def reach(self, probes: int, left_s: float) -> float:
+        """The share of the run that so many probes can go in `left_s` seconds of wall time; below 0 if none."""
+        return (left_s / math.ceil(probes / self.workers) - self.overhead_s) / self.run_s
+
+
+def measured_pace(records: Iterable[Sequence[ProbeOutcome]], total_steps: int, workers: int) -> Pace | None:
+    """By the last job of each candidate, from all its outcomes; None where none has trained."""
+    step_s, overhead_s = [], []
+    for outcomes in records:
+        last = outcomes[-1] if outcomes else None
+        if last is None or last.last_step <= last.first_step:
+            continue
+        before = outcomes[-2].train_s if len(outcomes) > 1 and last.first_step else 0.0  # it goes on counting
+        train_s = last.train_s - before
+        if not 0 < train_s <= last.duration_s:
+            train_s = last.duration_s
+        step_s.append(train_s / (last.last_step - last.first_step))
+        overhead_s.append(last.duration_s - train_s)
+    if not sum(step_s):
+        return None
+    return Pace(sum(step_s) / len(step_s) * total_steps, sum(overhead_s) / len(overhead_s), workers)
+
+
+def rung_for_what_is_left(plan: RacePlan, alive: int, pace: Pace, left_s: float) -> tuple[float, int] | None:
+    """One more rung, as `with_last_rung` takes it, for a race that is through with its plan and has `left_s` seconds of
+    wall time left: as many of the `alive` methods as can go to the end of the planned run, else the fewest as far as
+    they come. None where that is not worthwhile."""
+    reached = plan.fractions[-1]
+    if reached >= 1 or not alive:
+        return None
+    fewest = min(FEWEST_KEPT, alive)
+    counts = range(alive, fewest - 1, -1)
+    count = next((n for n in counts if pace.wall_s(_probes(plan, n), 1 - reached) <= left_s), None)
+    fraction = 1.0 if count else reached + pace.reach(_probes(plan, fewest), left_s)
+    if fraction < WORTHWHILE_STRETCH * reached:
+        return None
+    return fraction, count or fewest
+
+
+def next_rung_in_time(plan: RacePlan, rungs: int, pace: Pace, left_s: float) -> tuple[float, int] | None:
+    """The rung that follows the first `rungs` of a plan, as `with_last_rung` takes it: as planned where `left_s`
+    seconds of wall time are enough, else shorter, and then narrower. None where nothing of it is worthwhile."""
+    done, planned = plan.until(rungs), plan.fractions[rungs]
+    reached, wide = done.fractions[-1], plan.keep[rungs - 1]
+    for count in range(wide, min(FEWEST_KEPT, wide) - 1, -1):
+        fraction = min(planned, reached + pace.reach(_probes(done, count), left_s))
+        if fraction >= min(planned, WORTHWHILE_STRETCH * reached):
+            return fraction, count
+    return None
+
+
+def with_last_rung(plan: RacePlan, fraction: float, keep: int) -> RacePlan:
+    """One more rung in which `keep` methods and the reference go on to `fraction` of the run."""
+    rungs = len(plan.fractions) + 1
+    return replace(plan, fractions=(*plan.fractions, fraction), keep=(*plan.keep, keep), reference_rungs=rungs)
+
+
+def _probes(plan: RacePlan, methods: int) -> int:
+    """How many go on after the last rung of a plan, if so many methods do."""
+    rates = 2 if plan.keeps_two_rates(len(plan.fractions) - 1) else 1
+    reference = any(entry.method == plan.reference for entry in plan.entries)  # it may not be among the best
+    return (methods + reference) * rates

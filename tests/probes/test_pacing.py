@@ -1,0 +1,93 @@
+"""What fits into the time that is left of a race: never more than it holds, and as much as is worthwhile."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from probes.pacing import Pace, measured_pace, next_rung_in_time, rung_for_what_is_left, with_last_rung
+from probes.plan import WORTHWHILE_STRETCH, RacePlan
+from probes.race import Entry
+from probes.schema import ProbeOutcome
+
+ENTRIES = tuple(
+    Entry(f"m{i}@{rate:g}", f"m{i}" if i else "lora", "f", rate, 10, 0.5) for i in range(60) for rate in (1e-4, 1e-3)
+)
+PACES = st.builds(Pace, run_s=st.floats(1, 1000), overhead_s=st.floats(0, 20), workers=st.integers(1, 8))
+SECONDS = st.floats(-10, 10_000)
+
+
+def outcome(first: int, last: int, duration_s: float, train_s: float) -> ProbeOutcome:
+    return ProbeOutcome(
+        id="x", status="finished", first_step=first, last_step=last, duration_s=duration_s, train_s=train_s
+    )
+
+
+def probes_of(plan: RacePlan, methods: int) -> int:
+    """With the reference, and at two rates where rates are not settled yet."""
+    return (methods + 1) * (2 if plan.keeps_two_rates(len(plan.fractions) - 1) else 1)
+
+
+def test_the_pace_is_that_of_each_candidates_last_job():
+    first, second = outcome(0, 10, 15.0, 10.0), outcome(10, 30, 44.0, 50.0)  # 1 s, then 2 s a step
+    assert measured_pace([[first, second]], 100, workers=2) == Pace(200.0, 4.0, 2)
+    assert measured_pace([[first, second], [first]], 100, workers=1) == Pace(150.0, 4.5, 1)
+
+
+def test_without_any_step_there_is_no_pace():
+    assert measured_pace([], 100, 1) is None
+    assert measured_pace([[], [outcome(5, 5, 1.0, 0.0)]], 100, 1) is None
+
+
+def test_training_time_that_is_not_known_is_all_of_it():
+    assert measured_pace([[outcome(0, 10, 20.0, 0.0)]], 100, 1) == Pace(200.0, 0.0, 1)
+
+
+@given(pace=PACES, probes=st.integers(1, 60), left_s=SECONDS)
+def test_reach_is_the_inverse_of_the_time_that_it_takes(pace, probes, left_s):
+    assert pace.wall_s(probes, pace.reach(probes, left_s)) == pytest.approx(left_s, abs=1e-6)
+
+
+@settings(max_examples=200)
+@given(alive=st.integers(1, 50), pace=PACES, left_s=SECONDS, reached=st.sampled_from((0.04, 0.2, 0.7)))
+def test_what_is_left_is_not_overdrawn(alive, pace, left_s, reached):
+    before = RacePlan(ENTRIES, (reached / 2, reached), (alive,))
+    rung, fewest = rung_for_what_is_left(before, alive, pace, left_s), min(2, alive)
+    if rung is None:  # not even the fewest and the reference come a quarter further
+        assert left_s < pace.wall_s(probes_of(before, fewest), 0.25 * reached) * 1.001
+        return
+    (fraction, count), longer = rung, with_last_rung(before, *rung)
+    assert (longer.fractions, longer.keep) == ((*before.fractions, fraction), (*before.keep, count))
+    assert fraction >= WORTHWHILE_STRETCH * reached * 0.999
+    assert fewest <= count <= alive
+    assert pace.wall_s(probes_of(before, count), fraction - reached) <= left_s * 1.001
+    assert fraction == 1 or count == fewest
+    assert longer.reference_rungs == 3
+
+
+@settings(max_examples=200)
+@given(pace=PACES, left_s=SECONDS, keep=st.integers(2, 30))
+def test_the_next_rung_is_cut_to_what_can_end(pace, left_s, keep):
+    plan = RacePlan(ENTRIES, (0.05, 0.2, 1.0), (40, keep))
+    planned_s = pace.wall_s(probes_of(plan.until(2), keep), 0.8)
+    rung = next_rung_in_time(plan, 2, pace, left_s)
+    if planned_s <= left_s:
+        assert rung == (1.0, keep)
+    elif rung is None:
+        assert left_s < pace.wall_s(probes_of(plan.until(2), 2), (WORTHWHILE_STRETCH - 1) * 0.2) * 1.001
+    else:
+        fraction, count = rung
+        assert WORTHWHILE_STRETCH * 0.2 * 0.999 <= fraction <= 1.0 and 2 <= count <= keep
+        assert pace.wall_s(probes_of(plan.until(2), count), fraction - 0.2) <= left_s * 1.001
+
+
+def test_a_rung_is_made_shorter_before_it_is_made_narrower():
+    plan = RacePlan(ENTRIES, (0.05, 0.2, 1.0), (40, 8))
+    pace = Pace(run_s=100.0, overhead_s=0.0)
+    assert next_rung_in_time(plan, 2, pace, left_s=9 * 40.0) == (pytest.approx(0.6), 8)
+    assert next_rung_in_time(plan, 2, pace, left_s=9 * 4.0) == (pytest.approx(0.2 + 0.36 / 7), 6)
+    assert next_rung_in_time(plan, 2, pace, left_s=10.0) is None
+    assert math.isclose(pace.wall_s(9, 0.4), 360.0)
