@@ -58,6 +58,13 @@ class FinalRun:
         """Names what its measurements depend on, beside method and learning rate."""
         return fingerprint(self.data, model_location(self.facts.result), self.facts.result.planned_run)
 
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is something to go on from: a few methods hold what cannot be stored (probes/checkpoint.py)."""
+        from probes import checkpoint
+
+        return (self.state / self.job.id / checkpoint.FILE).exists()
+
     @contextmanager
     def open_journal(self) -> Iterator[Journal]:
         """The journal of this run. Raises BadInput where another run lies there."""

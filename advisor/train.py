@@ -64,11 +64,14 @@ def train(
     if resume and not force and (report := finished_report(folder)) is not None:
         return report
     _make_room(folder, resume, force)
+    was_stopped = (folder / STATE_FOLDER / JOURNAL_FILE).exists()
     with live or LiveTraining() as shown:
         run = prepare_run(facts, folder, shown.message)
         with run.open_journal() as journal, ProcessExecutor(1, first_gpu()) as executor:
             executor.start(run.context)
             take_over_probe(run, journal, shown.message)
+            if was_stopped and not run.has_checkpoint:
+                shown.message("the run that was stopped left no checkpoint: it begins anew")
             shown.message("loading the model and measuring it untuned")
             baseline = await_baseline(executor)
             so_far = journal.curves.get(run.job.id, Curve())

@@ -45,7 +45,11 @@ class Silent(LiveTraining):
     def __init__(self, stop_after: int | None = None) -> None:
         super().__init__(quiet=True)
         self.steps: list[int] = []
+        self.said: list[str] = []
         self._stop_after = stop_after
+
+    def message(self, text):
+        self.said.append(text)
 
     def step(self, step, loss):
         self.steps.append(step)
@@ -84,6 +88,17 @@ def test_a_killed_run_goes_on_where_it_stopped_and_ends_the_same(tmp_path):
     assert live.steps == list(range(report.first_step + 1, STEPS + 1))
     assert report.last.eval_loss == pytest.approx(case.probe()[2], abs=1e-6)
     assert [p.step for p in report.curve.points] == sorted({p.step for p in report.curve.points})
+
+
+def test_a_run_without_a_checkpoint_begins_anew_and_says_so(tmp_path):
+    case, folder = planned(tmp_path, "llama", "monteclora")
+    with pytest.raises(KeyboardInterrupt):
+        train(folder, live=Silent(stop_after=4))
+    live = Silent()
+    report = train(folder, resume=True, live=live)
+    assert any("begins anew" in said for said in live.said)
+    assert report.first_step == 0 and live.steps == list(range(1, STEPS + 1))
+    assert report.last.eval_loss == pytest.approx(case.probe()[2], abs=1e-6)
 
 
 def test_a_run_that_was_stopped_between_its_last_step_and_the_record_of_it_is_evaluated_again(tmp_path):
