@@ -84,12 +84,14 @@ def with_one_layer(config: Any) -> Any:
 
 def with_values(base: nn.Module) -> nn.Module:
     """The base of a config with one layer per stack, from meta to the CPU. The layers get random weights, for methods
-    that decompose them; nothing looks at the others, and drawing millions of embeddings would take seconds."""
+    that decompose them; nothing looks at the others, and only to touch millions of embeddings would take seconds."""
     base.to_empty(device="cpu")
-    in_layers = {id(p) for m in base.modules() if isinstance(m, nn.ModuleList) for p in m.parameters()}
+    in_layers = {id(p): p for m in base.modules() if isinstance(m, nn.ModuleList) for p in m.parameters()}
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        for tensor in (*base.parameters(), *base.buffers()):
-            tensor.normal_(std=RANDOM_STD) if id(tensor) in in_layers else tensor.zero_()
+        for parameter in in_layers.values():
+            parameter.normal_(std=RANDOM_STD)
+        for buffer in base.buffers():
+            buffer.zero_()
     tie_weights(base)
     return base
 
