@@ -205,6 +205,14 @@ def test_second_rates_never_cost_methods_or_the_length_of_the_first_rung():
     assert counts == sorted(counts)
 
 
+def test_of_very_many_no_more_go_on_and_the_finalists_go_further():
+    entries, run_s = grid(58)
+    made = plan_race(entries, run_s, 1500.0)
+    assert len(made.entries) == 3 * 58
+    assert made.keep == (21, 16, 8)
+    assert made.fractions[-1] > 0.5
+
+
 def test_the_plan_can_be_read():
     entries, run_s = grid(8)
     text = plan_race(entries, run_s, 700.0).lines()
