@@ -137,7 +137,7 @@ class _Clock:
             if rung:  # each method has one candidate left, or two
                 extra = plan.reference in methods and rung < plan.reference_rungs
                 count = min(len(methods), plan.keep[rung - 1] + extra)
-                if plan.keeps_two_rates(len(plan.fractions) - 1):
+                if plan.keeps_two_rates(rung - 1):
                     count = min(2 * count, len(plan.entries))
             stretch, done = fraction - done, fraction
             work = count * (mean * stretch + self.overhead_s)

@@ -205,9 +205,23 @@ def test_second_rates_never_cost_methods_or_the_length_of_the_first_rung():
     assert counts == sorted(counts)
 
 
+@pytest.mark.parametrize("budget_s", [300.0, 500.0, 800.0, 1500.0])
+def test_a_race_costs_what_its_plan_says(budget_s):
+    entries, run_s = grid(12)
+    made = plan_race(entries, run_s, budget_s)
+    # The lowest rate does best, so that no method has a lower one to keep; the middle one, so that each has.
+    for best, exactly in ((2, False), (1, True)):
+        losses = {e.id: 1 + i / 1000 + (e.learning_rate != 10.0**-best) for i, e in enumerate(made.entries)}
+        rungs = drive(Race(made), losses)
+        stretches = [b - a for a, b in pairwise((0.0, *made.fractions))]
+        cost_s = sum(len(ids) * stretch * 100.0 for ids, stretch in zip(rungs, stretches, strict=True))
+        assert cost_s <= made.expected_s * 1.001 <= budget_s * 1.001
+        assert not exactly or cost_s > 0.85 * made.expected_s
+
+
 def test_of_very_many_no_more_go_on_and_the_finalists_go_further():
     entries, run_s = grid(58)
-    made = plan_race(entries, run_s, 1500.0)
+    made = plan_race(entries, run_s, 1900.0)
     assert len(made.entries) == 3 * 58
     assert made.keep == (21, 16, 8)
     assert made.fractions[-1] > 0.5
