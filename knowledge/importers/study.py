@@ -26,6 +26,11 @@ def read(content: Mapping[str, Any]) -> RunRecord:
         return _read(content)
 
 
+def experiment_of(content: Mapping[str, Any]) -> str:
+    """What tells a candidate's run from others of its benchmark."""
+    return f"{content['method']}/lr{content['learning_rate']:g}-seed{content['seed']}"
+
+
 def _read(content: Mapping[str, Any]) -> RunRecord:
     full = next((run for run in content["runs"] if run["protocol"] == "full"), None)
     if full is None or full["status"] != "finished":
@@ -34,7 +39,7 @@ def _read(content: Mapping[str, Any]) -> RunRecord:
     points = tuple(_point(point) for point in full["points"])
     return RunRecord(
         benchmark=f"{content['benchmark']}/{software_era(content['versions'])}",
-        experiment=f"{content['method']}/lr{content['learning_rate']:g}-seed{content['seed']}",
+        experiment=experiment_of(content),
         method=content["method"],
         task=content["kind"],
         model=content["model"],

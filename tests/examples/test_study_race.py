@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from examples.study.race import final_loss, full_runs, play
+from examples.study.race import final_loss, full_runs, play, probe_losses
 from tests.examples.study_results import result
 
 FINALS = {"lora": (1.2, 1.0, 1.4), "oft": (1.5, 1.1, 1.6), "ia3": (2.2, 2.0, 2.1)}
@@ -29,3 +29,18 @@ def test_with_the_whole_sweep_as_budget_the_best_is_found_at_no_more_than_its_co
     assert regret == 0
     assert 1 / len(runs) < cost <= 1
     assert play(runs, 0.1)[0] < cost
+
+
+def test_a_first_rung_of_other_probes_is_decided_by_them_and_trained_again(runs):
+    own = {run.experiment: final_loss(run) for run in runs}
+    cost, regret = play(runs, 0.2)
+    cost_again, regret_again = play(runs, 0.2, own)
+    assert regret_again == regret == 0
+    assert cost < cost_again < cost + 0.05
+    misled = own | {"lora/lr0.0001-seed0": 0.1}  # LoRA goes on at its lowest rate alone
+    assert play(runs, 0.2, misled)[1] == pytest.approx(0.1)
+
+
+def test_probe_losses_are_those_of_the_first_rung():
+    losses = probe_losses([result("lora", 1e-3), result("oft", 1e-3, task="another")], "chain_sum", "branch")
+    assert list(losses) == ["lora/lr0.001-seed0"] and losses["lora/lr0.001-seed0"] > 0
