@@ -34,6 +34,7 @@ PROVEN_TO = (1.0, 0.6, 0.4, 0.2, 0.1)
 WITHIN_RIDGE = 0.0003  # a variance: where curves hardly differ in their last fall nothing follows from it
 RATES = np.geomspace(0.1, 100, 200)  # what is tried for a law
 WITNESSES = 6  # candidates that a race takes further
+SMALLEST_SPREAD = 0.01
 LEAST_LEFT = 0.01  # of a loss, at any end: no run of the table lost more
 FINISHED = 0.999
 
@@ -106,7 +107,7 @@ class _Law:
 @dataclass(frozen=True)
 class _Errors:
     """Half-widths of 80 % intervals of the share that a loss still loses: where more was lost than expected, where
-    less was, and of the part that is a run's own."""
+    less was, and of the part that is a run's own, in parts of its task's spread."""
 
     more: float
     less: float
@@ -158,13 +159,14 @@ class LossToGo:
         """Of tasks that the law was not fitted to, where the best other curves of a task were known until `proven`."""
         by_task = []
         for name, curves in self._usable(fraction, with_fall).items():
-            best, errors = sorted(curves, key=lambda c: c.at(2 * fraction)), []
+            best, lost, errors = sorted(curves, key=lambda c: c.at(2 * fraction)), [], []
             for curve in curves:
                 seen, others = curve.until(fraction), [c for c in best if c is not curve]
                 race = [c.until(proven or fraction if i < WITNESSES else fraction) for i, c in enumerate(others)]
                 task = TaskToGo(self, [*race, seen], without=name if len(self.tasks) > 1 else None)
-                errors.append(curve.lost(fraction, 1.0) + math.expm1(-task.expected(seen)))
-            by_task.append(np.array(errors))
+                lost.append(curve.lost(fraction, 1.0))
+                errors.append(lost[-1] + math.expm1(-task.expected(seen)))
+            by_task.append((np.array(errors), _spread(float(np.mean(lost)))))
         return _summary(by_task)
 
 
@@ -192,7 +194,7 @@ class TaskToGo:
         errors = self._table.errors(round(fraction, 3), self._level(fraction) is not None, self.proven_to(fraction))
         share = -math.expm1(-expected)
         # The half-width in logs whose ends are as far apart, in shares of the present loss, as the error is wide.
-        own_half = math.asinh(errors.own * math.exp(expected))
+        own_half = math.asinh(errors.own * _spread(share) * math.exp(expected))
         return ToGo(expected, _limited(_fall(share - errors.less)), _limited(_fall(share + errors.more)), own_half)
 
     def expected(self, curve: LogCurve) -> float:
@@ -265,11 +267,16 @@ def _limited(fall: float) -> float:
     return float(np.clip(fall, -math.log(2), -math.log(LEAST_LEFT)))
 
 
-def _summary(by_task: Sequence[np.ndarray]) -> _Errors:
-    """Every task counts as much as any other; few of them tell little about the next."""
+def _spread(share: float) -> float:
+    """What a task's curves differ by is proportional to: little where little is lost still, or nearly all."""
+    return math.sqrt(max(share * (1 - share), SMALLEST_SPREAD))
+
+
+def _summary(by_task: Sequence[tuple[np.ndarray, float]]) -> _Errors:
+    """Every task, by its errors and its spread, counts as much as any other; few of them tell little about the next."""
     factor = STUDENT_90[min(len(by_task), len(STUDENT_90)) - 1] if len(by_task) > 1 else OTHER_TASK_WIDENING * Z_80
     # Twice the mean over one sign is the variance where errors of both signs are alike.
-    more = np.mean([2 * np.mean(np.maximum(e, 0) ** 2) for e in by_task])
-    less = np.mean([2 * np.mean(np.minimum(e, 0) ** 2) for e in by_task])
-    own = np.mean([np.mean((e - e.mean()) ** 2) for e in by_task])
+    more = np.mean([2 * np.mean(np.maximum(e, 0) ** 2) for e, _ in by_task])
+    less = np.mean([2 * np.mean(np.minimum(e, 0) ** 2) for e, _ in by_task])
+    own = np.mean([np.mean((e - e.mean()) ** 2) / spread**2 for e, spread in by_task])
     return _Errors(*(factor * math.sqrt(variance) for variance in (more, less, own)))

@@ -32,6 +32,8 @@ FEWEST_RUNS = 20  # of a benchmark, to learn ends from
 # another data order, .007 in accuracy (published re-runs of Llama-3.2-3B on MetaMathQA).
 RERUN_LOG_LOSS = Z_80 * 0.005
 RERUN_METRIC = Z_80 * 0.007
+# The same in nats with another seed in short runs on little data: .015 is the median over the tasks of examples/study.
+RERUN_NATS = Z_80 * 0.015
 FEWEST_POINTS = 8  # of loss and metric together, to learn what a loss means in the metric
 METRIC_NEIGHBOURS = 20
 FAR_ENOUGH = 0.5  # a task where nobody went this far is extrapolated
@@ -150,12 +152,13 @@ class Predictor:
         to_go = self._same_task.interval(to_go, curve.last_fraction, task)
         # What the curves of a task have in common cancels only between candidates that went equally far.
         own_half = to_go.own_half if curve.last_fraction >= EQUALLY_FAR * longest else to_go.half
-        log_loss = float(curve.log_losses[-1])
+        log_loss = float(curve.log_losses[-1]) - to_go.expected
+        again = _rerun(log_loss)
         return _End(
-            log_loss=log_loss - to_go.expected,
-            low=log_loss - to_go.expected - math.hypot(to_go.high - to_go.expected, RERUN_LOG_LOSS),
-            high=log_loss - to_go.expected + math.hypot(to_go.expected - to_go.low, RERUN_LOG_LOSS),
-            own_half=math.hypot(own_half, RERUN_LOG_LOSS),
+            log_loss=log_loss,
+            low=log_loss - math.hypot(to_go.high - to_go.expected, again),
+            high=log_loss + math.hypot(to_go.expected - to_go.low, again),
+            own_half=math.hypot(own_half, again),
             is_measured=False,
             extrapolated=not proven or curve.last_fraction < self._to_go.earliest_fraction,
         )
@@ -175,7 +178,7 @@ class _End:
     @classmethod
     def measured(cls, log_loss: float) -> _End:
         """The end of a run that is over: what is open is how it would end if it were run again."""
-        again = RERUN_LOG_LOSS
+        again = _rerun(log_loss)
         return cls(log_loss, log_loss - again, log_loss + again, again, is_measured=True, extrapolated=False)
 
     @property
@@ -185,6 +188,11 @@ class _End:
 
     def prediction(self, name: str) -> Prediction:
         return _prediction(name, *np.exp([self.log_loss, self.low, self.high]), self.extrapolated)
+
+
+def _rerun(log_loss: float) -> float:
+    """The half-width in logs of what a run of that final loss would differ by if it were run again."""
+    return math.hypot(RERUN_LOG_LOSS, math.asinh(RERUN_NATS / math.exp(log_loss)))
 
 
 class _Relation:

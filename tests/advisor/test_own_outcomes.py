@@ -91,11 +91,11 @@ def test_errors_fall_and_intervals_tighten_as_outcomes_are_recorded():
     "benchmark", ["debian_sections/all-minilm-l6-v2/transformers5-cpu", "spell_backward/smollm2-135m/transformers5-cpu"]
 )
 def test_what_nobody_could_foresee_of_a_task_is_learned_from_its_outcomes(benchmark):
-    """Tasks whose losses fall far more than those of others, which makes the first intervals wide."""
+    """Tasks whose losses fall far more than those of others; the second more than any interval foresaw."""
     before, one, many = (measure(benchmark, n) for n in (0, 1, 16))
-    assert min(before.coverage, one.coverage, many.coverage) >= 0.75
-    assert many.half_width < 0.7 * before.half_width
-    assert many.error < 1.05 * before.error
+    assert one.coverage >= 0.75 and many.coverage >= 0.75
+    assert many.half_width < 0.7 * one.half_width
+    assert many.error < 0.95 * before.error
     assert many.metric_error < 0.7 * before.metric_error
 
 

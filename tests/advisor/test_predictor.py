@@ -206,7 +206,7 @@ class TestNewTask:
     def test_a_finished_run_is_taken_as_measured(self):
         made = self.forecasts(self.race(3), metric_name="accuracy")["c0"]
         assert made.loss.value == pytest.approx(2.0 * 20**-0.3)
-        assert made.loss.high - made.loss.low < 0.02 and not made.loss.extrapolated
+        assert made.loss.high - made.loss.low < 0.05 and not made.loss.extrapolated
         assert made.metric.value == pytest.approx(0.9 - 0.3 * made.loss.value)
 
     def test_short_probes_alone_are_marked_and_wider(self):
