@@ -122,10 +122,12 @@ class Predictor:
         own = [probe_of(run) for run in self._own if run.curve.metric_name == metric_name]
         relation = _Relation.learn(metric_name, [*probes.values(), *own], baseline) if metric_name else None
         curves = {id: log_curve(probe.curve, max_steps) for id, probe in probes.items()}
-        usable = [curve for curve in curves.values() if curve is not None]
+        race = [curve for curve in curves.values() if curve is not None]
+        task = TaskToGo(self._to_go, [*race, *self._same_task.curves])
+        longest = max((curve.last_fraction for curve in race), default=0.0)
         forecasts = {}
         for id, curve in curves.items():
-            end = self._end(curve, usable) if curve else None
+            end = self._end(curve, task, longest) if curve else None
             if end is None:
                 forecasts[id] = Forecast(None, None)
                 continue
@@ -138,15 +140,14 @@ class Predictor:
             )
         return forecasts
 
-    def _end(self, curve: LogCurve, race: Sequence[LogCurve]) -> _End | None:
-        """The end of one curve, given all of its race; None where the table has nothing to learn from."""
+    def _end(self, curve: LogCurve, task: TaskToGo, longest: float) -> _End | None:
+        """The end of one curve, given its task and how far the longest of its race went; None where the table has
+        nothing to learn from."""
         if curve.last_fraction >= FINISHED:
             return _End.measured(float(curve.log_losses[-1]))
-        task = TaskToGo(self._to_go, [*race, *self._same_task.curves])
         to_go = task.predict(curve)
         if math.isinf(to_go.high):
             return None
-        longest = max(c.last_fraction for c in race)
         shown = len(task.further(curve.last_fraction)) >= FEWEST_WITNESSES
         proven = shown and (longest >= FAR_ENOUGH or bool(self._same_task.curves))
         to_go = self._same_task.interval(to_go, curve.last_fraction, task)

@@ -144,13 +144,10 @@ class Conductor:
         so_far, is_through = plan.until(rungs), rungs == len(plan.fractions)
         decided_for = f"after {so_far.fractions} {so_far.keep}"
         if decided_for not in self._journal.plans:
-            if not is_through and self._has_begun(plan.fractions[rungs]):
-                return
-            rung = self._next_rung(rungs, is_through)
-            if not is_through and rung == (plan.fractions[rungs], plan.keep[rungs - 1]):
-                return
-            self._journal.add_plan(decided_for, rung)
+            self._journal.add_plan(decided_for, self._next_rung(rungs, is_through))
         rung = self._journal.plans[decided_for]
+        if rung and not is_through and tuple(rung) == (plan.fractions[rungs], plan.keep[rungs - 1]):
+            return
         self._race.plan = with_last_rung(so_far, *rung) if rung else so_far
         if rung:
             self._observer.message(f"time is {'left' if is_through else 'short'}: {self._race.plan.lines()[-1]}")
@@ -170,10 +167,6 @@ class Conductor:
         going = [id for id in self._race.alive if not self._has_failed(id)]
         alive = {entry.method for entry in plan.entries if entry.id in going}
         return rung_for_what_is_left(plan, len(alive), pace, left_s)
-
-    def _has_begun(self, fraction: float) -> bool:
-        """Whether a candidate has been trained that far: then its rung was decided on."""
-        return any(self._done_step(id) >= self._stop_step(fraction) for id in self._race.alive)
 
     def _run_rung(self, index: int, ids: Sequence[str], start: int, stop: int) -> None:
         missing = [id for id in ids if self._done_step(id) < stop and not self._has_failed(id)]

@@ -146,6 +146,14 @@ def test_a_cut_is_decided_once(tmp_path):
     assert [job.stop_step for job in again.jobs[:3]] == [30, 30, 30]
 
 
+def test_what_was_found_to_fit_is_not_doubted_when_the_race_is_resumed(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    stops = FakeExecutor(lambda job: KeyboardInterrupt() if job.stop_step > 10 else "finished", step_s=0.4)
+    conduct(path, stops, plan=SLOWER_THAN_PLANNED)
+    conduct(path, again := FakeExecutor(step_s=5.0), plan=SLOWER_THAN_PLANNED, resume=True, deadline_s=30.0)
+    assert [job.stop_step for job in again.jobs[:3]] == [50, 50, 50]
+
+
 def test_how_far_finalists_go_is_decided_once(tmp_path):
     path = tmp_path / "journal.jsonl"
     _, undisturbed = conduct(path, FakeExecutor(step_s=1.0), plan=SHORT)
