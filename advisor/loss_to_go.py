@@ -30,12 +30,12 @@ STUDENT_90 = (3.08, 1.89, 1.64, 1.53, 1.48, 1.44, 1.41, 1.40, 1.38, 1.37)
 PSEUDO_COUNT = 1 / (OTHER_TASK_WIDENING**2 - 1)
 SMALLEST_CAUSE = 0.05  # a curve that is flat while it warms up has as much to go as this one
 FEWEST_WITNESSES = 3  # candidates that must have gone further for what is to come to count as shown
-PROVEN_TO = (1.0, 0.6, 0.4, 0.2, 0.1)
+PROVEN_TO = (1.0, 0.6, 0.4, 0.2, 0.1)  # how far others have gone, in steps, for errors that are measured once each
 WITHIN_RIDGE = 0.0003  # a variance: where curves hardly differ in their last fall nothing follows from it
-RATES = np.geomspace(0.1, 100, 200)  # what is tried for a law
+RATES = np.geomspace(0.1, 100, 200)  # of falls per part lost, tried for a law
 WITNESSES = 6  # candidates that a race takes further
-SMALLEST_SPREAD = 0.01
-LEAST_LEFT = 0.01  # of a loss, at any end: no run of the table lost more
+SMALLEST_SPREAD = 0.01  # as a variance
+LEAST_LEFT = 0.01  # of its present loss, at any end: no forecast goes lower
 FINISHED = 0.999
 
 
