@@ -162,7 +162,7 @@ class LossToGo:
             best, lost, errors = sorted(curves, key=lambda c: c.at(2 * fraction)), [], []
             for curve in curves:
                 seen, others = curve.until(fraction), [c for c in best if c is not curve]
-                race = [c.until(proven or fraction if i < WITNESSES else fraction) for i, c in enumerate(others)]
+                race = [c.until((proven or fraction) if i < WITNESSES else fraction) for i, c in enumerate(others)]
                 task = TaskToGo(self, [*race, seen], without=name if len(self.tasks) > 1 else None)
                 lost.append(curve.lost(fraction, 1.0))
                 errors.append(lost[-1] + math.expm1(-task.expected(seen)))
@@ -200,9 +200,9 @@ class TaskToGo:
     def expected(self, curve: LogCurve) -> float:
         """The expected fall of a curve's log loss from its end on."""
         fraction = self._fraction(curve.last_fraction)
-        return _limited(self.average(fraction) + self._own(curve, fraction))
+        return _limited(self.average(fraction) + self._beyond_average(curve, fraction))
 
-    def _own(self, curve: LogCurve, fraction: float) -> float:
+    def _beyond_average(self, curve: LogCurve, fraction: float) -> float:
         """How much more than the task's average a curve is expected to fall after a share of the run."""
         level = self._level(fraction)
         if level is None or not curve.covers(min(fraction, curve.last_fraction) / 2):
@@ -219,7 +219,7 @@ class TaskToGo:
         further = sorted(self.further(fraction), key=lambda c: -c.last_fraction)
         witnesses = [c for c in further if c.last_fraction >= further[:WITNESSES][-1].last_fraction]
         shown = [
-            c.at(fraction) - float(c.log_losses[-1]) - self._own(c, fraction) + self.average(c.last_fraction)
+            c.at(fraction) - float(c.log_losses[-1]) - self._beyond_average(c, fraction) + self.average(c.last_fraction)
             for c in witnesses
         ]
         return (PSEUDO_COUNT * by_table + sum(shown)) / (PSEUDO_COUNT + len(shown))

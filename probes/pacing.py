@@ -70,6 +70,9 @@ def next_rung_in_time(plan: RacePlan, rungs: int, pace: Pace, left_s: float) -> 
     seconds of wall time are enough, else shorter, and then narrower. None where nothing of it is worthwhile."""
     done, planned = plan.until(rungs), plan.fractions[rungs]
     reached, wide = done.fractions[-1], plan.keep[rungs - 1]
+    as_planned = _probes(done, wide, with_reference=rungs < plan.reference_rungs)
+    if pace.wall_s(as_planned, planned - reached) <= left_s:
+        return planned, wide
     for count in range(wide, min(FEWEST_KEPT, wide) - 1, -1):
         fraction = min(planned, reached + pace.reach(_probes(done, count), left_s))
         if fraction >= min(planned, WORTHWHILE_STRETCH * reached):
@@ -83,8 +86,8 @@ def with_last_rung(plan: RacePlan, fraction: float, keep: int) -> RacePlan:
     return replace(plan, fractions=(*plan.fractions, fraction), keep=(*plan.keep, keep), reference_rungs=rungs)
 
 
-def _probes(plan: RacePlan, methods: int) -> int:
-    """How many go on after the last rung of a plan, if so many methods do."""
+def _probes(plan: RacePlan, methods: int, with_reference: bool = True) -> int:
+    """How many go on after the last rung of a plan, if so many methods do; the reference may not be among them."""
     rates = 2 if plan.keeps_two_rates(len(plan.fractions) - 1) else 1
-    reference = any(entry.method == plan.reference for entry in plan.entries)  # it may not be among the best
+    reference = with_reference and any(entry.method == plan.reference for entry in plan.entries)
     return (methods + reference) * rates

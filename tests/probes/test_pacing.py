@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -72,7 +73,7 @@ def test_what_is_left_is_not_overdrawn(alive, pace, left_s, reached):
 @given(pace=PACES, left_s=SECONDS, keep=st.integers(2, 30))
 def test_the_next_rung_is_cut_to_what_can_end(pace, left_s, keep):
     plan = RacePlan(ENTRIES, (0.05, 0.2, 1.0), (40, keep))
-    planned_s = pace.wall_s(probes_of(plan.until(2), keep), 0.8)
+    planned_s = pace.wall_s(keep, 0.8)  # without the reference, whose rungs are over
     rung = next_rung_in_time(plan, 2, pace, left_s)
     if planned_s <= left_s:
         assert rung == (1.0, keep)
@@ -80,7 +81,7 @@ def test_the_next_rung_is_cut_to_what_can_end(pace, left_s, keep):
         assert left_s < pace.wall_s(probes_of(plan.until(2), 2), (WORTHWHILE_STRETCH - 1) * 0.2) * 1.001
     else:
         fraction, count = rung
-        assert WORTHWHILE_STRETCH * 0.2 * 0.999 <= fraction <= 1.0 and 2 <= count <= keep
+        assert WORTHWHILE_STRETCH * 0.2 * 0.999 <= fraction < 1.0 and 2 <= count <= keep
         assert pace.wall_s(probes_of(plan.until(2), count), fraction - 0.2) <= left_s * 1.001
 
 
@@ -91,3 +92,10 @@ def test_a_rung_is_made_shorter_before_it_is_made_narrower():
     assert next_rung_in_time(plan, 2, pace, left_s=9 * 4.0) == (pytest.approx(0.2 + 0.36 / 7), 6)
     assert next_rung_in_time(plan, 2, pace, left_s=10.0) is None
     assert math.isclose(pace.wall_s(9, 0.4), 360.0)
+
+
+def test_a_rung_is_not_cut_for_a_reference_that_is_not_to_run():
+    plan, pace = RacePlan(ENTRIES, (0.05, 0.2, 1.0), (40, 2)), Pace(run_s=100.0, overhead_s=0.0, workers=2)
+    assert next_rung_in_time(plan, 2, pace, left_s=81.0) == (1.0, 2)
+    with_reference = replace(plan, reference_rungs=3)
+    assert next_rung_in_time(with_reference, 2, pace, left_s=81.0) == (pytest.approx(0.605), 2)
