@@ -12,7 +12,6 @@ import argparse
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
@@ -30,57 +29,63 @@ SET_SIZE = 24
 FEWEST_RUNS = SET_SIZE + 6
 
 
-@dataclass
+FIGURES = (
+    "error", "bias", "inside", "half_width",
+    "metric_error", "metric_inside", "metric_half_width",
+    "proven", "proven_right", "likely_right",
+    "comes_back", "comes_back_right",
+)  # fmt: skip
+
+
 class Tally:
     """What the races of one task and budget come to. Errors of what did not run to its end, losses in nats; of two
-    finalists that did not, whether one was said to be ahead beyond noise, or likely, and whether it was."""
+    finalists that did not, whether one was said to be ahead beyond noise, or likely, and whether it was; the same of
+    those that left the race and the pick."""
 
-    error: list[float] = field(default_factory=list)
-    bias: list[float] = field(default_factory=list)
-    inside: list[bool] = field(default_factory=list)
-    half_width: list[float] = field(default_factory=list)
-    metric_error: list[float] = field(default_factory=list)
-    metric_inside: list[bool] = field(default_factory=list)
-    metric_half_width: list[float] = field(default_factory=list)
-    proven: list[bool] = field(default_factory=list)
-    proven_right: list[bool] = field(default_factory=list)
-    likely_right: list[bool] = field(default_factory=list)
-    comes_back: list[bool] = field(default_factory=list)
-    comes_back_right: list[bool] = field(default_factory=list)
+    def __init__(self) -> None:
+        self._values: dict[str, list[float]] = {name: [] for name in FIGURES}
+
+    def _note(self, **values: float) -> None:
+        for name, value in values.items():
+            self._values[name].append(value)
 
     def add(self, forecast: Forecast, run: RunRecord) -> None:
         loss, metric, end = forecast.loss, forecast.metric, run.curve.points[-1]
         truth = loss_of(end)
         assert loss is not None and truth
-        self.error.append(abs(loss.value - truth))
-        self.bias.append(loss.value - truth)
-        self.inside.append(loss.low <= truth <= loss.high)
-        self.half_width.append((loss.high - loss.low) / 2)
+        self._note(
+            error=abs(loss.value - truth),
+            bias=loss.value - truth,
+            inside=loss.low <= truth <= loss.high,
+            half_width=(loss.high - loss.low) / 2,
+        )
         if metric is not None and end.metric is not None:
-            self.metric_error.append(abs(metric.value - end.metric))
-            self.metric_inside.append(metric.low <= end.metric <= metric.high)
-            self.metric_half_width.append((metric.high - metric.low) / 2)
+            self._note(
+                metric_error=abs(metric.value - end.metric),
+                metric_inside=metric.low <= end.metric <= metric.high,
+                metric_half_width=(metric.high - metric.low) / 2,
+            )
 
     def compare(self, one: tuple[Forecast, RunRecord], other: tuple[Forecast, RunRecord]) -> None:
         lead = one[0].loss.value - other[0].loss.value
         noise = math.hypot(one[0].loss_noise, other[0].loss_noise)
         is_right = (lead > 0) == (loss_of(one[1].curve.points[-1]) > loss_of(other[1].curve.points[-1]))
-        self.proven.append(abs(lead) > noise)
+        self._note(proven=abs(lead) > noise)
         if abs(lead) > noise:
-            self.proven_right.append(is_right)
+            self._note(proven_right=is_right)
         elif abs(lead) > LIKELY * noise:
-            self.likely_right.append(is_right)
+            self._note(likely_right=is_right)
 
     def against_pick(self, left: tuple[Forecast, RunRecord], pick: tuple[Forecast, RunRecord]) -> None:
         """Of one that left the race, whether it is said to end ahead of the pick beyond noise, and whether it does."""
         lead = pick[0].loss.value - left[0].loss.value
         is_ahead = lead > math.hypot(left[0].loss_noise, pick[0].loss_noise)
-        self.comes_back.append(is_ahead)
+        self._note(comes_back=is_ahead)
         if is_ahead:
-            self.comes_back_right.append(loss_of(left[1].curve.points[-1]) < loss_of(pick[1].curve.points[-1]))
+            self._note(comes_back_right=loss_of(left[1].curve.points[-1]) < loss_of(pick[1].curve.points[-1]))
 
     def figures(self) -> dict[str, float | None]:
-        return {name: float(np.mean(values)) if values else None for name, values in vars(self).items()}
+        return {name: float(np.mean(values)) if values else None for name, values in self._values.items()}
 
 
 def tasks() -> Iterator[tuple[str, list[RunRecord], list[RunRecord]]]:
@@ -123,7 +128,7 @@ def main() -> None:
     if not options.json:
         for name, by_budget in figures.items():
             print(f"\n{name}\n{'budget':20s}" + "".join(f"{budget:>9s}" for budget in by_budget))
-            for key in vars(Tally()):
+            for key in FIGURES:
                 cells = ("-" if row[key] is None else f"{row[key]:.3f}" for row in by_budget.values())
                 print(f"{key.replace('_', ' '):20s}" + "".join(f"{cell:>9s}" for cell in cells))
     print(json.dumps(figures))
