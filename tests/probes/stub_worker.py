@@ -42,7 +42,7 @@ def run(job, folder):
     if behaviour == 9:
         os.kill(os.getpid(), signal.SIGKILL)
     if behaviour == 8:
-        time.sleep(60)
+        time.sleep(600)
     if behaviour == 7:
         print("{half a line", end="", flush=True)
         os._exit(3)
