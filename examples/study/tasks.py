@@ -84,11 +84,11 @@ def word_sorting() -> list[dict[str, Any]]:
     return [_row(prompt, e["answer"]) for prompt, e in zip(prompts, entries, strict=True)]
 
 
-def family_relationships() -> list[dict[str, Any]]:
-    """Who is who in a small family told in a few sentences."""
-    entries = _reasoning_gym("family_relationships", min_family_size=4, max_family_size=5)
-    # What follows the question mark asks for an answer in one word, which the training rows show anyway.
-    return [_row(e["question"].partition("?")[0].replace("\n\n", "\n") + "?", e["answer"]) for e in entries]
+def leg_counting() -> list[dict[str, Any]]:
+    """How many legs one to four of two animals have: what the model knows of 37 animals, and a sum of products."""
+    entries = _reasoning_gym("leg_counting", min_animals=2, max_animals=2, min_instances=1, max_instances=4)
+    herds = [", ".join(f"{n} {animal}" for animal, n in e["metadata"]["animals"].items()) for e in entries]
+    return [_row(f"{herd} legs:", e["answer"]) for herd, e in zip(herds, entries, strict=True)]
 
 
 def debian_sections() -> list[dict[str, Any]]:
@@ -135,6 +135,6 @@ TASKS = {
         _smollm2(spell_backward),
         _smollm2(chain_sum),
         _smollm2(word_sorting),
-        _smollm2(family_relationships),
+        _smollm2(leg_counting),
     )
 }
