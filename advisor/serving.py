@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 
 from advisor.text import clean
 
 VLLM_DEFAULT_RANK = 16
-# The values that vLLM's --max-lora-rank takes (vllm.config.lora, 0.11).
+# The values that vLLM's --max-lora-rank takes (vllm.config.lora, 0.33; tests/contracts/test_vllm.py).
 VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
 
@@ -23,7 +24,12 @@ def serve_adapter(base: str, adapter: Path, rank: int) -> str | None:
     if needed is None:
         return None
     flag = f" --max-lora-rank {needed}" if needed > VLLM_DEFAULT_RANK else ""
-    return f"vllm serve {_quoted(base)} --enable-lora --lora-modules {shlex.quote(f'tuned={clean(adapter)}')}{flag}"
+    return f"vllm serve {_quoted(base)} --enable-lora --lora-modules {shlex.quote(_module(clean(adapter)))}{flag}"
+
+
+def _module(path: str) -> str:
+    """vLLM reads what has a comma in it as JSON."""
+    return json.dumps({"name": "tuned", "path": path}) if "," in path else f"tuned={path}"
 
 
 def _quoted(place: str | Path) -> str:

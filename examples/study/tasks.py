@@ -84,11 +84,16 @@ def word_sorting() -> list[dict[str, Any]]:
     return [_row(prompt, e["answer"]) for prompt, e in zip(prompts, entries, strict=True)]
 
 
-def leg_counting() -> list[dict[str, Any]]:
-    """How many legs one to four of two animals have: what the model knows of 37 animals, and a sum of products."""
-    entries = _reasoning_gym("leg_counting", min_animals=2, max_animals=2, min_instances=1, max_instances=4)
-    herds = [", ".join(f"{n} {animal}" for animal, n in e["metadata"]["animals"].items()) for e in entries]
-    return [_row(f"{herd} legs:", e["answer"]) for herd, e in zip(herds, entries, strict=True)]
+def family_relationships() -> list[dict[str, Any]]:
+    """Who is who in a family of four or five, told in signs: `Ethan + Ada: Leo. Leo + Luna. Luna to Leo` is a wife."""
+    entries = _reasoning_gym("family_relationships", min_family_size=4, max_family_size=5)
+    rows = []
+    for entry in entries:
+        family = entry["question"].partition("\n")[0].replace(" is married to ", " + ")
+        family = family.replace(". They have a child called ", ": ")
+        who = "{person1} to {person2}".format(**entry["metadata"])
+        rows.append(_row(f"{family} {who}:", entry["answer"]))
+    return rows
 
 
 def debian_sections() -> list[dict[str, Any]]:
@@ -135,6 +140,6 @@ TASKS = {
         _smollm2(spell_backward),
         _smollm2(chain_sum),
         _smollm2(word_sorting),
-        _smollm2(leg_counting),
+        _smollm2(family_relationships),
     )
 }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
 
 from advisor.report.next_steps import next_steps
+from advisor.serving import serve_adapter
 from tests.advisor.factories import LORA_CONFIG, candidate, result
 
 MERGED = {"mergeable": True, "vllm": "merged"}
@@ -37,6 +39,11 @@ def test_training_is_one_command_and_a_script_for_elsewhere():
 def test_the_server_is_told_the_rank_that_is_saved(name, rank, flag):
     code = steps(name, peft_config={**LORA_CONFIG, "r": rank})["Serve"].code
     assert code == f"vllm serve meta-llama/Llama-3.2-3B --enable-lora --lora-modules tuned=out/adapter{flag}"
+
+
+def test_a_path_with_a_comma_is_told_as_vllm_reads_it():
+    code = serve_adapter("base", Path("a, b"), 8)
+    assert shlex.split(code)[-1] == '{"name": "tuned", "path": "a, b"}'
 
 
 def test_what_lies_there_already_is_looked_at(tmp_path):
