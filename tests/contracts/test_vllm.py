@@ -24,7 +24,9 @@ peft_helper = pytest.importorskip("vllm.lora.peft_helper", exc_type=ImportError)
 # What vLLM serves adapters on in a Llama: models/llama.py, packed_modules_mapping.
 LLAMA_LAYERS = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 OTHER_LORAS = [
-    m for m in all_methods().values() if m.peft_type == "LORA" and not m.special_purpose and m.capabilities.vllm != "adapter"
+    m
+    for m in all_methods().values()
+    if m.peft_type == "LORA" and not m.special_purpose and m.capabilities.vllm != "adapter"
 ]
 
 
