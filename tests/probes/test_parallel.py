@@ -23,20 +23,31 @@ def fail_at_three(number):
     return number
 
 
+def fail_elsewhere(home):
+    if os.getpid() != home:
+        raise ValueError("not at home")
+    time.sleep(0.5)  # until the others are there
+    return home
+
+
 def die_elsewhere(home):
     if os.getpid() != home:
         os.kill(os.getpid(), signal.SIGKILL)
-    return os.getpid()
+    time.sleep(0.5)
+    return home
 
 
-def warn(_):
+def warn(home):
+    if os.getpid() == home:
+        time.sleep(0.5)
+        return
     logging.getLogger("quiet library").warning("of no interest")
     warnings.warn("of no interest either", stacklevel=1)
 
 
 def sleep(seconds):
     time.sleep(seconds)
-    return os.getpid()
+    return seconds, os.getpid()
 
 
 @pytest.fixture
@@ -52,9 +63,12 @@ def test_short_work_stays_here():
 
 
 def test_long_work_is_shared_and_comes_back_in_order(at_once):
-    results, processes = zip(*map_on_cores(square, range(6)), strict=True)
-    assert results == (0, 1, 4, 9, 16, 25)
-    assert processes[0] == os.getpid() not in processes[1:]
+    seconds = [0.3 - i / 100 for i in range(20)]
+    results, processes = zip(*map_on_cores(sleep, seconds), strict=True)
+    assert results == tuple(seconds)
+    here = [process == os.getpid() for process in processes]
+    assert here == sorted(here, reverse=True)  # from the front
+    assert len(set(processes)) == 2
 
 
 def test_on_one_core_everything_stays_here(at_once, monkeypatch):
@@ -69,26 +83,34 @@ def test_what_fails_there_fails_here(at_once):
         next(results)
 
 
+def test_what_fails_elsewhere_fails_here(at_once):
+    with pytest.raises(ValueError, match="not at home"):
+        list(map_on_cores(fail_elsewhere, [os.getpid()] * 20))
+
+
 def test_what_a_killed_process_leaves_is_done_here(at_once):
-    assert list(map_on_cores(die_elsewhere, [os.getpid()] * 4)) == [os.getpid()] * 4
+    assert list(map_on_cores(die_elsewhere, [os.getpid()] * 20)) == [os.getpid()] * 20
 
 
 def test_libraries_are_as_quiet_there_as_here(at_once, capfd, monkeypatch):
     monkeypatch.setattr(logging.getLogger("quiet library"), "level", logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        list(map_on_cores(warn, range(3)))
+        list(map_on_cores(warn, [os.getpid()] * 6))
     assert "of no interest" not in capfd.readouterr().err
-    list(map_on_cores(warn, range(3)))
+    list(map_on_cores(warn, [os.getpid()] * 6))
     assert "of no interest either" in capfd.readouterr().err  # so it would have been heard
 
 
 def test_nothing_runs_on_when_the_rest_is_not_wanted(at_once, capfd):
-    results = map_on_cores(sleep, [0, 0, *[60] * 10])
-    assert next(results) == os.getpid()
-    worker = psutil.Process(next(results))
+    results = map_on_cores(sleep, [0, 0, 3, *[60] * 10])
+    for _ in range(3):
+        next(results)
+    started = psutil.Process().children(recursive=True)
+    workers = [process for process in started if "resource_tracker" not in " ".join(process.cmdline())]
+    assert workers
     results.close()
-    _, alive = psutil.wait_procs([worker], timeout=10)
+    _, alive = psutil.wait_procs(workers, timeout=10)
     assert not alive
     time.sleep(0.2)  # for the thread that looks after the processes
     assert "Traceback" not in capfd.readouterr().err
