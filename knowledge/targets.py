@@ -25,6 +25,10 @@ Targets = Literal[
     "norms",
 ]
 
+# The names that PEFT takes for a classification head: it trains them in full beside the adapter (peft.peft_model,
+# classifier_module_names), so they are never quantised.
+CLASSIFICATION_HEADS = ("classifier", "score")
+
 _IN_ATTENTION = re.compile(r"(?i)\b\w*(attn|attention)\w*\.")
 _IN_MLP = re.compile(
     r"(?i)\b(\w*mlp|ffn?|\w*feed_?forward|densereludense|\w*experts?|intermediate)\."  # by the enclosing module

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from knowledge.errors import BadInput, NoModelAccess
 from knowledge.models import known_config
 from knowledge.schema import DType, Quantization, Task
+from knowledge.targets import CLASSIFICATION_HEADS
 from probes import gguf, hub
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def load_model(
     if num_labels is not None:
         options["num_labels"] = num_labels
     if quantization != "none":
-        options["quantization_config"] = quantization_config(quantization, dtype)
+        options["quantization_config"] = quantization_config(quantization, dtype, task)
         options["device_map"] = {"": device}
     with quiet(), _explained(source):
         place = str(gguf.model_folder(Path(source.location))) if source.kind == "gguf file" else source.location
@@ -152,7 +153,7 @@ def load_model(
     return (model if quantization != "none" else model.to(device)).eval()
 
 
-def quantization_config(quantization: Quantization, dtype: DType) -> Any:
+def quantization_config(quantization: Quantization, dtype: DType, task: Task) -> Any:
     """transformers' config for a base in 4 bits (nf4, double quantization as in QLoRA, arXiv 2305.14314) or 8 bits."""
     from importlib.util import find_spec
 
@@ -164,9 +165,12 @@ def quantization_config(quantization: Quantization, dtype: DType) -> Any:
             f"A base quantized to {quantization} needs bitsandbytes: pip install 'peft-advisor[quantized]', "
             "or use --quantize none."
         )
+    # Left to itself, transformers keeps the last layer of an encoder's head in full only where it has no bias.
+    kept = {"llm_int8_skip_modules": [*CLASSIFICATION_HEADS]} if task == "sequence-classification" else {}
     if quantization == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True)
+        return BitsAndBytesConfig(load_in_8bit=True, **kept)
     return BitsAndBytesConfig(
+        **kept,
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,

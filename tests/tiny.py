@@ -73,20 +73,27 @@ _CONFIGS: dict[str, tuple[type[PreTrainedConfig], dict[str, Any]]] = {
     ),
 }
 ARCHITECTURES = tuple(_CONFIGS)
-QUANTIZED: dict[str, Quantization] = {"llama-nf4": "nf4", "llama-int8": "int8"}
+# Named as in the matrix of knowledge/seen.py.
+QUANTIZED: dict[str, Quantization] = {**{f"{name}-nf4": "nf4" for name in ARCHITECTURES}, "llama-int8": "int8"}
+
+
+def in_full(architecture: str) -> str:
+    """The architecture without what is said of its quantisation: 'gpt2' for 'gpt2-nf4'."""
+    return architecture.removesuffix("-nf4").removesuffix("-int8")
 
 
 def tiny_task(architecture: str) -> Task:
-    return {"bert": "sequence-classification", "t5": "seq2seq-lm"}.get(architecture, "causal-lm")
+    return {"bert": "sequence-classification", "t5": "seq2seq-lm"}.get(in_full(architecture), "causal-lm")
 
 
 def tiny_model(architecture: str = "llama", *, trained: bool = True) -> PreTrainedModel:
     """A fresh model of 2 layers and hidden size 64 in eval mode; with `trained`, one that counts by one.
 
-    Those of QUANTIZED are the tiny Llama as probes load it, with its trained weights in 4 or 8 bits.
+    Those of QUANTIZED are as probes load them, with their trained weights in 4 or 8 bits.
     """
     if architecture in QUANTIZED:
-        return load_model(resolve_model(_folder_of_llama()), "causal-lm", quantization=QUANTIZED[architecture])
+        folder = _folder_of(in_full(architecture))
+        return load_model(resolve_model(folder), tiny_task(architecture), quantization=QUANTIZED[architecture])
     model = _build(architecture)
     if trained:
         model.load_state_dict(_trained_weights(architecture))
@@ -128,10 +135,10 @@ def _build(architecture: str) -> PreTrainedModel:
 
 
 @cache
-def _folder_of_llama() -> str:
-    folder = tempfile.mkdtemp(prefix="advisor-tests-tiny-llama-")
+def _folder_of(architecture: str) -> str:
+    folder = tempfile.mkdtemp(prefix=f"advisor-tests-tiny-{architecture}-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    tiny_model("llama").save_pretrained(folder)
+    tiny_model(architecture).save_pretrained(folder)
     return folder
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from advisor.exporters import _train_parts as parts
 from advisor.exporters.base import Recommended, loads_gguf
 from knowledge.schema import PlannedRun, Task
+from knowledge.targets import CLASSIFICATION_HEADS
 from probes import adapters
 
 AUTO_CLASSES = {
@@ -158,11 +159,13 @@ def _losses(task: Task, through_model_loss: bool) -> str:
 
 
 def _quantization(run: PlannedRun) -> str:
+    is_classifier = run.task == "sequence-classification"
+    kept = f", llm_int8_skip_modules={literal([*CLASSIFICATION_HEADS])}" if is_classifier else ""
     if run.quantization == "int8":
-        return "BitsAndBytesConfig(load_in_8bit=True)"
+        return f"BitsAndBytesConfig(load_in_8bit=True{kept})"
     return (
         'BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, '
-        "bnb_4bit_compute_dtype=dtype)"
+        f"bnb_4bit_compute_dtype=dtype{kept})"
     )
 
 

@@ -87,12 +87,20 @@ def _settings(method: Method) -> list[tuple[str, str]]:
 
 def _architectures(method: Method) -> str:
     """The tiny architectures of the contract tests on which it works, and the others."""
-    row = {column: facts for column, facts in matrix()[method.name].items() if column not in quantized_columns()}
-    works = [column for column, facts in row.items() if facts.works]
-    refused = [column for column in row if column not in works]
+    row = matrix()[method.name]
+    in_full = [column for column in row if column not in quantized_columns()]
+    works = [column for column in in_full if row[column].works]
+    in_4_bits = [column for column in in_full if row[f"{column}-nf4"].works]
     if not works:
-        return ", ".join(column for column in quantized_columns() if matrix()[method.name][column].works)
-    return ", ".join(works) + (f" (not {', '.join(refused)})" if refused else "")
+        return f"{', '.join(in_4_bits)}, with their bases in 4 bits"
+    words = ", ".join(works) + _but("not", [column for column in in_full if column not in works])
+    if not in_4_bits:
+        return words
+    return f"{words}; in 4 bits too{_but('but not', [column for column in works if column not in in_4_bits])}"
+
+
+def _but(word: str, columns: Sequence[str]) -> str:
+    return f" ({word} {', '.join(columns)})" if columns else ""
 
 
 def _abilities(method: Method) -> list[tuple[bool, str]]:

@@ -81,6 +81,10 @@ class Method(Record):
     optimizer_settings: Mapping[str, Any] = Field(default_factory=dict, description="further keyword arguments")
     tasks: tuple[Task, ...] = ("causal-lm", "sequence-classification", "seq2seq-lm")
     supports_conv1d: bool = Field(False, description="works on the Conv1D layers of GPT-2")
+    adds_in_place: bool = Field(
+        False,
+        description="changes a layer's output in place, which PyTorch forbids where that is quantised and has a bias",
+    )
     capabilities: Capabilities
     reference_only: bool = Field(False, description="measured for comparison, never recommended over an adapter")
     trains_through_model_loss: bool = Field(
@@ -118,6 +122,12 @@ class Method(Record):
             return str(error)
         if not self.supports_conv1d and not set(paths).isdisjoint(shape.conv1d_paths):
             return f"{self.title} does not support the Conv1D layers of {shape.model_type}"
+        has_bias = any(f"{path}.bias" in shape.bias_paths for path in paths)
+        if self.adds_in_place and has_bias and shape.quantization != "none":
+            return (
+                f"{self.title} does not work on layers with a bias, as those of {shape.model_type}, in "
+                f"{QUANTIZED_BASES[shape.quantization]}"
+            )
         return None
 
     def peft_config(self, shape: ModelShape, max_steps: int) -> dict[str, Any] | None:

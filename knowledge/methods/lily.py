@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from knowledge.methods.base import Capabilities
+from knowledge.methods.base import QUANTIZED_BASES, Capabilities
 from knowledge.methods.low_rank import LowRank
 from knowledge.shape import ModelShape
+from knowledge.targets import target_modules
 
 
 class Lily(LowRank):
     """The benchmark lets half of the layers share a first factor, whatever their number."""
+
+    def unsupported_reason(self, shape: ModelShape) -> str | None:
+        """PEFT finds the layers that share factors by the names that they are given by, or else by their weights'
+        shapes, which are lost where weights are packed into 4 bits (tuners/lily/model.py)."""
+        reason = super().unsupported_reason(shape)
+        if reason or shape.quantization != "nf4" or not isinstance(target_modules(shape, self.targets), str):
+            return reason
+        return (
+            f"{self.title} tells the layers of {shape.model_type} apart by the shapes of their weights, which are lost "
+            f"in {QUANTIZED_BASES['nf4']}"
+        )
 
     def fit_settings(self, config: dict[str, Any], shape: ModelShape, max_steps: int) -> dict[str, Any]:
         return super().fit_settings({**config, "stride_A": max(1, shape.num_layers // 2)}, shape, max_steps)

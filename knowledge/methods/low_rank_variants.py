@@ -27,6 +27,7 @@ METHODS = (
         targets="attention-qv",
         learning_rates=_RATES,
         supports_conv1d=True,
+        adds_in_place=True,
         capabilities=_MERGES,
     ),
     LowRank(

@@ -33,13 +33,17 @@ class LoftQ(OnQuantizedBase):
     def after_wrapping(self, model: Any, calibration: Any) -> None:
         import torch
         from peft.utils.integrations import dequantize_bnb_weight
+        from transformers.pytorch_utils import Conv1D
 
         read = _full_weights(model.get_base_model())
         with torch.no_grad():
             for name, layer in _quantized_lora_layers(model):
                 linear = layer.get_base_layer()
                 quantized = dequantize_bnb_weight(linear.weight, getattr(linear, "state", None)).float()
-                residual = read(f"{name}.weight").to(quantized) - quantized
+                full = read(f"{name}.weight").to(quantized)
+                # GPT-2's Conv1D keeps its weight the other way round; transformers turns it when it quantises.
+                turned = issubclass(getattr(linear, "source_cls", torch.nn.Linear), Conv1D)
+                residual = (full.T if turned else full) - quantized
                 first, second = low_rank_factors(residual / layer.scaling["default"], layer.r["default"])
                 layer.lora_A["default"].weight.copy_(first)
                 layer.lora_B["default"].weight.copy_(second)

@@ -37,6 +37,7 @@ METHODS = (
         targets="attention-qv",
         learning_rates=(0.1, 0.3, 1.0),
         weight_decay=1e-5,
+        adds_in_place=True,
         capabilities=_STARTS_ELSEWHERE,
     ),
     Coefficients(

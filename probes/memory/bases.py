@@ -36,7 +36,7 @@ def build_base(config: Any, run: PlannedRun, device: str = "meta") -> Any:
     if run.quantization != "none":
         from probes.memory.quantized import quantize
 
-        quantize(model, run.quantization, getattr(torch, run.dtype))
+        quantize(model, run.quantization, getattr(torch, run.dtype), run.task)
     return model
 
 

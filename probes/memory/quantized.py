@@ -22,7 +22,8 @@ from unittest.mock import patch
 import torch
 from torch import nn
 
-from knowledge.schema import Quantization
+from knowledge.schema import Quantization, Task
+from knowledge.targets import CLASSIFICATION_HEADS
 
 WEIGHTS_PER_SCALE = 64
 SCALES_PER_SECOND_SCALE = 256
@@ -30,19 +31,30 @@ CODE_VALUES = 256
 NF4_VALUES = 16
 
 
-def quantize(model: Any, quantization: Quantization, compute_dtype: torch.dtype) -> None:
+def quantize(model: Any, quantization: Quantization, compute_dtype: torch.dtype, task: Task) -> None:
     """Replaces every linear layer of a model on meta but its output head by a quantised stand-in, in place."""
+    from transformers.pytorch_utils import Conv1D
     from transformers.quantizers.base import get_keys_to_not_convert
+    from transformers.quantizers.quantizers_utils import should_convert_module
 
-    kept = get_keys_to_not_convert(model)
+    heads = CLASSIFICATION_HEADS if task == "sequence-classification" else get_keys_to_not_convert(model)
+    kept = [*heads, *(model._keep_in_fp32_modules or ())]
     make = {"nf4": _linear_4bit, "int8": _linear_8bit}[quantization]
     for name, module in list(model.named_modules()):
-        if type(module) is nn.Linear and not any(name == key or name.startswith(f"{key}.") for key in kept):
+        if type(module) in (nn.Linear, Conv1D) and should_convert_module(name, kept):
+            linear = module if isinstance(module, nn.Linear) else _turned(module)
             parent, _, last = name.rpartition(".")
-            setattr(model.get_submodule(parent), last, make(module, compute_dtype))
+            setattr(model.get_submodule(parent), last, make(linear, compute_dtype))
     model.is_loaded_in_4bit = quantization == "nf4"
     model.is_loaded_in_8bit = quantization == "int8"
     model.requires_grad_(False)
+
+
+def _turned(layer: Any) -> nn.Linear:
+    """GPT-2's Conv1D, whose weight lies the other way round, as the linear layer that transformers makes of it."""
+    linear = nn.Linear(layer.nx, layer.nf, device="meta", dtype=layer.weight.dtype)
+    linear.bias = layer.bias
+    return linear
 
 
 def is_exact() -> bool:

@@ -56,7 +56,8 @@ def test_the_page_says_where_it_was_seen_to_work_and_what_it_can_and_cannot():
     assert "with an error of 8 % to a LoRA" in page("lokr")
     assert "Cannot train on a quantised base" in page("delora")
     assert "train on a base in 8 bits (int8)" in page("loha")
-    assert "Seen working llama-nf4, llama-int8" in page("qlora")
+    assert "bert, t5; in 4 bits too" in page("lora")
+    assert "bert, t5, with their bases in 4 bits" in page("qlora")
     assert "be served as any model" in page("full")
 
 

@@ -13,8 +13,9 @@ from torch.nn import functional
 from knowledge.methods.base import Method
 from knowledge.schema import Record
 from knowledge.seen import Seen, matrix
+from knowledge.shape import ModelShape
 from probes import adapters
-from tests.tiny import QUANTIZED, tiny_batch, tiny_calibration, tiny_model, tiny_task
+from tests.tiny import QUANTIZED, in_full, tiny_batch, tiny_calibration, tiny_model, tiny_task
 
 STEPS = 20
 # Two ways to compute the same output differ by rounding; the tiny models' logits are of the order of ten.
@@ -29,12 +30,17 @@ SAME_LOSS = 1e-5
 
 
 class Observation(Record):
-    """One method on one architecture. Differences are the largest absolute ones between logits."""
+    """One method on one architecture. Differences are the largest absolute ones between logits.
+
+    `carried_over` is of an adapter that was trained on a quantised base: how far its outputs on the full base are off,
+    as a share of the change that it makes.
+    """
 
     quantized: bool = False
     unsupported: str | None = None
     trainable_parameters: int = 0
     trains_as_in_full: bool = True
+    carried_over: float = 0.0
     start_difference: float = 0.0
     first_loss: float = 0.0
     last_loss: float = 0.0
@@ -74,20 +80,20 @@ class Observation(Record):
 def observe(method: Method, architecture: str) -> Observation:
     """Wraps, trains, saves, reloads, merges and unloads `method` on the tiny model of that architecture.
 
-    Twenty steps are few, so it trains at the highest learning rate; where that is too high, at the default.
+    Twenty steps are few, so it trains at the highest learning rate; where that is too high, at the next.
     """
-    seen = _observe(method, architecture, method.learning_rates[-1])
-    if seen.unsupported or seen.loss_falls:
-        return seen
-    return _observe(method, architecture, method.default_learning_rate)
+    for learning_rate in reversed(method.learning_rates):
+        seen = _observe(method, architecture, learning_rate)
+        if seen.unsupported or seen.loss_falls:
+            break
+    return seen
 
 
 def _observe(method: Method, architecture: str, learning_rate: float) -> Observation:
     torch.manual_seed(0)
     base = tiny_model(architecture)
     adapters.keep_differentiable(base)
-    shape = adapters.model_shape(base, tiny_task(architecture))
-    quantized = architecture in QUANTIZED
+    shape, quantized = _shape(base, architecture), architecture in QUANTIZED
     if reason := method.unsupported_reason(shape):
         return Observation(quantized=quantized, unsupported=reason)
     batch = tiny_batch(architecture)
@@ -97,7 +103,7 @@ def _observe(method: Method, architecture: str, learning_rate: float) -> Observa
     config = method.peft_config(shape, STEPS)
     model = _wrap(base, method, config, architecture)
     trains_as_in_full = not quantized or _trained_shapes(model) == _trained_shapes(
-        _wrap(tiny_model("llama"), method, config, "llama")
+        _wrap(tiny_model(in_full(architecture)), method, config, in_full(architecture))
     )
     start_logits = logits(model, batch)
     extra_loss = _extra_loss(model, batch)
@@ -112,15 +118,17 @@ def _observe(method: Method, architecture: str, learning_rate: float) -> Observa
         loaded = adapters.load_adapter(tiny_model(architecture), folder).eval()
         reload_difference = difference(logits(loaded, batch), trained_logits)
         beside_others = _works_beside_others(loaded, folder, batch, trained_logits)
-        to_merge, unmerged_logits = loaded, trained_logits
+        to_merge, unmerged_logits, carried_over = loaded, trained_logits, 0.0
         if quantized:  # a merge into few bits would round away what was trained: it is into the full-precision base
-            to_merge = adapters.load_adapter(tiny_model("llama"), folder).eval()
+            to_merge = adapters.load_adapter(tiny_model(in_full(architecture)), folder).eval()
             unmerged_logits = logits(to_merge, batch)
+            carried_over = ((unmerged_logits - trained_logits).norm() / (trained_logits - base_logits).norm()).item()
     lora_error = None if quantized else _lora_error(model, architecture, batch, base_logits, trained_logits)
 
     return Observation(
         quantized=quantized,
         trains_as_in_full=trains_as_in_full,
+        carried_over=carried_over,
         trainable_parameters=adapters.trainable_parameters(model),
         start_difference=difference(start_logits, base_logits),
         first_loss=losses[0],
@@ -136,6 +144,14 @@ def _observe(method: Method, architecture: str, learning_rate: float) -> Observa
         if quantized
         else _same_state(adapters.remove_method(model), before),
     )
+
+
+def _shape(base: Any, architecture: str) -> ModelShape:
+    """As the advisor sees it: the full model's shape, and what is said of its quantisation (advisor/survey.py)."""
+    if architecture not in QUANTIZED:
+        return adapters.model_shape(base, tiny_task(architecture))
+    full = adapters.model_shape(tiny_model(in_full(architecture)), tiny_task(architecture))
+    return full.model_copy(update={"quantization": QUANTIZED[architecture]})
 
 
 def _wrap(base: Any, method: Method, config: dict[str, Any] | None, architecture: str) -> Any:
