@@ -84,6 +84,7 @@ class Case:
             gradient_accumulation_steps=self.run.gradient_accumulation_steps,
             eval_rows=16,
             metric_name=self.data.profile.metric_name,
+            quantization=self.run.quantization,
         )
         from probes.adapters import model_shape
 
@@ -187,6 +188,14 @@ def test_the_script_trains_exactly_what_the_probe_trained(architecture, method, 
     case = Case(tmp_path, architecture, method, gradient_accumulation_steps=2 if method == "lora" else 1)
     output = assert_trains_as_the_probe(case, tmp_path, monkeypatch, capsys)
     assert f"{len(case.data.train)} rows to train on, {len(case.data.eval)} held out" in output
+
+
+@pytest.mark.parametrize(("architecture", "quantization"), [("llama", "nf4"), ("llama", "int8"), ("bert", "nf4")])
+def test_on_a_quantised_base_too(architecture, quantization, tmp_path, monkeypatch, capsys):
+    """A classifier's head is new, and trained in full."""
+    pytest.importorskip("bitsandbytes")
+    case = Case(tmp_path, architecture, "lora", quantization=quantization)
+    assert_trains_as_the_probe(case, tmp_path, monkeypatch, capsys)
 
 
 def test_the_saved_adapter_reloads_to_the_tuned_loss(tmp_path, monkeypatch, capsys):
