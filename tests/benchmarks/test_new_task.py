@@ -11,9 +11,13 @@ from knowledge.prior import suite_of
 from tests.benchmarks import new_task
 
 
+def figures_at(share):
+    return {name: new_task.measure(own, known, share=share, sets=5) for name, own, known in new_task.tasks()}
+
+
 @pytest.fixture(scope="module")
 def figures():
-    return {name: new_task.measure(own, known, share=0.1, sets=5) for name, own, known in new_task.tasks()}
+    return figures_at(0.1)
 
 
 def test_every_task_plays_the_unknown_one_and_is_not_among_the_known():
@@ -25,10 +29,11 @@ def test_every_task_plays_the_unknown_one_and_is_not_among_the_known():
 
 
 def test_intervals_hold_on_tasks_that_nobody_has_run(figures):
-    """On average over the tasks: one that is like no other is not foreseen by short probes."""
+    """At a tenth on average over the tasks: one that is like no other is not foreseen by short probes."""
     for inside in ("inside", "metric_inside"):
-        shares = [row[inside] for row in figures.values()]
-        assert 0.65 <= fmean(shares) <= 0.95 and min(shares) > 0.2
+        assert 0.65 <= fmean(row[inside] for row in figures.values()) <= 0.95
+        shares = [row[inside] for row in figures_at(0.2).values()]
+        assert 0.75 <= fmean(shares) <= 0.95 and min(shares) > 0.5
 
 
 def test_intervals_say_something(figures):
