@@ -4,8 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_BUDGET ?= 7
 DEMO_OUT ?= demo-out
+FUZZ_SECONDS ?= 60
 
-.PHONY: demo test check clean
+.PHONY: demo test check fuzz clean
 
 # Stamps are newer than everything that the environment is made from.
 $(VENV)/.demo: pyproject.toml .ci/constraints.txt
@@ -35,6 +36,11 @@ check: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive advisor probes knowledge
+
+# Not part of `test`: looks for files that break the readers, by what code they reach. Linux and macOS.
+fuzz: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet -c .ci/constraints.txt -e ".[fuzz]"
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 clean:
 	rm -rf $(VENV) $(DEMO_OUT) build dist *.egg-info

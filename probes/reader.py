@@ -130,10 +130,10 @@ def _read_file(
         yield from _read_parquet(path)
         return
     with path.open("rb") as raw:
-        stream = Watched(raw, path.stat().st_size, on_progress)
-        yield from _read_text(
-            stream if compression is None else decompress(stream, compression), form, ledger, max_line_bytes
-        )
+        stream: BinaryIO = Watched(raw, path.stat().st_size, on_progress)
+        if compression is not None:
+            stream = decompress(stream, compression, str(path))
+        yield from _read_text(stream, form, ledger, max_line_bytes)
 
 
 def _read_text(stream: BinaryIO, form: str, ledger: SkipLedger, max_line_bytes: int) -> Iterator[NumberedRow]:

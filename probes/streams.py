@@ -10,20 +10,21 @@ from typing import Any, BinaryIO
 from knowledge.errors import BadInput
 
 
-def decompress(stream: BinaryIO, compression: str) -> BinaryIO:
-    """`compression`: gzip, bz2, zstd or xz. Reading raises BadInput where the content is damaged."""
+def decompress(stream: BinaryIO, compression: str, name: str) -> BinaryIO:
+    """`compression`: gzip, bz2, zstd or xz. Reading raises BadInput, with the file's `name`, where the content is
+    damaged."""
     if compression == "xz":  # pyarrow has no codec for it
-        return _Decompressed(lzma.open(stream))
+        return _Decompressed(lzma.open(stream), name)
     import pyarrow
 
-    return _Decompressed(pyarrow.CompressedInputStream(pyarrow.PythonFile(stream, "r"), compression))
+    return _Decompressed(pyarrow.CompressedInputStream(pyarrow.PythonFile(stream, "r"), compression), name)
 
 
 class _Decompressed(io.RawIOBase):
     """A decompressed stream as a raw stream of Python; a corrupt archive becomes BadInput."""
 
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
+    def __init__(self, stream: Any, name: str) -> None:
+        self._stream, self._name = stream, name
 
     def readable(self) -> bool:
         return True
@@ -32,7 +33,7 @@ class _Decompressed(io.RawIOBase):
         try:
             content = self._stream.read(len(buffer))
         except (OSError, EOFError, lzma.LZMAError) as error:
-            raise BadInput(f"The compressed file is damaged: {error}.") from error
+            raise BadInput(f"{self._name} is damaged, it cannot be decompressed: {error}.") from error
         buffer[: len(content)] = content
         return len(content)
 
