@@ -19,7 +19,7 @@ from advisor.requirements import advice_on_dropping, parse_checkable, violations
 from advisor.survey import Survey
 from knowledge.errors import BadInput, NothingFits, did_you_mean
 from knowledge.methods import all_methods
-from knowledge.methods.base import Method
+from knowledge.methods.base import Method, ModelShape
 from knowledge.schema import MemoryEstimate, PlannedRun
 
 REASONS_TOLD = 12
@@ -52,12 +52,13 @@ def propose(survey: Survey) -> tuple[list[Candidate], list[CandidateReport]]:
         reason = _reason_against(method, survey)
         violations = {} if reason else violations_of(method, requirements)
         if reason or violations:
-            report = report_without_probe(method, "excluded", reason or "; ".join(violations.values()))
+            report = report_without_probe(method, survey.shape, "excluded", reason or "; ".join(violations.values()))
             left_out.append(report.model_copy(update={"violates": tuple(violations)}))
             continue
         config = method.peft_config(survey.shape, run.max_steps)
         candidates += [
-            Candidate(candidate_id(method, rate, config, run), method, rate, config) for rate in method.learning_rates
+            Candidate(candidate_id(method, rate, config, run), method, rate, config)
+            for rate in method.learning_rates_for(survey.shape)
         ]
     if not candidates:
         raise NothingFits(_nothing_left(left_out))
@@ -65,14 +66,14 @@ def propose(survey: Survey) -> tuple[list[Candidate], list[CandidateReport]]:
 
 
 def report_without_probe(
-    method: Method, status: str, reason: str, memory: MemoryEstimate | None = None
+    method: Method, shape: ModelShape, status: str, reason: str, memory: MemoryEstimate | None = None
 ) -> CandidateReport:
     """A line for a method that nothing was measured of."""
     return CandidateReport(
         name=method.name,
         title=method.title,
         peft_type=method.peft_type,
-        learning_rate=method.default_learning_rate,
+        learning_rate=method.default_learning_rate_for(shape),
         status=status,
         reason=reason,
         memory=memory,

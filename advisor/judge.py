@@ -69,11 +69,8 @@ def judge(
 
 def not_tried(candidates: Sequence[Candidate], reasons: Mapping[str, str]) -> list[CandidateReport]:
     """One report per method that the budget did not reach, not one per learning rate."""
-    reports = {}
-    for candidate in candidates:
-        if candidate.id in reasons:
-            reports[candidate.method.name] = _without_probe(candidate, "not tried", reasons[candidate.id])
-    return list(reports.values())
+    missed = _at_middle_rates([c for c in candidates if c.id in reasons])
+    return [_without_probe(candidate, "not tried", reasons[candidate.id]) for candidate in missed.values()]
 
 
 def would_be_probed(candidates: Sequence[Candidate]) -> list[CandidateReport]:
@@ -81,11 +78,18 @@ def would_be_probed(candidates: Sequence[Candidate]) -> list[CandidateReport]:
     rates: dict[str, list[float]] = {}
     for candidate in candidates:
         rates.setdefault(candidate.method.name, []).append(candidate.learning_rate)
-    by_method = {candidate.method.name: candidate for candidate in candidates}
     return [
         _without_probe(candidate, "planned", f"at learning rates {', '.join(f'{r:g}' for r in rates[name])}")
-        for name, candidate in by_method.items()
+        for name, candidate in _at_middle_rates(candidates).items()
     ]
+
+
+def _at_middle_rates(candidates: Sequence[Candidate]) -> dict[str, Candidate]:
+    """By method, of its candidates (lowest rate first) the middle one, which is the default where all are there."""
+    by_method: dict[str, list[Candidate]] = {}
+    for candidate in candidates:
+        by_method.setdefault(candidate.method.name, []).append(candidate)
+    return {name: of_one[len(of_one) // 2] for name, of_one in by_method.items()}
 
 
 def shortlist_from_table(
@@ -94,7 +98,7 @@ def shortlist_from_table(
     """The methods that published runs favour, at their default learning rates, and reports of the rest: a dry run of
     each of the catalogue's methods takes minutes and would not change the answer. Plain LoRA is always among them.
     """
-    at_default = {c.method.name: c for c in candidates if c.learning_rate == c.method.default_learning_rate}
+    at_default = _at_middle_rates(candidates)
     ranked = [at_default[name] for name in priors if name in at_default]  # priors come best first
     chosen = [c for i, c in enumerate(ranked) if i < SHORTLIST or c.method.name == REFERENCE]
     rest = [c for c in at_default.values() if c not in chosen]
@@ -127,7 +131,7 @@ def _without_probe(candidate: Candidate, status: str, reason: str) -> CandidateR
         name=method.name,
         title=method.title,
         peft_type=method.peft_type,
-        learning_rate=method.default_learning_rate,
+        learning_rate=candidate.learning_rate,
         status="reference" if method.reference_only and status == "from table" else status,
         reason=reason,
         memory=candidate.memory,

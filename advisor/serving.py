@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from advisor.text import clean
 
 VLLM_DEFAULT_RANK = 16
 # The values that vLLM's --max-lora-rank takes (vllm.config.lora, 0.33; tests/contracts/test_vllm.py).
 VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+
+
+def served_as(capabilities: Mapping[str, Any], model_source: str) -> str:
+    """How vLLM serves a method's result: 'adapter', 'merged' or 'no'. Beside a GGUF file an adapter is not sure to
+    load."""
+    kind = str(capabilities.get("vllm", "no"))
+    return "merged" if kind == "adapter" and model_source == "gguf file" else kind
 
 
 def serve_model(folder: Path) -> str:

@@ -76,7 +76,7 @@ def as_dict(found: Survey) -> dict[str, Any]:
                 "family": method.family,
                 "applies": reason is None,
                 "reason": reason,
-                "learning_rates": list(method.learning_rates),
+                "learning_rates": list(method.learning_rates_for(found.shape)),
             }
             for method, reason in _methods(found)
         ],

@@ -13,6 +13,7 @@ from advisor.forgetting import forgetting_text
 from advisor.quality import QualityField, lower_is_better, value_of
 from advisor.recommendation import CandidateReport, Prediction, Result, Status
 from advisor.requirements import advice_on_dropping
+from advisor.serving import served_as
 from advisor.text import bytes_text, clean, count_text, duration_text, quality_text, rate_text
 from knowledge.methods.base import QUANTIZED_BASES
 
@@ -53,7 +54,7 @@ def headline(result: Result) -> list[tuple[str, str]]:
         why = ", for it does not fit otherwise" if result.request.get("quantize") == "auto" else ""
         lines.append(("base", f"kept in {QUANTIZED_BASES[result.planned_run.quantization]}{why}"))
     lines.append(("time", time_line(result, pick)))
-    lines.append(("adapter", adapter_line(pick)))
+    lines.append(("adapter", adapter_line(pick, result.model.source)))
     if pick.forgetting is not None:
         text = f"{forgetting_text(pick)} nats per token on the base's own texts{measured_at(pick)}"
         lines.append(("forgetting", text))
@@ -92,12 +93,12 @@ def time_line(result: Result, pick: CandidateReport) -> str:
     return f"about {duration_text(pick.planned_run_s)} for {size} on {place}"
 
 
-def adapter_line(pick: CandidateReport) -> str:
+def adapter_line(pick: CandidateReport, model_source: str) -> str:
     parts = [f"{count_text(pick.trainable_parameters)} trained parameters", bytes_text(pick.adapter_bytes)]
     parts.append("can be merged" if pick.capabilities.get("mergeable") else "cannot be merged")
     if "vllm" in pick.capabilities:
         served = {"adapter": "vLLM serves it as adapter", "merged": "vLLM serves it merged"}
-        parts.append(served.get(str(pick.capabilities["vllm"]), "no vLLM"))
+        parts.append(served.get(served_as(pick.capabilities, model_source), "no vLLM"))
     return ", ".join(part for part in parts if part != "unknown" and not part.startswith("unknown "))
 
 
@@ -201,20 +202,6 @@ def training_command(result: Result, folder: Path | None) -> str | None:
     return f"advisor train {shlex.quote(str(Path(script).parent))}" if script else None
 
 
-def race_line(result: Result) -> str:
-    """How the evidence was gathered, in one line."""
-    race = result.race
-    if race is None:
-        bases = {c.memory.basis for c in result.candidates if c.memory}
-        more = " and the dry run of memory" if "dry run" in bases else " of this model"
-        return f"Nothing was probed: from published runs{more}."
-    probed = {(c.name, c.learning_rate) for c in result.candidates if c.curve.points}
-    methods = {name for name, _ in probed}
-    text = f"{plural(len(probed), 'candidate')} of {plural(len(methods), 'method')} probed in "
-    text += f"{duration_text(race.duration_s)} ({plural(len(race.rungs), 'rung')}, {plural(race.workers, 'worker')})"
-    return text + (", interrupted" if race.interrupted or race.ended_by else "")
-
-
 def subject_line(result: Result) -> str:
     """Model, data and device in one line."""
     model = f"{clean(model_name(result), 80)} ({count_text(result.model.parameters)} parameters)"
@@ -267,40 +254,3 @@ def advice_without_pick(result: Result) -> str:
         f"Limit {bytes_text(result.device.limit_bytes)}. A smaller --batch-size or --max-length, "
         "--gradient-checkpointing or --quantize nf4 need less memory; a longer --budget tries more."
     )
-
-
-def rung_lines(result: Result) -> list[str]:
-    """The story of the race, one line a rung."""
-    lines = []
-    for number, rung in enumerate(result.race.rungs if result.race else (), 1):
-        facts = dict(rung)
-        steps, duration = facts.pop("steps", None), facts.pop("duration_s", None)
-        words = [f"to step {clean(steps)}"] if steps is not None else []
-        words += [f"{clean(value, 200)} {clean(name, 40).replace('_', ' ')}" for name, value in facts.items()]
-        words += [duration_text(float(duration))] if isinstance(duration, int | float) else []
-        lines.append(f"Rung {number}: {', '.join(words)}")
-    return lines
-
-
-def facts_of_provenance(result: Result) -> list[tuple[str, str]]:
-    """Command, versions, seed, device, data and planned run: what it takes to do it again."""
-    versions = ", ".join(f"{clean(k)} {clean(v)}" for k, v in sorted(result.versions.items()))
-    device = f"{clean(result.device.name)}, {bytes_text(result.device.total_bytes)}"
-    if result.device.driver:
-        device += f", driver {clean(result.device.driver)}"
-    run, data = result.planned_run, result.data
-    facts = [
-        ("command", clean(result.command, 1000) or "from Python"),
-        ("versions", f"peft-advisor {clean(result.advisor_version)}, {versions}"),
-        ("device", device),
-        ("seed", str(run.seed)),
-    ]
-    if data is not None:
-        text = f"{clean(data.path)}, {clean(data.format)}: {data.rows:,} rows, {data.train_rows:,} for training, "
-        text += f"{data.eval_rows:,} held out; rows have {data.length_p50_tokens} tokens in the middle, "
-        text += f"{data.length_p95_tokens} at the 95th percentile, {data.length_max_tokens} at most"
-        facts.append(("data", text))
-    text = f"{run.max_steps:,} steps, batch {run.batch_size} x {run.gradient_accumulation_steps}, "
-    text += f"{run.scheduler} schedule with {100 * run.warmup_fraction:g} % warm-up, "
-    text += f"{run.dtype}, quantization {run.quantization}, "
-    return [*facts, ("planned run", text + f"at most {run.max_length_tokens} tokens")]

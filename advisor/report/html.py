@@ -18,6 +18,7 @@ from advisor.recommendation import CandidateReport, Result
 from advisor.report import charts, content
 from advisor.report.markup import Markup, element
 from advisor.report.next_steps import next_steps
+from advisor.report.provenance import facts_of_provenance, race_line, rung_lines
 from advisor.report.required import requirement_lines
 from advisor.report.style import STYLE
 from advisor.text import bytes_text, clean, duration_text, quality_text, rate_text
@@ -216,7 +217,7 @@ def _reasons(result: Result) -> Markup | None:
 
 
 def _race_words(result: Result) -> Markup:
-    return element("p", content.race_line(result) + ".", class_="quiet")
+    return element("p", race_line(result) + ".", class_="quiet")
 
 
 def _curves(result: Result) -> Markup | None:
@@ -254,7 +255,7 @@ def _requirements(result: Result) -> list[Markup]:
 def _left(result: Result) -> list[Markup]:
     parts: list[Markup] = []
     if result.race and result.race.rungs:
-        rungs = [element("li", line) for line in content.rung_lines(result)]
+        rungs = [element("li", line) for line in rung_lines(result)]
         parts.append(element("ul", rungs, class_="reasons quiet"))
     for heading, members in content.left_the_race(result):
         by_reason: dict[str, list[str]] = {}
@@ -293,5 +294,5 @@ def _next(result: Result, folder: Path | None) -> list[Markup]:
 
 
 def _provenance(result: Result) -> Markup:
-    facts = content.facts_of_provenance(result)
+    facts = facts_of_provenance(result)
     return element("dl", [[element("dt", label), element("dd", text)] for label, text in facts], class_="facts")

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
 from advisor.text import bytes_text, duration_text, quality_text, rate_text
-from knowledge.methods.base import QUANTIZED_BASES, Method
+from knowledge.methods.base import NARROW_HIDDEN_SIZE, QUANTIZED_BASES, Method
 from knowledge.prior import REFERENCE, method_priors, suite_of
 from knowledge.schema import RunRecord
 from knowledge.seen import matrix, quantized_columns
@@ -77,12 +77,17 @@ def _settings(method: Method) -> list[tuple[str, str]]:
     facts = [
         ("Settings", settings or ("PEFT's defaults" if method.peft_type else "–")),
         ("Adapts", method.targets.replace("none", instead)),
-        ("Rates", ", ".join(rate_text(rate) for rate in method.learning_rates)),
+        ("Rates", _rates(method)),
         ("Source", method.settings_source),
         ("Paper", method.paper),
         ("Seen working", _architectures(method)),
     ]
     return [(label, text) for label, text in facts if text != "–"]
+
+
+def _rates(method: Method) -> str:
+    usual, narrow = (", ".join(map(rate_text, r)) for r in (method.learning_rates, method.narrow_learning_rates))
+    return usual if narrow == usual else f"{usual}; on models with hidden sizes up to {NARROW_HIDDEN_SIZE} {narrow}"
 
 
 def _architectures(method: Method) -> str:

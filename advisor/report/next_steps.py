@@ -8,7 +8,7 @@ from pathlib import Path
 
 from advisor.recommendation import CandidateReport, Result
 from advisor.report.content import paths_of_files, training_command, training_script
-from advisor.serving import serve_adapter, serve_model
+from advisor.serving import serve_adapter, serve_model, served_as
 from advisor.text import clean
 
 
@@ -59,8 +59,8 @@ def _python(folder: Path, model: str) -> str:
 
 def _serving(result: Result, pick: CandidateReport, folder: Path) -> Step:
     """How vLLM serves what was trained, which lies in `folder`/adapter."""
-    kind, adapter = pick.capabilities.get("vllm"), folder / "adapter"
-    if kind == "adapter" and result.model.source != "gguf file":  # beside those an adapter is not sure to load
+    adapter = folder / "adapter"
+    if served_as(pick.capabilities, result.model.source) == "adapter":
         command = serve_adapter(result.model.location or result.model.reference, adapter, _rank(pick, adapter))
         if command is not None:
             return Step("Serve", "vLLM loads the adapter beside the base model.", command)

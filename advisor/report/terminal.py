@@ -20,6 +20,7 @@ from advisor.forgetting import forgetting_text
 from advisor.recommendation import CandidateReport, Result
 from advisor.report import content
 from advisor.report.plan import plan_view
+from advisor.report.provenance import race_line
 from advisor.report.required import requirement_lines
 from advisor.text import bytes_text, clean, duration_text
 
@@ -77,7 +78,7 @@ def summary(result: Result, width: int, *, boxed: bool, folder: Path | None = No
         yield from _why(result)
     yield from _listing("Requirements", requirement_lines(result))
     yield from _left(result)
-    yield Text(content.race_line(result), style="dim")
+    yield Text(race_line(result), style="dim")
     yield Text()
 
 

@@ -1,25 +1,32 @@
 """Replays the product's race on the study's curves: what it picks, and what that costs.
 
-    python -m examples.study.race [--sets 300] [--first-rung branch]
+    python -m examples.study.race [--sets 300] [--first-rung branch] [--last-rung branch] [--rates usual]
 
 Each set holds all learning rates of some of the methods. Regret is the final held-out loss of the pick above that of
 the best candidate of the set, in nats. With `--first-rung branch` (or `short`) the first rung is decided by these
-probes, and who goes on has to train its steps again.
+probes, and who goes on has to train its steps again; with `--last-rung branch` the last one is, where it is as long as
+one of the study's probes. With `--rates usual` (or `narrow`) only the catalogue's rates for large (for narrow) models
+enter the race, as far as the study has them; budgets and regrets stay those of all rates.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
 
 import numpy as np
 
 from examples.study.records import Protocol, StudyResult, read_collected
 from examples.study.scores import comparisons
 from knowledge.importers import NotARun, study
+from knowledge.methods import get_method
 from knowledge.prior import NEUTRAL
 from knowledge.schema import Curve, CurvePoint, RunRecord
 from probes.race import Entry, Race, plan_race
+
+Rates = Literal["all", "usual", "narrow"]
 
 METHODS_IN_A_SET = 8
 BUDGETS = (0.1, 0.15, 0.2, 0.3, 0.4)
@@ -39,15 +46,17 @@ def full_runs(results: Sequence[StudyResult], task: str) -> list[RunRecord]:
     return runs
 
 
-def probe_losses(results: Sequence[StudyResult], task: str, protocol: Protocol) -> dict[str, float]:
-    """By experiment, the loss at the end of the probes of that protocol that are as long as a first rung."""
-    losses = {}
-    for result in results:
-        for run in result.runs:
-            is_first_rung = run.protocol == protocol and run.fraction == SHORTEST_FRACTION
-            if result.task == task and is_first_rung and run.points and run.points[-1].eval_loss is not None:
-                losses[study.experiment_of(result.model_dump(mode="json"))] = run.points[-1].eval_loss
-    return losses
+ProbeLosses = Mapping[tuple[str, float], float | None]
+
+
+def probe_losses(results: Sequence[StudyResult], task: str, protocol: Protocol) -> ProbeLosses:
+    """By experiment and share of the run, the loss at the end of the probes of that protocol."""
+    return {
+        (study.experiment_of(result.model_dump(mode="json")), run.fraction): run.points[-1].eval_loss
+        for result in results
+        for run in result.runs
+        if result.task == task and run.protocol == protocol and run.points
+    }
 
 
 def final_loss(run: RunRecord) -> float:
@@ -56,16 +65,29 @@ def final_loss(run: RunRecord) -> float:
     return loss
 
 
+def is_offered(run: RunRecord, rates: Rates) -> bool:
+    """Whether the catalogue offers a run's rate, to models of any size or to those of that kind."""
+    method = get_method(run.method)
+    offered = {"all": (run.learning_rate,), "usual": method.learning_rates, "narrow": method.narrow_learning_rates}
+    return any(math.isclose(run.learning_rate, rate) for rate in offered[rates])
+
+
 def play(
-    runs: Sequence[RunRecord], share_of_sweep: float, first_rung: Mapping[str, float] | None = None
+    runs: Sequence[RunRecord],
+    share_of_sweep: float,
+    first_rung: ProbeLosses | None = None,
+    last_rung: ProbeLosses | None = None,
+    rates: Rates = "all",
 ) -> tuple[float, float]:
     """The cost in parts of what all runs cost together, and the regret in nats.
 
-    first_rung: by experiment, the losses that decide the first rung in place of the runs' own.
+    first_rung, last_rung: the losses that decide these rungs in place of the runs' own.
     """
     by_id = {run.experiment: run for run in runs}
     entries = [
-        Entry(id, run.method, run.method, run.learning_rate, run.peak_bytes, NEUTRAL) for id, run in by_id.items()
+        Entry(id, run.method, run.method, run.learning_rate, run.peak_bytes, NEUTRAL)
+        for id, run in by_id.items()
+        if is_offered(run, rates)
     ]
     plan = plan_race(
         entries, dict.fromkeys(by_id, 1.0), share_of_sweep * len(runs), shortest_fraction=SHORTEST_FRACTION
@@ -76,9 +98,12 @@ def play(
             run, is_first = by_id[job.id], not reached[job.id]
             steps = round(job.until_fraction * run.max_steps)
             observed[job.id] = run.curve.until(steps)
-            if first_rung is not None and is_first:
-                observed[job.id] = Curve(points=(CurvePoint(step=steps, eval_loss=first_rung.get(job.id)),))
-            elif first_rung is not None and reached[job.id] == plan.fractions[0]:
+            is_last = job.until_fraction == plan.fractions[-1]
+            decides = first_rung if is_first else last_rung if is_last else None
+            probe = (job.id, round(job.until_fraction, 6))
+            if decides is not None and (is_first or probe in decides):
+                observed[job.id] = Curve(points=(CurvePoint(step=steps, eval_loss=decides.get(probe)),))
+            if first_rung is not None and reached[job.id] == plan.fractions[0]:
                 again += reached[job.id]
             reached[job.id] = job.until_fraction
     pick = by_id[race.finalists[0]]
@@ -89,6 +114,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", type=int, default=300, help="random sets of methods")
     parser.add_argument("--first-rung", choices=("branch", "short"), help="protocol of the first rung's probes")
+    parser.add_argument("--last-rung", choices=("branch", "short"), help="the same of the last one")
+    parser.add_argument("--rates", choices=get_args(Rates), default="all", help="which learning rates take part")
     options = parser.parse_args()
     sets = options.sets
     results = read_collected()
@@ -98,13 +125,16 @@ def main() -> None:
         methods = sorted({run.method for run in runs})
         if len(methods) < METHODS_IN_A_SET:  # the task has only begun
             continue
-        losses = probe_losses(results, task.task, options.first_rung) if options.first_rung else None
+        first, last = (
+            probe_losses(results, task.task, protocol) if protocol else None
+            for protocol in (options.first_rung, options.last_rung)
+        )
         for budget in BUDGETS:
             random = np.random.default_rng(0)
             rows = []
             for _ in range(sets):
                 chosen = set(random.choice(methods, METHODS_IN_A_SET, replace=False))
-                rows.append(play([run for run in runs if run.method in chosen], budget, losses))
+                rows.append(play([run for run in runs if run.method in chosen], budget, first, last, options.rates))
             cost, regret = np.array(rows).T
             close = np.mean(regret <= CLOSE_NATS)
             print(f"| {task.task} | {budget:.0%} | {cost.mean():.1%} | {regret.mean():.4f} | {close:.0%} |")

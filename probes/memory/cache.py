@@ -1,5 +1,5 @@
 """Traces are kept in memory and on disk, and so is what their replay says of a whole run: an equal run on equal library
-versions is traced and replayed once.
+versions is traced and replayed once. What comes with the package (knowledge/dry_runs.py) need not be even that.
 
 A trace is stored as arrays in one .npz file without pickled objects, an estimate as JSON, in the user's cache folder or
 in the folder that ADVISOR_CACHE_DIR names. A file that cannot be read counts as absent; a folder that cannot be written
@@ -22,10 +22,12 @@ from typing import IO, Any
 
 import numpy as np
 
+from knowledge.dry_runs import known_estimate
 from knowledge.schema import MemoryEstimate, PlannedRun
 from probes.memory.bases import config_facts
 from probes.memory.template import Length, Step, Template
 
+LIBRARIES = ("torch", "transformers", "peft")
 # What of a planned run changes a traced step; the rest concerns how many steps there are.
 TRACED_FIELDS = ("task", "batch_size", "dtype", "quantization", "gradient_checkpointing")
 
@@ -46,17 +48,19 @@ def cache_folder() -> Path:
 
 
 def key(config: Any, run: PlannedRun, lengths: Sequence[Length], **settings: Any) -> str:
-    """A hash of everything that a trace depends on: the model, the run, the settings, the code's versions."""
-    content = {
-        "code": _code_digest(),
-        "versions": _versions(),
+    """'RUN-CODE': hashes of what is traced - the model, the run, the settings - and of what traces it."""
+    traced = {
         "config": config_facts(config),
         "run": {name: getattr(run, name) for name in TRACED_FIELDS},
         "accumulates": run.gradient_accumulation_steps > 1,
         "lengths": lengths,
         "settings": settings,
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=_plain).encode()).hexdigest()
+    return f"{_hash(traced)}-{code_hash()}"
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=_plain).encode()).hexdigest()[:32]
 
 
 def fetch(key: str, trace: Callable[[], Template]) -> Template:
@@ -74,6 +78,8 @@ def fetch(key: str, trace: Callable[[], Template]) -> Template:
 
 def fetch_estimate(key: str, replay: Callable[[], MemoryEstimate]) -> MemoryEstimate:
     """The estimate of that key, replayed now if it is not known yet."""
+    if known := known_estimate(key.partition("-")[0], library_versions()):
+        return known
     path = _path(key, ".json")
     with suppress(OSError, ValueError):  # pydantic's errors are ValueErrors
         return MemoryEstimate.model_validate_json(path.read_text(encoding="utf-8"))
@@ -81,6 +87,12 @@ def fetch_estimate(key: str, replay: Callable[[], MemoryEstimate]) -> MemoryEsti
     with suppress(OSError), _whole_or_not_at_all(path) as file:
         file.write(estimate.model_dump_json().encode())
     return estimate
+
+
+def estimates_of_this_code() -> dict[str, MemoryEstimate]:
+    """The estimates in the cache folder that this very code made, by the hash of their run."""
+    paths = sorted((cache_folder() / "memory").glob(f"*-{code_hash()}.json"))
+    return {p.stem.partition("-")[0]: MemoryEstimate.model_validate_json(p.read_text(encoding="utf-8")) for p in paths}
 
 
 def _path(key: str, suffix: str) -> Path:
@@ -109,17 +121,22 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-@memoize
-def _versions() -> dict[str, str]:
-    return {name: version(name) for name in ("torch", "transformers", "peft", "peft-advisor")}
+def library_versions() -> dict[str, str]:
+    """Of the libraries whose code is traced."""
+    return {name: version(name) for name in LIBRARIES}
 
 
 @memoize
-def _code_digest() -> str:
-    """A hash of the code that makes traces: what it traced before it was changed must not be read."""
+def code_hash() -> str:
+    """Of the code that makes traces, ours and the libraries': what it traced before it changed must not be read."""
     folder = Path(__file__).parent
     sources = [*sorted(folder.glob("*.py")), folder.parent / "forward.py", folder.parent / "adapters.py"]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+    return _hash(
+        {
+            "sources": [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources],
+            "versions": library_versions() | {"peft-advisor": version("peft-advisor")},
+        }
+    )
 
 
 def _read(path: Path) -> Template | None:

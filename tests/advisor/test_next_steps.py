@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from advisor.report.content import headline
 from advisor.report.next_steps import next_steps
 from advisor.serving import serve_adapter
 from tests.advisor.factories import LORA_CONFIG, candidate, result
@@ -61,6 +62,7 @@ def test_what_is_served_merged_is_merged_first():
     gguf = result([candidate("lora")])
     gguf = gguf.model_copy(update={"model": gguf.model.model_copy(update={"source": "gguf file"})})
     assert next_steps(gguf, Path("out"))[-1].code.startswith("advisor merge")
+    assert "vLLM serves it merged" in dict(headline(gguf))["adapter"]
     too_high = steps(peft_config={**LORA_CONFIG, "r": 600})["Serve"]
     assert too_high.code.startswith("advisor merge")
 

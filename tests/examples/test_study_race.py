@@ -10,6 +10,14 @@ from tests.examples.study_results import result
 FINALS = {"lora": (1.2, 1.0, 1.4), "oft": (1.5, 1.1, 1.6), "ia3": (2.2, 2.0, 2.1)}
 
 
+FIRST = 0.05
+
+
+def at_once(runs, length):
+    """Probes of that length that know the end."""
+    return {(run.experiment, length): final_loss(run) for run in runs}
+
+
 @pytest.fixture(scope="module")
 def runs():
     results = [
@@ -32,15 +40,32 @@ def test_with_the_whole_sweep_as_budget_the_best_is_found_at_no_more_than_its_co
 
 
 def test_a_first_rung_of_other_probes_is_decided_by_them_and_trained_again(runs):
-    own = {run.experiment: final_loss(run) for run in runs}
+    own = at_once(runs, FIRST)
     cost, regret = play(runs, 0.2)
     cost_again, regret_again = play(runs, 0.2, own)
     assert regret_again == regret == 0
     assert cost < cost_again < cost + 0.05
-    misled = own | {"lora/lr0.0001-seed0": 0.1}  # LoRA goes on at its lowest rate alone
+    misled = own | {("lora/lr0.0001-seed0", FIRST): 0.1}  # LoRA goes on at its lowest rate alone
     assert play(runs, 0.2, misled)[1] == pytest.approx(0.1)
 
 
-def test_probe_losses_are_those_of_the_first_rung():
+def test_a_last_rung_of_other_probes_decides_among_the_finalists_at_no_cost(runs):
+    cost, regret = play(runs, 0.1)
+    lengths = (0.05, 0.1, 0.2)
+    misled = {key: -loss for length in lengths for key, loss in at_once(runs, length).items()}  # the worst first
+    cost_again, regret_again = play(runs, 0.1, last_rung=misled)
+    assert regret_again > regret == 0 and cost_again == cost
+    unlike = {(id, length + 0.01): -loss for (id, length), loss in misled.items()}
+    assert play(runs, 0.1, last_rung=unlike) == (cost, regret)
+
+
+def test_rates_that_the_catalogue_does_not_offer_stay_out(runs):
+    cost, regret = play(runs, 1.0, rates="narrow")  # of these it offers LoRA at 1e-3 alone
+    assert (cost, regret) == (pytest.approx(1 / len(runs)), 0)
+    assert cost < play(runs, 1.0, rates="usual")[0] < play(runs, 1.0)[0]
+
+
+def test_probe_losses_are_told_apart_by_protocol_and_length():
     losses = probe_losses([result("lora", 1e-3), result("oft", 1e-3, task="another")], "chain_sum", "branch")
-    assert list(losses) == ["lora/lr0.001-seed0"] and losses["lora/lr0.001-seed0"] > 0
+    assert {id for id, _ in losses} == {"lora/lr0.001-seed0"}
+    assert ("lora/lr0.001-seed0", FIRST) in losses and all(loss > 0 for loss in losses.values())

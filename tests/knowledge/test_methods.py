@@ -70,6 +70,21 @@ def test_learning_rates_ascend_over_about_a_decade(method):
     assert method.default_learning_rate == rates[len(rates) // 2]
 
 
+def test_on_narrow_models_what_changes_matrices_is_tried_a_step_further_up():
+    lora, ia3, narrow, wide = get_method("lora"), get_method("ia3"), decoder(576, 192), decoder()
+    assert lora.learning_rates_for(wide) == lora.learning_rates == (1e-4, 3e-4, 1e-3)
+    assert lora.learning_rates_for(narrow) == (3e-4, 1e-3, 3e-3)
+    assert (lora.default_learning_rate_for(wide), lora.default_learning_rate_for(narrow)) == (3e-4, 1e-3)
+    assert ia3.learning_rates_for(narrow) == ia3.learning_rates
+
+
+@by_name
+def test_narrow_rates_overlap_with_the_usual_ones(method):
+    rates = method.narrow_learning_rates
+    assert list(rates) == sorted(set(rates)) and len(rates) == len(method.learning_rates)
+    assert set(method.learning_rates[1:]) <= set(rates)
+
+
 @by_name
 def test_entry_explains_itself(method):
     assert method.name == method.name.lower()
