@@ -228,17 +228,10 @@ def _choose(methods: str | Iterable[str]) -> list[Method]:
 
 def _config(model: str, task: str | None, trust_remote_code: bool) -> tuple[Any, Any]:
     """The model's config, from the known architectures or from where the model is, and the task it is made for."""
-    from transformers import AutoConfig
-
     from advisor.survey import task_of
-    from knowledge.models import known_config
     from probes.source import load_config, resolve_model
 
-    known = None if Path(model).exists() else known_config(model)
-    if known is not None:
-        config = AutoConfig.for_model(**known)
-    else:
-        config = load_config(resolve_model(model, trust_remote_code=trust_remote_code, weights=False))
+    config = load_config(resolve_model(model, trust_remote_code=trust_remote_code, need="config"))
     return config, task or task_of(config, data=None, format=None)
 
 
@@ -256,6 +249,6 @@ def _row_lengths(data: str | Path, model: str, run: PlannedRun, trust_remote_cod
     from probes.memory.batches import row_lengths
     from probes.source import load_tokenizer, resolve_model
 
-    tokenizer = load_tokenizer(resolve_model(model, trust_remote_code=trust_remote_code, weights=False))
+    tokenizer = load_tokenizer(resolve_model(model, trust_remote_code=trust_remote_code, need="tokenizer"))
     prepared = prepare(data, tokenizer, task=run.task, max_length_tokens=run.max_length_tokens)
     return np.array(row_lengths(prepared.train, run.task))

@@ -56,7 +56,8 @@ def survey(
 
     device = detect(request.vram, request.gpu)
     say(f"reading the model's configuration: {request.model}")
-    source = resolve_model(request.model, trust_remote_code=request.trust_remote_code, weights=request.probe)
+    need = "weights" if request.probe else "tokenizer" if request.data is not None else "config"
+    source = resolve_model(request.model, trust_remote_code=request.trust_remote_code, need=need)
     config = load_config(source)
     task = request.task or task_of(config, request.data, request.format)
     limit_tokens = request.max_length_tokens or _longest_tokens(config)

@@ -11,7 +11,8 @@ from knowledge.models import known_config, resolve_alias, suggest
 
 CONNECT_TIMEOUT_S = 3.0
 _WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
-_NEXT_STEP = "Give a local folder of the model, or answer from the benchmark table alone with --no-probe."
+_LOCAL_FOLDER = "Give a local folder of the model"
+_WITHOUT_WEIGHTS = f"{_LOCAL_FOLDER}, or answer from the benchmark table alone with --no-probe."
 
 
 def repository_of(reference: str) -> str:
@@ -36,6 +37,8 @@ def check_access(repository: str, *, weights: bool) -> None:
     )
 
     offline = not reachable()
+    # Without its config a model can be answered for only where its architecture is known here.
+    next_step = _WITHOUT_WEIGHTS if weights and known_config(repository) is not None else f"{_LOCAL_FOLDER}."
     try:
         hf_hub_download(repository, "config.json", local_files_only=offline)
         if weights and not _has_weights(repository, offline):
@@ -43,12 +46,12 @@ def check_access(repository: str, *, weights: bool) -> None:
     except GatedRepoError as error:
         raise NoModelAccess(
             f"{repository} is gated: its authors ask for consent to a licence. Accept it at "
-            f"https://huggingface.co/{repository} and log in with `hf auth login`. Or: {_NEXT_STEP}"
+            f"https://huggingface.co/{repository} and log in with `hf auth login`. Or: {next_step}"
         ) from error
     except RepositoryNotFoundError as error:
         raise NoModelAccess(
             f"There is no model {repository!r} on the hub, or it is private.{_nearby(repository)} For a private model "
-            f"log in with `hf auth login`. {_NEXT_STEP}"
+            f"log in with `hf auth login`. {next_step}"
         ) from error
     except HFValidationError as error:
         raise BadInput(
@@ -57,7 +60,7 @@ def check_access(repository: str, *, weights: bool) -> None:
     except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
         raise NoModelAccess(
             f"{repository} is not on this machine and the hub cannot be reached (offline).{_nearby(repository)} "
-            f"{_NEXT_STEP}"
+            f"{next_step}"
         ) from error
     except EntryNotFoundError as error:
         raise BadInput(
@@ -65,7 +68,7 @@ def check_access(repository: str, *, weights: bool) -> None:
             "Give the base model, or a local GGUF file."
         ) from error
     except OSError as error:  # the hub answers, but not as it should: overload, a proxy's error page
-        raise NoModelAccess(f"{repository} cannot be read from the hub: {error}. {_NEXT_STEP}") from error
+        raise NoModelAccess(f"{repository} cannot be read from the hub: {error}. {next_step}") from error
 
 
 def _nearby(repository: str) -> str:
@@ -102,9 +105,10 @@ def _has_weights(repository: str, offline: bool) -> bool:
 def _without_weights(repository: str, offline: bool) -> Exception:
     if offline:
         return NoModelAccess(
-            f"Only the config of {repository} is on this machine and the hub cannot be reached (offline). {_NEXT_STEP}"
+            f"Only the config of {repository} is on this machine and the hub cannot be reached (offline). "
+            f"{_WITHOUT_WEIGHTS}"
         )
     return BadInput(
         f"{repository} has no safetensors weights; other formats can run code when read and are not loaded. "
-        f"{_NEXT_STEP}"
+        f"{_WITHOUT_WEIGHTS}"
     )

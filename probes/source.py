@@ -22,6 +22,8 @@ from probes import gguf, hub
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+Need = Literal["config", "tokenizer", "weights"]  # each with what stands before it
+
 _AUTO_CLASSES: dict[str, str] = {
     "causal-lm": "AutoModelForCausalLM",
     "seq2seq-lm": "AutoModelForSeq2SeqLM",
@@ -46,9 +48,9 @@ class ModelSource:
         return re.sub(r"[^A-Za-z0-9._-]+", "--", name).strip(".-")[:80] or "model"
 
 
-def resolve_model(reference: str, *, trust_remote_code: bool = False, weights: bool = True) -> ModelSource:
-    """Find the model without loading it. With `weights` False the config alone must be reachable, and of a well-known
-    model not even that: its architecture is known here.
+def resolve_model(reference: str, *, trust_remote_code: bool = False, need: Need = "weights") -> ModelSource:
+    """Find the model without loading it. All that is needed of it must be reachable; where that is the config alone, a
+    well-known model is not looked for at all: its architecture is known here.
 
     Raises BadInput where the reference cannot be a model, and NoModelAccess where a hub model is gated, missing or
     out of reach.
@@ -61,19 +63,22 @@ def resolve_model(reference: str, *, trust_remote_code: bool = False, weights: b
             )
         return ModelSource(reference, "gguf file", str(path.resolve()))
     if path.is_dir():
-        _check_folder(path, weights)
+        _check_folder(path, weights=need == "weights")
         return ModelSource(reference, "local folder", str(path.resolve()), trust_remote_code)
     if reference.startswith((".", "/", "~")) or reference.lower().endswith(".gguf") or reference.count("/") > 1:
         raise BadInput(
             f"No such model file or folder: {reference}. Check the path, or give a hub id such as owner/name."
         )
     repository = hub.repository_of(reference)
+    known = ModelSource(reference, "known architecture", repository) if known_config(repository) is not None else None
+    if known and need == "config":
+        return known
     try:
-        hub.check_access(repository, weights=weights)
+        hub.check_access(repository, weights=need == "weights")
     except NoModelAccess:
-        if weights or known_config(repository) is None:
-            raise
-        return ModelSource(reference, "known architecture", repository)
+        if known and need != "weights":
+            return known
+        raise
     return ModelSource(reference, "hub", repository, trust_remote_code)
 
 

@@ -29,19 +29,19 @@ answers = {}
 for repository in sys.argv[2:]:
     started = time.perf_counter()
     try:
-        answers[repository] = ["found", resolve_model(repository, weights=sys.argv[1] == "weights").kind]
+        answers[repository] = ["found", resolve_model(repository, need=sys.argv[1]).kind]
     except Exception as error:
         answers[repository] = [type(error).__name__, str(error)]
 print(json.dumps(answers))
 """
 
 
-def resolve_at(endpoint, cache, repositories, weights="weights", **environment):
+def resolve_at(endpoint, cache, repositories, need="weights", **environment):
     """Resolutions in a fresh process that takes `endpoint` for the hub."""
     online = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
     environment = online | {"HF_ENDPOINT": endpoint, "HF_HOME": str(cache)} | environment
     done = subprocess.run(
-        [sys.executable, "-c", RESOLVE, weights, *repositories],
+        [sys.executable, "-c", RESOLVE, need, *repositories],
         env=environment,
         capture_output=True,
         text=True,
@@ -78,7 +78,8 @@ def test_the_hubs_answers_are_told_apart(tmp_path):
     for repository, (kind, part) in words.items():
         assert answers[repository][0] == kind and part in answers[repository][1]
     for repository in ("gated/model", "missing/model"):
-        assert "local folder" in answers[repository][1] and "--no-probe" in answers[repository][1]
+        assert "local folder" in answers[repository][1] and "--no-probe" not in answers[repository][1]
+    assert "--no-probe" in answers["pickled/model"][1]
 
 
 @pytest.mark.fault("offline models")
@@ -90,11 +91,20 @@ def test_without_a_connection_only_what_is_known_here_counts(tmp_path):
     assert "offline" in offline["nowhere/model"][1] and offline["nowhere/model"][0] == "NoModelAccess"
     assert "Only the config" in offline["good/model"][1], "the config is in the cache, the weights are not"
     assert offline["llama"][0] == "NoModelAccess" and "meta-llama/Llama-3.2-3B" in offline["llama"][1]
-    planned = resolve_at(hub.endpoint, tmp_path, everything, weights="config")
-    assert planned["good/model"] == ["found", "hub"]
-    assert planned["llama"] == ["found", "known architecture"]
-    assert planned["nowhere/model"][0] == "NoModelAccess"
+    assert "--no-probe" in offline["llama"][1] and "--no-probe" not in offline["nowhere/model"][1]
+    for need in ("config", "tokenizer"):
+        planned = resolve_at(hub.endpoint, tmp_path, everything, need)
+        assert planned["good/model"] == ["found", "hub"]
+        assert planned["llama"] == ["found", "known architecture"]
+        assert planned["nowhere/model"][0] == "NoModelAccess"
     assert resolve_at(hub.endpoint, tmp_path, everything, HF_HUB_OFFLINE="1") == offline
+
+
+def test_for_its_config_alone_a_known_model_is_not_looked_for(tmp_path):
+    with running_hub() as hub:
+        found = resolve_at(hub.endpoint, tmp_path, ["llama", "good/model"], "config")
+        assert found == {"llama": ["found", "known architecture"], "good/model": ["found", "hub"]}
+        assert resolve_at(hub.endpoint, tmp_path, ["llama"])["llama"][0] == "NoModelAccess", "the hub has none"
 
 
 def test_a_known_architecture_has_a_config_and_no_tokenizer():
