@@ -6,7 +6,7 @@ import pytest
 from filelock import FileLock
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from examples.study import bench, collect, run
+from examples.study import bench, collect, rates, run
 from examples.study.bench import Workbench
 from examples.study.candidates import Candidate, candidates
 from examples.study.records import candidate_name, read_collected, read_running
@@ -92,6 +92,27 @@ def test_a_branch_continues_the_trunk_as_one_run_would_have_gone(task, tmp_path)
     unbroken = training.run("full", 1.0, branch_schedule(length, STEPS), (length,))
     assert unbroken.trained_steps == length
     assert branch.final_loss == pytest.approx(unbroken.final_loss, abs=1e-6)
+
+
+def test_rates_beyond_the_study_are_run_once_and_told_in_a_table(task, tmp_path, monkeypatch, capsys):
+    runs = []
+
+    def counted(bench, method, rate):
+        runs.append((method, rate))
+        return end_of(bench, method, rate)
+
+    end_of = rates.end_of
+    monkeypatch.setattr(rates, "RATES", tmp_path / "rates.jsonl")
+    monkeypatch.setattr(rates, "TASKS", {"debian_sections": task})
+    monkeypatch.setattr(rates, "end_of", counted)
+    monkeypatch.setattr("sys.argv", ["rates", "--out", str(tmp_path), "lora"])
+    for _ in range(2):
+        rates.main()
+    assert runs == [("lora", rate) for rate in (3e-4, 1e-3, 3e-3)]
+    ends = rates.read(tmp_path / "rates.jsonl")
+    best = min(ends, key=lambda end: end["eval_loss"])["learning_rate"]
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith("| tiny | lora | 0.0003, 0.001, 0.003 |") and line.endswith(f"| {best:g} |")
 
 
 def test_branches_share_the_trunks_rates():
