@@ -85,6 +85,9 @@ class Method(Record):
     learning_rates: tuple[Finite, ...] = Field(
         min_length=3, description="to try on models of billions of parameters, ascending; the default is the middle"
     )
+    same_rates_on_narrow: bool = Field(
+        False, description="narrow models get the same rates, against the rule for its family"
+    )
     weight_decay: Finite = 0.0
     optimizer: str = Field("torch.optim:AdamW", description="'module:callable'; see probes.adapters.make_optimizer")
     optimizer_settings: Mapping[str, Any] = Field(default_factory=dict, description="further keyword arguments")
@@ -118,7 +121,7 @@ class Method(Record):
     @property
     def narrow_learning_rates(self) -> tuple[float, ...]:
         """To try on narrow models, ascending: for what changes weight matrices one step further up."""
-        if self.family not in FAMILIES_OF_MATRICES:
+        if self.same_rates_on_narrow or self.family not in FAMILIES_OF_MATRICES:
             return self.learning_rates
         return (*self.learning_rates[1:], float(f"{NARROW_STEP * self.learning_rates[-1]:.6g}"))
 

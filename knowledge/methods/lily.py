@@ -43,6 +43,7 @@ METHODS = (
         "lily/llama-3.2-3B-rank140-mlp-a2-b2-s8.0",
         targets="mlp",
         learning_rates=(1e-4, 3e-4, 1e-3),
+        same_rates_on_narrow=True,  # 3e-4 is the best of its rates there too (examples/study/rates.py)
         weight_decay=0.1,
         capabilities=Capabilities(mergeable=False),
     ),

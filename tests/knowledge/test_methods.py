@@ -75,13 +75,15 @@ def test_on_narrow_models_what_changes_matrices_is_tried_a_step_further_up():
     assert lora.learning_rates_for(wide) == lora.learning_rates == (1e-4, 3e-4, 1e-3)
     assert lora.learning_rates_for(narrow) == (3e-4, 1e-3, 3e-3)
     assert (lora.default_learning_rate_for(wide), lora.default_learning_rate_for(narrow)) == (3e-4, 1e-3)
-    assert ia3.learning_rates_for(narrow) == ia3.learning_rates
+    for same in (ia3, get_method("lily")):
+        assert same.learning_rates_for(narrow) == same.learning_rates
 
 
 @by_name
 def test_narrow_rates_overlap_with_the_usual_ones(method):
     rates = method.narrow_learning_rates
     assert list(rates) == sorted(set(rates)) and len(rates) == len(method.learning_rates)
+    assert not (method.same_rates_on_narrow and rates != method.learning_rates)
     assert set(method.learning_rates[1:]) <= set(rates)
 
 
