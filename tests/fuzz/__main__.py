@@ -54,9 +54,14 @@ def fuzz(name: str, seconds: int, folder: Path) -> None:
 
     with atheris.instrument_imports(include=OURS):
         from tests.fuzz.targets import TARGETS
-    target, corpus = TARGETS[name], folder / "corpus"
+
+        target = TARGETS[name]
+        seeds = target.seeds()
+        for seed in seeds:  # what is imported at the first use must be followed too
+            target.run(seed)
+    corpus = folder / "corpus"
     corpus.mkdir()
-    for number, seed in enumerate(target.seeds()):
+    for number, seed in enumerate(seeds):
         (corpus / f"seed-{number}").write_bytes(seed)
     settings = [f"-max_total_time={seconds}", f"-artifact_prefix={folder}/input-", "-timeout=20", "-rss_limit_mb=4096"]
     atheris.Setup([sys.argv[0], *settings, "-print_final_stats=1", str(corpus)], target.run)
