@@ -88,6 +88,8 @@ def plan_probes(
             predicted_peak_bytes=c.memory.peak_bytes if c.memory else None,
             prior=priors[c.method.name].score if c.method.name in priors else NEUTRAL,
             title=c.method.title,
+            # On narrow models the lowest rate was seldom the best (examples/study).
+            spare=survey.shape.is_narrow and c.learning_rate == c.method.learning_rates_for(survey.shape)[0],
         )
         for c in candidates
     ]

@@ -8,6 +8,8 @@ from pydantic import Field
 
 from knowledge.schema import Quantization, Record, Task
 
+NARROW_HIDDEN_SIZE = 1024
+
 
 class ModelShape(Record):
     """The layers of a model, read off the built model (a meta model will do).
@@ -27,6 +29,11 @@ class ModelShape(Record):
     conv1d_paths: tuple[str, ...] = Field((), description="those of linear_sizes that are Conv1D (GPT-2)")
     norm_paths: tuple[str, ...] = ()
     bias_paths: tuple[str, ...] = Field((), description="paths of the parameters that are biases")
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether the best learning rates are those of narrow models; see knowledge/methods/base.py."""
+        return self.hidden_size <= NARROW_HIDDEN_SIZE
 
     @property
     def linear_modules(self) -> tuple[str, ...]:

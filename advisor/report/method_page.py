@@ -7,10 +7,11 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
 from advisor.text import bytes_text, duration_text, quality_text, rate_text
-from knowledge.methods.base import NARROW_HIDDEN_SIZE, QUANTIZED_BASES, Method
+from knowledge.methods.base import QUANTIZED_BASES, Method
 from knowledge.prior import REFERENCE, method_priors, suite_of
 from knowledge.schema import RunRecord
 from knowledge.seen import matrix, quantized_columns
+from knowledge.shape import NARROW_HIDDEN_SIZE
 from knowledge.table import by_benchmark
 
 LABEL_WIDTH = 12

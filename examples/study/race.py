@@ -72,6 +72,11 @@ def is_offered(run: RunRecord, rates: Rates) -> bool:
     return any(math.isclose(run.learning_rate, rate) for rate in offered[rates])
 
 
+def is_spare(run: RunRecord, rates: Rates) -> bool:
+    """Whether the advisor would do without a run's rate on a narrow model and a small budget."""
+    return rates == "narrow" and math.isclose(run.learning_rate, get_method(run.method).narrow_learning_rates[0])
+
+
 def play(
     runs: Sequence[RunRecord],
     share_of_sweep: float,
@@ -85,7 +90,7 @@ def play(
     """
     by_id = {run.experiment: run for run in runs}
     entries = [
-        Entry(id, run.method, run.method, run.learning_rate, run.peak_bytes, NEUTRAL)
+        Entry(id, run.method, run.method, run.learning_rate, run.peak_bytes, NEUTRAL, spare=is_spare(run, rates))
         for id, run in by_id.items()
         if is_offered(run, rates)
     ]

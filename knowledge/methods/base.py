@@ -39,7 +39,6 @@ Family = Literal["low-rank", "orthogonal", "multiplicative", "sparse", "spectral
 # On narrow models the best rate of what changes weight matrices is higher than on those with billions of parameters,
 # where the catalogue's rates come from. With hidden sizes of 384 and 576 (examples/study) it was in 30 of 32 cases, of
 # a method on a task, the highest of them or NARROW_STEP times that; of what trains vectors in 11 of 20.
-NARROW_HIDDEN_SIZE = 1024
 NARROW_STEP = 3
 FAMILIES_OF_MATRICES: tuple[Family, ...] = ("low-rank", "orthogonal", "sparse")
 
@@ -127,7 +126,7 @@ class Method(Record):
 
     def learning_rates_for(self, shape: ModelShape) -> tuple[float, ...]:
         """To try on such a model, ascending."""
-        return self.narrow_learning_rates if shape.hidden_size <= NARROW_HIDDEN_SIZE else self.learning_rates
+        return self.narrow_learning_rates if shape.is_narrow else self.learning_rates
 
     def default_learning_rate_for(self, shape: ModelShape) -> float:
         return _middle(self.learning_rates_for(shape))

@@ -188,6 +188,21 @@ def test_a_larger_budget_never_tries_fewer_or_shorter():
     assert plans[-1].fractions[-1] == 1 and not plans[-1].not_tried
 
 
+def test_spare_rates_enter_only_where_the_finalists_reach_the_end_in_any_case():
+    entries, run_s = grid(8)
+    lowest = min(e.learning_rate for e in entries)
+    entries = [replace(e, spare=e.learning_rate == lowest) for e in entries]
+    small, large = (plan_race(entries, run_s, budget_s) for budget_s in (250.0, 4000.0))
+    assert not any(e.spare for e in small.entries) and small.fractions[-1] < 1
+    assert len(large.entries) == len(entries) and large.fractions[-1] == 1
+    assert not small.not_tried, "a method that enters is tried, whatever it does without"
+    without = plan_race([e for e in entries if not e.spare], run_s, 250.0)
+    assert small == without and small.two_rates, "what they would have cost takes two rates of the others further"
+    assert not plan_race(grid(8)[0], run_s, 250.0).two_rates
+    only_spare = [e for e in entries if e.spare]
+    assert plan_race(only_spare, run_s, 250.0).entries, "there is nothing else to try"
+
+
 def test_a_small_budget_spans_the_families_and_keeps_the_first_rung_long():
     entries, run_s = grid(12)
     made = plan_race(entries, run_s, 300.0)
