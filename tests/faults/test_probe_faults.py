@@ -20,12 +20,13 @@ TASK = "causal-lm"
 BATCH = 512
 ENOUGH_FOR_HALF, TOO_LITTLE = 350, 60  # MB; a whole batch takes about 550, half of one 200
 
-# The beginnings of the ids of the candidates that something befalls.
+# The beginnings of the ids of the candidates that something befalls; not at the lowest rates, which a small budget
+# does without.
 FAULTS = {
-    "lora@0.0001-": "killed, once",
-    "lora@0.0003-": "trains nothing",
-    "lora@0.001-": "explodes",
-    "ia3@0.002-": "killed",
+    "ln-tuning@0.003-": "killed, once",
+    "lora@0.001-": "trains nothing",
+    "lora@0.003-": "explodes",
+    "ia3@0.005-": "killed",
     "ia3@0.02-": "hangs",
 }
 
@@ -46,10 +47,10 @@ def test_a_race_survives_all_that_can_befall_its_probes(bench, undisturbed, reco
     assert advisor.code == 0, advisor.said
     candidates = {f"{c['name']}@{c['learning_rate']:g}-": c for c in bench.result()["candidates"] if c["probe_s"]}
     ended = {prefix: (candidates[prefix]["status"], candidates[prefix]["reason"]) for prefix in FAULTS}
-    assert ended["lora@0.0001-"][0] in ("finished", "eliminated")
-    assert ended["lora@0.0003-"] == ("ineffective", "no gradient reaches the trainable parameters")
-    assert ended["lora@0.001-"][0] == "diverged"
-    assert ended["ia3@0.002-"] == ("failed", "killed (SIGKILL): probably out of host memory")
+    assert ended["ln-tuning@0.003-"][0] in ("finished", "eliminated")
+    assert ended["lora@0.001-"] == ("ineffective", "no gradient reaches the trainable parameters")
+    assert ended["lora@0.003-"][0] == "diverged"
+    assert ended["ia3@0.005-"] == ("failed", "killed (SIGKILL): probably out of host memory")
     assert ended["ia3@0.02-"] == ("failed", "said nothing for 4 s: taken for hung, ended")
     assert bench.result()["recommendation"]["name"]
     assert bench.workers_running() == []
