@@ -23,11 +23,10 @@ from tests.probes.tokenizers import byte_tokenizer
 from tests.tiny import tiny_model
 
 RESOLVE = """
-import json, sys, time
+import json, sys
 from probes.source import resolve_model
 answers = {}
 for repository in sys.argv[2:]:
-    started = time.perf_counter()
     try:
         answers[repository] = ["found", resolve_model(repository, need=sys.argv[1]).kind]
     except Exception as error:
