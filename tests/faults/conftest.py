@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,8 @@ class Advisor:
             time.sleep(0.005)
 
     def kill(self, signal_number: int = signal.SIGKILL) -> None:
-        os.kill(self.pid, signal_number)
+        with suppress(ProcessLookupError):  # it may have ended by itself just before
+            os.kill(self.pid, signal_number)
 
     def wait(self) -> int:
         return self._process.wait()
