@@ -21,7 +21,7 @@ from examples.study.candidates import Candidate
 from examples.study.schedules import full_eval_steps, full_schedule
 from examples.study.tasks import TASKS, StudyTask
 from knowledge.methods import get_method
-from knowledge.methods.base import NARROW_STEP
+from knowledge.methods.base import a_step_above
 
 RATES = Path(__file__).parent / "rates.jsonl"
 DEMO_DATA = Path(__file__).parents[1] / "data" / "demo.jsonl"
@@ -38,7 +38,7 @@ DEMO = replace(TASKS["spell_backward"], name="demo", rows=demo, batch_size=8, ma
 def rates_to_try(method: str) -> tuple[float, float, float]:
     """The middle and the highest of the catalogue's rates for large models, and what is beyond."""
     rates = get_method(method).learning_rates
-    return rates[-2], rates[-1], float(f"{NARROW_STEP * rates[-1]:.6g}")
+    return rates[-2], rates[-1], a_step_above(rates[-1])
 
 
 def end_of(bench: Workbench, method: str, rate: float) -> dict[str, Any]:

@@ -122,7 +122,7 @@ class Method(Record):
         """To try on narrow models, ascending: for what changes weight matrices one step further up."""
         if self.same_rates_on_narrow or self.family not in FAMILIES_OF_MATRICES:
             return self.learning_rates
-        return (*self.learning_rates[1:], float(f"{NARROW_STEP * self.learning_rates[-1]:.6g}"))
+        return (*self.learning_rates[1:], a_step_above(self.learning_rates[-1]))
 
     def learning_rates_for(self, shape: ModelShape) -> tuple[float, ...]:
         """To try on such a model, ascending."""
@@ -211,3 +211,8 @@ def largest_divisor(number: int, at_most: int) -> int:
 
 def _middle(rates: Sequence[float]) -> float:
     return rates[len(rates) // 2]
+
+
+def a_step_above(rate: float) -> float:
+    """The rate one step further up, as people write it: 0.003 and not 0.0030000000000000001."""
+    return float(f"{NARROW_STEP * rate:.6g}")
