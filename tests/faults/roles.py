@@ -6,6 +6,7 @@ FAULTS, or "N MB" for so much more memory than the worker has. One that ends in 
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import json
 import os
@@ -15,6 +16,7 @@ import time
 from pathlib import Path
 
 MEGABYTE = 1 << 20
+M_MMAP_THRESHOLD = -3  # of mallopt, see malloc.h
 
 
 def advisor(request: dict) -> None:
@@ -42,6 +44,8 @@ def worker(request: dict) -> None:
             file.write(f"{os.getpid()}\n")
     faults = json.loads(os.environ.get("ADVISOR_TEST_FAULTS", "{}"))
     run = Session.run
+    if any(fault.endswith(" MB") for fault in faults.values()):
+        give_back_what_is_freed()
 
     def run_with_fault(session, job, on_step, on_point):
         name = next((fault for prefix, fault in faults.items() if job.id.startswith(prefix)), "")
@@ -96,6 +100,12 @@ def trains_nothing(session, job, on_step, on_point, run):
         return run(session, job, on_step, on_point)
     finally:
         adapters.apply_method = apply
+
+
+def give_back_what_is_freed() -> None:
+    """Freed blocks of 64 KiB and more are unmapped, always. Otherwise glibc keeps ever larger ones mapped the more were
+    freed, and what a process may map tells nothing of what it needs."""
+    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 64 << 10)
 
 
 def with_memory(megabytes, run):

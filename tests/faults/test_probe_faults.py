@@ -18,7 +18,7 @@ from tests.probes.test_session import job_of
 
 TASK = "causal-lm"
 BATCH = 512
-ENOUGH_FOR_HALF, TOO_LITTLE = 350, 60  # MB; a whole batch takes about 550, half of one 200
+ENOUGH_FOR_HALF, TOO_LITTLE = 175, 60  # MB; a whole batch takes between 200 and 250, half of one between 100 and 140
 
 # The beginnings of the ids of the candidates that something befalls; not at the lowest rates, which a small budget
 # does without.
