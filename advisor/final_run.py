@@ -14,7 +14,7 @@ import psutil
 
 from advisor.candidates import candidate_id
 from advisor.exporters.base import Recommended, model_location
-from advisor.gather import EVAL_ROWS, JOURNAL_FILE, context_of, fingerprint, schedule_of
+from advisor.gather import EVAL_ROWS, JOURNAL_FILE, context_of, fingerprint, probe_dtype, schedule_of
 from advisor.recommendation import TrainingPlan
 from knowledge.errors import BadInput
 from knowledge.methods import get_method
@@ -121,7 +121,7 @@ def _context(facts: Recommended, data: PreparedData, state: Path) -> ProbeContex
         state,
         model_reference=facts.result.model.reference,
         device=device,
-        dtype="float32" if device == "cpu" else run.dtype,
+        dtype=probe_dtype(device, run),
         eval_rows=min(EVAL_ROWS, len(data.eval)),  # the rows that the prediction is of
         metric_name=facts.plan.metric_name,
         own_metric=own_place(facts.result.request.get("metric")),
@@ -157,14 +157,13 @@ def eval_steps(run: PlannedRun, eval_rows: int) -> tuple[int, ...]:
 
 
 def take_over_probe(run: FinalRun, journal: Journal, say: Callable[[str], None]) -> None:
-    """Goes on where the race's probe of this very run stopped: same data, device and precision."""
+    """Goes on where the race's probe of this very run stopped: same data and device."""
     from probes import checkpoint
 
     result, id = run.facts.result, run.job.id
     probe, own = run.folder / id / checkpoint.FILE, run.state / id / checkpoint.FILE
     is_same_device = not result.device.planned and result.device.kind == run.context.device
-    is_same_dtype = run.context.dtype == ("float32" if run.context.device == "cpu" else "bfloat16")
-    if own.exists() or not (probe.exists() and is_same_device and is_same_dtype):
+    if own.exists() or not (probe.exists() and is_same_device):
         return
     try:
         with Journal(run.folder / JOURNAL_FILE, run.identity, resume=True) as race:

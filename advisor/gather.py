@@ -12,7 +12,7 @@ from advisor.requirement_kinds import Case
 from advisor.requirements import asks_for_latency, objection_to
 from advisor.survey import Survey
 from knowledge.errors import BadInput
-from knowledge.schema import PlannedRun
+from knowledge.schema import DType, PlannedRun
 from probes.conduct import Conductor, Contestant, Evidence
 from probes.dataset import PreparedData
 from probes.device import cpu_cores, training_devices
@@ -77,14 +77,18 @@ def _context(survey: Survey, folder: Path, device: str) -> ProbeContext:
         folder,
         model_reference=survey.request.model,
         device=device,
-        # Probes train in the precision that this device is made for; bfloat16 is three times slower on most CPUs.
-        dtype="float32" if device == "cpu" else "bfloat16",
+        dtype=probe_dtype(device, survey.planned_run),
         eval_rows=min(EVAL_ROWS, len(survey.data.eval)),
         metric_name=survey.data.profile.metric_name,
         own_metric=own_place(survey.request.metric),
         measures_latency=asks_for_latency(survey.request.require),
         trust_remote_code=survey.request.trust_remote_code,
     )
+
+
+def probe_dtype(device: str, run: PlannedRun) -> DType:
+    """What the planned run trains in; on a processor float32, for bfloat16 is three times slower on most of them."""
+    return "float32" if device == "cpu" else run.dtype
 
 
 def context_of(run: PlannedRun, folder: Path, **settings: Any) -> ProbeContext:

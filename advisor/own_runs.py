@@ -81,7 +81,7 @@ def _raced(result: Result, candidate: CandidateReport) -> RunRecord:
         result,
         candidate,
         curve=candidate.curve,
-        dtype="float32" if on_processor else "bfloat16",  # what probes train in
+        dtype="float32" if on_processor else result.planned_run.dtype,
         drift=candidate.forgetting,
         peak_bytes=None if on_processor else candidate.probe_peak_bytes,
         train_s=candidate.curve.points[-1].elapsed_s,

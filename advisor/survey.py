@@ -82,7 +82,9 @@ def survey(
             data = replace(data, profile=data.profile.model_copy(update={"metric_name": title(request.metric)}))
     meta = empty_model(source, config, task, num_labels=len(data.label_names) or None if data else None)
     planned_run = plan(request, task, data, device, limit_tokens)
-    shape = model_shape(meta, task).model_copy(update={"quantization": planned_run.quantization})
+    shape = model_shape(meta, task).model_copy(
+        update={"quantization": planned_run.quantization, "dtype": planned_run.dtype}
+    )
     model = ModelReport(
         reference=request.model,
         source=source.kind,

@@ -67,6 +67,19 @@ MEMORY_MIB: Mapping[str, int] = {
     "AMD Radeon RX 7900 XTX": 24560,
 }
 
+# Cards of the table with a compute capability below 8.0, from which on NVIDIA's have bfloat16 (CUDA C++ programming
+# guide, table of features by compute capability).
+WITHOUT_BFLOAT16 = frozenset(
+    {
+        "NVIDIA T4",
+        "NVIDIA V100 32GB",
+        "NVIDIA V100 16GB",
+        "NVIDIA P100 16GB",
+        "NVIDIA GeForce RTX 2080 Ti",
+        "NVIDIA GeForce GTX 1080 Ti",
+    }
+)
+
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY_UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SIZE = re.compile(r"(?P<number>\d+(?:[.,]\d+)?)\s*(?P<unit>[kmgt]?)(?P<binary>i?)b?")
@@ -93,6 +106,10 @@ class Gpu:
 
     name: str
     memory_bytes: int
+
+    @property
+    def has_bfloat16(self) -> bool:
+        return self.name not in WITHOUT_BFLOAT16
 
 
 def parse_bytes(text: str) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
-from knowledge.schema import Quantization, Record, Task
+from knowledge.schema import DType, Quantization, Record, Task
 
 NARROW_HIDDEN_SIZE = 1024
 
@@ -21,6 +21,7 @@ class ModelShape(Record):
     model_type: str = Field(description="the config's model_type, e.g. 'llama'")
     task: Task = "causal-lm"
     quantization: Quantization = Field("none", description="how the base weights are kept")
+    dtype: DType = Field("bfloat16", description="what the planned run computes in, and keeps base weights in")
     hidden_size: int
     num_layers: int
     linear_sizes: Mapping[str, tuple[tuple[int, int], ...]] = Field(

@@ -7,6 +7,7 @@ import platform
 from pathlib import Path
 
 from knowledge.gpus import find_gpu, parse_bytes
+from knowledge.schema import DType
 from probes.nvml import Gpu, NvmlReport, read_gpus
 from probes.schema import DeviceReport
 
@@ -28,7 +29,8 @@ def detect(vram: str | None = None, gpu: str | None = None) -> DeviceReport:
     """
     if gpu is not None:
         card = find_gpu(gpu)
-        return _planned(card.name, card.memory_bytes, card.memory_bytes - CUDA_CONTEXT_BYTES)
+        limit_bytes = card.memory_bytes - CUDA_CONTEXT_BYTES
+        return _planned(card.name, card.memory_bytes, limit_bytes, bf16=card.has_bfloat16)
     if vram is not None:
         total_bytes = parse_bytes(vram)
         return _planned(f"a card with {total_bytes / 1e9:g} GB", total_bytes, total_bytes)
@@ -74,7 +76,7 @@ def _as_only_visible(index: int) -> str:
     return str(index) if chosen is None else chosen.split(",")[index].strip()
 
 
-def _planned(name: str, total_bytes: int, limit_bytes: int) -> DeviceReport:
+def _planned(name: str, total_bytes: int, limit_bytes: int, *, bf16: bool = True) -> DeviceReport:
     return DeviceReport(
         kind="cuda",
         name=name,
@@ -82,7 +84,7 @@ def _planned(name: str, total_bytes: int, limit_bytes: int) -> DeviceReport:
         free_bytes=total_bytes,
         limit_bytes=limit_bytes,
         planned=True,
-        dtypes=("bfloat16", "float16", "float32"),
+        dtypes=_cuda_dtypes(bf16),
         notes=("planned, not here: times are measured on this machine and will differ there",),
     )
 
@@ -101,7 +103,6 @@ def _cuda(index: int, nvml: NvmlReport) -> DeviceReport:
     processes = gpu.processes if gpu else ()
     if processes:
         notes.append(f"{len(processes)} other process(es) use it: memory may run out and timings are not reliable")
-    bf16 = properties.major >= 8  # Ampere and later; earlier cards emulate it slowly
     return DeviceReport(
         kind="cuda",
         index=index,
@@ -111,9 +112,13 @@ def _cuda(index: int, nvml: NvmlReport) -> DeviceReport:
         limit_bytes=total_bytes - CUDA_CONTEXT_BYTES,
         processes=processes,
         driver=nvml.driver,
-        dtypes=("bfloat16", "float16", "float32") if bf16 else ("float16", "float32"),
+        dtypes=_cuda_dtypes(properties.major >= 8),  # Ampere and later; earlier cards emulate bfloat16 slowly
         notes=tuple(notes),
     )
+
+
+def _cuda_dtypes(bf16: bool) -> tuple[DType, ...]:
+    return ("bfloat16", "float16", "float32") if bf16 else ("float16", "float32")
 
 
 def _matching(index: int, uuid: str, gpus: tuple[Gpu, ...]) -> Gpu | None:

@@ -36,6 +36,8 @@ class Progress:
     train_s: float = 0.0
     trained_tokens: int = 0
     recent_losses: list[float] = field(default_factory=list)
+    loss_scaler: dict[str, float] = field(default_factory=dict)
+    """State of the GradScaler; empty but for float16."""
 
     def take_mean_loss(self) -> float | None:
         losses, self.recent_losses = self.recent_losses, []
@@ -65,6 +67,9 @@ def train(
     `after_step(step)` is called between the optimizer's step and the clearing of gradients (AdaLoRA's place).
     With `through_model_loss` the gradient is that of the model's own loss, with the terms the method adds to it.
 
+    In float16 the loss is scaled, and a step whose gradients overflow is left out while the scale is found: without,
+    small gradients become zero. What trains must be float32 there, as PEFT keeps it.
+
     Raises Diverged, and Ineffective where no gradient reaches what should train.
     """
     import torch
@@ -74,6 +79,7 @@ def train(
     trainable = [p for p in model.parameters() if p.requires_grad]
     base_rates = [group["lr"] for group in optimizer.param_groups]
     accumulation = context.gradient_accumulation_steps
+    scaler = _loss_scaler(trainable, context, progress)
     model.train()
     if progress.step in eval_steps:
         yield _point(progress, evaluate())
@@ -84,18 +90,23 @@ def train(
             indices = order[progress.step * accumulation + micro]
             batch = to_device(collate(rows, indices, pad_token_id, context.task), context.device)
             loss, own_loss = _losses(model, batch, context, through_model_loss)
-            (loss / accumulation).backward()
+            scaler.scale(loss / accumulation).backward()
             step_loss += own_loss / accumulation
             progress.trained_tokens += batch["input_ids"].numel()
         _check_loss(step_loss, progress.step)
+        scaler.unscale_(optimizer)
         norm = torch.nn.utils.clip_grad_norm_(trainable, context.max_grad_norm)
         if progress.step == 0 and float(norm) == 0.0:
             raise Ineffective("no gradient reaches the trainable parameters")
         for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
             group["lr"] = rate * schedule.factor(progress.step)
-        optimizer.step()
-        after_step(progress.step)
+        scale = scaler.get_scale()
+        scaler.step(optimizer)
+        scaler.update()
+        if scaler.get_scale() >= scale:  # else the step was left out, and its gradients are no numbers
+            after_step(progress.step)
         optimizer.zero_grad()
+        progress.loss_scaler = scaler.state_dict()
         progress.step += 1
         progress.train_s += time.perf_counter() - started
         progress.recent_losses.append(step_loss)
@@ -104,6 +115,18 @@ def train(
             yield _point(progress, evaluate())
     for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
         group["lr"] = rate  # a continued run multiplies by the factor anew
+
+
+def _loss_scaler(trainable: Sequence[Any], context: ProbeContext, progress: Progress) -> Any:
+    """Scales losses in float16 and does nothing otherwise; goes on from where `progress` stands."""
+    import torch
+
+    scaler = torch.amp.GradScaler(torch.device(context.device).type, enabled=context.dtype == "float16")
+    if scaler.is_enabled() and any(p.dtype == torch.float16 for p in trainable):
+        raise Ineffective("it trains weights in float16, in which the steps of AdamW are lost")
+    if scaler.is_enabled() and progress.loss_scaler:
+        scaler.load_state_dict(progress.loss_scaler)
+    return scaler
 
 
 def _point(progress: Progress, held_out: Evaluation) -> CurvePoint:

@@ -263,6 +263,7 @@ def main():
     optimizer = make_optimizer(model)
     peak_rates = [group["lr"] for group in optimizer.param_groups]
     trainable = [p for p in model.parameters() if p.requires_grad]
+    scaler = torch.amp.GradScaler(device.type, enabled=base.dtype == torch.float16)
     print(f"training {sum(p.numel() for p in trainable):,} parameters", flush=True)
     order = batch_order(train_rows.lengths_tokens, BATCH_SIZE, MAX_STEPS * GRADIENT_ACCUMULATION_STEPS, SEED)
     last_step, started = min(args.max_steps, MAX_STEPS), time.monotonic()
@@ -272,17 +273,20 @@ def main():
         for indices in order[step * GRADIENT_ACCUMULATION_STEPS : (step + 1) * GRADIENT_ACCUMULATION_STEPS]:
             batch = to_device(collate(train_rows, indices, pad, TASK), device)
 $losses
-            (loss / GRADIENT_ACCUMULATION_STEPS).backward()
+            scaler.scale(loss / GRADIENT_ACCUMULATION_STEPS).backward()
             step_loss += float($own_loss.detach()) / GRADIENT_ACCUMULATION_STEPS
         if not math.isfinite(step_loss) or step_loss == 0.0:
             raise SystemExit(f"The training loss is {step_loss} at step {step + 1}: the run has diverged.")
+        scaler.unscale_(optimizer)
         torch.nn.utils.clip_grad_norm_(trainable, MAX_GRAD_NORM)
         for group, rate in zip(optimizer.param_groups, peak_rates, strict=True):
             group["lr"] = rate * schedule_factor(step)
-        optimizer.step()
+        scale = scaler.get_scale()
+        scaler.step(optimizer)  # in float16 left out where gradients overflow, until the scale is found
+        scaler.update()
         update_ranks = getattr(getattr(model, "base_model", None), "update_and_allocate", None)
-        if update_ranks is not None:  # methods that move their ranks do it here, while the gradients are still there
-            update_ranks(step)
+        if update_ranks is not None and scaler.get_scale() >= scale:
+            update_ranks(step)  # methods that move their ranks do it here, while the gradients are still there
         optimizer.zero_grad()
         if (step + 1) % args.log_every == 0 or step + 1 == last_step:
             left = (time.monotonic() - started) / (step + 1) * (last_step - step - 1)

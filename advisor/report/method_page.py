@@ -125,6 +125,8 @@ def _abilities(method: Method) -> list[tuple[bool, str]]:
         abilities.append((False, "start from the base's outputs: early losses look worse than the base model's"))
     if not method.supports_conv1d:
         abilities.append((False, "adapt the Conv1D layers of GPT-2"))
+    if method.trains_in_base_dtype:
+        abilities.append((False, "train in float16, as on cards before Ampere: it needs bfloat16 or float32"))
     if method.needs_batches:
         abilities.append((False, "start without training data: its initialisation reads a few batches"))
     if method.reference_only:

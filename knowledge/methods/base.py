@@ -107,6 +107,9 @@ class Method(Record):
         None, description="why it is listed but no candidate: it answers another question than 'which method?'"
     )
     requires: tuple[str, ...] = Field((), description="modules that PEFT imports for it and does not install")
+    trains_in_base_dtype: bool = Field(
+        False, description="what it trains stays in the precision of the base; others train in float32"
+    )
     needs_batches: bool = Field(False, description="its initialisation reads a few training batches")
 
     def variant(self, kind: type[Method] | None = None, /, **changes: Any) -> Method:
@@ -141,6 +144,8 @@ class Method(Record):
             return f"{self.title} is not made for {shape.task}"
         if shape.quantization != "none" and shape.quantization not in self.capabilities.quantized:
             return f"{self.title} does not work on a base in {QUANTIZED_BASES[shape.quantization]}"
+        if self.trains_in_base_dtype and shape.dtype == "float16":
+            return f"{self.title} trains weights in the base's float16, in which the steps of AdamW are lost"
         try:
             paths = target_paths(shape, self.targets)
         except BadInput as error:

@@ -52,6 +52,7 @@ METHODS = (
         learning_rates=(1e-5, 3e-5, 1e-4),
         supports_conv1d=True,
         cost="high",
+        trains_in_base_dtype=True,
         capabilities=_IN_PLACE,
         reference_only=True,
     ),

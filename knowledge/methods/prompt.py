@@ -88,6 +88,7 @@ METHODS = (
         learning_rates=(2e-3, 5e-3, 2e-2),
         tasks=("causal-lm",),
         supports_conv1d=True,
+        trains_in_base_dtype=True,
         capabilities=Capabilities(mergeable=False),
     ),
 )

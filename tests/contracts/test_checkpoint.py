@@ -28,6 +28,18 @@ def test_a_continued_probe_equals_an_uninterrupted_one(name, tmp_path):
     assert start + second.to(8) == pytest.approx(uninterrupted, abs=1e-6)
 
 
+def test_the_scale_of_float16_is_a_part_of_it(tmp_path):
+    whole, first, second = (Run("llama", "lora", tmp_path, dtype="float16") for _ in range(3))
+    for run in (whole, first):
+        run.progress.loss_scaler = torch.amp.GradScaler("cpu", init_scale=2.0**36).state_dict()
+    uninterrupted = whole.to(12)
+    start = first.to(4)
+    checkpoint.save(tmp_path / "probe", first.model, first.optimizer, first.progress)
+    second.progress = checkpoint.load(tmp_path / "probe", second.model, second.optimizer)
+    assert second.progress.loss_scaler["scale"] == 2.0**32  # four steps were left out
+    assert start + second.to(12) == uninterrupted
+
+
 @pytest.mark.parametrize(("name", "cut"), [("adalora", 6), ("adalora", 10), ("delta-lora", 12)])
 def test_what_a_method_keeps_beside_its_weights_goes_on_too(name, cut, tmp_path, monkeypatch):
     """Of AdaLoRA before and after its last pruning, of Delta-LoRA after its warm-up, saved as it would be served."""

@@ -1,6 +1,7 @@
 """Short real training runs on the tiny models, for the tests of what surrounds them."""
 
 import numpy as np
+import torch
 
 from knowledge.methods import get_method
 from probes import adapters
@@ -48,7 +49,7 @@ class Run:
         self.held_out = rows_of(architecture, rows=16, seed=7)
         self.schedule = Schedule(shape="cosine", total_steps=steps, warmup_steps=2)
         self.method = get_method(method_name)
-        base = tiny_model(architecture)
+        base = tiny_model(architecture).to(getattr(torch, self.context.dtype))
         config = self.method.peft_config(adapters.model_shape(base, self.context.task), steps)
         seed_everything(0)
         self.model = adapters.apply_method(base, self.method, config, batches=lambda: tiny_calibration(architecture))

@@ -299,6 +299,7 @@ def test_another_card_can_be_planned_for():
     by_size, by_name = detect(vram="24GB"), detect(gpu="RTX 4090")
     assert by_size.planned and by_name.planned
     assert by_size.limit_bytes == 24 * 10**9 and by_name.limit_bytes == 24564 * 2**20 - CUDA_CONTEXT_BYTES
+    assert by_name.dtypes[0] == "bfloat16" and detect(gpu="T4").dtypes[0] == "float16"
     for options in ({"vram": "plenty"}, {"gpu": "Voodoo 2"}):
         with pytest.raises(BadInput):
             detect(**options)

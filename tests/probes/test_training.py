@@ -57,6 +57,38 @@ def test_a_run_in_which_no_gradient_flows_is_ineffective(tmp_path):
         run.to(1)
 
 
+def test_in_float16_gradients_too_small_for_it_train_what_they_train_in_float32(tmp_path):
+    moved = {}
+    for dtype in ("float32", "float16"):
+        run = Run("llama", "lora", tmp_path, learning_rate=1e-3, dtype=dtype)
+        with torch.no_grad():
+            run.model.get_output_embeddings().weight.mul_(1e-3)  # and with it all gradients
+        run.to(6)
+        moved[dtype] = torch.cat([p.detach().flatten() for n, p in run.model.named_parameters() if "lora_B" in n])
+        assert moved[dtype].dtype == torch.float32
+    assert torch.nn.functional.cosine_similarity(moved["float16"], moved["float32"], dim=0) > 0.99
+    assert run.progress.loss_scaler["scale"] == 2**16
+
+
+def test_a_step_whose_gradients_overflow_is_left_out_by_the_optimizer_and_the_method(tmp_path):
+    run = Run("llama", "adalora", tmp_path, dtype="float16")
+    before = [p.detach().clone() for p in run.model.parameters() if p.requires_grad]
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
+    run.progress.loss_scaler = scaler.state_dict()
+    run.to(1)
+    assert run.progress.loss_scaler["scale"] == 2.0**39
+    after = [p.detach() for p in run.model.parameters() if p.requires_grad]
+    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+    assert not run.model.base_model.rankallocator.ipt  # importances of gradients that are no numbers would stay so
+    run.to(12)
+    assert run.progress.loss_scaler["scale"] < 2.0**39
+
+
+def test_what_stays_in_float16_is_not_trained(tmp_path):
+    with pytest.raises(Ineffective, match="float16, in which the steps of AdamW are lost"):
+        Run("llama", "full", tmp_path, dtype="float16").to(1)
+
+
 def test_two_runs_with_one_seed_are_the_same_to_the_bit(tmp_path):
     first, second = (Run("llama", "dora", tmp_path).to(6) for _ in range(2))
     assert first == second
