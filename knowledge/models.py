@@ -16,11 +16,14 @@ from knowledge.errors import did_you_mean
 # Short names, as people type them -> hub id.
 ALIASES: Mapping[str, str] = {
     "llama": "meta-llama/Llama-3.2-3B",
+    "llama3": "meta-llama/Llama-3.2-3B",
     "llama-1b": "meta-llama/Llama-3.2-1B",
     "llama-3b": "meta-llama/Llama-3.2-3B",
     "llama-8b": "meta-llama/Llama-3.1-8B",
     "llama-70b": "meta-llama/Llama-3.1-70B",
     "qwen": "Qwen/Qwen3-4B",
+    "qwen3": "Qwen/Qwen3-4B",
+    "qwen2.5": "Qwen/Qwen2.5-7B",
     "qwen-0.6b": "Qwen/Qwen3-0.6B",
     "qwen-1.7b": "Qwen/Qwen3-1.7B",
     "qwen-4b": "Qwen/Qwen3-4B",
@@ -29,13 +32,18 @@ ALIASES: Mapping[str, str] = {
     "qwen-32b": "Qwen/Qwen3-32B",
     "qwen-moe": "Qwen/Qwen3-30B-A3B",
     "mistral": "mistralai/Mistral-7B-v0.3",
+    "mistral-7b": "mistralai/Mistral-7B-v0.3",
     "mixtral": "mistralai/Mixtral-8x7B-v0.1",
+    "mixtral-8x7b": "mistralai/Mixtral-8x7B-v0.1",
     "gemma": "google/gemma-3-4b-pt",
+    "gemma3": "google/gemma-3-4b-pt",
     "gemma-1b": "google/gemma-3-1b-pt",
-    "gemma-2-2b": "google/gemma-2-2b",
+    "gemma2": "google/gemma-2-2b",
     "phi": "microsoft/phi-4",
+    "phi3": "microsoft/Phi-3-mini-4k-instruct",
     "phi-mini": "microsoft/Phi-4-mini-instruct",
     "smollm": "HuggingFaceTB/SmolLM2-1.7B",
+    "smollm2": "HuggingFaceTB/SmolLM2-1.7B",
     "smollm-135m": "HuggingFaceTB/SmolLM2-135M",
     "smollm-360m": "HuggingFaceTB/SmolLM2-360M",
     "gpt2": "openai-community/gpt2",
@@ -43,7 +51,9 @@ ALIASES: Mapping[str, str] = {
     "t5": "google-t5/t5-base",
 }
 
-_VARIANT = re.compile(r"-(instruct|it|pt|base|chat|hf)(-v\d[.\d]*)?$")
+_VARIANT = re.compile(r"-(instruct|it|pt|base|chat|hf)(-v\d[.\d]*)?$", re.IGNORECASE)
+# How the tuned variant of a base is called, by the beginning of the base's hub id.
+_TUNED = {"meta-llama/": "-Instruct", "Qwen/Qwen2.5": "-Instruct", "HuggingFaceTB/": "-Instruct", "google/gemma": "-it"}
 
 
 def _decoder(
@@ -133,7 +143,7 @@ CONFIGS: Mapping[str, Mapping[str, Any]] = {
     "meta-llama/Llama-3.2-3B": _llama3(3072, 8192, 28, 24, 8, factor=32.0, head_dim=128, tie_word_embeddings=True),
     "meta-llama/Llama-3.1-8B": _llama3(4096, 14336, 32, 32, 8),
     "meta-llama/Llama-3.1-70B": _llama3(8192, 28672, 80, 64, 8),
-    "meta-llama/Llama-3.3-70B": _llama3(8192, 28672, 80, 64, 8),
+    "meta-llama/Llama-3.3-70B-Instruct": _llama3(8192, 28672, 80, 64, 8),
     "meta-llama/Meta-Llama-3-8B": _llama3(4096, 14336, 32, 32, 8, factor=None),
     "meta-llama/Meta-Llama-3-70B": _llama3(8192, 28672, 80, 64, 8, factor=None),
     "Qwen/Qwen2.5-0.5B": _qwen25(151936, 896, 4864, 24, 14, 2, tied=True),
@@ -170,17 +180,17 @@ CONFIGS: Mapping[str, Mapping[str, Any]] = {
     "google/gemma-2-9b": _gemma2(3584, 14336, 42, 16, 8),
     "google/gemma-2-27b": _gemma2(4608, 36864, 46, 32, 16, head_dim=128, query_scalar=144),
     "google/gemma-3-270m": _gemma3_text(262144, 640, 2048, 18, 4, 1),
-    "google/gemma-3-1b": _gemma3_text(262144, 1152, 6912, 26, 4, 1),
-    "google/gemma-3-4b": _gemma3(2560, 10240, 34, 8, 4),
-    "google/gemma-3-12b": _gemma3(3840, 15360, 48, 16, 8),
-    "google/gemma-3-27b": _gemma3(5376, 21504, 62, 32, 16, head_dim=128, query_scalar=168),
-    "microsoft/Phi-3-mini-4k": _decoder(
+    "google/gemma-3-1b-pt": _gemma3_text(262144, 1152, 6912, 26, 4, 1),
+    "google/gemma-3-4b-pt": _gemma3(2560, 10240, 34, 8, 4),
+    "google/gemma-3-12b-pt": _gemma3(3840, 15360, 48, 16, 8),
+    "google/gemma-3-27b-pt": _gemma3(5376, 21504, 62, 32, 16, head_dim=128, query_scalar=168),
+    "microsoft/Phi-3-mini-4k-instruct": _decoder(
         *("phi3", 32064, 3072, 8192, 32, 32, 32), max_position_embeddings=4096, pad_token_id=32000
     ),
     "microsoft/phi-4": _decoder(
         *("phi3", 100352, 5120, 17920, 40, 40, 10), max_position_embeddings=16384, pad_token_id=100349
     ),
-    "microsoft/Phi-4-mini": _decoder(
+    "microsoft/Phi-4-mini-instruct": _decoder(
         *("phi3", 200064, 3072, 8192, 32, 24, 8),
         max_position_embeddings=131072,
         partial_rotary_factor=0.75,
@@ -211,9 +221,29 @@ def _architecture_key(reference: str) -> str:
 _BY_ARCHITECTURE = {_architecture_key(name): config for name, config in CONFIGS.items()}
 
 
+def _plain(name: str) -> str:
+    """A name as its letters and digits alone: llama-3.2-1b, Llama3.2-1B and llama_3.2_1b are one."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _names() -> dict[str, str]:
+    """Plain names of well-known models and of their tuned variants -> hub id."""
+    found = {}
+    for repository in CONFIGS:
+        base = _VARIANT.sub("", repository)
+        ids = [(base, repository), (repository, repository)]
+        ids += [(base + suffix, base + suffix) for start, suffix in _TUNED.items() if base.startswith(start)]
+        found |= {_plain(name.rpartition("/")[2]): id for name, id in ids}
+    return found | {_plain(alias): repository for alias, repository in ALIASES.items()}
+
+
+_BY_NAME = _names()
+
+
 def resolve_alias(reference: str) -> str | None:
-    """The hub id that an alias stands for, or None if it is no alias."""
-    return ALIASES.get(reference.lower())
+    """The hub id that an alias stands for, or the name of a well-known model without its owner, however it is written.
+    None for anything else."""
+    return None if "/" in reference else _BY_NAME.get(_plain(reference))
 
 
 def known_config(reference: str) -> dict[str, Any] | None:

@@ -17,11 +17,11 @@ PUBLISHED_PARAMETERS = {
     "mistralai/Mistral-7B-v0.3": 7_248_023_552,
     "mistralai/Mixtral-8x7B-v0.1": 46_702_792_704,
     "google/gemma-2-2b": 2_614_341_888,
-    "google/gemma-3-1b": 999_885_952,
-    "google/gemma-3-4b": 4_300_079_472,
-    "microsoft/Phi-3-mini-4k": 3_821_079_552,
+    "google/gemma-3-1b-pt": 999_885_952,
+    "google/gemma-3-4b-pt": 4_300_079_472,
+    "microsoft/Phi-3-mini-4k-instruct": 3_821_079_552,
     "microsoft/phi-4": 14_659_507_200,
-    "microsoft/Phi-4-mini": 3_836_021_760,
+    "microsoft/Phi-4-mini-instruct": 3_836_021_760,
     "HuggingFaceTB/SmolLM2-135M": 134_515_008,
     "openai-community/gpt2": 124_439_808,
     "google-bert/bert-base-uncased": 109_483_778,  # with a head for two classes
@@ -52,6 +52,28 @@ def test_aliases_are_found_whatever_their_case_and_nothing_else_is_an_alias():
     assert resolve_alias("Llama") == "meta-llama/Llama-3.2-3B"
     assert resolve_alias("meta-llama/Llama-3.2-3B") is None
     assert known_config("somebody/else") is None
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("llama3", "meta-llama/Llama-3.2-3B"),
+        ("Llama3.1-8b", "meta-llama/Llama-3.1-8B"),
+        ("llama-3.2-1b-instruct", "meta-llama/Llama-3.2-1B-Instruct"),
+        ("qwen3", "Qwen/Qwen3-4B"),
+        ("Qwen3-8B", "Qwen/Qwen3-8B"),
+        ("qwen2.5-7b-instruct", "Qwen/Qwen2.5-7B-Instruct"),
+        ("gemma-3-4b", "google/gemma-3-4b-pt"),
+        ("gemma-3-4b-it", "google/gemma-3-4b-it"),
+        ("phi-4-mini", "microsoft/Phi-4-mini-instruct"),
+        ("smollm2-135m", "HuggingFaceTB/SmolLM2-135M"),
+        ("gpt2-xl", "openai-community/gpt2-xl"),
+        ("llama-2-7b", None),
+    ],
+)
+def test_the_names_of_well_known_models_are_found_without_their_owner(typed, meant):
+    assert resolve_alias(typed) == meant
+    assert (known_config(typed) is not None) == (meant is not None)
 
 
 @pytest.mark.parametrize(
