@@ -17,7 +17,6 @@ from advisor.decision import decide
 from advisor.disk import check_room, explained
 from advisor.fitting import with_fitting_run
 from advisor.gather import gather, open_executor, open_journal
-from advisor.interrupts import finishing
 from advisor.judge import judge, judge_from_table, not_tried, shortlist_from_table, would_be_probed
 from advisor.outcome import NotSaved, Recommendation
 from advisor.own_task import suite_of_survey
@@ -37,6 +36,7 @@ from knowledge import table
 from knowledge.errors import NothingFits
 from knowledge.prior import MethodPrior, method_priors
 from probes.conduct import await_baseline
+from probes.interrupts import finishing
 from probes.observer import Observer
 
 

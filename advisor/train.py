@@ -37,6 +37,7 @@ from advisor.text import clean, rate_text
 from advisor.training_report import TrainingReport, compare
 from knowledge.errors import AdvisorError, BadInput
 from knowledge.schema import Curve
+from probes import interrupts
 from probes.conduct import TICK_S, await_baseline
 from probes.executors.process import ProcessExecutor
 from probes.journal import Journal
@@ -139,6 +140,7 @@ def _watch(
 def _events(executor: ProcessExecutor) -> Iterator:
     """Events until the run has ended."""
     while True:
+        interrupts.check()
         for event in executor.events(timeout_s=TICK_S):
             yield event
             if event.outcome or event.fatal:

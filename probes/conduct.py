@@ -17,6 +17,7 @@ from typing import Any
 
 from knowledge.errors import AdvisorError, DiskFull
 from knowledge.schema import Curve
+from probes import interrupts
 from probes.executors.base import Event, Executor
 from probes.journal import Journal
 from probes.observer import Observer
@@ -65,6 +66,7 @@ class Evidence:
 def await_baseline(executor: Executor) -> Baseline:
     """The baseline of the first worker that is ready; raises WorkerFailed when none can start."""
     while True:
+        interrupts.check()
         for event in executor.events(timeout_s=TICK_S):
             if event.fatal:
                 raise WorkerFailed(f"The probe worker could not start: {event.fatal}")
@@ -124,6 +126,7 @@ class Conductor:
                 index += 1
                 self._mind_the_clock(index)
         except KeyboardInterrupt:
+            interrupts.answered()
             self._executor.cancel()
             self.evidence.interrupted = True
         except (DiskFull, WorkerFailed) as error:
@@ -176,6 +179,7 @@ class Conductor:
         for job in jobs.values():
             self._executor.submit(job)
         while jobs and not self.evidence.out_of_time:
+            interrupts.check()
             for event in self._executor.events(timeout_s=TICK_S):
                 self._take(event, jobs)
                 if time.monotonic() > self._deadline:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import importlib
 import logging
 import pkgutil
-import signal
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -40,24 +40,32 @@ def build() -> typer.Typer:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `advisor` command; exits with the codes documented in the README."""
     from knowledge.errors import AdvisorError
+    from probes import interrupts
 
     # It warns on every CPU machine that an optional kernel is missing, in the middle of our progress display.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    # A cluster that takes a machine back says so with SIGTERM: what was measured is worth as much as after Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupts.listen()
     try:
         build()(args=arguments, prog_name="advisor", standalone_mode=True)
-    except AdvisorError as error:
+    except KeyboardInterrupt:
+        _end_interrupted()
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output went away: no traceback about it
+        sys.exit(0)
+    except Exception as error:
+        if interrupts.asked():
+            _end_interrupted()
+        if not isinstance(error, AdvisorError):
+            raise
         from advisor.text import printable
 
         print(f"advisor: {printable(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("advisor: interrupted", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output went away: no traceback about it
-        sys.exit(0)
+
+
+def _end_interrupted() -> NoReturn:
+    print("advisor: interrupted", file=sys.stderr)
+    sys.exit(130)
 
 
 def _print_version(wanted: bool) -> None:

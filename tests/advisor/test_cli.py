@@ -45,6 +45,23 @@ def test_help_loads_nothing_heavy():
     assert "recommend" in done.stdout
 
 
+@pytest.mark.parametrize("error", ["BadInput('m cannot be loaded')", "ImportError('initialization failed')"])
+def test_an_error_that_a_library_made_of_ctrl_c_is_told_as_ctrl_c(error):
+    code = (
+        "import signal\n"
+        "from advisor import api\n"
+        "from advisor.cli import main\n"
+        "from knowledge.errors import BadInput\n"
+        "def run(*_, **__):\n"
+        "    try: signal.raise_signal(signal.SIGINT)\n"
+        f"    except KeyboardInterrupt: raise {error} from None\n"
+        "api.run = run\n"
+        "main(['recommend', '--model', 'm', '--data', 'd', '--out', 'unused'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "advisor: interrupted\n")
+
+
 def test_json_alone_is_on_stdout_and_fits_the_schema(model, data, tmp_path):
     done = advisor(
         *("recommend", "--model", model, "--data", data, "--budget", 1, "--max-steps", 20, "--json"),

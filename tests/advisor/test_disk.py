@@ -1,16 +1,13 @@
-"""Room on the disk, before a race and in the middle of it; and Ctrl-C while the answer is written down."""
+"""Room on the disk, before a race and in the middle of it."""
 
 import errno
-import os
 import shutil
-import signal
 from collections import namedtuple
 
 import pytest
 
 from advisor.candidates import Candidate
 from advisor.disk import LEAST_ROOM_BYTES, check_room, checkpoint_bytes, explained
-from advisor.interrupts import finishing
 from knowledge.errors import BadInput, DiskFull
 from knowledge.methods import get_method
 from knowledge.schema import MemoryEstimate
@@ -53,16 +50,3 @@ def test_a_write_that_finds_no_room_is_told_as_that(tmp_path, error):
         raise error
     with pytest.raises(PermissionError), explained(tmp_path):
         raise PermissionError(errno.EACCES, "no")
-
-
-def test_the_first_ctrl_c_lets_what_is_under_way_be_finished_and_the_second_does_not():
-    said = []
-    with finishing(said.append):
-        os.kill(os.getpid(), signal.SIGINT)
-        finished = True
-    assert finished
-    assert "writing down" in said[0]
-    with pytest.raises(KeyboardInterrupt), finishing(said.append):
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
