@@ -7,9 +7,9 @@ noise of the pick is told as tied, for nothing is proven there, but what is prob
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
+from advisor.costs import Scale
 from advisor.forgetting import forgets_more
 from advisor.frontier import is_eligible, pareto_members, sharper_quality
 from advisor.quality import QualityField, baseline_of, leads, point_of, value_of
@@ -53,11 +53,12 @@ def decide(
     best_rates = {_identity(c) for c in rivals}
     rivals = sorted((c for c in judged if _identity(c) in best_rates), key=_identity)
     contenders = _contenders(rivals, objective)
-    target = _target(contenders, objective, quality)
+    scale = Scale(objective, quality, device.limit_bytes)
+    target = _target(contenders, scale)
     as_good = [c for c in contenders if not leads(target, c, quality)]
     pick = min(
-        _least_forgetful(as_good, objective),
-        key=lambda c: (*_cost(c, objective), -value_of(c, quality), *_identity(c)),
+        _least_forgetful(as_good, scale),
+        key=lambda c: (*scale.costs(c), -value_of(c, quality), *_identity(c)),
     )
     case = Case(pick, target, rivals, judged, objective, quality, device, planned_run, data)
     explained = [c.model_copy(update={"reason": standing(c, case)}) for c in judged]
@@ -94,8 +95,9 @@ def _contenders(rivals: Sequence[CandidateReport], objective: Objective) -> list
     return stayed if stayed and objective in ("accuracy", "balanced") else list(rivals)
 
 
-def _target(contenders: Sequence[CandidateReport], objective: Objective, quality: QualityField) -> CandidateReport:
+def _target(contenders: Sequence[CandidateReport], scale: Scale) -> CandidateReport:
     """The candidate that the objective asks for, by expected values."""
+    objective, quality = scale.objective, scale.quality
     best = max(contenders, key=lambda c: value_of(c, quality))
     if objective == "accuracy":
         return best
@@ -103,7 +105,7 @@ def _target(contenders: Sequence[CandidateReport], objective: Objective, quality
     if objective == "balanced":
         return max(contenders, key=lambda c: kept[c.name] + BALANCED_MEMORY_WEIGHT * _share_of_memory_saved(c, best))
     good_enough = [c for c in contenders if kept[c.name] >= KEPT_GAIN[objective]]
-    return min(good_enough, key=lambda c: (*_cost(c, objective), -value_of(c, quality)))
+    return min(good_enough, key=lambda c: (*scale.costs(c), -value_of(c, quality)))
 
 
 def _share_of_memory_saved(candidate: CandidateReport, best: CandidateReport) -> float:
@@ -122,21 +124,8 @@ def _share_of_gain(
     return (value_of(candidate, quality) - start) / whole if whole > 0 else 1.0
 
 
-def _least_forgetful(as_good: Sequence[CandidateReport], objective: Objective) -> list[CandidateReport]:
+def _least_forgetful(as_good: Sequence[CandidateReport], scale: Scale) -> list[CandidateReport]:
     """The cheapest by what counts first, without those that clearly forget more than another of them."""
-    least = min(_cost(c, objective)[0] for c in as_good)
-    cheapest = [c for c in as_good if _cost(c, objective)[0] == least]
+    least = min(scale.costs(c)[0] for c in as_good)
+    cheapest = [c for c in as_good if scale.costs(c)[0] == least]
     return [c for c in cheapest if not any(forgets_more(c, other) for other in cheapest)]
-
-
-def _cost(candidate: CandidateReport, objective: Objective) -> tuple[float, float, int]:
-    """What is paid, most important first. Memory counts in steps of one percent and time in steps of five, so that
-    a difference nobody can feel does not decide before the next criterion."""
-    memory = point_of(candidate, "predicted") or point_of(candidate, "predicted_loss")
-    seconds = candidate.planned_run_s
-    duration = round(math.log(max(seconds, 1e-3)) / math.log(1.05)) if seconds is not None else math.inf
-    served = {"adapter": 0, "merged": 1}.get(str(candidate.capabilities.get("vllm")), 2)
-    effort = served + (0 if candidate.capabilities.get("mergeable") else 1)
-    if objective == "speed":
-        return duration, memory.memory_step, effort
-    return memory.memory_step, duration, effort

@@ -105,6 +105,12 @@ def leads(one: CandidateReport, other: CandidateReport, quality: QualityField) -
     return a is not None and b is not None and a.leads(b)
 
 
+def noise_between(one: CandidateReport, other: CandidateReport, quality: QualityField) -> float:
+    """80 % half-width of the difference of two candidates that have predictions, with which `beats` decides."""
+    better, worse = sorted((point_of(one, quality), point_of(other, quality)), key=lambda p: p.value, reverse=True)
+    return better.noise_against(worse)
+
+
 def tied(one: CandidateReport, other: CandidateReport, quality: QualityField) -> bool:
     """True if neither beats the other."""
     return not beats(one, other, quality) and not beats(other, one, quality)

@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from advisor.costs import Scale
 from advisor.forgetting import forgets_more
-from advisor.quality import QualityField, beats, leads, point_of, tied, value_of
+from advisor.quality import QualityField, beats, leads, noise_between, point_of, tied, value_of
 from advisor.recommendation import CandidateReport, Decision, Prediction
 from advisor.request import Objective
 from advisor.text import bytes_text, difference_text, duration_text, is_percentage, rate_text
@@ -17,6 +18,7 @@ from probes.schema import DatasetProfile, DeviceReport
 LORA = "lora"  # the catalogue's plain LoRA: what nearly everyone uses, so every pick is measured against it
 SMALL_HELD_OUT_ROWS = 100
 SHORT_PROBE = 0.1  # at a tenth of the run the warm-up is over; before it, short probes favour who moves fastest
+LIKELY_BEST = "taken because it will probably end best"
 STEEP_FALL = 0.05  # share of the loss that still went away in the second half of a probe
 NARROW_FIT = 0.95  # share of the limit above which an unlucky batch may end in an out-of-memory error
 RIVALS_NAMED = 3
@@ -35,6 +37,10 @@ class Case:
     device: DeviceReport
     planned_run: PlannedRun | None
     data: DatasetProfile | None
+
+    @property
+    def scale(self) -> Scale:
+        return Scale(self.objective, self.quality, self.device.limit_bytes)
 
     @property
     def prediction(self) -> Prediction:
@@ -89,13 +95,15 @@ def explain(case: Case) -> Decision:
 
 
 def compare(one: CandidateReport, other: CandidateReport, quality: QualityField) -> str:
-    """How `one` stands against `other`: '0.043 worse, needs 310 MB more, takes 4 min longer'."""
+    """How `one` stands against `other`: '0.043 worse in eval loss (± 0.020), needs 310 MB more, takes 4 min longer',
+    with the 80 % half-width of the difference."""
     metric = getattr(one, quality).metric
     lead = value_of(one, quality) - value_of(other, quality)
     if tied(one, other, quality):
         parts = [f"equal within noise in {metric}"]
     else:
-        parts = [f"{difference_text(lead, metric)} {'better' if lead > 0 else 'worse'} in {metric}"]
+        within = difference_text(noise_between(one, other, quality), metric).removesuffix(" points")
+        parts = [f"{difference_text(lead, metric)} {'better' if lead > 0 else 'worse'} in {metric} (± {within})"]
     parts.append(_memory_difference(one, other))
     parts.append(_time_difference(one, other))
     return ", ".join(part for part in parts if part)
@@ -146,9 +154,10 @@ def _reasons(case: Case) -> list[str]:
     if case.ties:
         names = _listed([c.title for c in case.ties])
         # A tie may still be probably worse than the target, and was then not asked for its costs.
-        some = 0 < len(case.as_good) < len(case.ties)
+        why = _tie_breaker(case)
+        some = 0 < len(case.as_good) < len(case.ties) and why != LIKELY_BEST
         among = f"of the {len(case.as_good) + 1} most likely to end best it is " if some else ""
-        reasons.append(f"Tied in {case.metric} with {names}; {among}{_tie_breaker(case)}.")
+        reasons.append(f"Tied in {case.metric} with {names}; {among}{why}.")
     best = max([*case.rivals], key=lambda c: value_of(c, quality))
     if best is not pick and beats(best, pick, quality):
         reasons.append(f"{_objective_words(case)}: {best.title} is {compare(best, pick, quality)}.")
@@ -164,25 +173,23 @@ def _tie_breaker(case: Case) -> str:
     pick, rivals = case.pick, case.as_good
     if not rivals:
         best = value_of(pick, case.quality) >= max(value_of(c, case.quality) for c in case.ties)
-        return "taken because it will probably end best" if best else "taken as the best trade of quality and memory"
+        return LIKELY_BEST if best else "taken as the best trade of quality and memory"
     nearest_peak = min(c.memory.peak_bytes for c in rivals)
-    if all(_memory_step(pick, case) < _memory_step(c, case) for c in rivals):
+    if all(case.scale.memory_step(pick) < case.scale.memory_step(c) for c in rivals):
         saved = bytes_text(nearest_peak - pick.memory.peak_bytes)
         return f"taken because it needs the least memory ({saved} less)"
-    alike = [c for c in rivals if _memory_step(c, case) <= _memory_step(pick, case)]
+    alike = [c for c in rivals if case.scale.memory_step(c) <= case.scale.memory_step(pick)]
     if alike and all(forgets_more(c, pick) for c in alike):
         theirs = ", ".join(f"{c.title} {c.forgetting:.2f}" for c in alike[:RIVALS_NAMED])
         return f"taken because it forgets least of the base model ({pick.forgetting:.2f} nats per token; {theirs})"
     times = [c.planned_run_s for c in rivals if c.planned_run_s is not None]
-    if pick.planned_run_s is not None and times and pick.planned_run_s < min(times):
+    if times and all(case.scale.time_step(pick) < case.scale.time_step(c) for c in rivals):
         return f"taken because it is the fastest of them ({duration_text(min(times) - pick.planned_run_s)} less)"
-    if case.objective == "accuracy" or value_of(pick, case.quality) >= max(value_of(c, case.quality) for c in rivals):
+    if value_of(pick, case.quality) >= max(value_of(c, case.quality) for c in rivals):
+        return LIKELY_BEST
+    if case.objective == "accuracy":
         return "taken for its costs, time and deployment together"
     return "taken as the cheapest of them"
-
-
-def _memory_step(candidate: CandidateReport, case: Case) -> int:
-    return point_of(candidate, case.quality).memory_step
 
 
 def _objective_words(case: Case) -> str:

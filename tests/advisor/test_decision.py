@@ -23,10 +23,10 @@ def test_the_best_that_fits_is_picked_and_compared_with_lora():
     assert chosen.ties == ("DoRA",)
     assert chosen.reasons[0] == chosen.gain_over_lora
     assert chosen.gain_over_lora == (
-        "Against tuned LoRA (rate 2e-4): 5.4 points better in exact match, needs the same memory."
+        "Against tuned LoRA (rate 2e-4): 5.4 points better in exact match (± 2.8), needs the same memory."
     )
     assert any("taken because it needs the least memory (750 MB less)" in reason for reason in chosen.reasons)
-    assert "VeRA is 16.2 points worse in exact match, needs 1.25 GB less." in chosen.reasons
+    assert "VeRA is 16.2 points worse in exact match (± 2.8), needs 1.25 GB less." in chosen.reasons
 
 
 def test_within_noise_the_cheaper_is_taken_and_it_says_tie():
@@ -58,6 +58,24 @@ def test_equal_memory_is_decided_by_time_then_by_deployment_then_by_quality():
     unmergeable = candidate("lily", 0.505, 12.0, capabilities={"mergeable": False, "vllm": "no"})
     assert pick_of([unmergeable, candidate("lora", 0.50, 12.0)]).name == "lora"
     assert pick_of([candidate("miss", 0.505, 12.0), candidate("lora", 0.50, 12.0)]).name == "miss"
+
+
+def test_seconds_of_a_short_run_decide_only_where_speed_is_asked_for():
+    slow = candidate("lora", 0.50, 12.0, planned_run_s=180.0, capabilities={"mergeable": True, "vllm": "adapter"})
+    fast = candidate("lily", 0.50, 12.0, planned_run_s=177.0, capabilities={"mergeable": False, "vllm": "no"})
+    chosen = pick_of([slow, fast])
+    assert chosen.name == "lora"
+    assert not any("fastest" in reason for reason in chosen.reasons)
+    faster = candidate("lily", 0.50, 12.0, planned_run_s=160.0, capabilities={"mergeable": False, "vllm": "no"})
+    assert pick_of([slow, faster], objective="speed").name == "lily"
+
+
+def test_memory_that_makes_room_for_nothing_on_the_card_decides_only_where_it_is_asked_for():
+    better, smaller = candidate("rslora", 0.505, 0.50), candidate("lora", 0.50, 0.48)
+    assert pick_of([better, smaller]).name == "rslora"  # a tenth of a percent of the card
+    assert pick_of([better, smaller], objective="memory").name == "lora"
+    larger = candidate("dora", 0.51, 1.5)
+    assert pick_of([larger, better]).name == "rslora"
 
 
 def test_of_the_equally_good_and_equally_large_the_one_that_forgets_clearly_less_is_taken_before_the_faster():
@@ -104,7 +122,7 @@ def test_each_objective_takes_its_own():
     picks = {goal: pick_of(field, goal).name for goal in ("accuracy", "balanced", "memory", "speed")}
     assert picks == {"accuracy": "lily", "balanced": "shira", "memory": "shira", "speed": "quick"}
     words = " ".join(pick_of(field, "balanced").reasons)
-    assert "given up for memory: lily is 4.0 points better in exact match, needs 7.00 GB more" in words
+    assert "given up for memory: lily is 4.0 points better in exact match (± 2.8), needs 7.00 GB more" in words
 
 
 def test_memory_takes_the_cheapest_that_keeps_most_of_the_gain():
@@ -219,4 +237,4 @@ def test_what_only_an_unlucky_order_does_not_fit_is_picked_with_the_way_out():
 def test_alternatives_are_the_other_points_of_the_frontier():
     chosen = pick_of(field_of_candidates())
     assert [a.split(" (")[0] for a in chosen.alternatives] == ["BEFT", "IA³", "OFT"]
-    assert chosen.alternatives[0] == ("BEFT (rate 1e-2): 20.3 points worse in exact match, needs 2.45 GB less")
+    assert chosen.alternatives[0] == ("BEFT (rate 1e-2): 20.3 points worse in exact match (± 2.8), needs 2.45 GB less")

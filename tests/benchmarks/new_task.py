@@ -32,6 +32,7 @@ FEWEST_RUNS = SET_SIZE + 6
 FIGURES = (
     "error", "bias", "inside", "half_width",
     "metric_error", "metric_inside", "metric_half_width",
+    "difference_inside", "metric_difference_inside",
     "proven", "proven_right", "likely_right",
     "comes_back", "comes_back_right",
 )  # fmt: skip
@@ -39,8 +40,8 @@ FIGURES = (
 
 class Tally:
     """What the races of one task and budget come to. Errors of what did not run to its end, losses in nats; of two
-    finalists that did not, whether one was said to be ahead beyond noise, or likely, and whether it was; the same of
-    those that left the race and the pick."""
+    finalists that did not, whether their difference is within its 80 % interval, whether one was said to be ahead
+    beyond noise, or likely, and whether it was; the same of those that left the race and the pick."""
 
     def __init__(self) -> None:
         self._values: dict[str, list[float]] = {name: [] for name in FIGURES}
@@ -69,7 +70,14 @@ class Tally:
     def compare(self, one: tuple[Forecast, RunRecord], other: tuple[Forecast, RunRecord]) -> None:
         lead = one[0].loss.value - other[0].loss.value
         noise = math.hypot(one[0].loss_noise, other[0].loss_noise)
-        is_right = (lead > 0) == (loss_of(one[1].curve.points[-1]) > loss_of(other[1].curve.points[-1]))
+        ends = one[1].curve.points[-1], other[1].curve.points[-1]
+        truth = loss_of(ends[0]) - loss_of(ends[1])
+        is_right = (lead > 0) == (truth > 0)
+        self._note(difference_inside=abs(lead - truth) <= noise)
+        if one[0].metric and other[0].metric and None not in (ends[0].metric, ends[1].metric):
+            error = one[0].metric.value - other[0].metric.value - (ends[0].metric - ends[1].metric)
+            noise_of_metric = math.hypot(one[0].metric_noise, other[0].metric_noise)
+            self._note(metric_difference_inside=abs(error) <= noise_of_metric)
         self._note(proven=abs(lead) > noise)
         if abs(lead) > noise:
             self._note(proven_right=is_right)
