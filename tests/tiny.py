@@ -59,7 +59,8 @@ _CONFIGS: dict[str, tuple[type[PreTrainedConfig], dict[str, Any]]] = {
         {"vocab_size": VOCABULARY, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 128, **_TOKENS}
         | {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0},
     ),
-    "mixtral": (MixtralConfig, {**_DECODER, "num_local_experts": 2, "num_experts_per_tok": 1}),
+    # All experts are taken: where a choice is to be made, the processor's rounding makes it, and all that follows.
+    "mixtral": (MixtralConfig, {**_DECODER, "num_local_experts": 2, "num_experts_per_tok": 2}),
     "bert": (
         BertConfig,
         {"vocab_size": VOCABULARY, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}

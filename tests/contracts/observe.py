@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from peft import PeftModel, convert_to_lora, get_peft_model, set_peft_model_state_dict
 from torch.nn import functional
@@ -259,11 +260,11 @@ def _tensor_bytes(path: Path) -> int:
 
 
 def hold_against_matrix(seen: Seen, method: str, architecture: str) -> None:
-    """The shipped facts are those seen; the error of a conversion may vary a little with the arithmetic."""
+    """The shipped facts are those seen; the error of a conversion varies with the arithmetic of the processor."""
     shipped, vague = matrix()[method][architecture], {"lora_error": None}
     assert seen.model_copy(update=vague) == shipped.model_copy(update=vague), "run tests.contracts.write_matrix"
     assert (seen.lora_error is None) == (shipped.lora_error is None)
-    assert abs((seen.lora_error or 0) - (shipped.lora_error or 0)) <= 0.05
+    assert seen.lora_error is None or seen.lora_error == pytest.approx(shipped.lora_error, abs=0.05, rel=0.2)
 
 
 def difference(one: torch.Tensor, other: torch.Tensor) -> float:
