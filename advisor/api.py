@@ -177,13 +177,14 @@ def _probe(
         if call.dry_run:
             return [*would_be_probed(lineup.entering), *waiting], lineup.too_large, race_report
         check_room(folder, lineup.entering)
+        earlier_s = journal.probing_s / executor.workers
         evidence, race = gather(found, lineup, executor, journal, observer, deadline, costs.silence_limit_s)
         call.stack.enter_context(finishing(observer.message))
     reports = judge(found, lineup.entering, evidence, race, baseline, table.load())
     reports = without_violators(reports, found.request.require, Case.of(found))
     race_report = race_report.model_copy(
         update={
-            "duration_s": time.monotonic() - call.started,
+            "duration_s": time.monotonic() - call.started + earlier_s,
             "plan": tuple(race.plan.lines()),
             "rungs": tuple(evidence.rungs),
             "interrupted": evidence.interrupted,

@@ -125,7 +125,7 @@ class RaceReport(Record):
     """How the evidence was gathered."""
 
     budget_s: Finite
-    duration_s: Finite
+    duration_s: Finite = Field(description="of a resumed race with what its probes took before")
     workers: int
     plan: tuple[str, ...] = Field((), description="the plan in words, one line per rung")
     expected_s: Finite = Field(0.0, description="how long the planned rungs were expected to take")

@@ -163,8 +163,7 @@ class Conductor:
         pace = measured_pace((outcomes.get(id, ()) for id in self._race.alive), self._schedule.total_steps, workers)
         if pace is None:  # nothing says that it cannot be done
             return None if is_through else (plan.fractions[rungs], plan.keep[rungs - 1])
-        spent_s = sum(o.duration_s for of_one in outcomes.values() for o in of_one) / workers
-        left_s = min(plan.budget_s - spent_s, self._deadline - time.monotonic())
+        left_s = min(plan.budget_s - self._journal.probing_s / workers, self._deadline - time.monotonic())
         if not is_through:
             return next_rung_in_time(plan, rungs, pace, left_s)
         going = [id for id in self._race.alive if not self._has_failed(id)]

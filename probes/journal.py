@@ -39,6 +39,11 @@ class Journal:
         self._lock = FileLock(path.with_suffix(".lock"))
         self._file: Any = None
 
+    @property
+    def probing_s(self) -> float:
+        """How long all probes of the race took, one after the other, in this call and in those before."""
+        return sum(o.duration_s for of_one in self.outcomes.values() for o in of_one)
+
     def __enter__(self) -> Journal:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:

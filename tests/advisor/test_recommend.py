@@ -105,6 +105,8 @@ def test_a_finished_race_resumes_without_training_and_says_the_same(recommendati
     assert again.result.recommendation == recommendation.result.recommendation
     trained = [[rung["trained"] for rung in race.rungs] for race in (recommendation.result.race, again.result.race)]
     assert all(trained[0]) and not any(trained[1])
+    probing_s = sum(candidate.probe_s or 0 for candidate in recommendation.candidates)
+    assert again.result.race.duration_s >= probing_s / again.result.race.workers
 
 
 def test_another_race_in_the_same_folder_is_refused(recommendation, model, data):
