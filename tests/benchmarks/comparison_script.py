@@ -6,14 +6,15 @@ batches come, when the cache is emptied, when answers are generated.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from statistics import NormalDist
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.optimize import brentq
+from scipy.special import gammainccinv
 
 from knowledge.schema import PlannedRun
 from probes.adapters import after_optimizer_step
@@ -33,6 +34,7 @@ OPTIMIZERS = {
 }
 
 SHORTEST_TOKENS = 40
+SHAPES = (1.1, 100.0)  # of gamma distributions that come into question: from nearly exponential to nearly normal
 
 
 def comparison_loop(
@@ -73,25 +75,29 @@ def update(
 
 @dataclass(frozen=True)
 class RowLengths:
-    """Lengths of training rows: log-normal, with the mean known from the result files and the longest of all `rows`.
+    """Lengths of training rows: gamma distributed, with the mean known from the result files and the longest of all
+    `rows`; the shape is the one with which the longest of so many is expected to be `longest`.
 
-    The spread (of the logarithm) follows: it is the one with which the longest of so many rows is expected to be
-    `longest`, i.e. mean * exp(z s - s^2 / 2) = longest with z the normal quantile of 1 - 1 / rows.
+    For the comparison's data that is a standard deviation of 84 tokens. Two other figures of the result files speak for
+    it. The tokens of every thousand rows (`tokens / sec` times `train time` of each evaluation) scatter as those of
+    rows with 95 +- 15 do. And the 99th percentile of reserved memory is within 3 % of a replay's; with log-normal
+    lengths up to the same longest row, whose deviation is 69, it is 7 % above it, for every method.
     """
 
     mean: float
     longest: int
     rows: int
 
-    @property
-    def spread(self) -> float:
-        z = NormalDist().inv_cdf(1 - 1 / self.rows)
-        return z - math.sqrt(z**2 - 2 * math.log(self.longest / self.mean))
+    @cached_property
+    def shape(self) -> float:
+        def excess(shape: float) -> float:
+            return self.mean / shape * gammainccinv(shape, 1 / self.rows) - self.longest
+
+        return float(brentq(excess, *SHAPES))
 
     def bucket(self, random: np.random.Generator, batch_size: int) -> list[Length]:
         """The batch lengths of one bucket of rows, longest first."""
-        normal = random.standard_normal(BATCHES_PER_BUCKET * batch_size)
-        rows = np.exp(math.log(self.mean) - self.spread**2 / 2 + self.spread * normal)
+        rows = random.gamma(self.shape, self.mean / self.shape, BATCHES_PER_BUCKET * batch_size)
         rows = np.sort(np.clip(np.rint(rows), SHORTEST_TOKENS, self.longest).astype(int))[::-1]
         return [(int(tokens), 0) for tokens in rows[::batch_size]]
 
@@ -100,8 +106,10 @@ class RowLengths:
         ordinary, with_longest = (self.bucket(random, batch_size) for _ in range(2))
         return [*ordinary, (self.longest, 0), *with_longest[1:]]
 
-    def before_evaluation(self, random: np.random.Generator, batch_size: int, max_steps: int) -> list[Length]:
-        """The batches since the cache was emptied, before the evaluation that finds most of it reserved. Every second
-        evaluation comes after the first, longer half of a bucket; of those the one with the longest batch counts."""
-        evaluations = max(max_steps // EVALUATE_EVERY // 2, 1)
-        return max(self.bucket(random, batch_size) for _ in range(evaluations))[:EMPTY_CACHE_EVERY]
+    def before_evaluations(
+        self, random: np.random.Generator, batch_size: int, max_steps: int
+    ) -> Iterator[list[Length]]:
+        """For each evaluation that finds much reserved, the batches since the cache was emptied. Every second one comes
+        after the first, longer half of a bucket, and those count."""
+        for _ in range(max(max_steps // EVALUATE_EVERY // 2, 1)):
+            yield self.bucket(random, batch_size)[:EMPTY_CACHE_EVERY]
