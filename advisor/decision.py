@@ -60,7 +60,7 @@ def decide(
         _least_forgetful(as_good, scale),
         key=lambda c: (*scale.costs(c), -value_of(c, quality), *_identity(c)),
     )
-    case = Case(pick, target, rivals, judged, objective, quality, device, planned_run, data)
+    case = Case(pick, target, rivals, contenders, judged, objective, quality, device, planned_run, data)
     explained = [c.model_copy(update={"reason": standing(c, case)}) for c in judged]
     return explained, explain(case)
 

@@ -26,11 +26,13 @@ RIVALS_NAMED = 3
 
 @dataclass(frozen=True)
 class Case:
-    """Everything that a decision is explained with. `rivals` holds each method at its best rate."""
+    """Everything that a decision is explained with. `rivals` holds each method at its best rate, `contenders` those of
+    them that might have been picked."""
 
     pick: CandidateReport
     target: CandidateReport
     rivals: Sequence[CandidateReport]
+    contenders: Sequence[CandidateReport]
     candidates: Sequence[CandidateReport]
     objective: Objective
     quality: QualityField
@@ -65,8 +67,8 @@ class Case:
 
     @property
     def as_good(self) -> list[CandidateReport]:
-        """Of the ties those that are not even probably worse than what the objective asks for."""
-        return [c for c in self.ties if not leads(self.target, c, self.quality)]
+        """Of the ties that might have been picked those that are not even probably worse than what is asked for."""
+        return [c for c in self.ties if c in self.contenders and not leads(self.target, c, self.quality)]
 
     @property
     def probed_share(self) -> float | None:
@@ -155,7 +157,7 @@ def _reasons(case: Case) -> list[str]:
         names = _listed([c.title for c in case.ties])
         # A tie may still be probably worse than the target, and was then not asked for its costs.
         why = _tie_breaker(case)
-        some = 0 < len(case.as_good) < len(case.ties) and why != LIKELY_BEST
+        some = 0 < len(case.as_good) < len(case.ties) and not why.startswith(LIKELY_BEST)
         among = f"of the {len(case.as_good) + 1} most likely to end best it is " if some else ""
         reasons.append(f"Tied in {case.metric} with {names}; {among}{why}.")
     best = max([*case.rivals], key=lambda c: value_of(c, quality))
@@ -172,8 +174,7 @@ def _tie_breaker(case: Case) -> str:
     """What decided: the expected value, and among those as good as each other the costs in their order."""
     pick, rivals = case.pick, case.as_good
     if not rivals:
-        best = value_of(pick, case.quality) >= max(value_of(c, case.quality) for c in case.ties)
-        return LIKELY_BEST if best else "taken as the best trade of quality and memory"
+        return _likely_best(case) or "taken as the best trade of quality and memory"
     nearest_peak = min(c.memory.peak_bytes for c in rivals)
     if all(case.scale.memory_step(pick) < case.scale.memory_step(c) for c in rivals):
         saved = bytes_text(nearest_peak - pick.memory.peak_bytes)
@@ -185,11 +186,20 @@ def _tie_breaker(case: Case) -> str:
     times = [c.planned_run_s for c in rivals if c.planned_run_s is not None]
     if times and all(case.scale.time_step(pick) < case.scale.time_step(c) for c in rivals):
         return f"taken because it is the fastest of them ({duration_text(min(times) - pick.planned_run_s)} less)"
-    if value_of(pick, case.quality) >= max(value_of(c, case.quality) for c in rivals):
-        return LIKELY_BEST
+    if likely := _likely_best(case):
+        return likely
     if case.objective == "accuracy":
         return "taken for its costs, time and deployment together"
     return "taken as the cheapest of them"
+
+
+def _likely_best(case: Case) -> str | None:
+    """That the pick will probably end best, and among whom; None where another that might be picked will. A forecast
+    that is ahead counts for less than a race in which it was behind at equal steps."""
+    ahead = [c for c in case.ties if value_of(c, case.quality) > value_of(case.pick, case.quality)]
+    if any(c in case.contenders for c in ahead):
+        return None
+    return f"{LIKELY_BEST} of those that stayed in the race" if ahead else LIKELY_BEST
 
 
 def _objective_words(case: Case) -> str:

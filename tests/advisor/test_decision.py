@@ -60,6 +60,16 @@ def test_equal_memory_is_decided_by_time_then_by_deployment_then_by_quality():
     assert pick_of([candidate("miss", 0.505, 12.0), candidate("lora", 0.50, 12.0)]).name == "miss"
 
 
+def test_a_forecast_that_is_ahead_counts_for_less_than_having_been_behind_in_the_race():
+    ahead = candidate("oft", 0.51, 12.0, status="eliminated")
+    chosen = pick_of([ahead, candidate("ia3", 0.50, 12.0), candidate("lora", 0.49, 12.0)])
+    assert chosen.name == "ia3"
+    assert "taken because it will probably end best of those that stayed in the race." in " ".join(chosen.reasons)
+    chosen = pick_of([ahead, candidate("ia3", 0.50, 18.0), candidate("lora", 0.499, 12.0)])
+    assert chosen.name == "lora"
+    assert "of the 2 most likely to end best it is taken because it needs the least memory" in " ".join(chosen.reasons)
+
+
 def test_seconds_of_a_short_run_decide_only_where_speed_is_asked_for():
     slow = candidate("lora", 0.50, 12.0, planned_run_s=180.0, capabilities={"mergeable": True, "vllm": "adapter"})
     fast = candidate("lily", 0.50, 12.0, planned_run_s=177.0, capabilities={"mergeable": False, "vllm": "no"})
