@@ -80,8 +80,8 @@ class RowLengths:
 
     For the comparison's data that is a standard deviation of 84 tokens. Two other figures of the result files speak for
     it. The tokens of every thousand rows (`tokens / sec` times `train time` of each evaluation) scatter as those of
-    rows with 95 +- 15 do. And the 99th percentile of reserved memory is within 3 % of a replay's; with log-normal
-    lengths up to the same longest row, whose deviation is 69, it is 7 % above it, for every method.
+    rows with 95 +- 15 do. And the 99th percentile of reserved memory is about 3 % below a replay's; with log-normal
+    lengths up to the same longest row, whose deviation is 69, it is 4 to 7 % above it (twelve methods).
     """
 
     mean: float
