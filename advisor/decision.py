@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from advisor.case import Case
 from advisor.costs import Scale
 from advisor.forgetting import forgets_more
 from advisor.frontier import is_eligible, pareto_members, sharper_quality
 from advisor.quality import QualityField, baseline_of, leads, point_of, value_of
 from advisor.recommendation import CandidateReport, Decision
 from advisor.request import Objective
-from advisor.wording import Case, explain, standing
+from advisor.wording import explain, standing
 from knowledge.schema import PlannedRun
 from probes.schema import DatasetProfile, DeviceReport
 

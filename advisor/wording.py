@@ -1,81 +1,17 @@
-"""A decision in plain words: reasons, alternatives, warnings and confidence, with numbers and units."""
+"""A decision in plain words: reasons and alternatives, with numbers and units."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from advisor.costs import Scale
+from advisor.case import LORA, Case
+from advisor.doubts import confidence, warnings
 from advisor.forgetting import forgets_more
-from advisor.quality import QualityField, beats, leads, noise_between, point_of, tied, value_of
-from advisor.recommendation import CandidateReport, Decision, Prediction
-from advisor.request import Objective
-from advisor.text import bytes_text, difference_text, duration_text, is_percentage, rate_text
-from knowledge.schema import PlannedRun
-from probes.schema import DatasetProfile, DeviceReport
+from advisor.quality import QualityField, beats, noise_between, point_of, tied, value_of
+from advisor.recommendation import CandidateReport, Decision
+from advisor.text import bytes_text, difference_text, duration_text, rate_text
 
-LORA = "lora"  # the catalogue's plain LoRA: what nearly everyone uses, so every pick is measured against it
-SMALL_HELD_OUT_ROWS = 100
-SHORT_PROBE = 0.1  # at a tenth of the run the warm-up is over; before it, short probes favour who moves fastest
-LIKELY_BEST = "taken because it will probably end best"
-STEEP_FALL = 0.05  # share of the loss that still went away in the second half of a probe
-NARROW_FIT = 0.95  # share of the limit above which an unlucky batch may end in an out-of-memory error
 RIVALS_NAMED = 3
-
-
-@dataclass(frozen=True)
-class Case:
-    """Everything that a decision is explained with. `rivals` holds each method at its best rate, `contenders` those of
-    them that might have been picked."""
-
-    pick: CandidateReport
-    target: CandidateReport
-    rivals: Sequence[CandidateReport]
-    contenders: Sequence[CandidateReport]
-    candidates: Sequence[CandidateReport]
-    objective: Objective
-    quality: QualityField
-    device: DeviceReport
-    planned_run: PlannedRun | None
-    data: DatasetProfile | None
-
-    @property
-    def scale(self) -> Scale:
-        return Scale(self.objective, self.quality, self.device.limit_bytes)
-
-    @property
-    def prediction(self) -> Prediction:
-        return getattr(self.pick, self.quality)
-
-    @property
-    def metric(self) -> str:
-        return self.prediction.metric
-
-    @property
-    def lora(self) -> CandidateReport | None:
-        return next((c for c in self.rivals if c.name == LORA), None)
-
-    @property
-    def others_by_quality(self) -> list[CandidateReport]:
-        others = [c for c in self.rivals if c is not self.pick]
-        return sorted(others, key=lambda c: (-value_of(c, self.quality), c.name))
-
-    @property
-    def ties(self) -> list[CandidateReport]:
-        return [c for c in self.others_by_quality if tied(self.pick, c, self.quality)]
-
-    @property
-    def as_good(self) -> list[CandidateReport]:
-        """Of the ties that might have been picked those that are not even probably worse than what is asked for."""
-        return [c for c in self.ties if c in self.contenders and not leads(self.target, c, self.quality)]
-
-    @property
-    def probed_share(self) -> float | None:
-        """How far into the planned run the pick was probed, from 0 to 1; None where that is unknown."""
-        if self.planned_run is None or not self.pick.curve.points:
-            return None
-        return self.pick.curve.last_step / self.planned_run.max_steps
 
 
 def explain(case: Case) -> Decision:
@@ -87,12 +23,12 @@ def explain(case: Case) -> Decision:
         learning_rate=pick.learning_rate,
         objective=case.objective,
         compared_by=case.metric,
-        confidence=_confidence(case),
+        confidence=confidence(case),
         gain_over_lora=_gain_over_lora(case),
         reasons=tuple(_reasons(case)),
         ties=tuple(c.title for c in case.ties),
         alternatives=tuple(_alternatives(case)),
-        warnings=tuple(_warnings(case)),
+        warnings=tuple(warnings(case)),
     )
 
 
@@ -154,12 +90,7 @@ def _reasons(case: Case) -> list[str]:
     pick, quality = case.pick, case.quality
     reasons = [_gain_over_lora(case)]
     if case.ties:
-        names = _listed([c.title for c in case.ties])
-        # A tie may still be probably worse than the target, and was then not asked for its costs.
-        why = _tie_breaker(case)
-        some = 0 < len(case.as_good) < len(case.ties) and not why.startswith(LIKELY_BEST)
-        among = f"of the {len(case.as_good) + 1} most likely to end best it is " if some else ""
-        reasons.append(f"Tied in {case.metric} with {names}; {among}{why}.")
+        reasons.append(f"Tied in {case.metric} with {_listed([c.title for c in case.ties])}; {_tie_breaker(case)}.")
     best = max([*case.rivals], key=lambda c: value_of(c, quality))
     if best is not pick and beats(best, pick, quality):
         reasons.append(f"{_objective_words(case)}: {best.title} is {compare(best, pick, quality)}.")
@@ -171,13 +102,29 @@ def _reasons(case: Case) -> list[str]:
 
 
 def _tie_breaker(case: Case) -> str:
-    """What decided: the expected value, and among those as good as each other the costs in their order."""
+    """What decided: among those as good as each other the costs, else the expected value."""
+    if case.as_good and (why := _cheaper_by(case)):
+        return _among(case) + why
+    if likely := _likely_best(case):
+        return likely
+    if not case.as_good:
+        return "taken as the best trade of quality and memory"
+    for_accuracy = case.objective == "accuracy"
+    how = "for its costs, time and deployment together" if for_accuracy else "as the cheapest of them"
+    return f"{_among(case)}taken {how}"
+
+
+def _among(case: Case) -> str:
+    """A tie may still be probably worse than the target, and was then not asked for its costs."""
+    asked = len(case.as_good)
+    return "" if asked == len(case.ties) else f"of the {asked + 1} most likely to end best it is "
+
+
+def _cheaper_by(case: Case) -> str:
+    """The first of the costs, in their order, by which the pick is ahead of all that are as good; '' if none is."""
     pick, rivals = case.pick, case.as_good
-    if not rivals:
-        return _likely_best(case) or "taken as the best trade of quality and memory"
-    nearest_peak = min(c.memory.peak_bytes for c in rivals)
     if all(case.scale.memory_step(pick) < case.scale.memory_step(c) for c in rivals):
-        saved = bytes_text(nearest_peak - pick.memory.peak_bytes)
+        saved = bytes_text(min(c.memory.peak_bytes for c in rivals) - pick.memory.peak_bytes)
         return f"taken because it needs the least memory ({saved} less)"
     alike = [c for c in rivals if case.scale.memory_step(c) <= case.scale.memory_step(pick)]
     if alike and all(forgets_more(c, pick) for c in alike):
@@ -186,11 +133,7 @@ def _tie_breaker(case: Case) -> str:
     times = [c.planned_run_s for c in rivals if c.planned_run_s is not None]
     if times and all(case.scale.time_step(pick) < case.scale.time_step(c) for c in rivals):
         return f"taken because it is the fastest of them ({duration_text(min(times) - pick.planned_run_s)} less)"
-    if likely := _likely_best(case):
-        return likely
-    if case.objective == "accuracy":
-        return "taken for its costs, time and deployment together"
-    return "taken as the cheapest of them"
+    return ""
 
 
 def _likely_best(case: Case) -> str | None:
@@ -199,7 +142,8 @@ def _likely_best(case: Case) -> str | None:
     ahead = [c for c in case.ties if value_of(c, case.quality) > value_of(case.pick, case.quality)]
     if any(c in case.contenders for c in ahead):
         return None
-    return f"{LIKELY_BEST} of those that stayed in the race" if ahead else LIKELY_BEST
+    why = "taken because it will probably end best"
+    return f"{why} of those that stayed in the race" if ahead else why
 
 
 def _objective_words(case: Case) -> str:
@@ -215,93 +159,6 @@ def _alternatives(case: Case) -> list[str]:
     members = [c for c in case.candidates if c.on_frontier and c.name != case.pick.name]
     members.sort(key=lambda c: (c.memory.peak_bytes, c.name))
     return [f"{c.title} (rate {rate_text(c.learning_rate)}): {compare(c, case.pick, case.quality)}" for c in members]
-
-
-def _confidence(case: Case) -> str:
-    """High, less one step for each doubt: others cannot be told apart, the evidence does not reach, the probe was
-    short. A published table alone gives low confidence: ranks move between tasks."""
-    if case.pick.status != "finished":
-        return "low"
-    share = case.probed_share
-    doubts = [bool(case.ties), case.prediction.extrapolated, share is not None and share < SHORT_PROBE]
-    return ("high", "moderate", "low")[min(2, sum(doubts))]
-
-
-def _warnings(case: Case) -> list[str]:
-    pick, found = case.pick, []
-    if pick.status == "from table":
-        found.append("Nothing was probed: this is from the table of published runs, on other data.")
-    if case.prediction.extrapolated:
-        found.append("The prediction lies outside of what earlier runs cover: take its interval with care.")
-    if _still_falling(case):
-        found.append("Not converged within the budget: the loss still fell steeply when the probe ended.")
-    edge = _rate_at_edge(case)
-    if edge:
-        found.append(edge)
-    if forgetful := _forgetting_warning(case):
-        found.append(forgetful)
-    if pick.memory.high_bytes > NARROW_FIT * case.device.limit_bytes:
-        found.append(_tight_memory(pick.memory.high_bytes, case.device.limit_bytes))
-    if pick.micro_batches > 1:
-        found.append(_parts_warning(pick.micro_batches))
-    if case.data is not None and case.data.eval_rows < SMALL_HELD_OUT_ROWS:
-        found.append(_held_out_warning(case.data.eval_rows, case.metric))
-    if pick.curve.points:
-        found.append("One seed per candidate: another seed moves results too.")
-    return found
-
-
-def _tight_memory(high_bytes: int, limit_bytes: int) -> str:
-    if high_bytes <= limit_bytes:
-        spare = bytes_text(limit_bytes - high_bytes)
-        return f"Memory is tight: {spare} below the limit in the worst order of batches."
-    return (
-        f"Memory is tight: an unlucky order of batches reserves up to {bytes_text(high_bytes)}; PyTorch then empties "
-        "its cache and goes on more slowly. PYTORCH_ALLOC_CONF=expandable_segments:True avoids that."
-    )
-
-
-def _parts_warning(parts: int) -> str:
-    return (
-        f"Its probe ran out of memory with whole batches and did each in {parts} parts: where this run is to be on the "
-        f"same device, plan it with --batch-size {parts} times smaller and --gradient-accumulation as much larger."
-    )
-
-
-def _forgetting_warning(case: Case) -> str:
-    """Where LoRA, or one that is as good, leaves clearly more of the base model intact."""
-    others = [c for c in (*case.ties, case.lora) if c is not None and forgets_more(case.pick, c)]
-    if not others:
-        return ""
-    least = min(others, key=lambda c: (c.forgetting, c.name))
-    return (
-        f"Forgets more of the base model than {least.title}: the loss on the base's own texts grew by "
-        f"{case.pick.forgetting:.2f} nats per token, there by {least.forgetting:.2f}."
-    )
-
-
-def _held_out_warning(rows: int, metric: str) -> str:
-    text = f"Only {rows} held-out rows"
-    if is_percentage(metric):
-        text += f": {metric} is known to about {100 * math.sqrt(0.25 / max(1, rows)):.0f} points"
-    return text + "."
-
-
-def _still_falling(case: Case) -> bool:
-    points = [p for p in case.pick.curve.points if p.eval_loss is not None]
-    if len(points) < 2 or (case.probed_share or 0.0) >= 1.0:
-        return False
-    half = min(points[:-1], key=lambda p: (abs(p.step - points[-1].step / 2), p.step))
-    return half.eval_loss > 0 and 1 - points[-1].eval_loss / half.eval_loss > STEEP_FALL
-
-
-def _rate_at_edge(case: Case) -> str:
-    """The best rate being the lowest or highest tried means that the optimum may lie outside."""
-    rates = sorted({c.learning_rate for c in case.candidates if c.name == case.pick.name and c.curve.points})
-    if len(rates) < 2 or case.pick.learning_rate not in (rates[0], rates[-1]):
-        return ""
-    side = "highest" if case.pick.learning_rate == rates[-1] else "lowest"
-    return f"Its best learning rate is the {side} that was tried: a {side.replace('est', 'er')} one may do better."
 
 
 def _listed(names: Sequence[str], limit: int = 6) -> str:

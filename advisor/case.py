@@ -1,0 +1,69 @@
+"""A decision with all that it was made of: what reasons, confidence and warnings are told from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from advisor.costs import Scale
+from advisor.quality import QualityField, leads, tied, value_of
+from advisor.recommendation import CandidateReport, Prediction
+from advisor.request import Objective
+from knowledge.schema import PlannedRun
+from probes.schema import DatasetProfile, DeviceReport
+
+LORA = "lora"  # the catalogue's plain LoRA: what nearly everyone uses, so every pick is measured against it
+
+
+@dataclass(frozen=True)
+class Case:
+    """Everything that a decision is explained with. `rivals` holds each method at its best rate, `contenders` those of
+    them that might have been picked."""
+
+    pick: CandidateReport
+    target: CandidateReport
+    rivals: Sequence[CandidateReport]
+    contenders: Sequence[CandidateReport]
+    candidates: Sequence[CandidateReport]
+    objective: Objective
+    quality: QualityField
+    device: DeviceReport
+    planned_run: PlannedRun | None
+    data: DatasetProfile | None
+
+    @property
+    def scale(self) -> Scale:
+        return Scale(self.objective, self.quality, self.device.limit_bytes)
+
+    @property
+    def prediction(self) -> Prediction:
+        return getattr(self.pick, self.quality)
+
+    @property
+    def metric(self) -> str:
+        return self.prediction.metric
+
+    @property
+    def lora(self) -> CandidateReport | None:
+        return next((c for c in self.rivals if c.name == LORA), None)
+
+    @property
+    def others_by_quality(self) -> list[CandidateReport]:
+        others = [c for c in self.rivals if c is not self.pick]
+        return sorted(others, key=lambda c: (-value_of(c, self.quality), c.name))
+
+    @property
+    def ties(self) -> list[CandidateReport]:
+        return [c for c in self.others_by_quality if tied(self.pick, c, self.quality)]
+
+    @property
+    def as_good(self) -> list[CandidateReport]:
+        """Of the ties that might have been picked those that are not even probably worse than what is asked for."""
+        return [c for c in self.ties if c in self.contenders and not leads(self.target, c, self.quality)]
+
+    @property
+    def probed_share(self) -> float | None:
+        """How far into the planned run the pick was probed, from 0 to 1; None where that is unknown."""
+        if self.planned_run is None or not self.pick.curve.points:
+            return None
+        return self.pick.curve.last_step / self.planned_run.max_steps

@@ -1,0 +1,101 @@
+"""What speaks against a pick: how sure it is, and what its user should know before a long run."""
+
+from __future__ import annotations
+
+import math
+
+from advisor.case import Case
+from advisor.forgetting import forgets_more
+from advisor.text import bytes_text, is_percentage
+
+SMALL_HELD_OUT_ROWS = 100
+SHORT_PROBE = 0.1  # at a tenth of the run the warm-up is over; before it, short probes favour who moves fastest
+STEEP_FALL = 0.05  # share of the loss that still went away in the second half of a probe
+NARROW_FIT = 0.95  # share of the limit above which an unlucky batch may end in an out-of-memory error
+
+
+def confidence(case: Case) -> str:
+    """High, less one step for each doubt: others cannot be told apart, the evidence does not reach, the probe was
+    short. A published table alone gives low confidence: ranks move between tasks."""
+    if case.pick.status != "finished":
+        return "low"
+    share = case.probed_share
+    doubts = [bool(case.ties), case.prediction.extrapolated, share is not None and share < SHORT_PROBE]
+    return ("high", "moderate", "low")[min(2, sum(doubts))]
+
+
+def warnings(case: Case) -> list[str]:
+    pick, found = case.pick, []
+    if pick.status == "from table":
+        found.append("Nothing was probed: this is from the table of published runs, on other data.")
+    if case.prediction.extrapolated:
+        found.append("The prediction lies outside of what earlier runs cover: take its interval with care.")
+    if _still_falling(case):
+        found.append("Not converged within the budget: the loss still fell steeply when the probe ended.")
+    edge = _rate_at_edge(case)
+    if edge:
+        found.append(edge)
+    if forgetful := _forgetting_warning(case):
+        found.append(forgetful)
+    if pick.memory.high_bytes > NARROW_FIT * case.device.limit_bytes:
+        found.append(_tight_memory(pick.memory.high_bytes, case.device.limit_bytes))
+    if pick.micro_batches > 1:
+        found.append(_parts_warning(pick.micro_batches))
+    if case.data is not None and case.data.eval_rows < SMALL_HELD_OUT_ROWS:
+        found.append(_held_out_warning(case.data.eval_rows, case.metric))
+    if pick.curve.points:
+        found.append("One seed per candidate: another seed moves results too.")
+    return found
+
+
+def _tight_memory(high_bytes: int, limit_bytes: int) -> str:
+    if high_bytes <= limit_bytes:
+        spare = bytes_text(limit_bytes - high_bytes)
+        return f"Memory is tight: {spare} below the limit in the worst order of batches."
+    return (
+        f"Memory is tight: an unlucky order of batches reserves up to {bytes_text(high_bytes)}; PyTorch then empties "
+        "its cache and goes on more slowly. PYTORCH_ALLOC_CONF=expandable_segments:True avoids that."
+    )
+
+
+def _parts_warning(parts: int) -> str:
+    return (
+        f"Its probe ran out of memory with whole batches and did each in {parts} parts: where this run is to be on the "
+        f"same device, plan it with --batch-size {parts} times smaller and --gradient-accumulation as much larger."
+    )
+
+
+def _forgetting_warning(case: Case) -> str:
+    """Where LoRA, or one that is as good, leaves clearly more of the base model intact."""
+    others = [c for c in (*case.ties, case.lora) if c is not None and forgets_more(case.pick, c)]
+    if not others:
+        return ""
+    least = min(others, key=lambda c: (c.forgetting, c.name))
+    return (
+        f"Forgets more of the base model than {least.title}: the loss on the base's own texts grew by "
+        f"{case.pick.forgetting:.2f} nats per token, there by {least.forgetting:.2f}."
+    )
+
+
+def _held_out_warning(rows: int, metric: str) -> str:
+    text = f"Only {rows} held-out rows"
+    if is_percentage(metric):
+        text += f": {metric} is known to about {100 * math.sqrt(0.25 / max(1, rows)):.0f} points"
+    return text + "."
+
+
+def _still_falling(case: Case) -> bool:
+    points = [p for p in case.pick.curve.points if p.eval_loss is not None]
+    if len(points) < 2 or (case.probed_share or 0.0) >= 1.0:
+        return False
+    half = min(points[:-1], key=lambda p: (abs(p.step - points[-1].step / 2), p.step))
+    return half.eval_loss > 0 and 1 - points[-1].eval_loss / half.eval_loss > STEEP_FALL
+
+
+def _rate_at_edge(case: Case) -> str:
+    """The best rate being the lowest or highest tried means that the optimum may lie outside."""
+    rates = sorted({c.learning_rate for c in case.candidates if c.name == case.pick.name and c.curve.points})
+    if len(rates) < 2 or case.pick.learning_rate not in (rates[0], rates[-1]):
+        return ""
+    side = "highest" if case.pick.learning_rate == rates[-1] else "lowest"
+    return f"Its best learning rate is the {side} that was tried: a {side.replace('est', 'er')} one may do better."
