@@ -58,14 +58,14 @@ class _Pool:
         self.smallest_rest = smallest_rest
 
     def insert(self, start: int, size: int) -> None:
-        insort(self.by_size, size << ADDRESS_BITS | start)
         self.sizes[start] = size
         self.starts_by_end[start + size] = start
+        insort(self.by_size, size << ADDRESS_BITS | start)
 
     def remove(self, start: int, size: int) -> None:
-        del self.by_size[bisect_left(self.by_size, size << ADDRESS_BITS | start)]
         del self.sizes[start]
         del self.starts_by_end[start + size]
+        del self.by_size[bisect_left(self.by_size, size << ADDRESS_BITS | start)]
 
 
 class CachingAllocator:
@@ -99,26 +99,63 @@ class CachingAllocator:
     def allocate(self, handle: Hashable, size_bytes: int) -> None:
         """Serves a request of `size_bytes` (none if 0) and remembers it as `handle`."""
         if size_bytes > 0:
-            self._allocate(handle, to_units(size_bytes))
+            self.run((handle,), (to_units(size_bytes),))
 
     def free(self, handle: Hashable) -> None:
         """Gives back what `handle` holds; unknown handles are ignored, as empty tensors hold nothing."""
-        if handle in self._live:
-            self._free(handle)
+        self.run((handle,), (0,))
 
     def free_all(self, chosen: Callable[[Hashable], bool]) -> None:
         """Gives back everything whose handle is chosen."""
         for handle in [handle for handle in self._live if chosen(handle)]:
-            self._free(handle)
+            self.free(handle)
 
     def run(self, handles: Sequence[Hashable], units: Sequence[int]) -> None:
-        """Many events at once: an allocation of `units` blocks of 512 bytes, or a release where `units` is 0."""
-        allocate, free, live = self._allocate, self._free, self._live
+        """Many events: an allocation of `units` blocks of 512 bytes, or a release where `units` is 0.
+
+        A replay is millions of events, so each is served here without a call, and a free block's entries are changed
+        in place where that saves removing them.
+        """
+        live, small, large = self._live, self._small, self._large
         for handle, size in zip(handles, units, strict=True):
             if size:
-                allocate(handle, size)
+                pool = small if size <= SMALL_REQUEST else large
+                by_size, sizes, starts_by_end = pool.by_size, pool.sizes, pool.starts_by_end
+                position = bisect_left(by_size, size << ADDRESS_BITS)
+                if position == len(by_size):
+                    pool.insert(*self._reserve_segment(pool, size))
+                    position = bisect_left(by_size, size << ADDRESS_BITS)
+                block = by_size.pop(position)
+                start, block_size = block & ADDRESS_MASK, block >> ADDRESS_BITS
+                del sizes[start]
+                rest = block_size - size
+                if rest >= pool.smallest_rest:
+                    starts_by_end[start + block_size] = start + size
+                    sizes[start + size] = rest
+                    insort(by_size, rest << ADDRESS_BITS | start + size)
+                else:
+                    del starts_by_end[start + block_size]
+                    size = block_size
+                live[handle] = (start, size, pool)
+                self._allocated += size
+                if self._allocated > self._peak_allocated:
+                    self._peak_allocated = self._allocated
             elif handle in live:
-                free(handle)
+                start, size, pool = live.pop(handle)
+                by_size, sizes, starts_by_end = pool.by_size, pool.sizes, pool.starts_by_end
+                self._allocated -= size
+                end = start + size
+                before = starts_by_end.pop(start, None)
+                if before is not None:
+                    del by_size[bisect_left(by_size, start - before << ADDRESS_BITS | before)]
+                    start = before
+                after = sizes.pop(end, None)
+                if after is not None:
+                    del by_size[bisect_left(by_size, after << ADDRESS_BITS | end)]
+                    end += after
+                sizes[start] = end - start
+                starts_by_end[end] = start
+                insort(by_size, end - start << ADDRESS_BITS | start)
 
     def empty_cache(self) -> None:
         """Gives wholly free segments back to the driver."""
@@ -128,40 +165,6 @@ class CachingAllocator:
                     pool.remove(start, size)
                     del pool.segments[start]
                     self._reserved -= size
-
-    def _allocate(self, handle: Hashable, size: int) -> None:
-        pool = self._small if size <= SMALL_REQUEST else self._large
-        free = pool.by_size
-        position = bisect_left(free, size << ADDRESS_BITS)
-        if position < len(free):
-            block = free.pop(position)
-            start, block_size = block & ADDRESS_MASK, block >> ADDRESS_BITS
-            del pool.sizes[start]
-            del pool.starts_by_end[start + block_size]
-        else:
-            start, block_size = self._reserve_segment(pool, size)
-        rest = block_size - size
-        if rest >= pool.smallest_rest:
-            pool.insert(start + size, rest)
-            block_size = size
-        self._live[handle] = (start, block_size, pool)
-        self._allocated += block_size
-        if self._allocated > self._peak_allocated:
-            self._peak_allocated = self._allocated
-
-    def _free(self, handle: Hashable) -> None:
-        start, size, pool = self._live.pop(handle)
-        self._allocated -= size
-        before = pool.starts_by_end.get(start)
-        if before is not None:
-            pool.remove(before, start - before)
-            size += start - before
-            start = before
-        after = pool.sizes.get(start + size)
-        if after is not None:
-            pool.remove(start + size, after)
-            size += after
-        pool.insert(start, size)
 
     def _reserve_segment(self, pool: _Pool, size: int) -> tuple[int, int]:
         segment = segment_bytes(size * UNIT_BYTES) // UNIT_BYTES

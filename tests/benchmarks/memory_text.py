@@ -16,9 +16,9 @@ SHUFFLES = 5
 # GSM8K questions with the script's template, and the script's max_new_tokens.
 PROMPT_TOKENS = 220
 
-# What an evaluation adds to what training left, it adds with the first pass over the prompts: for none of the runs do
-# more tokens change the peak.
-FIRST_TOKENS = 5
+# What an evaluation adds to what training left, it adds with the first passes: for none of the runs do more tokens
+# change the peak.
+FIRST_TOKENS = 1
 
 
 class TextCase:
