@@ -37,6 +37,9 @@ RERUN_NATS = Z_80 * 0.015
 FEWEST_POINTS = 8  # of loss and metric together, to learn what a loss means in the metric
 METRIC_NEIGHBOURS = 20
 FAR_ENOUGH = 0.5  # a task where nobody went this far is extrapolated
+# There a metric's relation to the loss is extrapolated too: of tasks left out (`python -m tests.benchmarks.new_task`, a
+# tenth of the sweep's cost) its intervals held .70 and those of differences .70; with this factor .79 and .76.
+METRIC_WIDENING = 1.25
 EQUALLY_FAR = 0.9  # as a share of the longest probe
 
 
@@ -120,11 +123,12 @@ class Predictor:
         self, probes: Mapping[str, Probe], max_steps: int, metric_name: str | None, baseline: CurvePoint | None
     ) -> dict[str, Forecast]:
         own = [probe_of(run) for run in self._own if run.curve.metric_name == metric_name]
-        relation = _Relation.learn(metric_name, [*probes.values(), *own], baseline) if metric_name else None
         curves = {id: log_curve(probe.curve, max_steps) for id, probe in probes.items()}
         race = [curve for curve in curves.values() if curve is not None]
         task = TaskToGo(self._to_go, [*race, *self._same_task.curves])
         longest = max((curve.last_fraction for curve in race), default=0.0)
+        relation = _Relation.learn(metric_name, [*probes.values(), *own], baseline) if metric_name else None
+        widening = 1.0 if self._is_shown(longest) else METRIC_WIDENING
         forecasts = {}
         for id, curve in curves.items():
             end = self._end(curve, task, longest) if curve else None
@@ -134,11 +138,15 @@ class Predictor:
             last = probes[id].curve.points[-1]
             forecasts[id] = Forecast(
                 loss=end.prediction("train loss" if last.eval_loss is None else "eval loss"),
-                metric=relation.predict(metric_name, end, last.metric) if relation else None,
+                metric=relation.predict(metric_name, end, last.metric, widening) if relation else None,
                 loss_noise=end.loss_noise,
-                metric_noise=relation.noise(end) if relation else 0.0,
+                metric_noise=relation.noise(end, widening) if relation else 0.0,
             )
         return forecasts
+
+    def _is_shown(self, longest: float) -> bool:
+        """Whether somebody went far enough on this task, now or in an own run of before."""
+        return longest >= FAR_ENOUGH or bool(self._same_task.curves)
 
     def _end(self, curve: LogCurve, task: TaskToGo, longest: float) -> _End | None:
         """The end of one curve, given its task and how far the longest of its race went; None where the table has
@@ -149,7 +157,7 @@ class Predictor:
         if math.isinf(to_go.high):
             return None
         shown = len(task.further(curve.last_fraction)) >= FEWEST_WITNESSES
-        proven = shown and (longest >= FAR_ENOUGH or bool(self._same_task.curves))
+        proven = shown and self._is_shown(longest)
         to_go = self._same_task.interval(to_go, curve.last_fraction, task)
         # What the curves of a task have in common cancels only between candidates that went equally far.
         own_half = to_go.own_half if curve.last_fraction >= EQUALLY_FAR * longest else to_go.half
@@ -222,20 +230,21 @@ class _Relation:
             errors[out] = y[out] - line.predict(x[out])
         return cls(x, y, max(error_bound(errors), RERUN_METRIC), name.endswith(tuple(BUILT_IN)))
 
-    def predict(self, name: str, end: _End, last: float | None) -> Prediction:
+    def predict(self, name: str, end: _End, last: float | None, widening: float) -> Prediction:
         """The metric at the end of a run; `last` is its newest measured value, which stands where the run is over."""
         value, worst, best = self._at([end.log_loss, end.high, end.low])
         if end.is_measured and last is not None:
             value, worst, best = last, last + worst - value, last + best - value
-        low, high = value - math.hypot(value - worst, self._bound), value + math.hypot(best - value, self._bound)
+        low = value - widening * math.hypot(value - worst, self._bound)
+        high = value + widening * math.hypot(best - value, self._bound)
         low, high = np.clip([low, high], *self._range)
         unseen = not end.is_measured and end.log_loss < self._lowest_seen
         return _prediction(name, value, low, high, end.extrapolated or unseen)
 
-    def noise(self, end: _End) -> float:
+    def noise(self, end: _End, widening: float) -> float:
         """How far the metric may be off beside what all candidates share: by a re-run and by its own loss."""
         worst, best = self._at([end.log_loss + end.own_half, end.log_loss - end.own_half])
-        return math.hypot((best - worst) / 2, RERUN_METRIC)
+        return widening * math.hypot((best - worst) / 2, RERUN_METRIC)
 
     def _at(self, log_losses: Sequence[float]) -> np.ndarray:
         """The metric at log losses, both of shape (n,).
