@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from knowledge.schema import PlannedRun
+from probes.memory import cache
 from probes.memory.bases import build_base, enable_checkpointing, stack_depths, with_one_layer, with_values
 from probes.memory.layers import copy_layers, move_after_wrapping, move_to_meta
 from probes.memory.not_estimable import NotEstimable
@@ -98,9 +99,15 @@ class _Wrapper:
 
     def one_layer_copied(self) -> BuiltModel:
         full = build_base(self.config, self.run)
-        model = move_to_meta(self._wrap(self._one_layer()))
+        # A decomposition takes seconds, and a run's step and its generation are traced one after the other.
+        model = _same_as_last(self._identity(), lambda: move_to_meta(self._wrap(self._one_layer())))
         copy_layers(model, stack_depths(full), full.config)
         return self._finish(model, _facts(full), "one layer built on the CPU and copied")
+
+    def _identity(self) -> str:
+        """What a wrapped layer depends on."""
+        settings = {"peft_config": self.peft_config.to_dict(), "autocast": self.autocast, "seed": self.run.seed}
+        return cache.key(self.config, self.run, (), **settings)
 
     def _one_layer(self) -> Any:
         config = with_one_layer(self.config)
@@ -120,6 +127,18 @@ class _Wrapper:
         if self.wrapped_on_cpu:
             move_after_wrapping(model)
         return BuiltModel(model, *reference, note="; ".join(note for note in (self.note, how) if note))
+
+
+_last: dict[str, Any] = {}
+
+
+def _same_as_last(identity: str, make: Callable[[], Any]) -> Any:
+    """A model of one's own: a copy of what was made last if that was the same. One is kept at a time."""
+    if identity not in _last:
+        made = make()
+        _last.clear()
+        _last[identity] = made
+    return copy.deepcopy(_last[identity])
 
 
 def load_peft_config(settings: Mapping[str, Any], run: PlannedRun) -> tuple[Any, str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from numpy.typing import ArrayLike
@@ -149,13 +151,26 @@ def first_that_works(ways: Sequence[Callable[[], BuiltModel]], trace: Callable[[
     failures: list[str] = []
     for way in ways:
         try:
-            with unpacking_on_meta():
+            with _without_collection(), unpacking_on_meta():
                 return trace(way())
         except Exception as error:  # a method's code under conditions it was not written for: the next way may do
             reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
             if reason not in failures:
                 failures.append(reason)
     raise NotEstimable("the training step cannot be followed without data: " + "; ".join(failures))
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Python's collector looks through a model's many objects again and again for cycles, which none of the methods
+    leaves tensors in, and would free them at moments that depend on what else the process holds."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def summarise(template: Template, plan: BatchPlan, *, expect_first: bool) -> MemoryEstimate:

@@ -18,6 +18,8 @@ NEVER = object()
 # ... and of one that only fills its arguments, as those over lists of tensors do: on meta there is nothing to fill.
 NOTHING = object()
 
+PLAIN_TENSORS = (torch.Tensor, torch.nn.Parameter)
+
 
 class _NotPlainMeta(Exception):
     """A tensor has values, or a class of its own, on which the result can depend."""
@@ -70,14 +72,17 @@ def _described(values: Iterable[Any]) -> tuple:
 
 
 def _description(value: Any) -> tuple:
-    if isinstance(value, torch.Tensor):
-        if value.device.type != "meta" or type(value) not in (torch.Tensor, torch.nn.Parameter):
+    kind = type(value)
+    if kind in PLAIN_TENSORS:
+        if not value.is_meta:
             raise _NotPlainMeta
         # Whether a conjugation or a change of sign is still to be done decides whether the operation has to copy first.
         return value.shape, value.stride(), value.dtype, value.is_conj(), value.is_neg()
+    if isinstance(value, torch.Tensor):
+        raise _NotPlainMeta
     if isinstance(value, (list, tuple)):
         return _described(value)
-    return type(value), value  # the type of a number decides the result's dtype
+    return kind, value  # the type of a number decides the result's dtype
 
 
 def _recipe(result: Any, args: tuple) -> Any:
