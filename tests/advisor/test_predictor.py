@@ -13,7 +13,7 @@ from advisor.conformal import LocalBound, error_bound
 from advisor.end_model import Probe, features, probe_of
 from advisor.local_line import LocalLine
 from advisor.loss_to_go import LEAST_LEFT, LogCurve, LossToGo, TaskToGo, ToGo, log_curve
-from advisor.predictor import Predictor
+from advisor.predictor import METRIC_WIDENING, Predictor
 from knowledge.importers.peft_method_comparison import read
 from knowledge.schema import Curve, CurvePoint, RunRecord
 from knowledge.table import shipped
@@ -209,9 +209,15 @@ class TestNewTask:
         assert made.loss.high - made.loss.low < 0.05 and not made.loss.extrapolated
         assert made.metric.value == pytest.approx(0.9 - 0.3 * made.loss.value)
 
-    def test_short_probes_alone_are_marked_and_wider(self):
+    def test_short_probes_alone_are_marked(self):
         short, long = (self.forecasts(self.race(n))["c9"].loss for n in (0, 5))
         assert short.extrapolated and not long.extrapolated
+
+    def test_a_metric_is_wider_where_nobody_went_half_of_the_run(self):
+        """Beyond what the loss's own interval grows by."""
+        near, far = (self.forecasts(self.race(0, share), metric_name="accuracy")["c9"] for share in (0.45, 0.5))
+        by_loss = near.loss_noise / far.loss_noise
+        assert near.metric_noise / far.metric_noise == pytest.approx(METRIC_WIDENING * by_loss, rel=0.1)
 
     def test_candidates_are_compared_by_what_is_their_own(self):
         """Real runs of one benchmark: a common shift of all its curves is in the interval, not in the noise."""
