@@ -188,6 +188,23 @@ def test_a_larger_budget_never_tries_fewer_or_shorter():
     assert plans[-1].fractions[-1] == 1 and not plans[-1].not_tried
 
 
+def test_fewer_are_kept_where_that_takes_the_finalists_to_half_of_the_run():
+    entries, run_s = grid(24, rates=1)
+    entries = [e for e in entries if e.method != "lora"]  # a reference would run along
+    small, middle, large = (plan_race(entries, run_s, share * 2300.0) for share in (0.08, 0.1, 0.2))
+    assert middle.keep == (6, 3, 2) and 0.4 < middle.fractions[-1] < 1
+    assert small.keep == (6, 5) and small.fractions[-1] == 0.2, "two that come no further are no better than many"
+    assert large.keep >= (8, 6, 3) and large.fractions[-1] == 1
+
+
+def test_second_rates_are_paid_for_by_the_methods_that_have_them():
+    entries, run_s = grid(12, rates=1)
+    lower = replace(entries[3], id="lower", learning_rate=entries[3].learning_rate / 3)
+    made = plan_race([*entries, lower], run_s | {"lower": 100.0}, 170.0)
+    assert made.two_rates and not made.not_tried
+    assert made.fractions[-1] > 0.3, "one method runs along at two rates, not each"
+
+
 def test_spare_rates_enter_only_where_the_finalists_reach_the_end_in_any_case():
     entries, run_s = grid(8)
     lowest = min(e.learning_rate for e in entries)
