@@ -2,9 +2,10 @@
 
 Told in shares of the present loss, what the curves of a task still lose is on average proportional to what they lost
 over the last doubling of their steps. Of what was tried (log losses, roots, lines with an intercept, local lines) that
-carried over best from task to task (`python -m tests.benchmarks.new_task`). Within a task a curve's own last fall says
-much less. Tasks still differ by factors, which a few of them cannot foretell, but the candidates that a race takes
-further show it for theirs.
+carried over best from task to task (`python -m tests.benchmarks.new_task`). Within a task the ends lie closer together
+than the beginnings: of a curve's distance from the others half is left where it was seen at 5 % of the run, nine tenths
+where it was seen at 10. (Its own last fall says less: who has hardly begun has the most to go.) Tasks still differ by
+factors, which a few of them cannot foretell, but the candidates that a race takes further show it for theirs.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from advisor.end_model import loss_of
+from advisor.log_curve import FINISHED, LogCurve, log_curve
 from knowledge.intervals import Z_80
 from knowledge.prior import suite_of
-from knowledge.schema import Curve, RunRecord
+from knowledge.schema import RunRecord
 
 OTHER_TASK_WIDENING = 2.0  # of the error within one suite, as long as the table cannot show the error across suites
 # Quantiles of Student's t that leave 10 % above them, by degrees of freedom: few tasks tell little of the next one.
@@ -31,49 +32,12 @@ PSEUDO_COUNT = 1 / (OTHER_TASK_WIDENING**2 - 1)
 SMALLEST_CAUSE = 0.05  # a curve that is flat while it warms up has as much to go as this one
 FEWEST_WITNESSES = 3  # candidates that must have gone further for what is to come to count as shown
 PROVEN_TO = (1.0, 0.6, 0.4, 0.2, 0.1)  # how far others have gone, in steps, for errors that are measured once each
-WITHIN_RIDGE = 0.0003  # a variance: where curves hardly differ in their last fall nothing follows from it
+SLOPE_COUNT = 3  # finished curves of a task that the table's word on distances is worth
+LEVEL_RIDGE = 0.0003  # a variance of log losses: where curves hardly differ nothing follows from it
 RATES = np.geomspace(0.1, 100, 200)  # of falls per part lost, tried for a law
 WITNESSES = 6  # candidates that a race takes further
 SMALLEST_SPREAD = 0.01  # as a variance
 LEAST_LEFT = 0.01  # of its present loss, at any end: no forecast goes lower
-FINISHED = 0.999
-
-
-@dataclass(frozen=True, eq=False)
-class LogCurve:
-    """A run as shares of the planned steps and natural logs of the loss, both of shape (n,), n > 0."""
-
-    fractions: np.ndarray
-    log_losses: np.ndarray
-
-    @property
-    def last_fraction(self) -> float:
-        return float(self.fractions[-1])
-
-    def at(self, fraction: float) -> float:
-        """Log loss at a share of the run, straight in the log of the steps between points."""
-        return float(np.interp(np.log(fraction), np.log(self.fractions), self.log_losses))
-
-    def covers(self, fraction: float) -> bool:
-        return bool(self.fractions[0] <= fraction * 1.01)
-
-    def until(self, fraction: float) -> LogCurve:
-        """The beginning of the run, at least one point of it."""
-        count = max(1, int(np.sum(self.fractions <= fraction * 1.01)))
-        return LogCurve(self.fractions[:count], self.log_losses[:count])
-
-    def lost(self, start: float, end: float) -> float:
-        """What part of the loss at the share `start` of the run was gone at the share `end`."""
-        return -math.expm1(self.at(end) - self.at(start))
-
-
-def log_curve(curve: Curve, max_steps: int) -> LogCurve | None:
-    """None where no positive loss was measured after the start."""
-    known = [(p.step / max_steps, loss) for p in curve.points if p.step > 0 and (loss := loss_of(p)) and loss > 0]
-    if not known:
-        return None
-    fractions, losses = np.array(known).T
-    return LogCurve(fractions, np.log(losses))
 
 
 class ToGo(NamedTuple):
@@ -94,14 +58,16 @@ class ToGo(NamedTuple):
 
 @dataclass(frozen=True)
 class _Law:
-    """What follows from the parts of their losses that a task's curves lost over the last doubling of their steps.
+    """What follows from a share of the run.
 
-    between: the log losses' further fall, per part lost on average over the task. within: how much more than the
-    average a curve's log loss still falls, per part that it lost more.
+    between: the log losses' further fall on average over a task, per part of their losses that its curves lost over the
+    last doubling of their steps. carried: how much of the distance of a curve's log loss from its task's average is
+    there at the end as well, not more than all of it. spread: the variance of log losses that this was learned from.
     """
 
     between: float
-    within: float
+    carried: float
+    spread: float
 
 
 @dataclass(frozen=True)
@@ -141,19 +107,18 @@ class LossToGo:
         return {name: curves for name, curves in usable.items() if curves}
 
     def _fit(self, fraction: float, with_fall: bool, without: str | None) -> _Law:
-        """Least squares in shares of the loss, in which every task counts as much as any other."""
-        tasks = []
-        for name, curves in self._usable(fraction, with_fall).items():
-            if name != without:
-                causes = np.array([_cause(c, fraction) if with_fall else 1.0 for c in curves])
-                tasks.append((causes, np.array([c.lost(fraction, 1.0) for c in curves])))
+        """Least squares, in shares of the loss and in distances of log losses; all tasks count alike."""
+        tasks = [curves for name, curves in self._usable(fraction, with_fall).items() if name != without]
         if not tasks:
-            return _Law(0.0, 0.0)
-        x, y = (np.array([values.mean() for values in column]) for column in zip(*tasks, strict=True))
-        misses = np.mean((1 - np.exp(-np.outer(RATES, x)) - y) ** 2, axis=1)
-        products = [(np.mean((x - x.mean()) * (y - y.mean())), np.var(x)) for x, y in tasks]
-        dxdy, dxdx = np.mean(products, axis=0)
-        return _Law(float(RATES[misses.argmin()]), float(max(0.0, dxdy) / (dxdx + WITHIN_RIDGE)))
+            return _Law(0.0, 1.0, 0.0)
+        causes = [np.mean([_cause(c, fraction) if with_fall else 1.0 for c in curves]) for curves in tasks]
+        lost = np.array([np.mean([c.lost(fraction, 1.0) for c in curves]) for curves in tasks])
+        misses = np.mean((1 - np.exp(-np.outer(RATES, causes)) - lost) ** 2, axis=1)
+        seen, end = ([np.array([c.at(f) for c in curves]) for curves in tasks] for f in (fraction, 1.0))
+        products = np.mean([np.mean((x - x.mean()) * y) for x, y in zip(seen, end, strict=True)])
+        spread = np.mean([np.var(x) for x in seen])
+        carried = float(np.clip(products / (spread + LEVEL_RIDGE), 0.0, 1.0))
+        return _Law(float(RATES[misses.argmin()]), carried, float(spread))
 
     def _measure_errors(self, fraction: float, with_fall: bool, proven: float | None) -> _Errors:
         """Of tasks that the law was not fitted to, where the best other curves of a task were known until `proven`."""
@@ -175,13 +140,15 @@ class TaskToGo:
 
     def __init__(self, table: LossToGo, race: Sequence[LogCurve], without: str | None = None) -> None:
         """without: the name of a task of the table that is not known here."""
-        self._table, self._race, self._without = table, race, without
+        self._table, self._all, self._without = table, race, without
+        # One that explodes shows nothing of its task, unless all do.
+        self._race = [c for c in race if not c.has_exploded] or race
         self._level = cache(self._average_cause)
         self.average = cache(self._average_fall)
 
     def without(self, curve: LogCurve) -> TaskToGo:
         """What would be known if one of the curves were not."""
-        return TaskToGo(self._table, [c for c in self._race if c is not curve], self._without)
+        return TaskToGo(self._table, [c for c in self._all if c is not curve], self._without)
 
     def predict(self, curve: LogCurve) -> ToGo:
         """What is to come from the end of a curve; an infinite interval where the table has nothing to learn from."""
@@ -199,15 +166,28 @@ class TaskToGo:
 
     def expected(self, curve: LogCurve) -> float:
         """The expected fall of a curve's log loss from its end on."""
-        fraction = self._fraction(curve.last_fraction)
-        return _limited(self.average(fraction) + self._beyond_average(curve, fraction))
+        return _limited(self._expected_from(curve, self._fraction(curve.last_fraction)))
+
+    def _expected_from(self, curve: LogCurve, fraction: float) -> float:
+        return self.average(fraction) + self._beyond_average(curve, fraction)
 
     def _beyond_average(self, curve: LogCurve, fraction: float) -> float:
         """How much more than the task's average a curve is expected to fall after a share of the run."""
-        level = self._level(fraction)
-        if level is None or not curve.covers(min(fraction, curve.last_fraction) / 2):
+        if not (others := self._reached(fraction, since=fraction)):
             return 0.0
-        return self._law(fraction).within * (_cause(curve, fraction) - level)
+        distance = curve.at(fraction) - float(np.mean([c.at(fraction) for c in others]))
+        return (1 - self._carried(fraction)) * distance
+
+    def _carried(self, fraction: float) -> float:
+        """How much of a distance is left at the end: the table's word, and what finished curves show of this task."""
+        law = self._law(fraction)
+        finished = self._reached(1.0, since=fraction)
+        by_table = SLOPE_COUNT * law.spread
+        if not finished or not by_table:
+            return law.carried
+        seen, end = (np.array([c.at(f) for c in finished]) for f in (fraction, 1.0))
+        distance = seen - seen.mean()
+        return float(max(0.0, by_table * law.carried + distance @ end) / (by_table + distance @ distance))
 
     def _average_fall(self, fraction: float) -> float:
         """How much the task's log losses fall after a share of the run: what those that went further have shown, with
@@ -219,7 +199,10 @@ class TaskToGo:
         further = sorted(self.further(fraction), key=lambda c: -c.last_fraction)
         witnesses = [c for c in further if c.last_fraction >= further[:WITNESSES][-1].last_fraction]
         shown = [
-            c.at(fraction) - float(c.log_losses[-1]) - self._beyond_average(c, fraction) + self.average(c.last_fraction)
+            c.at(fraction)
+            - float(c.log_losses[-1])
+            + self._expected_from(c, c.last_fraction)
+            - self._beyond_average(c, fraction)
             for c in witnesses
         ]
         return (PSEUDO_COUNT * by_table + sum(shown)) / (PSEUDO_COUNT + len(shown))
@@ -248,8 +231,12 @@ class TaskToGo:
         unknown then, or has nothing to be compared with."""
         if not self._table.has_falls(fraction):
             return None
-        reached = [c for c in self._race if c.covers(fraction / 2) and c.last_fraction >= fraction / 1.01]
+        reached = self._reached(fraction, since=fraction / 2)
         return float(np.mean([_cause(c, fraction) for c in reached])) if reached else None
+
+    def _reached(self, fraction: float, since: float) -> list[LogCurve]:
+        """The curves that went as far as a share of the run and were measured from another on."""
+        return [c for c in self._race if c.covers(since) and c.last_fraction >= fraction / 1.01]
 
 
 def _cause(curve: LogCurve, fraction: float) -> float:

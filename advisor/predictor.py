@@ -19,7 +19,8 @@ from numpy.typing import ArrayLike
 from advisor.conformal import error_bound
 from advisor.end_model import EndModel, Probe, features, loss_of, probe_of
 from advisor.local_line import LocalLine
-from advisor.loss_to_go import FEWEST_WITNESSES, FINISHED, LogCurve, LossToGo, TaskToGo, log_curve
+from advisor.log_curve import FINISHED, LogCurve, log_curve
+from advisor.loss_to_go import FEWEST_WITNESSES, LossToGo, TaskToGo
 from advisor.recommendation import Prediction
 from advisor.same_task import SameTask
 from knowledge.intervals import Z_80
@@ -38,8 +39,8 @@ FEWEST_POINTS = 8  # of loss and metric together, to learn what a loss means in 
 METRIC_NEIGHBOURS = 20
 FAR_ENOUGH = 0.5  # a task where nobody went this far is extrapolated
 # There a metric's relation to the loss is extrapolated too: of tasks left out (`python -m tests.benchmarks.new_task`, a
-# tenth of the sweep's cost) its intervals held .70 and those of differences .70; with this factor .79 and .76.
-METRIC_WIDENING = 1.25
+# tenth of the sweep's cost) its intervals held .79 and those of differences .72; with this factor .84 and .82.
+METRIC_WIDENING = 1.1
 EQUALLY_FAR = 0.9  # as a share of the longest probe
 
 

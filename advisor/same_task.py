@@ -11,7 +11,8 @@ import math
 from collections.abc import Iterable
 
 from advisor.conformal import error_bound
-from advisor.loss_to_go import FINISHED, LogCurve, TaskToGo, ToGo, log_curve
+from advisor.log_curve import FINISHED, LogCurve, log_curve
+from advisor.loss_to_go import TaskToGo, ToGo
 from knowledge.schema import RunRecord
 
 

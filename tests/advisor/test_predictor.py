@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from advisor.conformal import LocalBound, error_bound
 from advisor.end_model import Probe, features, probe_of
 from advisor.local_line import LocalLine
-from advisor.loss_to_go import LEAST_LEFT, LogCurve, LossToGo, TaskToGo, ToGo, log_curve
+from advisor.log_curve import LogCurve, log_curve
+from advisor.loss_to_go import LEAST_LEFT, LossToGo, TaskToGo, ToGo
 from advisor.predictor import METRIC_WIDENING, Predictor
 from knowledge.importers.peft_method_comparison import read
 from knowledge.schema import Curve, CurvePoint, RunRecord
@@ -147,6 +148,30 @@ class TestTaskToGo:
         assert task.proven_to(0.1) == 0.2
         assert task.average(0.1) == pytest.approx(0.2 * math.log(2) + task.average(0.2), abs=0.05)
 
+    def test_who_is_behind_early_is_expected_to_end_nearer_to_the_others(self):
+        """As real runs do, whose ends lie closer together than their beginnings."""
+        known = LossToGo(shipped())
+        front, behind = (LogCurve(np.array([0.02, 0.05]), np.log([2.0, loss])) for loss in (1.0, 2.0))
+        task = TaskToGo(known, [front, behind])
+        distance = math.log(2.0) + task.expected(front) - task.expected(behind)
+        assert 0.2 * math.log(2.0) < distance < 0.7 * math.log(2.0)
+
+    def test_distances_stay_where_finished_curves_of_the_task_show_it(self):
+        shares = np.array([0.05, 0.1, 1.0])
+        finished = [LogCurve(shares, np.log([1.1, 1.0, 0.5]) + level) for level in np.linspace(0, 2, 8)]
+        seen = [finished[0].until(0.1), finished[7].until(0.1)]
+        by_table, shown = (TaskToGo(LossToGo(shipped()), [*race, *seen]) for race in ((), finished))
+        gap = lambda task: abs(task.expected(seen[1]) - task.expected(seen[0]))  # noqa: E731
+        assert gap(shown) < 0.3 * gap(by_table)
+
+    def test_one_that_explodes_shows_nothing_of_its_task_unless_all_do(self):
+        usual = [log_curve(curve(1.0, power), STEPS).until(0.5) for power in (0.1, 0.2, 0.25)]
+        seen = log_curve(curve(1.0, 0.2), STEPS).until(0.1)
+        wild = LogCurve(usual[0].fractions, np.append(usual[0].log_losses[:-1], math.log(5.0)))
+        assert wild.has_exploded and not usual[0].has_exploded
+        assert self.task(*usual, wild, seen).average(0.1) == self.task(*usual, seen).average(0.1)
+        assert self.task(wild, wild).average(0.1) < 0
+
     def test_real_runs_beside_it_bring_a_forecast_nearer(self):
         """Six runs of a task went to the end, the others to a tenth of it, and the table does not know the task."""
         known = LossToGo(r for r in shipped() if "metamathqa" not in r.benchmark)
@@ -194,8 +219,11 @@ class TestNewTask:
         }
 
     def test_values_lie_in_their_intervals_near_the_truth(self):
-        for id, forecast in self.forecasts(self.race(3), metric_name="accuracy").items():
-            truth = 2.0 * 20 ** -np.linspace(0.3, 0.1, 10)[int(id[1:])]
+        metric = lambda loss: 0.9 - 0.3 * loss  # noqa: E731
+        starts = {f"c{i}": start for i, start in enumerate(np.linspace(1.6, 2.4, 10))}
+        race = {id: curve(s, 0.2, until=1.0 if id < "c3" else 0.1, metric=metric) for id, s in starts.items()}
+        for id, forecast in self.forecasts(race, metric_name="accuracy").items():
+            truth = starts[id] * 20**-0.2
             assert forecast.loss.metric == "eval loss"
             assert forecast.loss.low < forecast.loss.value < forecast.loss.high
             assert forecast.loss.low <= truth <= forecast.loss.high
