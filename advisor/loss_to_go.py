@@ -29,7 +29,10 @@ STUDENT_90 = (3.08, 1.89, 1.64, 1.53, 1.48, 1.44, 1.41, 1.40, 1.38, 1.37)
 # How many candidates' falls the word of the table is worth. Where errors across tasks are w times those within one, the
 # task's own part has a variance of w^2 - 1 of these, and the best weight of a guess without it is the inverse.
 PSEUDO_COUNT = 1 / (OTHER_TASK_WIDENING**2 - 1)
-SMALLEST_CAUSE = 0.05  # a curve that is flat while it warms up has as much to go as this one
+# A curve that is flat while it warms up, or at full rates, has as much to go as one that lost this part. From .05 to .2
+# the errors on tasks left out are the same to a twentieth; with .15 the intervals at small budgets hold more.
+SMALLEST_CAUSE = 0.15
+FURTHER = 1.2  # times as far: from there on a curve shows a part of what is to come
 FEWEST_WITNESSES = 3  # candidates that must have gone further for what is to come to count as shown
 PROVEN_TO = (1.0, 0.6, 0.4, 0.2, 0.1)  # how far others have gone, in steps, for errors that are measured once each
 SLOPE_COUNT = 3  # finished curves of a task that the table's word on distances is worth
@@ -196,7 +199,7 @@ class TaskToGo:
             return 0.0
         level = self._level(fraction)
         by_table = self._law(fraction).between * (1.0 if level is None else level)
-        further = sorted(self.further(fraction), key=lambda c: -c.last_fraction)
+        further = sorted(self.further(fraction, FURTHER), key=lambda c: -c.last_fraction)
         witnesses = [c for c in further if c.last_fraction >= further[:WITNESSES][-1].last_fraction]
         shown = [
             c.at(fraction)
@@ -207,10 +210,10 @@ class TaskToGo:
         ]
         return (PSEUDO_COUNT * by_table + sum(shown)) / (PSEUDO_COUNT + len(shown))
 
-    def further(self, fraction: float) -> list[LogCurve]:
-        """The curves that went at least twice as far as `fraction` of the run."""
+    def further(self, fraction: float, times: float = 2.0) -> list[LogCurve]:
+        """The curves that went at least so many times as far as `fraction` of the run."""
         fraction = self._fraction(fraction)
-        return [c for c in self._race if c.last_fraction >= 2 * fraction and c.covers(fraction)]
+        return [c for c in self._race if c.last_fraction >= times * fraction and c.covers(fraction)]
 
     def proven_to(self, fraction: float) -> float | None:
         """How far the race's candidates have shown what comes after `fraction` of the run, at least twice as far; None
