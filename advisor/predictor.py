@@ -38,9 +38,6 @@ RERUN_NATS = Z_80 * 0.015
 FEWEST_POINTS = 8  # of loss and metric together, to learn what a loss means in the metric
 METRIC_NEIGHBOURS = 20
 FAR_ENOUGH = 0.5  # a task where nobody went this far is extrapolated
-# There a metric's relation to the loss is extrapolated too: of tasks left out (`python -m tests.benchmarks.new_task`, a
-# tenth of the sweep's cost) its intervals held .79 and those of differences .72; with this factor .84 and .82.
-METRIC_WIDENING = 1.1
 EQUALLY_FAR = 0.9  # as a share of the longest probe
 
 
@@ -129,7 +126,6 @@ class Predictor:
         task = TaskToGo(self._to_go, [*race, *self._same_task.curves])
         longest = max((curve.last_fraction for curve in race), default=0.0)
         relation = _Relation.learn(metric_name, [*probes.values(), *own], baseline) if metric_name else None
-        widening = 1.0 if self._is_shown(longest) else METRIC_WIDENING
         forecasts = {}
         for id, curve in curves.items():
             end = self._end(curve, task, longest) if curve else None
@@ -139,9 +135,9 @@ class Predictor:
             last = probes[id].curve.points[-1]
             forecasts[id] = Forecast(
                 loss=end.prediction("train loss" if last.eval_loss is None else "eval loss"),
-                metric=relation.predict(metric_name, end, last.metric, widening) if relation else None,
+                metric=relation.predict(metric_name, end, last.metric) if relation else None,
                 loss_noise=end.loss_noise,
-                metric_noise=relation.noise(end, widening) if relation else 0.0,
+                metric_noise=relation.noise(end) if relation else 0.0,
             )
         return forecasts
 
@@ -231,21 +227,21 @@ class _Relation:
             errors[out] = y[out] - line.predict(x[out])
         return cls(x, y, max(error_bound(errors), RERUN_METRIC), name.endswith(tuple(BUILT_IN)))
 
-    def predict(self, name: str, end: _End, last: float | None, widening: float) -> Prediction:
+    def predict(self, name: str, end: _End, last: float | None) -> Prediction:
         """The metric at the end of a run; `last` is its newest measured value, which stands where the run is over."""
         value, worst, best = self._at([end.log_loss, end.high, end.low])
         if end.is_measured and last is not None:
             value, worst, best = last, last + worst - value, last + best - value
-        low = value - widening * math.hypot(value - worst, self._bound)
-        high = value + widening * math.hypot(best - value, self._bound)
+        low = value - math.hypot(value - worst, self._bound)
+        high = value + math.hypot(best - value, self._bound)
         low, high = np.clip([low, high], *self._range)
         unseen = not end.is_measured and end.log_loss < self._lowest_seen
         return _prediction(name, value, low, high, end.extrapolated or unseen)
 
-    def noise(self, end: _End, widening: float) -> float:
+    def noise(self, end: _End) -> float:
         """How far the metric may be off beside what all candidates share: by a re-run and by its own loss."""
         worst, best = self._at([end.log_loss + end.own_half, end.log_loss - end.own_half])
-        return widening * math.hypot((best - worst) / 2, RERUN_METRIC)
+        return math.hypot((best - worst) / 2, RERUN_METRIC)
 
     def _at(self, log_losses: Sequence[float]) -> np.ndarray:
         """The metric at log losses, both of shape (n,).
