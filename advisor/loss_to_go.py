@@ -3,9 +3,9 @@
 Told in shares of the present loss, what the curves of a task still lose is on average proportional to what they lost
 over the last doubling of their steps. Of what was tried (log losses, roots, lines with an intercept, local lines) that
 carried over best from task to task (`python -m tests.benchmarks.new_task`). Within a task the ends lie closer together
-than the beginnings: of a curve's distance from the others half is left where it was seen at 5 % of the run, nine tenths
-where it was seen at 10. (Its own last fall says less: who has hardly begun has the most to go.) Tasks still differ by
-factors, which a few of them cannot foretell, but the candidates that a race takes further show it for theirs.
+than the beginnings: of a curve's distance from the others a third is left where it was seen at 5 % of the run, three
+quarters where it was seen at 10. (Its own last fall says less: who has hardly begun has the most to go.) Tasks still
+differ by factors, which a few of them cannot foretell, but the candidates that a race takes further show it for theirs.
 """
 
 from __future__ import annotations
