@@ -89,9 +89,7 @@ class OneByOne(FakeExecutor):
                 return
 
 
-# Both signals go to this very thread: one sent to the process may wait for another thread to take it, and a second one
-# that comes meanwhile is lost.
-def test_the_first_ctrl_c_lets_what_is_under_way_be_finished_and_the_second_does_not():
+def test_the_first_ctrl_c_lets_what_is_under_way_be_finished_and_the_second_does_not(python_s_own_handler):
     said = []
     with finishing(said.append):
         signal.raise_signal(signal.SIGINT)
@@ -102,3 +100,11 @@ def test_the_first_ctrl_c_lets_what_is_under_way_be_finished_and_the_second_does
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.fixture
+def python_s_own_handler():
+    """Where tests run in the background of a shell, signals from the keyboard are ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
