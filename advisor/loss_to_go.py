@@ -3,8 +3,8 @@
 Told in shares of the present loss, what the curves of a task still lose is on average proportional to what they lost
 over the last doubling of their steps. Of what was tried (log losses, roots, lines with an intercept, local lines) that
 carried over best from task to task (`python -m tests.benchmarks.new_task`). Within a task the ends lie closer together
-than the beginnings: of a curve's distance from the others a third is left where it was seen at 5 % of the run, three
-quarters where it was seen at 10. (Its own last fall says less: who has hardly begun has the most to go.) Tasks still
+than the beginnings: of a curve's distance from the others a third is left where it was seen at 5 % of the run, seven
+tenths where it was seen at 10. (Its own last fall says less: who has hardly begun has the most to go.) Tasks still
 differ by factors, which a few of them cannot foretell, but the candidates that a race takes further show it for theirs.
 """
 
@@ -30,7 +30,7 @@ STUDENT_90 = (3.08, 1.89, 1.64, 1.53, 1.48, 1.44, 1.41, 1.40, 1.38, 1.37)
 # task's own part has a variance of w^2 - 1 of these, and the best weight of a guess without it is the inverse.
 PSEUDO_COUNT = 1 / (OTHER_TASK_WIDENING**2 - 1)
 # A curve that is flat while it warms up, or at full rates, has as much to go as one that lost this part. From .05 to .2
-# the errors on tasks left out are the same to a twentieth; with .15 the intervals at small budgets hold more.
+# the errors of losses on tasks left out are the same to a twentieth; with .15 the intervals at small budgets hold more.
 SMALLEST_CAUSE = 0.15
 FURTHER = 1.2  # times as far: from there on a curve shows a part of what is to come
 FEWEST_WITNESSES = 3  # candidates that must have gone further for what is to come to count as shown
