@@ -37,7 +37,7 @@ RERUN_METRIC = Z_80 * 0.007
 RERUN_NATS = Z_80 * 0.015
 FEWEST_POINTS = 8  # of loss and metric together, to learn what a loss means in the metric
 METRIC_NEIGHBOURS = 20
-FAR_ENOUGH = 0.5  # a task where nobody went this far is extrapolated
+SHOWN_FROM = 0.5  # of the run: a task where nobody went this far is extrapolated
 EQUALLY_FAR = 0.9  # as a share of the longest probe
 
 
@@ -143,7 +143,7 @@ class Predictor:
 
     def _is_shown(self, longest: float) -> bool:
         """Whether somebody went far enough on this task, now or in an own run of before."""
-        return longest >= FAR_ENOUGH or bool(self._same_task.curves)
+        return longest >= SHOWN_FROM or bool(self._same_task.curves)
 
     def _end(self, curve: LogCurve, task: TaskToGo, longest: float) -> _End | None:
         """The end of one curve, given its task and how far the longest of its race went; None where the table has

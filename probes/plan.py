@@ -24,7 +24,7 @@ KEPT_SHARES = (1 / 3, 1 / 4, 1 / 8)  # of all that entered, after each of them
 # at 30, .75 at 45 and .87 at 55, and no more than that later. At a tenth of the sweep's cost six, three and two of 24,
 # with the two at 45 %, lose .0062 in accuracy, where eight, six and three, with the three at 26 %, lose .0072.
 NARROW_SHARES = (1 / 4, 1 / 8, 1 / 12)
-FAR_ENOUGH = 0.5  # of the run: finalists that come to it leave room for more of them
+FINALISTS_FAR_ENOUGH = 0.5  # of the run: finalists that come to it leave room for more of them
 WORTH_NARROWING = 1.5  # as far as the first rungs: finalists that do not come to that, however few, stay many
 WIDTHS = 10  # tried between the two
 FEWEST_KEPT = 2  # a comparison needs two
@@ -109,51 +109,16 @@ def plan_race(
     """
     if not entries:
         raise ValueError("a race needs at least one entry")
-    clock = _Clock(run_s, workers, overhead_s)
     shortest_fraction = min(shortest_fraction, 1 / RUNG_GROWTH[-1])
-    plan = _best_plan(entries, clock, budget_s, reference, shortest_fraction)
+    planner = _Planner(_Clock(run_s, workers, overhead_s), budget_s, reference, shortest_fraction)
+    plan = planner.best(entries)
     needed = [entry for entry in entries if not entry.spare]
     # On the study's curves (examples/study/race.py) spare rates pay from where the finalists reach the end in any case.
     if plan.fractions[-1] < 1 and 0 < len(needed) < len(entries):
-        plan = _best_plan(needed, clock, budget_s, reference, shortest_fraction)
+        plan = planner.best(needed)
     methods = {entry.method for entry in plan.entries}
     not_tried = {e.id: "the budget does not reach it" for e in entries if e.method not in methods}
-    return replace(plan, not_tried=not_tried, expected_s=clock.wall_s(plan), budget_s=budget_s)
-
-
-def _best_plan(
-    entries: Sequence[Entry], clock: _Clock, budget_s: float, reference: str, shortest_fraction: float
-) -> RacePlan:
-    """As many methods and rungs as the budget allows, and as wide as it can be with finalists that come far."""
-    wide = plan = _plan_of_width(entries, clock, budget_s, reference, shortest_fraction, 1.0)
-    for step in range(1, WIDTHS + 1):
-        if plan.fractions[-1] >= FAR_ENOUGH:
-            return plan
-        plan = _plan_of_width(entries, clock, budget_s, reference, shortest_fraction, 1 - step / WIDTHS)
-    first_rungs_end = RUNG_GROWTH[-1] * plan.fractions[0]
-    return plan if plan.fractions[-1] >= WORTH_NARROWING * first_rungs_end else wide
-
-
-def _plan_of_width(
-    entries: Sequence[Entry], clock: _Clock, budget_s: float, reference: str, shortest_fraction: float, width: float
-) -> RacePlan:
-    """As many methods and rungs as the budget allows to a race that keeps so many (see `_kept`)."""
-    order = probing_order({e.method: e.family for e in entries}, {e.method: e.prior for e in entries})
-    one, two = (
-        _first_rungs(
-            entries,
-            order,
-            clock,
-            budget_s,
-            RacePlan((), (), (), reference=reference, two_rates=two_rates),
-            shortest_fraction,
-            width,
-        )
-        for two_rates in (False, True)
-    )
-    # Breadth and a long first rung are worth more than second rates.
-    plan = two if (len(two.entries), two.fractions) >= (len(one.entries), one.fractions) else one
-    return _spend_the_rest(plan, clock, budget_s, width)
+    return replace(plan, not_tried=not_tried, expected_s=planner.clock.wall_s(plan), budget_s=budget_s)
 
 
 @dataclass(frozen=True)
@@ -183,40 +148,80 @@ class _Clock:
         return total
 
 
-def _first_rungs(
-    entries: Sequence[Entry],
-    order: Sequence[str],
-    clock: _Clock,
-    budget_s: float,
-    form: RacePlan,
-    shortest_fraction: float,
-    width: float,
-) -> RacePlan:
-    """As many methods in the first rungs as the budget allows, and those rungs as long as it allows; `form` says what
-    else the plan is like."""
+@dataclass(frozen=True)
+class _Planner:
+    """Plans races within a budget. A width says how many a race keeps, see `_kept`."""
 
-    def build(methods: int, fraction: float) -> RacePlan:
-        chosen = [e for name in order[:methods] for e in sorted(_of(entries, name), key=lambda e: e.learning_rate)]
-        return _ladder(form, chosen, fraction, width)
+    clock: _Clock
+    budget_s: float
+    reference: str
+    shortest_fraction: float
 
-    fewest, first = min(FEWEST_METHODS, len(order)), max(FIRST_FRACTION, shortest_fraction)
-    for methods in range(len(order), fewest - 1, -1):
-        if clock.wall_s(plan := build(methods, first)) <= budget_s:
+    def best(self, entries: Sequence[Entry]) -> RacePlan:
+        """As many methods and rungs as the budget allows, and as wide as it can be with finalists that come far."""
+        wide = plan = self._of_width(entries, 1.0)
+        for step in range(1, WIDTHS + 1):
+            if plan.fractions[-1] >= FINALISTS_FAR_ENOUGH:
+                return plan
+            plan = self._of_width(entries, 1 - step / WIDTHS)
+        first_rungs_end = RUNG_GROWTH[-1] * plan.fractions[0]
+        return plan if plan.fractions[-1] >= WORTH_NARROWING * first_rungs_end else wide
+
+    def _affords(self, plan: RacePlan) -> bool:
+        return self.clock.wall_s(plan) <= self.budget_s
+
+    def _of_width(self, entries: Sequence[Entry], width: float) -> RacePlan:
+        """As many methods and rungs as the budget allows to a race that keeps so many."""
+        one, two = (self._first_rungs(entries, two_rates, width) for two_rates in (False, True))
+        # Breadth and a long first rung are worth more than second rates.
+        plan = two if (len(two.entries), two.fractions) >= (len(one.entries), one.fractions) else one
+        return self._spend_the_rest(plan, width)
+
+    def _first_rungs(self, entries: Sequence[Entry], two_rates: bool, width: float) -> RacePlan:
+        """As many methods in the first rungs as the budget allows, and those rungs as long as it allows."""
+        order = probing_order({e.method: e.family for e in entries}, {e.method: e.prior for e in entries})
+
+        def build(methods: int, fraction: float) -> RacePlan:
+            chosen = [e for name in order[:methods] for e in sorted(_of(entries, name), key=lambda e: e.learning_rate)]
+            return RacePlan(
+                entries=tuple(chosen),
+                fractions=tuple(growth * fraction for growth in RUNG_GROWTH),
+                keep=_kept(chosen, width)[:-1],
+                reference=self.reference,
+                reference_rungs=len(RUNG_GROWTH),
+                two_rates=two_rates,
+            )
+
+        fewest, first = min(FEWEST_METHODS, len(order)), max(FIRST_FRACTION, self.shortest_fraction)
+        for methods in range(len(order), fewest - 1, -1):
+            if self._affords(plan := build(methods, first)):
+                return plan
+        steps = [first * (1 - i / 20) for i in range(20)]
+        for fraction in (f for f in steps if f > self.shortest_fraction):
+            if self._affords(plan := build(fewest, fraction)):
+                return plan
+        for methods in range(fewest, 0, -1):
+            if self._affords(plan := build(methods, self.shortest_fraction)):
+                break
+        return plan
+
+    def _spend_the_rest(self, plan: RacePlan, width: float) -> RacePlan:
+        """What is left goes to the finalists: further, to the end with the reference, and then to more in each rung."""
+        reached = plan.fractions[-1]
+
+        def stretched(fraction: float) -> RacePlan:
+            return replace(plan, fractions=(*plan.fractions, fraction), keep=_kept(plan.entries, width))
+
+        targets = [1 - i * (1 - reached) / 100 for i in range(100)]
+        last = next((f for f in targets if self._affords(stretched(f))), reached)
+        if last < WORTHWHILE_STRETCH * reached:
             return plan
-    steps = [first * (1 - i / 20) for i in range(20)]
-    for fraction in (f for f in steps if f > shortest_fraction):
-        if clock.wall_s(plan := build(fewest, fraction)) <= budget_s:
+        plan = stretched(last)
+        if last < 1 or not self._affords(with_reference := replace(plan, reference_rungs=len(plan.fractions))):
             return plan
-    for methods in range(fewest, 0, -1):
-        if clock.wall_s(plan := build(methods, shortest_fraction)) <= budget_s:
-            break
-    return plan
-
-
-def _ladder(form: RacePlan, entries: Sequence[Entry], first_fraction: float, width: float) -> RacePlan:
-    fractions = tuple(growth * first_fraction for growth in RUNG_GROWTH)
-    keep = _kept(entries, width)[:-1]
-    return replace(form, entries=tuple(entries), fractions=fractions, keep=keep, reference_rungs=len(RUNG_GROWTH))
+        widths = [width + i / 10 for i in range(round(10 / min(KEPT_SHARES)))]
+        wider = [replace(with_reference, keep=_kept(plan.entries, width)) for width in widths]
+        return max((w for w in wider if self._affords(w)), key=lambda w: w.keep)
 
 
 def _kept(entries: Sequence[Entry], width: float) -> tuple[int, ...]:
@@ -228,29 +233,6 @@ def _kept(entries: Sequence[Entry], width: float) -> tuple[int, ...]:
         for wide, narrow in zip(KEPT_SHARES, NARROW_SHARES, strict=True)
     ]
     return tuple(min(methods, max(FEWEST_KEPT, round(share * field_size))) for share in shares)
-
-
-def _spend_the_rest(plan: RacePlan, clock: _Clock, budget_s: float, width: float) -> RacePlan:
-    """What is left goes to the finalists: further, to the end with the reference, and then to more in each rung."""
-
-    def affordable(longer: RacePlan) -> bool:
-        return clock.wall_s(longer) <= budget_s
-
-    reached = plan.fractions[-1]
-
-    def stretched(fraction: float) -> RacePlan:
-        return replace(plan, fractions=(*plan.fractions, fraction), keep=_kept(plan.entries, width))
-
-    targets = [1 - i * (1 - reached) / 100 for i in range(100)]
-    last = next((f for f in targets if affordable(stretched(f))), reached)
-    if last < WORTHWHILE_STRETCH * reached:
-        return plan
-    plan = stretched(last)
-    if last < 1 or not affordable(with_reference := replace(plan, reference_rungs=len(plan.fractions))):
-        return plan
-    widths = [width + i / 10 for i in range(round(10 / min(KEPT_SHARES)))]
-    wider = [replace(with_reference, keep=_kept(plan.entries, width)) for width in widths]
-    return max((w for w in wider if affordable(w)), key=lambda w: w.keep)
 
 
 def _of(entries: Sequence[Entry], method: str) -> list[Entry]:
