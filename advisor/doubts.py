@@ -30,8 +30,8 @@ def warnings(case: Case) -> list[str]:
         found.append("Nothing was probed: this is from the table of published runs, on other data.")
     if case.prediction.extrapolated:
         found.append("The prediction lies outside of what earlier runs cover: take its interval with care.")
-    if _still_falling(case):
-        found.append("Not converged within the budget: the loss still fell steeply when the probe ended.")
+    if fall := _last_fall(case):
+        found.append(fall)
     edge = _rate_at_edge(case)
     if edge:
         found.append(edge)
@@ -84,12 +84,19 @@ def _held_out_warning(rows: int, metric: str) -> str:
     return text + "."
 
 
-def _still_falling(case: Case) -> bool:
+def _last_fall(case: Case) -> str:
+    """What the loss still lost in the second half of the probe, where that is much and the run was to go on."""
     points = [p for p in case.pick.curve.points if p.eval_loss is not None]
     if len(points) < 2 or (case.probed_share or 0.0) >= 1.0:
-        return False
-    half = min(points[:-1], key=lambda p: (abs(p.step - points[-1].step / 2), p.step))
-    return half.eval_loss > 0 and 1 - points[-1].eval_loss / half.eval_loss > STEEP_FALL
+        return ""
+    last = points[-1]
+    half = min(points[:-1], key=lambda p: (abs(p.step - last.step / 2), p.step))
+    if half.eval_loss <= 0 or 1 - last.eval_loss / half.eval_loss <= STEEP_FALL:
+        return ""
+    return (
+        f"Not converged within the budget: from step {half.step} to {last.step} its loss fell by "
+        f"{1 - last.eval_loss / half.eval_loss:.0%}."
+    )
 
 
 def _rate_at_edge(case: Case) -> str:
