@@ -31,6 +31,7 @@ from advisor.requirements import without_violators
 from advisor.result import make_result
 from advisor.save import save
 from advisor.survey import Survey, survey
+from advisor.telling_metric import with_telling_metric
 from advisor.text import duration_text
 from knowledge import table
 from knowledge.errors import NothingFits
@@ -121,7 +122,7 @@ def _survey_and_judge(call: _Call) -> tuple[Survey, list[CandidateReport], RaceR
     priors = method_priors(table.load(), found.planned_run.task, suite_of_survey(found))
     if request.probe:
         with explained(call.folder):
-            reports, too_large, race = _probe(call, found, candidates, priors)
+            found, reports, too_large, race = _probe(call, found, candidates, priors)
     else:
         reports, too_large = _from_table(found, candidates, priors, observer)
         race = None
@@ -148,9 +149,10 @@ def _from_table(
 
 def _probe(
     call: _Call, found: Survey, candidates: list[Candidate], priors: dict[str, MethodPrior]
-) -> tuple[list[CandidateReport], list[CandidateReport], RaceReport]:
-    """Races the candidates inside the budget. Returns the reports of those that came into question, of those that
-    do not fit the device, and of the race. Once it is over, the call's stack keeps Ctrl-C from undoing it."""
+) -> tuple[Survey, list[CandidateReport], list[CandidateReport], RaceReport]:
+    """Races the candidates inside the budget. Returns the survey, with the metric that the race is judged by, the
+    reports of those that came into question, of those that do not fit the device, and of the race. Once it is over, the
+    call's stack keeps Ctrl-C from undoing it."""
     folder, observer = call.folder, call.observer
     budget_s = call.request.budget_minutes * 60
     deadline = call.started + budget_s
@@ -175,11 +177,12 @@ def _probe(
             not_tried=tuple(report.title for report in waiting),
         )
         if call.dry_run:
-            return [*would_be_probed(lineup.entering), *waiting], lineup.too_large, race_report
+            return found, [*would_be_probed(lineup.entering), *waiting], lineup.too_large, race_report
         check_room(folder, lineup.entering)
         earlier_s = journal.probing_s / executor.workers
         evidence, race = gather(found, lineup, executor, journal, observer, deadline, costs.silence_limit_s)
         call.stack.enter_context(finishing(observer.message))
+    found, evidence, baseline = with_telling_metric(found, evidence, baseline, observer.message)
     reports = judge(found, lineup.entering, evidence, race, baseline, table.load())
     reports = without_violators(reports, found.request.require, Case.of(found))
     race_report = race_report.model_copy(
@@ -191,4 +194,4 @@ def _probe(
             "ended_by": evidence.ended_by,
         }
     )
-    return [*reports, *waiting], lineup.too_large, race_report
+    return found, [*reports, *waiting], lineup.too_large, race_report

@@ -16,12 +16,13 @@ from advisor.candidates import candidate_id
 from advisor.exporters.base import Recommended, model_location
 from advisor.gather import EVAL_ROWS, JOURNAL_FILE, context_of, fingerprint, probe_dtype, schedule_of
 from advisor.recommendation import TrainingPlan
+from advisor.telling_metric import judged_by
 from knowledge.errors import BadInput
 from knowledge.methods import get_method
 from knowledge.schema import Curve, PlannedRun
 from probes.device import training_devices
 from probes.journal import Journal
-from probes.metrics import own_place
+from probes.metrics import own_place, title
 from probes.schema import DatasetProfile, ProbeContext, ProbeJob
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ def prepare_run(facts: Recommended, folder: Path, say: Callable[[str], None]) ->
         raise BadInput(
             f"{plan.data_path} is not the data of the recommendation any more. Run `advisor recommend` again on it."
         )
+    if (asked_for := facts.result.request.get("metric")) is not None:
+        data = data.judged_by(title(asked_for))  # as it was raced, so that the race's probe of this run is known again
     state = folder / STATE_FOLDER
     data.save(state / "data")
     return FinalRun(facts, folder, data, _context(facts, data, state), _job(facts, state))
@@ -167,7 +170,7 @@ def take_over_probe(run: FinalRun, journal: Journal, say: Callable[[str], None])
         return
     try:
         with Journal(run.folder / JOURNAL_FILE, run.identity, resume=True) as race:
-            points = race.curves.get(id, Curve()).points
+            points = judged_by(run.context.metric_name, race.curves.get(id, Curve())).points
     except BadInput:  # of other data, as where the race trained on a sample of the rows
         return
     for point in points:

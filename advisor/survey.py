@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from advisor.request import Request
@@ -79,7 +79,7 @@ def survey(
             on_progress=on_progress,
         )
         if request.metric is not None:
-            data = replace(data, profile=data.profile.model_copy(update={"metric_name": title(request.metric)}))
+            data = data.judged_by(title(request.metric))
     meta = empty_model(source, config, task, num_labels=len(data.label_names) or None if data else None)
     planned_run = plan(request, task, data, device, limit_tokens)
     shape = model_shape(meta, task).model_copy(

@@ -53,6 +53,9 @@ class CurvePoint(Record):
     train_loss: Finite | None = Field(None, description="mean training loss since the previous point, nats per token")
     eval_loss: Finite | None = Field(None, description="held-out loss, nats per label token")
     metric: Finite | None = Field(None, description="the task's metric on held-out rows; see Curve.metric_name")
+    token_accuracy: Finite | None = Field(
+        None, description="where `metric` is exact match, the share of single label tokens that are right"
+    )
     elapsed_s: Finite | None = Field(None, description="training time so far, without loading and evaluation")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,6 +44,10 @@ class PreparedData:
     """Rows whose `split.group_key` is at or below this are held out, in the probes and in the final run."""
     keyed_by: Literal["prompt", "text"] = "prompt"
     """What the key is of: the prompt, or the whole text; see `split.split_texts`."""
+
+    def judged_by(self, metric_name: str) -> PreparedData:
+        """The same data with another metric."""
+        return replace(self, profile=self.profile.model_copy(update={"metric_name": metric_name}))
 
     def batch_order(self, batch_size: int, steps: int, seed: int) -> list[np.ndarray]:
         """Row indices into `train` for each step; the same for every candidate. See probes.batching."""

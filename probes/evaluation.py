@@ -23,6 +23,7 @@ class Evaluation(Record):
 
     loss: Finite = Field(description="nats per label token (per row for classification); inf and nan are kept out")
     metric: Finite
+    token_accuracy: Finite | None = Field(None, description="beside an exact match: the share of right label tokens")
     tokens: int = Field(description="tokens passed forward, with padding")
     row_losses: tuple[Finite, ...] = Field(
         description="nats summed over the label tokens of each row, in the order of the rows, to five digits"
@@ -86,15 +87,18 @@ def evaluate(
     loss = float(row_losses.sum() / max(1, row_labels.sum()))
     if not math.isfinite(loss):
         raise NotFinite(f"held-out loss is {loss}")
+    token_accuracy = float(right.sum() / max(1, row_labels.sum()))  # of a classifier, with one label per row, accuracy
+    is_exact_match = not own_metric and metric_name == "exact match"
     if own_metric:
         metric = own_metric(predicted_ids, right_ids)
-    elif metric_name == "exact match":
+    elif is_exact_match:
         metric = float((right == row_labels).sum() / max(1, len(rows)))
-    else:  # accuracy has one label per row, token accuracy one per token
-        metric = float(right.sum() / max(1, row_labels.sum()))
+    else:
+        metric = token_accuracy
     return Evaluation(
         loss=loss,
         metric=metric,
+        token_accuracy=token_accuracy if is_exact_match else None,
         tokens=tokens,
         row_losses=tuple(round(nats, 5) for nats in row_losses.tolist()),
         row_labels=tuple(int(count) for count in row_labels),

@@ -193,6 +193,7 @@ class Baseline(Record):
 
     eval_loss: Finite
     metric: Finite | None
+    token_accuracy: Finite | None = Field(None, description="beside an exact match")
     load_s: Finite
     eval_s: Finite
     eval_tokens: int

@@ -72,6 +72,7 @@ class Session:
         return Baseline(
             eval_loss=held_out.loss,
             metric=held_out.metric,
+            token_accuracy=held_out.token_accuracy,
             load_s=load_s,
             eval_s=eval_s,
             eval_tokens=held_out.tokens,

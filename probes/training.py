@@ -135,6 +135,7 @@ def _point(progress: Progress, held_out: Evaluation) -> CurvePoint:
         train_loss=progress.take_mean_loss(),
         eval_loss=held_out.loss,
         metric=held_out.metric,
+        token_accuracy=held_out.token_accuracy,
         elapsed_s=progress.train_s,
     )
 

@@ -46,6 +46,13 @@ def test_padded_batches_give_the_loss_of_each_row_alone(architecture):
         assert found.row_labels == tuple(counts)
 
 
+def test_single_tokens_are_counted_beside_whole_answers():
+    model, rows = tiny_model("llama"), ragged_rows()
+    whole, single = (evaluate_rows(model, rows, metric_name=name) for name in ("exact match", "token accuracy"))
+    assert whole.token_accuracy == single.metric
+    assert single.token_accuracy is None
+
+
 def test_exact_match_equals_that_of_greedy_generation():
     model = tiny_model("llama")
     starts = range(12)
