@@ -66,10 +66,11 @@ class Workbench:
         steps = self.task.max_steps
         full = training.run("full", 1.0, full_schedule(steps), full_eval_steps(steps))
         runs = [full]
-        for fraction in FRACTIONS:
-            length = rung(fraction, steps)
-            runs.append(training.run("short", fraction, short_schedule(length), (length,)))
-        runs += training.branches()
+        if self.task.is_probed:
+            for fraction in FRACTIONS:
+                length = rung(fraction, steps)
+                runs.append(training.run("short", fraction, short_schedule(length), (length,)))
+            runs += training.branches()
         shutil.rmtree(self.work_folder / candidate.name, ignore_errors=True)
         return self._result(candidate, training, runs)
 
@@ -231,7 +232,7 @@ def _context(task: StudyTask, seed: int, data_folder: Path, work_folder: Path) -
         work_folder=str(work_folder),
         batch_size=task.batch_size,
         eval_rows=task.eval_rows,
-        metric_name=PreparedData.load(data_folder).profile.metric_name,
+        metric_name=task.metric_name or PreparedData.load(data_folder).profile.metric_name,
         seed=seed,
         measures_forgetting=False,
     )

@@ -25,13 +25,12 @@ def packages(listing: str) -> Iterator[dict[str, str]]:
         yield dict(line.split(": ", 1) for line in lines if ": " in line)
 
 
-def rows(listing: str, seed: int = 0) -> list[dict[str, str]]:
-    """As many rows of every section, shuffled. One package of each source package is taken and no description twice:
-    the parts of one program ("... - documentation", "... - data files") would leak into the held-out rows."""
+def programs(listing: str) -> Iterator[dict[str, str]]:
+    """One package of each source package, and no description twice: the parts of one program ("... - documentation",
+    "... - data files") would leak into the held-out rows."""
     seen_sources: set[str] = set()
     seen_texts: set[str] = set()
-    by_section: dict[str, list[str]] = {section: [] for section in SECTIONS}
-    found = [p for p in packages(listing) if p.get("Section") in by_section and "Description" in p]
+    found = [p for p in packages(listing) if p.get("Section") in SECTIONS and "Description" in p]
     # The shortest name of a source is the program itself; its libraries, data and documentation add a suffix.
     for package in sorted(found, key=lambda p: (len(p["Package"]), p["Package"])):
         source = package.get("Source", package["Package"]).split()[0]
@@ -40,7 +39,14 @@ def rows(listing: str, seed: int = 0) -> list[dict[str, str]]:
             continue
         seen_sources.add(source)
         seen_texts.add(text.casefold())
-        by_section[package["Section"]].append(text)
+        yield package
+
+
+def rows(listing: str, seed: int = 0) -> list[dict[str, str]]:
+    """As many rows of every section, shuffled."""
+    by_section: dict[str, list[str]] = {section: [] for section in SECTIONS}
+    for package in programs(listing):
+        by_section[package["Section"]].append(package["Description"].strip())
     random.seed(seed)
     chosen = [
         {"text": text, "label": section}
@@ -51,9 +57,13 @@ def rows(listing: str, seed: int = 0) -> list[dict[str, str]]:
     return chosen
 
 
+def available() -> str:
+    """The package lists that apt keeps, as one text."""
+    return subprocess.run(["apt-cache", "dumpavail"], check=True, capture_output=True, text=True).stdout
+
+
 def main() -> None:
-    listing = subprocess.run(["apt-cache", "dumpavail"], check=True, capture_output=True, text=True).stdout
-    FILE.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows(listing)), encoding="utf-8")
+    FILE.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows(available())), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -34,6 +34,11 @@ class Comparison:
     def __len__(self) -> int:
         return len(self.methods)
 
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """Those whose probes were run; the prefix is part of every planned run."""
+        return tuple(dict.fromkeys(protocol for protocol, _ in self.probe_loss))
+
     def at(self, index: np.ndarray) -> Comparison:
         """The candidates at these positions, which may repeat."""
         return Comparison(
@@ -82,13 +87,19 @@ def comparisons(results: Iterable[StudyResult]) -> list[Comparison]:
 
 def _comparison(task: str, results: Sequence[StudyResult]) -> Comparison:
     outcomes = [_outcome(result) for result in results]
+    run = {"prefix", *(run.protocol for result in results for run in result.runs)}
     return Comparison(
         task=task,
         methods=np.array([r.method for r in results]),
         rates=np.array([r.learning_rate for r in results]),
         final_loss=np.array([loss for loss, _ in outcomes]),
         final_metric=np.array([metric for _, metric in outcomes]),
-        probe_loss={(p, f): np.array([probe_loss(r, p, f) for r in results]) for p in PROTOCOLS for f in FRACTIONS},
+        probe_loss={
+            (protocol, fraction): np.array([probe_loss(result, protocol, fraction) for result in results])
+            for protocol in PROTOCOLS
+            for fraction in FRACTIONS
+            if protocol in run
+        },
     )
 
 
@@ -128,12 +139,13 @@ def spearman(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def score(tasks: Sequence[Comparison]) -> dict[Probe, Score]:
-    """Every protocol at every length."""
-    draws = _resampled(tasks)
+    """Every protocol that all of the tasks have, at every length."""
+    protocols = [protocol for protocol in PROTOCOLS if all(protocol in task.protocols for task in tasks)]
+    draws = _resampled(tasks, protocols)
     scores = {}
     for fraction in FRACTIONS:
-        best = np.fmax.reduce([draws[protocol, fraction] for protocol in PROTOCOLS])
-        for protocol in PROTOCOLS:
+        best = np.fmax.reduce([draws[protocol, fraction] for protocol in protocols])
+        for protocol in protocols:
             probe = protocol, fraction
             resampled = draws[probe]
             regrets = np.mean([_regrets(task, probe) for task in tasks], axis=0)
@@ -165,10 +177,10 @@ def _race_cost(protocol: str, fraction: float) -> float:
     }[protocol]
 
 
-def _resampled(tasks: Sequence[Comparison]) -> dict[Probe, np.ndarray]:
+def _resampled(tasks: Sequence[Comparison], protocols: Sequence[str]) -> dict[Probe, np.ndarray]:
     """Spearman of each probe, mean over tasks, shape (RESAMPLES,): methods drawn with replacement, with their rates."""
     random = np.random.default_rng(0)
-    probes = [(protocol, fraction) for protocol in PROTOCOLS for fraction in FRACTIONS]
+    probes = [(protocol, fraction) for protocol in protocols for fraction in FRACTIONS]
     methods = sorted({m for task in tasks for m in task.methods})
     found: dict[Probe, list[float]] = {probe: [] for probe in probes}
     for _ in range(RESAMPLES):

@@ -1,7 +1,8 @@
-"""The tasks of the study: a real classification for MiniLM, four small kinds of reasoning for SmolLM2-135M.
+"""The tasks of the study: a real classification for MiniLM; for SmolLM2-135M four small kinds of reasoning, and real
+texts that are to be written.
 
 The reasoning tasks are made by reasoning-gym and worded as shortly as they can be, because on a CPU the cost of a run
-is proportional to its tokens. All are generated anew from a seed, so nothing but the classification is stored.
+is proportional to its tokens. They are generated anew from a seed; the real data are stored.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from examples.study.debian_sections import FILE as DEBIAN_SECTIONS
+from examples.study.debian_synopses import FILE as DEBIAN_SYNOPSES
 from knowledge.errors import BadInput
 from knowledge.schema import Task
 
@@ -35,6 +37,11 @@ class StudyTask:
     max_steps: int = 200
     eval_rows: int = 128
     max_length_tokens: int = 64
+    metric_name: str | None = None
+    """None: what the product chooses for the data."""
+    is_probed: bool = True
+    """Whether the short probes are run beside the planned runs. Without them a task says how a race and its forecasts
+    do, and nothing of the protocols, at half the cost."""
 
     @property
     def benchmark(self) -> str:
@@ -98,7 +105,16 @@ def family_relationships() -> list[dict[str, Any]]:
 
 def debian_sections() -> list[dict[str, Any]]:
     """Package descriptions and their archive section, eight classes."""
-    return [json.loads(line) for line in DEBIAN_SECTIONS.read_text(encoding="utf-8").splitlines()]
+    return _stored(DEBIAN_SECTIONS)
+
+
+def debian_synopses() -> list[dict[str, Any]]:
+    """Package names with their archive section, and the description that goes with them: real, and open-ended."""
+    return _stored(DEBIAN_SYNOPSES)
+
+
+def _stored(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 def _reasoning_gym(dataset: str, **settings: Any) -> list[dict[str, Any]]:
@@ -111,7 +127,7 @@ def _row(prompt: str, answer: str) -> dict[str, str]:
     return {"prompt": prompt, "completion": f" {answer}"}
 
 
-def _smollm2(rows: Callable[[], list[dict[str, Any]]]) -> StudyTask:
+def _smollm2(rows: Callable[[], list[dict[str, Any]]], **settings: Any) -> StudyTask:
     return StudyTask(
         name=rows.__name__,
         model="HuggingFaceTB/SmolLM2-135M-Instruct",
@@ -120,6 +136,7 @@ def _smollm2(rows: Callable[[], list[dict[str, Any]]]) -> StudyTask:
         rows=rows,
         batch_size=4,
         eval_rows=96,
+        **settings,
     )
 
 
@@ -141,5 +158,7 @@ TASKS = {
         _smollm2(chain_sum),
         _smollm2(word_sorting),
         _smollm2(family_relationships),
+        # No answer is ever right to the last token.
+        _smollm2(debian_synopses, metric_name="token accuracy", is_probed=False),
     )
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from filelock import FileLock
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -81,6 +83,13 @@ def test_a_candidate_is_trained_under_every_protocol(task, tmp_path):
     assert result.benchmark == "tiny/tiny"
     assert 0 < full.train_share < 1 and full.cpu_s > 0
     assert not list((tmp_path / "tiny" / "work").rglob("*.safetensors"))
+
+
+def test_a_task_without_probes_has_its_planned_runs_and_its_own_metric(task, tmp_path):
+    unprobed = replace(task, name="unprobed", is_probed=False, metric_name="token accuracy")
+    result = Workbench(unprobed, 0, tmp_path).measure(Candidate(unprobed, "lora", 1e-2, seed=0))
+    assert [run.protocol for run in result.runs] == ["full"]
+    assert result.metric_name == "token accuracy" and result.run("full", 1.0).points[-1].metric > 0
 
 
 def test_a_branch_continues_the_trunk_as_one_run_would_have_gone(task, tmp_path):

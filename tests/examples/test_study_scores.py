@@ -107,6 +107,17 @@ def test_the_report_names_the_best_and_every_probe():
     assert text.count("| prefix ") == text.count("| short ") == text.count("| branch ") == 4
 
 
+def test_a_task_without_probes_says_nothing_of_the_protocols():
+    unprobed = [
+        r.model_copy(update={"task": "synopses", "runs": tuple(run for run in r.runs if run.protocol == "full")})
+        for r in study()
+    ]
+    text = report([*study(), *unprobed])
+    assert "All tasks" not in text and "### synopses" in text
+    assert text.count("| prefix ") == 8 and text.count("| branch ") == 4
+    assert report(study()) in text
+
+
 def test_too_few_candidates_say_nothing():
     assert report(study()[:3]) == ""
 

@@ -10,7 +10,7 @@ from examples.study import debian_sections
 from examples.study.tasks import LLM_ROWS, TASKS
 from knowledge.errors import BadInput
 
-REASONING = [name for name, task in TASKS.items() if task.task == "causal-lm"]
+REASONING = ["spell_backward", "chain_sum", "word_sorting", "family_relationships"]
 
 
 @pytest.mark.parametrize("name", REASONING)
@@ -63,6 +63,14 @@ def test_one_package_is_taken_of_each_source(monkeypatch):
     )
     rows = debian_sections.rows(listing)
     assert sorted((row["label"], row["text"]) for row in rows) == [("games", "play chess"), ("net", "reach a host")]
+
+
+def test_synopses_are_of_other_programs_than_those_held_out():
+    """One package of a source and no description twice, so that no answer stands beside a held-out row."""
+    rows = TASKS["debian_synopses"].rows()
+    assert len(rows) == LLM_ROWS
+    assert len({row["prompt"] for row in rows}) == len({row["completion"].casefold() for row in rows}) == len(rows)
+    assert all(row["prompt"].endswith("):") and row["completion"].startswith(" ") for row in rows)
 
 
 def test_a_missing_model_names_the_package():
