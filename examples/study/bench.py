@@ -66,7 +66,7 @@ class Workbench:
         steps = self.task.max_steps
         full = training.run("full", 1.0, full_schedule(steps), full_eval_steps(steps))
         runs = [full]
-        if self.task.is_probed:
+        if self.task.is_compared:
             for fraction in FRACTIONS:
                 length = rung(fraction, steps)
                 runs.append(training.run("short", fraction, short_schedule(length), (length,)))

@@ -32,6 +32,7 @@ NOISE_METHODS, NOISE_SEEDS = ("lora", "oft", "ia3"), (1, 2)
 # A reasoning run costs several times as much as a classification run: there the study does without the methods that
 # are nearest to others, and without each method's lowest rate.
 ONLY_CLASSIFICATION = ("dora", "lora-fa")
+WHERE_NOTHING_IS_COMPARED = ("lora", "ln-tuning", "oft", "ia3")  # of four families, at two of the catalogue's rates
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,11 @@ def candidates(tasks: Sequence[StudyTask]) -> Iterator[Candidate]:
     """In the order in which they are run: one task after the other; in each the lowest rates come last, for they are
     the least likely to win, after the repetitions with other seeds (at the catalogue's highest rate)."""
     for task in tasks:
+        if not task.is_compared:
+            for method in WHERE_NOTHING_IS_COMPARED:
+                for rate in LEARNING_RATES[method][1:3]:
+                    yield Candidate(task, method, rate, seed=0)
+            continue
         is_cheap = task.task == "sequence-classification"
         methods = {m: r for m, r in LEARNING_RATES.items() if is_cheap or m not in ONLY_CLASSIFICATION}
         for method, rates in methods.items():

@@ -1,14 +1,16 @@
-"""The tasks of the study: a real classification for MiniLM; for SmolLM2-135M four small kinds of reasoning, and real
-texts that are to be written.
+"""The tasks of the study: a real classification for MiniLM; for SmolLM2-135M four small kinds of reasoning, and four
+kinds of real data.
 
 The reasoning tasks are made by reasoning-gym and worded as shortly as they can be, because on a CPU the cost of a run
-is proportional to its tokens. They are generated anew from a seed; the real data are stored.
+is proportional to its tokens. They are generated anew from a seed; of the real data, what Debian tells of its packages
+is stored.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any
 
 from examples.study.debian_sections import FILE as DEBIAN_SECTIONS
 from examples.study.debian_synopses import FILE as DEBIAN_SYNOPSES
+from examples.study.stdlib_functions import functions
 from knowledge.errors import BadInput
 from knowledge.schema import Task
 
@@ -39,9 +42,9 @@ class StudyTask:
     max_length_tokens: int = 64
     metric_name: str | None = None
     """None: what the product chooses for the data."""
-    is_probed: bool = True
-    """Whether the short probes are run beside the planned runs. Without them a task says how a race and its forecasts
-    do, and nothing of the protocols, at half the cost."""
+    is_compared: bool = True
+    """Whether protocols and methods are compared on it. Without, it has planned runs of a few candidates: they say how
+    losses go on falling, which differs between tasks more than between candidates."""
 
     @property
     def benchmark(self) -> str:
@@ -113,6 +116,25 @@ def debian_synopses() -> list[dict[str, Any]]:
     return _stored(DEBIAN_SYNOPSES)
 
 
+def docstrings() -> list[dict[str, Any]]:
+    """Heads of functions of Python's library, and the first lines of their documentation: real, and open-ended."""
+    return _sample(_row(f"def {head}:", line) for _, head, line in functions())
+
+
+def function_names() -> list[dict[str, Any]]:
+    """The other way round: what a function does, and its name. Real, and short answers."""
+    return _sample(_row(f"{line} =", name) for name, _, line in functions())
+
+
+def section_names() -> list[dict[str, Any]]:
+    """The classification of `debian_sections`, with the section written out by a language model."""
+    return [_row(f"{row['text']} (", f"{row['label']})") for row in debian_sections()]
+
+
+def _sample(rows: Iterable[dict[str, str]]) -> list[dict[str, str]]:
+    return random.Random(0).sample(list(rows), LLM_ROWS)
+
+
 def _stored(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
@@ -158,7 +180,10 @@ TASKS = {
         _smollm2(chain_sum),
         _smollm2(word_sorting),
         _smollm2(family_relationships),
-        # No answer is ever right to the last token.
-        _smollm2(debian_synopses, metric_name="token accuracy", is_probed=False),
+        # Of these two no answer is ever right to the last token.
+        _smollm2(debian_synopses, metric_name="token accuracy", is_compared=False),
+        _smollm2(docstrings, metric_name="token accuracy", is_compared=False),
+        _smollm2(function_names, is_compared=False),
+        _smollm2(section_names, is_compared=False),
     )
 }

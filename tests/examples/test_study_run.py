@@ -86,7 +86,7 @@ def test_a_candidate_is_trained_under_every_protocol(task, tmp_path):
 
 
 def test_a_task_without_probes_has_its_planned_runs_and_its_own_metric(task, tmp_path):
-    unprobed = replace(task, name="unprobed", is_probed=False, metric_name="token accuracy")
+    unprobed = replace(task, name="unprobed", is_compared=False, metric_name="token accuracy")
     result = Workbench(unprobed, 0, tmp_path).measure(Candidate(unprobed, "lora", 1e-2, seed=0))
     assert [run.protocol for run in result.runs] == ["full"]
     assert result.metric_name == "token accuracy" and result.run("full", 1.0).points[-1].metric > 0

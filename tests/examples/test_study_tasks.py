@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from examples.study import debian_sections
+from examples.study import debian_sections, stdlib_functions
 from examples.study.tasks import LLM_ROWS, TASKS
 from knowledge.errors import BadInput
 
@@ -71,6 +71,32 @@ def test_synopses_are_of_other_programs_than_those_held_out():
     assert len(rows) == LLM_ROWS
     assert len({row["prompt"] for row in rows}) == len({row["completion"].casefold() for row in rows}) == len(rows)
     assert all(row["prompt"].endswith("):") and row["completion"].startswith(" ") for row in rows)
+
+
+def test_functions_are_told_once_by_head_and_first_line(tmp_path, monkeypatch):
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "a.py").write_text('def left_out():\n    """Tests are no library."""\n')
+    (tmp_path / "b.py").write_text(
+        'def join(a, *p):\n    """Join two or more paths.\n\n    More of it."""\n'
+        'def _join(x):\n    """Another of that name."""\n'
+        'def twice():\n    """join two or more PATHS."""\n'
+        'def short():\n    """Too short."""\n'
+        'def silent():\n    pass\n'
+        'class A:\n    def of_a_class(self, x=1):\n        """What an object does."""\n'
+    )  # fmt: skip
+    monkeypatch.setattr(stdlib_functions.sysconfig, "get_path", lambda name: str(tmp_path))
+    assert list(stdlib_functions.functions()) == [
+        ("join", "join(a, *p)", "Join two or more paths."),
+        ("of_a_class", "of_a_class(x=1)", "What an object does."),
+    ]
+
+
+@pytest.mark.parametrize("name", ["docstrings", "function_names", "section_names"])
+def test_real_rows_are_enough_for_a_run_and_always_the_same(name):
+    rows = TASKS[name].rows()
+    assert rows == TASKS[name].rows()
+    assert len({row["prompt"] for row in rows}) > 2 * TASKS[name].max_steps * TASKS[name].batch_size
+    assert all(row["completion"].startswith(" ") for row in rows)
 
 
 def test_a_missing_model_names_the_package():
