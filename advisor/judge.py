@@ -35,7 +35,7 @@ def judge(
     """A report for each candidate that entered the race, with predictions where there is a curve."""
     assert survey.data is not None
     measured = {c.id: evidence.curves[c.id] for c in candidates if _is_usable(c, evidence)}
-    forecasts = Predictor(records, suite=suite_of_survey(survey)).predict(
+    forecasts = Predictor(records, suite=suite_of_survey(survey), task=survey.planned_run.task).predict(
         {
             c.id: Probe(
                 curve=measured[c.id],

@@ -42,10 +42,6 @@ class LogCurve:
         """Whether the loss is a multiple of what it has been."""
         return bool(self.log_losses[-1] > self.log_losses.min() + math.log(explosion.FACTOR))
 
-    def lost(self, start: float, end: float) -> float:
-        """What part of the loss at the share `start` of the run was gone at the share `end`."""
-        return -math.expm1(self.at(end) - self.at(start))
-
 
 def log_curve(curve: Curve, max_steps: int) -> LogCurve | None:
     """None where no positive loss was measured after the start."""

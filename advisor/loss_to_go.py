@@ -1,11 +1,10 @@
 """How much a loss still falls from a share of the run to its end, on a task that nobody has run before.
 
-Told in shares of the present loss, what the curves of a task still lose is on average proportional to what they lost
-over the last doubling of their steps. Of what was tried (log losses, roots, lines with an intercept, local lines) that
-carried over best from task to task (`python -m tests.benchmarks.new_task`). Within a task the ends lie closer together
-than the beginnings: of a curve's distance from the others a third is left where it was seen at 5 % of the run, seven
-tenths where it was seen at 10. (Its own last fall says less: who has hardly begun has the most to go.) Tasks still
-differ by factors, which a few of them cannot foretell, but the candidates that a race takes further show it for theirs.
+The table's word is a law of falls (advisor/fall_law.py), and how wrong it was on tasks that it was not fitted to.
+Within a task the ends lie closer together than the beginnings: of a curve's distance from the others a third is left
+where it was seen at 5 % of the run, seven tenths where it was seen at 10. (Its own last fall says less: who has hardly
+begun has the most to go.) Tasks still differ by factors, which a few of them cannot foretell, but the candidates that a
+race takes further show it for theirs.
 """
 
 from __future__ import annotations
@@ -18,10 +17,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from advisor.fall_law import Law, cause, fall_of, limited, log_odds_of
 from advisor.log_curve import FINISHED, LogCurve, log_curve
 from knowledge.intervals import Z_80
 from knowledge.prior import suite_of
-from knowledge.schema import RunRecord
+from knowledge.schema import RunRecord, Task
 
 OTHER_TASK_WIDENING = 2.0  # of the error within one suite, as long as the table cannot show the error across suites
 # Quantiles of Student's t that leave 10 % above them, by degrees of freedom: few tasks tell little of the next one.
@@ -29,18 +29,12 @@ STUDENT_90 = (3.08, 1.89, 1.64, 1.53, 1.48, 1.44, 1.41, 1.40, 1.38, 1.37)
 # How many candidates' falls the word of the table is worth. Where errors across tasks are w times those within one, the
 # task's own part has a variance of w^2 - 1 of these, and the best weight of a guess without it is the inverse.
 PSEUDO_COUNT = 1 / (OTHER_TASK_WIDENING**2 - 1)
-# A curve that is flat while it warms up, or at full rates, has as much to go as one that lost this part. From .05 to .2
-# the errors of losses on tasks left out are the same to a twentieth; with .15 the intervals at small budgets hold more.
-SMALLEST_CAUSE = 0.15
+FEWEST_OF_A_KIND = 3  # tasks; from fewer nothing is learned of how tasks differ
 FURTHER = 1.2  # times as far: from there on a curve shows a part of what is to come
 FEWEST_WITNESSES = 3  # candidates that must have gone further for what is to come to count as shown
 PROVEN_TO = (1.0, 0.6, 0.4, 0.2, 0.1)  # how far others have gone, in steps, for errors that are measured once each
 SLOPE_COUNT = 3  # finished curves of a task that the table's word on distances is worth
-LEVEL_RIDGE = 0.0003  # a variance of log losses: where curves hardly differ nothing follows from it
-RATES = np.geomspace(0.1, 100, 200)  # of falls per part lost, tried for a law
 WITNESSES = 6  # candidates that a race takes further
-SMALLEST_SPREAD = 0.01  # as a variance
-LEAST_LEFT = 0.01  # of its present loss, at any end: no forecast goes lower
 
 
 class ToGo(NamedTuple):
@@ -60,23 +54,9 @@ class ToGo(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Law:
-    """What follows from a share of the run.
-
-    between: the log losses' further fall on average over a task, per part of their losses that its curves lost over the
-    last doubling of their steps. carried: how much of the distance of a curve's log loss from its task's average is
-    there at the end as well, not more than all of it. spread: the variance of log losses that this was learned from.
-    """
-
-    between: float
-    carried: float
-    spread: float
-
-
-@dataclass(frozen=True)
 class _Errors:
-    """Half-widths of 80 % intervals of the share that a loss still loses: where more was lost than expected, where
-    less was, and of the part that is a run's own, in parts of its task's spread."""
+    """Half-widths of 80 % intervals of the log-odds of the share that a loss still loses: where more was lost than
+    expected, where less was, and of the part that is a run's own."""
 
     more: float
     less: float
@@ -84,14 +64,23 @@ class _Errors:
 
 
 class LossToGo:
-    """Learned from the text runs of the table: image losses follow the noise level of the diffusion step instead."""
+    """Learned from the text runs of the table: image losses follow the noise level of the diffusion step instead.
 
-    def __init__(self, runs: Iterable[RunRecord]) -> None:
-        self.tasks: dict[str, list[LogCurve]] = {}
+    Where it holds FEWEST_OF_A_KIND tasks that are classifications, or no classifications, as `task` is, it is learned
+    from these alone: a new head begins at chance, and all of the warm-up may pass before its loss moves.
+    """
+
+    def __init__(self, runs: Iterable[RunRecord], task: Task = "causal-lm") -> None:
+        every: dict[str, list[LogCurve]] = {}
+        alike: dict[str, list[LogCurve]] = {}
         for run in runs:
             curve = log_curve(run.curve, run.max_steps)
-            if run.task != "text-to-image" and curve is not None and curve.last_fraction >= FINISHED:
-                self.tasks.setdefault(suite_of(run), []).append(curve)
+            if run.task == "text-to-image" or curve is None or curve.last_fraction < FINISHED:
+                continue
+            every.setdefault(suite_of(run), []).append(curve)
+            if (run.task == "sequence-classification") == (task == "sequence-classification"):
+                alike.setdefault(suite_of(run), []).append(curve)
+        self.tasks = alike if len(alike) >= FEWEST_OF_A_KIND else every
         self.law = cache(self._fit)
         self.errors = cache(self._measure_errors)
 
@@ -109,32 +98,22 @@ class LossToGo:
         usable = {name: [c for c in curves if c.covers(start)] for name, curves in self.tasks.items()}
         return {name: curves for name, curves in usable.items() if curves}
 
-    def _fit(self, fraction: float, with_fall: bool, without: str | None) -> _Law:
-        """Least squares, in shares of the loss and in distances of log losses; all tasks count alike."""
-        tasks = [curves for name, curves in self._usable(fraction, with_fall).items() if name != without]
-        if not tasks:
-            return _Law(0.0, 1.0, 0.0)
-        causes = [np.mean([_cause(c, fraction) if with_fall else 1.0 for c in curves]) for curves in tasks]
-        lost = np.array([np.mean([c.lost(fraction, 1.0) for c in curves]) for curves in tasks])
-        misses = np.mean((1 - np.exp(-np.outer(RATES, causes)) - lost) ** 2, axis=1)
-        seen, end = ([np.array([c.at(f) for c in curves]) for curves in tasks] for f in (fraction, 1.0))
-        products = np.mean([np.mean((x - x.mean()) * y) for x, y in zip(seen, end, strict=True)])
-        spread = np.mean([np.var(x) for x in seen])
-        carried = float(np.clip(products / (spread + LEVEL_RIDGE), 0.0, 1.0))
-        return _Law(float(RATES[misses.argmin()]), carried, float(spread))
+    def _fit(self, fraction: float, with_fall: bool, without: str | None) -> Law:
+        usable = self._usable(fraction, with_fall)
+        return Law.fit([curves for name, curves in usable.items() if name != without], fraction, with_fall)
 
     def _measure_errors(self, fraction: float, with_fall: bool, proven: float | None) -> _Errors:
         """Of tasks that the law was not fitted to, where the best other curves of a task were known until `proven`."""
         by_task = []
         for name, curves in self._usable(fraction, with_fall).items():
-            best, lost, errors = sorted(curves, key=lambda c: c.at(2 * fraction)), [], []
+            best, errors = sorted(curves, key=lambda c: c.at(2 * fraction)), []
             for curve in curves:
                 seen, others = curve.until(fraction), [c for c in best if c is not curve]
                 race = [c.until((proven or fraction) if i < WITNESSES else fraction) for i, c in enumerate(others)]
                 task = TaskToGo(self, [*race, seen], without=name if len(self.tasks) > 1 else None)
-                lost.append(curve.lost(fraction, 1.0))
-                errors.append(lost[-1] + math.expm1(-task.expected(seen)))
-            by_task.append((np.array(errors), _spread(float(np.mean(lost)))))
+                to_go = curve.at(fraction) - curve.at(1.0)
+                errors.append(log_odds_of(to_go) - log_odds_of(task.expected(seen)))
+            by_task.append(np.array(errors))
         return _summary(by_task)
 
 
@@ -162,14 +141,17 @@ class TaskToGo:
         fraction = self._fraction(curve.last_fraction)
         expected = self.expected(curve)
         errors = self._table.errors(round(fraction, 3), self._level(fraction) is not None, self.proven_to(fraction))
-        share = -math.expm1(-expected)
-        # The half-width in logs whose ends are as far apart, in shares of the present loss, as the error is wide.
-        own_half = math.asinh(errors.own * _spread(share) * math.exp(expected))
-        return ToGo(expected, _limited(_fall(share - errors.less)), _limited(_fall(share + errors.more)), own_half)
+        odds = log_odds_of(expected)
+        # Errors were measured with all curves of a task at hand; the average of a few tells less.
+        of_few = errors.own / math.sqrt(max(1, len(self._reached(fraction, since=fraction))))
+        less, more = math.hypot(errors.less, of_few), math.hypot(errors.more, of_few)
+        low, high = fall_of(odds - less), fall_of(odds + more)
+        own_half = (fall_of(odds + errors.own) - fall_of(odds - errors.own)) / 2
+        return ToGo(expected, min(low, expected), max(high, expected), own_half)
 
     def expected(self, curve: LogCurve) -> float:
         """The expected fall of a curve's log loss from its end on."""
-        return _limited(self._expected_from(curve, self._fraction(curve.last_fraction)))
+        return limited(self._expected_from(curve, self._fraction(curve.last_fraction)))
 
     def _expected_from(self, curve: LogCurve, fraction: float) -> float:
         return self.average(fraction) + self._beyond_average(curve, fraction)
@@ -198,7 +180,7 @@ class TaskToGo:
         if fraction >= FINISHED or not self._table.tasks:
             return 0.0
         level = self._level(fraction)
-        by_table = self._law(fraction).between * (1.0 if level is None else level)
+        by_table = self._law(fraction).further(1.0 if level is None else level)
         further = sorted(self.further(fraction, FURTHER), key=lambda c: -c.last_fraction)
         witnesses = [c for c in further if c.last_fraction >= further[:WITNESSES][-1].last_fraction]
         shown = [
@@ -226,7 +208,7 @@ class TaskToGo:
     def _fraction(self, fraction: float) -> float:
         return max(fraction, self._table.earliest_fraction)
 
-    def _law(self, fraction: float) -> _Law:
+    def _law(self, fraction: float) -> Law:
         return self._table.law(round(fraction, 3), self._level(fraction) is not None, self._without)
 
     def _average_cause(self, fraction: float) -> float | None:
@@ -235,38 +217,18 @@ class TaskToGo:
         if not self._table.has_falls(fraction):
             return None
         reached = self._reached(fraction, since=fraction / 2)
-        return float(np.mean([_cause(c, fraction) for c in reached])) if reached else None
+        return float(np.mean([cause(c, fraction) for c in reached])) if reached else None
 
     def _reached(self, fraction: float, since: float) -> list[LogCurve]:
         """The curves that went as far as a share of the run and were measured from another on."""
         return [c for c in self._race if c.covers(since) and c.last_fraction >= fraction / 1.01]
 
 
-def _cause(curve: LogCurve, fraction: float) -> float:
-    """What the further fall is told by: the part of the loss that was lost over the last doubling of the steps."""
-    return max(SMALLEST_CAUSE, curve.lost(fraction / 2, fraction))
-
-
-def _fall(share: float) -> float:
-    """The fall of a log loss that loses this share of itself."""
-    return math.inf if share >= 1 else -math.log1p(-share)
-
-
-def _limited(fall: float) -> float:
-    """A loss may grow to its double at most, and something is always left of it."""
-    return float(np.clip(fall, -math.log(2), -math.log(LEAST_LEFT)))
-
-
-def _spread(share: float) -> float:
-    """What a task's curves differ by is proportional to: little where little is lost still, or nearly all."""
-    return math.sqrt(max(share * (1 - share), SMALLEST_SPREAD))
-
-
-def _summary(by_task: Sequence[tuple[np.ndarray, float]]) -> _Errors:
-    """Every task, by its errors and its spread, counts as much as any other; few of them tell little about the next."""
+def _summary(by_task: Sequence[np.ndarray]) -> _Errors:
+    """Every task counts as much as any other; few of them tell little about the next."""
     factor = STUDENT_90[min(len(by_task), len(STUDENT_90)) - 1] if len(by_task) > 1 else OTHER_TASK_WIDENING * Z_80
     # Twice the mean over one sign is the variance where errors of both signs are alike.
-    more = np.mean([2 * np.mean(np.maximum(e, 0) ** 2) for e, _ in by_task])
-    less = np.mean([2 * np.mean(np.minimum(e, 0) ** 2) for e, _ in by_task])
-    own = np.mean([np.mean((e - e.mean()) ** 2) / spread**2 for e, spread in by_task])
+    more = np.mean([2 * np.mean(np.maximum(errors, 0) ** 2) for errors in by_task])
+    less = np.mean([2 * np.mean(np.minimum(errors, 0) ** 2) for errors in by_task])
+    own = np.mean([np.var(errors) for errors in by_task])
     return _Errors(*(factor * math.sqrt(variance) for variance in (more, less, own)))

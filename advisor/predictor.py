@@ -25,7 +25,7 @@ from advisor.recommendation import Prediction
 from advisor.same_task import SameTask
 from knowledge.intervals import Z_80
 from knowledge.prior import in_one_era, suite_of
-from knowledge.schema import CurvePoint, RunRecord
+from knowledge.schema import CurvePoint, RunRecord, Task
 from probes.metrics import BUILT_IN
 
 FEWEST_RUNS = 20  # of a benchmark, to learn ends from
@@ -63,15 +63,22 @@ class Predictor:
     benchmark: predict for this benchmark of the table, from its runs and those of other software eras of its suite
     with the offset between the eras taken out (at least FEWEST_RUNS together). None: a new task.
     suite: of a new task, the name under which the user's own runs of it are kept; however few, they are used.
+    task: the kind of a new task.
     """
 
-    def __init__(self, runs: Iterable[RunRecord], benchmark: str | None = None, suite: str | None = None) -> None:
+    def __init__(
+        self,
+        runs: Iterable[RunRecord],
+        benchmark: str | None = None,
+        suite: str | None = None,
+        task: Task = "causal-lm",
+    ) -> None:
         runs = list(runs)
         self._known = in_one_era(runs, benchmark) if benchmark else []
         if benchmark and len(self._known) < FEWEST_RUNS:
             raise ValueError(f"{len(self._known)} runs of {benchmark!r} are too few: at least {FEWEST_RUNS} are needed")
         self._own = [run for run in runs if suite and suite_of(run) == suite]
-        self._to_go = LossToGo(run for run in runs if not suite or suite_of(run) != suite)
+        self._to_go = LossToGo((run for run in runs if not suite or suite_of(run) != suite), task)
         self._same_task = SameTask(self._own)
         self._models: dict[tuple[float, str], EndModel] = {}
 
