@@ -20,8 +20,9 @@ import numpy as np
 from advisor.log_curve import LogCurve
 
 # A curve that is flat while it warms up, or at full rates, has as much to go as one whose log loss fell by this much in
-# the last doubling of its steps; less so, the more of the run, with the decay of its rate, is over.
-SMALLEST_CAUSE = 0.1
+# the last doubling of its steps; less so, the more of the run, with the decay of its rate, is over. From .1 to .3 the
+# errors on tasks left out are the same to a tenth; below, races whose survivors stand still are forecast too high.
+SMALLEST_CAUSE = 0.2
 SMALLEST_FALL = 0.01  # of a task's log losses, so that its logarithm says something
 POWER_RIDGE = 1.0  # a sum of squared logs of causes: with less between the tasks, falls are taken as proportional
 LEVEL_RIDGE = 0.0003  # a variance of log losses: where curves hardly differ nothing follows from it

@@ -111,7 +111,7 @@ class LossToGo:
                 seen, others = curve.until(fraction), [c for c in best if c is not curve]
                 race = [c.until((proven or fraction) if i < WITNESSES else fraction) for i, c in enumerate(others)]
                 task = TaskToGo(self, [*race, seen], without=name if len(self.tasks) > 1 else None)
-                to_go = curve.at(fraction) - curve.at(1.0)
+                to_go = float(seen.log_losses[-1]) - curve.at(1.0)  # from where it was measured last
                 errors.append(log_odds_of(to_go) - log_odds_of(task.expected(seen)))
             by_task.append(np.array(errors))
         return _summary(by_task)

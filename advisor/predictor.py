@@ -37,6 +37,7 @@ RERUN_METRIC = Z_80 * 0.007
 RERUN_NATS = Z_80 * 0.015
 FEWEST_POINTS = 8  # of loss and metric together, to learn what a loss means in the metric
 METRIC_NEIGHBOURS = 20
+SMALLEST_METRIC = 0.005  # about half of one row right in a hundred
 SHOWN_FROM = 0.5  # of the run: a task where nobody went this far is extrapolated
 EQUALLY_FAR = 0.9  # as a share of the longest probe
 
@@ -255,13 +256,14 @@ class _Relation:
 
         Short probes of a task that is hard at first have an exact match of 0, and their line stays there. But the
         metrics of probes/metrics.py are 1 where the loss is 0: below the lowest loss seen the metric is expected to
-        lie, if not on the line, then on the way there.
+        lie, if not on the line, then on the way there, by which its logarithm is proportional to the loss, as that of
+        the likelihood of an answer is.
         """
         values = self._line.predict(log_losses)
         if self._perfect_without_loss:
             (start,) = np.clip(self._line.predict([self._lowest_seen]), *self._range)
-            gone = -np.expm1(np.minimum(np.array(log_losses) - self._lowest_seen, 0.0))
-            values = np.where(gone > 0, np.maximum(values, start + (1 - start) * gone), values)
+            left = np.exp(np.minimum(np.array(log_losses) - self._lowest_seen, 0.0))
+            values = np.where(left < 1, np.maximum(values, max(start, SMALLEST_METRIC) ** left), values)
         return np.clip(values, *self._range)
 
 

@@ -22,9 +22,9 @@ def falling(levels, steep: float, to_go: float) -> list[LogCurve]:
 
 class TestLaw:
     def test_a_power_of_the_last_fall_is_found(self):
-        tasks = [falling((0.0, 0.5), steep, 2 * steep**1.5) for steep in (0.1, 0.2, 0.4, 0.8)]
+        tasks = [falling((0.0, 0.5), steep, 2 * steep**1.5) for steep in (0.2, 0.4, 0.8, 1.6)]
         law = Law.fit(tasks, 0.2, with_cause=True)
-        for steep in (0.15, 0.6):
+        for steep in (0.3, 1.2):
             assert law.further(steep) == pytest.approx(2 * steep**1.5, rel=0.15)
 
     def test_where_tasks_fell_alike_falls_are_proportional(self):
@@ -84,7 +84,7 @@ class TestTaskToGo:
         left = LogCurve(np.array([0.1, 0.2]), np.log([1.0, 0.81]))
         task = TaskToGo(known, [*on, left])
         assert task.expected(left) < task.expected(on[0]) + 0.1
-        assert TaskToGo(known, [left]).expected(left) > task.expected(left) + 0.1
+        assert TaskToGo(known, [left]).expected(left) > task.expected(left) + 0.05
 
     def test_a_finished_run_has_nothing_to_go(self):
         assert self.task().predict(log_curve(curve(1.0, 0.2), STEPS)) == (0.0, 0.0, 0.0, 0.0)
