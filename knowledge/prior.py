@@ -7,6 +7,7 @@ tasks count little, methods seen once are drawn towards the middle, and the inte
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
@@ -48,7 +49,8 @@ def method_priors(records: Iterable[RunRecord], task: Task, suite: str | None = 
     records = [r for r in records if r.method is not None and r.metric is not None]
     suites: dict[tuple[str, Task], list[RunRecord]] = {}
     for record in records:
-        suites.setdefault((suite_of(record), record.task), []).append(record)
+        if record.is_compared:
+            suites.setdefault((suite_of(record), record.task), []).append(record)
     ranks = {key: rank for key, runs in suites.items() if (rank := _ranks(runs))}
     below, above = _transfer(list(ranks.values()))
     memory = _relative_to_reference(records, "peak_bytes")
@@ -122,17 +124,27 @@ def _weight(benchmark: tuple[str, Task], task: Task, suite: str | None) -> float
 
 
 def _ranks(runs: list[RunRecord]) -> dict[str, float]:
-    """Each method's share of beaten methods, by its best run, with the eras of the suite brought together; empty where
-    there is nothing to compare with."""
+    """Each method's share of beaten methods, by its best settings, with the eras of the suite brought together; empty
+    where there is nothing to compare with. Settings that were run with several seeds count with their mean: the best
+    of three seeds would be compared with others' only one."""
     eras = by_benchmark(runs)
-    best: dict[str, float] = {}
+    repeats: dict[tuple[str, str], list[float]] = {}
     for run in in_one_era(runs, max(eras, key=lambda name: len(eras[name]))):
-        best[run.method] = max(run.metric, best.get(run.method, -np.inf))
+        repeats.setdefault((run.method, _settings(run)), []).append(run.metric)
+    best: dict[str, float] = {}
+    for (method, _), metrics in repeats.items():
+        best[method] = max(fmean(metrics), best.get(method, -np.inf))
     if len(best) == 1:
         return {}
     values = np.array(sorted(best.values()))
     rank = {v: np.flatnonzero(values == v).mean() for v in values}
     return {method: float(rank[value] / (len(best) - 1)) for method, value in best.items()}
+
+
+def _settings(run: RunRecord) -> str:
+    """What runs that differ in their seed alone have in common."""
+    settings = {"learning_rate": run.learning_rate, "peft_config": dict(run.peft_config)}
+    return json.dumps(settings, sort_keys=True, default=str)
 
 
 def _transfer(ranks: list[dict[str, float]]) -> tuple[float, float]:

@@ -113,6 +113,7 @@ class RunRecord(Record):
     versions: Mapping[str, str] = Field(description="library versions, e.g. {'peft': '0.19.2'}")
     created_at: str = Field(description="ISO 8601 time of the run")
     source: str = Field(description="where the facts come from; see knowledge/data/SOURCES.md")
+    is_compared: bool = Field(True, description="whether its benchmark ranks methods, or only shows how losses fall")
 
 
 class MemoryEstimate(Record):

@@ -103,6 +103,7 @@ class Workbench:
             threads=self.context.threads,
             versions={name: version(name) for name in VERSIONS_OF},
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            is_compared=task.is_compared,
         )
 
 

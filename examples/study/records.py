@@ -76,6 +76,8 @@ class StudyResult(Record):
     threads: int
     versions: Mapping[str, str]
     created_at: str
+    is_compared: bool = True
+    """Whether the task's methods and protocols are compared, see tasks.py."""
 
     @property
     def candidate(self) -> str:
@@ -125,4 +127,4 @@ def collect(running: Path, kept: Path = RESULTS) -> int:
 
 
 def _line(result: StudyResult) -> str:
-    return result.model_dump_json(exclude_none=True) + "\n"
+    return result.model_dump_json(exclude_none=True, exclude={"is_compared"} if result.is_compared else None) + "\n"

@@ -67,6 +67,7 @@ def _read(content: Mapping[str, Any]) -> RunRecord:
         versions=content["versions"],
         created_at=content["created_at"],
         source="probe-study",
+        is_compared=content.get("is_compared", True),
     )
 
 

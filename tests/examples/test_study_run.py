@@ -88,7 +88,7 @@ def test_a_candidate_is_trained_under_every_protocol(task, tmp_path):
 def test_a_task_without_probes_has_its_planned_runs_and_its_own_metric(task, tmp_path):
     unprobed = replace(task, name="unprobed", is_compared=False, metric_name="token accuracy")
     result = Workbench(unprobed, 0, tmp_path).measure(Candidate(unprobed, "lora", 1e-2, seed=0))
-    assert [run.protocol for run in result.runs] == ["full"]
+    assert [run.protocol for run in result.runs] == ["full"] and not result.is_compared
     assert result.metric_name == "token accuracy" and result.run("full", 1.0).points[-1].metric > 0
 
 
@@ -205,3 +205,5 @@ def test_a_reasoning_task_does_without_what_is_least_likely_to_win(task):
     cheap = [c.name for c in candidates([TASKS["debian_sections"]])]
     assert set(names) < set(cheap) and len(set(cheap)) == len(cheap)
     assert cheap[-1] == candidate_name("lora-fa", 1e-4, 0)
+    few = [c.name for c in candidates([replace(task, is_compared=False)])]
+    assert len(few) == 8 and set(few) < set(names)

@@ -30,6 +30,11 @@ def test_costs_are_processor_time_of_training_and_no_memory_of_a_device():
     assert all(point.elapsed_s is None for point in record.curve.points)
 
 
+def test_a_task_that_compares_nothing_says_so():
+    assert study.read(content()).is_compared
+    assert not study.read({**content(), "is_compared": False}).is_compared
+
+
 def test_a_run_that_diverged_is_none():
     with pytest.raises(NotARun, match="diverged"):
         study.read(content(status="diverged"))

@@ -7,7 +7,7 @@ import pytest
 from knowledge import table
 from knowledge.errors import BadInput
 from knowledge.importers.peft_method_comparison import read
-from knowledge.prior import method_priors, probing_order
+from knowledge.prior import NEUTRAL, method_priors, probing_order
 from tests.knowledge.suite_files import llm_run
 
 
@@ -100,6 +100,20 @@ def test_a_later_software_era_does_not_look_like_a_worse_method():
         read(llm_run({"peft_type": "VERA"}, experiment="vera", accuracy=0.30, **new)),
     ]
     assert list(method_priors(runs, "causal-lm")) == ["oft", "lora", "ia3", "vera"]
+
+
+def test_a_method_with_more_seeds_has_no_better_chances():
+    """Three seeds of one method, the best of them by luck: their mean is compared."""
+    runs = [read(llm_run(experiment=f"lora-{i}", accuracy=a)) for i, a in enumerate((0.40, 0.42, 0.50))]
+    runs.append(read(llm_run({"peft_type": "OFT"}, experiment="oft", accuracy=0.45)))
+    assert list(method_priors(runs, "causal-lm")) == ["oft", "lora"]
+
+
+def test_runs_that_compare_nothing_rank_nothing():
+    runs = [read(llm_run(experiment="lora", accuracy=0.4)), read(llm_run({"peft_type": "OFT"}, accuracy=0.5))]
+    assert list(method_priors(runs, "causal-lm")) == ["oft", "lora"]
+    few = [run.model_copy(update={"is_compared": False}) for run in runs]
+    assert {prior.score for prior in method_priors(few, "causal-lm").values()} == {NEUTRAL}
 
 
 def test_priors_are_shares_with_honest_intervals():
