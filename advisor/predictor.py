@@ -247,9 +247,10 @@ class _Relation:
         return _prediction(name, value, low, high, end.extrapolated or unseen)
 
     def noise(self, end: _End) -> float:
-        """How far the metric may be off beside what all candidates share: by a re-run and by its own loss."""
+        """How far the metric may be off beside what all candidates share: by its own loss and by its own distance from
+        the line, in which a re-run's is."""
         worst, best = self._at([end.log_loss + end.own_half, end.log_loss - end.own_half])
-        return math.hypot((best - worst) / 2, RERUN_METRIC)
+        return math.hypot((best - worst) / 2, self._bound)
 
     def _at(self, log_losses: Sequence[float]) -> np.ndarray:
         """The metric at log losses, both of shape (n,).

@@ -12,7 +12,7 @@ from advisor.log_curve import LogCurve, log_curve
 from advisor.loss_to_go import LossToGo, TaskToGo
 from knowledge.schema import Curve, CurvePoint
 from knowledge.table import shipped
-from tests.advisor.curves import PUBLISHED, STEPS, curve, flattened, record, table
+from tests.advisor.curves import STEPS, curve, flattened, record, table
 
 
 def falling(levels, steep: float, to_go: float) -> list[LogCurve]:
@@ -133,8 +133,8 @@ class TestTaskToGo:
 
     def test_real_runs_beside_it_bring_a_forecast_nearer(self):
         """Six runs of a task went to the end, the others to a tenth of it, and the table does not know the task."""
-        known = LossToGo(r for r in shipped() if "metamathqa" not in r.benchmark)
-        runs = [log_curve(r.curve, r.max_steps) for r in shipped() if r.benchmark == PUBLISHED]
+        known = LossToGo(r for r in shipped() if "spell_backward" not in r.benchmark)
+        runs = [log_curve(r.curve, r.max_steps) for r in shipped() if "spell_backward" in r.benchmark]
         seen = [c.until(0.1) for c in runs]
         errors = {
             count: np.mean([abs(c.at(0.1) - c.at(1.0) - task.expected(c.until(0.1))) for c in runs[6:]])
