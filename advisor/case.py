@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from advisor.costs import Scale
+from advisor.frontier import is_eligible
 from advisor.quality import QualityField, leads, tied, value_of
 from advisor.recommendation import CandidateReport, Prediction
 from advisor.request import Objective
@@ -45,7 +46,11 @@ class Case:
 
     @property
     def lora(self) -> CandidateReport | None:
-        return next((c for c in self.rivals if c.name == LORA), None)
+        """Plain LoRA at the rate that is expected to end best: a high one may lead a race and be overtaken, and no gain
+        is to be claimed over that alone."""
+        rates = [c for c in self.candidates if c.name == LORA and is_eligible(c, self.quality)]
+        longest = next((c for c in self.rivals if c.name == LORA), None)
+        return max(rates, key=lambda c: (value_of(c, self.quality), c is longest), default=longest)
 
     @property
     def others_by_quality(self) -> list[CandidateReport]:

@@ -229,6 +229,15 @@ def test_warnings_name_what_is_uncertain():
     assert any("known to about 8 points" in w for w in words)
 
 
+def test_no_gain_is_claimed_over_a_high_rate_of_lora_alone():
+    """It led LoRA's rates at first and stands still; a lower one, out early, is expected to end better."""
+    high = candidate("lora", 0.3, 12.0, learning_rate=3e-3, status="eliminated", steps=60)
+    low = candidate("lora", 0.45, 12.0, learning_rate=1e-3, status="eliminated", steps=10)
+    chosen = pick_of([candidate("oft", 0.5, 12.0, steps=60), high, low])
+    assert chosen.name == "oft"
+    assert chosen.gain_over_lora.startswith("Against tuned LoRA (rate 1e-3): 5.0 points better")
+
+
 def test_lora_alone_is_not_said_to_have_won():
     assert pick_of([candidate("lora", 0.5, 9.0)]).gain_over_lora.endswith("no other method has been tried.")
     beside = pick_of([candidate("lora", 0.5, 9.0), candidate("oft", 0.3, 9.0)])
