@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from advisor.survey import Survey
-from knowledge.schema import Curve
+from knowledge.schema import Curve, CurvePoint
 from probes.conduct import Evidence
 from probes.schema import Baseline
 
@@ -39,5 +39,6 @@ def judged_by(metric_name: str, curve: Curve) -> Curve:
     """The curve in token accuracy, where that is asked for and was measured beside its own metric."""
     if metric_name != SINGLE_TOKENS or curve.metric_name != WHOLE_ANSWERS:
         return curve
-    points = [p.model_copy(update={"metric": p.token_accuracy, "token_accuracy": None}) for p in curve.points]
+    measures = {"metric", "token_accuracy"}
+    points = [CurvePoint(metric=p.token_accuracy, **p.model_dump(exclude=measures)) for p in curve.points]
     return Curve(points=tuple(points), metric_name=metric_name)
