@@ -128,7 +128,7 @@ def function_names() -> list[dict[str, Any]]:
 
 
 def few_docstrings() -> list[dict[str, Any]]:
-    """The same in several passes over few rows, as users have them: the runs of the other tasks see few rows twice."""
+    """Docstrings in two passes over few rows, as users have them: the runs of the other tasks see few rows twice."""
     return docstrings()[:FEW_ROWS]
 
 
