@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from advisor import explosion
 from advisor.end_model import loss_of
@@ -14,25 +15,26 @@ from knowledge.schema import Curve
 FINISHED = 0.999  # of the run: evaluations need not fall on its very last step
 
 
-@dataclass(frozen=True, eq=False)
 class LogCurve:
-    """A run as shares of the planned steps and natural logs of the loss, both of shape (n,), n > 0."""
+    """A run as shares of the planned steps and natural logs of the loss, both of shape (n,), n > 0.
 
-    fractions: np.ndarray
-    log_losses: np.ndarray
+    It does not change, and is asked for the same shares again and again: answers are kept.
+    """
 
-    @property
-    def last_fraction(self) -> float:
-        return float(self.fractions[-1])
+    def __init__(self, fractions: ArrayLike, log_losses: ArrayLike) -> None:
+        self.fractions, self.log_losses = np.asarray(fractions, dtype=float), np.asarray(log_losses, dtype=float)
+        self.first_fraction, self.last_fraction = float(self.fractions[0]), float(self.fractions[-1])
+        self.at = cache(self._at)
+        self.until = cache(self._until)
 
-    def at(self, fraction: float) -> float:
+    def _at(self, fraction: float) -> float:
         """Log loss at a share of the run, straight in the log of the steps between points."""
         return float(np.interp(np.log(fraction), np.log(self.fractions), self.log_losses))
 
     def covers(self, fraction: float) -> bool:
-        return bool(self.fractions[0] <= fraction * 1.01)
+        return self.first_fraction <= fraction * 1.01
 
-    def until(self, fraction: float) -> LogCurve:
+    def _until(self, fraction: float) -> LogCurve:
         """The beginning of the run, at least one point of it."""
         count = max(1, int(np.sum(self.fractions <= fraction * 1.01)))
         return LogCurve(self.fractions[:count], self.log_losses[:count])

@@ -81,13 +81,10 @@ class LossToGo:
             if (run.task == "sequence-classification") == (task == "sequence-classification"):
                 alike.setdefault(suite_of(run), []).append(curve)
         self.tasks = alike if len(alike) >= FEWEST_OF_A_KIND else every
+        # The share of a run from which on the table has evidence; 1 where it has none.
+        self.earliest_fraction = min((c.first_fraction for curves in self.tasks.values() for c in curves), default=1.0)
         self.law = cache(self._fit)
         self.errors = cache(self._measure_errors)
-
-    @property
-    def earliest_fraction(self) -> float:
-        """The share of a run from which on the table has evidence; 1 where it has none."""
-        return min((float(c.fractions[0]) for curves in self.tasks.values() for c in curves), default=1.0)
 
     def has_falls(self, fraction: float) -> bool:
         """Whether the table knows what was lost over the last doubling before a share of the run."""
