@@ -95,7 +95,7 @@ def _last_fall(case: Case) -> str:
         return ""
     return (
         f"Not converged within the budget: from step {half.step} to {last.step} its loss fell by "
-        f"{1 - last.eval_loss / half.eval_loss:.0%}."
+        f"{100 * (1 - last.eval_loss / half.eval_loss):.0f} %."
     )
 
 

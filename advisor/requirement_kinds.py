@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from advisor.text import bytes_text
 from knowledge.errors import BadInput
 from knowledge.gpus import parse_bytes
 from knowledge.methods.base import Method
@@ -165,9 +166,9 @@ class Edge(Requirement):
     def _over(self, adapter_bytes: int | None) -> str | None:
         if adapter_bytes is None or adapter_bytes <= self.limit_bytes:
             return None
-        base_in_4_bits = f"{_megabytes(self.case.base_parameters / 2)} of the base in 4 bits"
+        base_in_4_bits = f"{bytes_text(self.case.base_parameters / 2)} of the base in 4 bits"
         return (
-            f"its adapter has {_megabytes(adapter_bytes)}, over {_percent(EDGE_ADAPTER_SHARE)} of the {base_in_4_bits}"
+            f"its adapter has {bytes_text(adapter_bytes)}, over {_percent(EDGE_ADAPTER_SHARE)} of the {base_in_4_bits}"
         )
 
 
@@ -191,7 +192,7 @@ class MaxAdapterSize(Requirement):
     def _over(self, adapter_bytes: int | None) -> str | None:
         if adapter_bytes is None or adapter_bytes <= self.limit:
             return None
-        return f"its adapter has {_megabytes(adapter_bytes)}, over {_megabytes(self.limit)}"
+        return f"its adapter has {bytes_text(adapter_bytes)}, over {bytes_text(self.limit)}"
 
 
 class MaxForgetting(Requirement):
@@ -275,10 +276,6 @@ def _share(text: str, value: str, meaning: str) -> float:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
-
-
-def _megabytes(count: float) -> str:
-    return f"{count / 1e6:.1f} MB"
 
 
 KINDS: Mapping[str, type[Requirement]] = {kind.name: kind for kind in Requirement.__subclasses__()}

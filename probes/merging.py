@@ -92,7 +92,7 @@ def merge(place: Workplace, folder: Path, dtype: DType) -> Agreement:
     found = _agreement(place.logits(_reload(folder, place.task)), tuned_logits, base_logits)
     if found.change_error > SAME_CHANGE and dtype == "float32":
         raise CannotMerge(
-            f"Merging changes the outputs: by {found.change_error:.0%} of what the adapter does. "
+            f"Merging changes the outputs: by {100 * found.change_error:.0f} % of what the adapter does. "
             "Serve it unmerged with transformers and peft."
         )
     return found

@@ -75,10 +75,11 @@ class RacePlan:
     def lines(self) -> list[str]:
         """The plan in words, one line per rung."""
         methods = len({entry.method for entry in self.entries})
-        lines = [f"{len(self.entries)} candidates ({methods} methods) to {self.fractions[0]:.1%} of the run"]
+        of_methods = f"{methods} method{'' if methods == 1 else 's'}"
+        lines = [f"{len(self.entries)} candidates ({of_methods}) to {100 * self.fractions[0]:.1f} % of the run"]
         for rung, (count, fraction) in enumerate(zip(self.keep, self.fractions[1:], strict=True)):
             rates = ", each also at its next lower learning rate," if self.keeps_two_rates(rung) else ""
-            lines.append(f"the best {count}{rates} to {fraction:.1%}")
+            lines.append(f"the best {count}{rates} to {100 * fraction:.1f} %")
         return lines
 
     def until(self, rungs: int) -> RacePlan:

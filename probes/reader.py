@@ -66,8 +66,8 @@ class SkipLedger:
             faults = "\n".join(f"  {fault}" for fault in self.first)
             more = f"\n  and {total - len(self.first)} more" if total > len(self.first) else ""
             raise BadInput(
-                f"{total} of {seen} rows of {self.source} cannot be used, more than the {self.budget:.0%} that are "
-                f"passed over:\n{faults}{more}\nCorrect these lines. {self.advice}".rstrip()
+                f"{total} of {seen} rows of {self.source} cannot be used, more than the {100 * self.budget:.0f} % that "
+                f"are passed over:\n{faults}{more}\nCorrect these lines. {self.advice}".rstrip()
             )
 
 

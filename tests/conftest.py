@@ -3,6 +3,8 @@
 import os
 import tempfile
 
+from hypothesis import settings
+
 from tests.faults.summary import pytest_configure, pytest_itemcollected, pytest_terminal_summary  # noqa: F401
 
 # Before any test module imports torch or transformers; worker processes inherit it.
@@ -12,3 +14,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 _folder = tempfile.TemporaryDirectory(prefix="advisor-tests-")  # gone when the process ends
 os.environ["ADVISOR_CACHE_DIR"] = f"{_folder.name}/cache"
 os.environ["ADVISOR_DATA_DIR"] = f"{_folder.name}/data"
+
+# How long an example takes says more about the machine's load than about the code.
+settings.register_profile("untimed", settings(), deadline=None)
+settings.load_profile("untimed")

@@ -126,7 +126,7 @@ class LiveRace:
         """How far a data file was read, called often. At its end the bar goes away."""
         self._state.data_read_bytes, self._state.data_total_bytes = done_bytes, total_bytes
         if self._clock() - self._last_line_s >= LINE_EVERY_S:
-            self._line(f"  {done_bytes / total_bytes:.0%} of the data read")
+            self._line(f"  {100 * done_bytes / total_bytes:.0f} % of the data read")
 
     def rung_started(self, index: int, steps: int, candidates: int) -> None:
         self._state.rung = _Rung(index, steps, candidates)
@@ -217,7 +217,7 @@ class LiveRace:
         table = Table.grid(padding=(0, 2), expand=True)
         table.add_column(no_wrap=True)
         table.add_column(ratio=1)
-        table.add_row(Text(f"{read / total:4.0%} of the data read", style="dim"), ProgressBar(total, read))
+        table.add_row(Text(f"{100 * read / total:3.0f} % of the data read", style="dim"), ProgressBar(total, read))
         return table
 
     def _workers_table(self) -> Table:

@@ -97,7 +97,7 @@ def test_a_long_read_has_a_bar_of_its_own(columns):
     console = Console(file=io.StringIO(), width=columns, force_terminal=True, color_system=None)
     with LiveRace(900, console=console, clock=clock) as live:
         live.data_read(250, 1000)
-        assert any("25% of the data read" in line for line in console_lines(live, columns))
+        assert any("25 % of the data read" in line for line in console_lines(live, columns))
         live.data_read(1000, 1000)
         assert not any("of the data read" in line for line in console_lines(live, columns))
 
@@ -110,4 +110,4 @@ def test_a_long_read_is_told_in_a_log_at_a_sane_rate():
             clock.now_s += LINE_EVERY_S / 10
             live.data_read(percent, 100)
     lines = [line for line in stream.getvalue().splitlines() if "of the data read" in line]
-    assert len(lines) == 10 and lines[0].endswith("  9% of the data read")
+    assert len(lines) == 10 and lines[0].endswith("  9 % of the data read")

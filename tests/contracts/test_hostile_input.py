@@ -24,7 +24,7 @@ from tests.contracts.test_formats import json_values, near_rows
 from tests.knowledge.suite_files import llm_run
 from tests.probes.tokenizers import byte_tokenizer
 
-in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 any_json = json_values | st.just(float("nan")) | st.just(float("inf")) | st.just(10**400)
 TOKENIZER = byte_tokenizer()
 

@@ -20,7 +20,7 @@ def test_a_target_holds_on_its_seeds(target):
 
 
 @each_target
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(draw=st.data())
 def test_a_target_holds_on_changed_seeds(target, draw):
     changed = bytearray(draw.draw(st.sampled_from(target.seeds())))

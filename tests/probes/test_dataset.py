@@ -60,7 +60,7 @@ rows_with_doubles = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(rows=rows_with_doubles, seed=st.integers(0, 3))
 def test_every_row_is_trained_on_held_out_or_counted_and_no_prompt_is_on_both_sides(tmp_path_factory, rows, seed):
     path = write(tmp_path_factory.getbasetemp() / "doubles.jsonl", rows)

@@ -262,9 +262,9 @@ def test_of_very_many_no_more_go_on_and_the_finalists_go_further():
 def test_the_plan_can_be_read():
     entries, run_s = grid(8)
     text = plan_race(entries, run_s, 700.0).lines()
-    assert text[0].startswith("24 candidates (8 methods) to 5.0% of the run")
-    assert text[1].endswith(", each also at its next lower learning rate, to 10.0%")
-    assert text[-1].startswith("the best ") and text[-1].endswith(" to 100.0%") and "lower" not in text[-1]
+    assert text[0].startswith("24 candidates (8 methods) to 5.0 % of the run")
+    assert text[1].endswith(", each also at its next lower learning rate, to 10.0 %")
+    assert text[-1].startswith("the best ") and text[-1].endswith(" to 100.0 %") and "lower" not in text[-1]
 
 
 def test_a_plan_runs_to_its_end():

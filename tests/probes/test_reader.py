@@ -131,7 +131,7 @@ def test_the_skip_budget_is_a_limit(tmp_path):
     path.write_bytes(as_jsonl(ROWS[:1]) * 98 + b"broken\nbroken\n")
     with pytest.raises(BadInput) as caught:
         read(path, budget=0.01)
-    assert "2 of 100" in str(caught.value) and "line 99: not JSON" in str(caught.value) and "1%" in str(caught.value)
+    assert "2 of 100" in str(caught.value) and "line 99: not JSON" in str(caught.value) and "1 %" in str(caught.value)
 
 
 def test_a_file_that_is_broken_throughout_is_not_read_to_its_end(tmp_path):

@@ -4,7 +4,7 @@ import json
 import tracemalloc
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from probes import scan as scan_module
@@ -21,7 +21,6 @@ def scan_rows(folder, rows, **options):
     return scan(path, SkipLedger(str(path)), **defaults | options)
 
 
-@settings(deadline=None)
 @given(
     numbers=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 2)), min_size=1, max_size=80),
     max_eval_rows=st.integers(1, 5),

@@ -143,7 +143,7 @@ def replay(events, factor=1):
     return allocator, live, most
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(EVENTS)
 def test_reserved_is_never_below_what_is_live_and_all_of_it_comes_back(events):
     allocator, live, most = replay(events)
@@ -155,14 +155,14 @@ def test_reserved_is_never_below_what_is_live_and_all_of_it_comes_back(events):
     assert allocator.reserved_bytes == 0
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(SIZES, max_size=60))
 def test_more_requests_never_reserve_less(sizes):
     peaks = [replay(sizes[:count])[0].peak_reserved_bytes for count in range(len(sizes) + 1)]
     assert peaks == sorted(peaks)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(EVENTS)
 def test_many_events_at_once_are_the_same_as_one_by_one(events):
     one_by_one, _, _ = replay(events)
