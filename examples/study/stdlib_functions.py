@@ -8,7 +8,9 @@ from __future__ import annotations
 import ast
 import sysconfig
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 LONGEST = 90  # characters of a head or a line
 FEWEST_WORDS, FEWEST_LETTERS = 3, 4  # of a line, of a name: below, there is nothing to say
@@ -16,13 +18,28 @@ FEWEST_WORDS, FEWEST_LETTERS = 3, 4  # of a line, of a name: below, there is not
 LEFT_OUT = {"test", "tests", "idlelib", "lib2to3", "turtledemo", "site-packages", "dist-packages", "ensurepip"}
 
 
-def functions() -> Iterator[tuple[str, str, str]]:
-    """Name, head (`join(a, *p)`) and first line of the documentation; no name and no line twice."""
-    library = Path(sysconfig.get_path("stdlib"))
+class Function(NamedTuple):
+    """Its name, its head (`join(a, *p)`), the first line of its documentation, and the package or module it is in."""
+
+    name: str
+    head: str
+    line: str
+    package: str
+
+
+def functions() -> tuple[Function, ...]:
+    """No name and no line twice."""
+    return _functions_of(Path(sysconfig.get_path("stdlib")))
+
+
+@cache
+def _functions_of(library: Path) -> tuple[Function, ...]:
+    found: list[Function] = []
     names: set[str] = set()
     lines: set[str] = set()
     for path in sorted(library.rglob("*.py")):
-        if LEFT_OUT & set(path.relative_to(library).parts[:-1]):
+        parts = path.relative_to(library).parts
+        if LEFT_OUT & set(parts[:-1]):
             continue
         for name, head, line in _documented(path.read_text(encoding="utf-8", errors="replace")):
             is_short = len(line.split()) < FEWEST_WORDS or len(name) < FEWEST_LETTERS
@@ -30,7 +47,8 @@ def functions() -> Iterator[tuple[str, str, str]]:
                 continue
             names.add(name)
             lines.add(line.casefold())
-            yield name, head, line
+            found.append(Function(name, head, line, parts[0].removesuffix(".py")))
+    return tuple(found)
 
 
 def _documented(source: str) -> Iterator[tuple[str, str, str]]:

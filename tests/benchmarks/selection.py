@@ -3,7 +3,8 @@
     python -m tests.benchmarks.selection --results DIR [--json]
 
 DIR holds result files of the PEFT method comparison, in any folders below it; each folder is one cohort. Predictions
-are for methods (PEFT types) that the predictor has not seen. The last line of the output is everything as JSON.
+are for methods (PEFT types) that the predictor has not seen. Beside probes of a part of the run stand those of all of
+it: what its curve can tell at best. The last line of the output is everything as JSON.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from tests.benchmarks import prediction_quality, race_quality
 from tests.benchmarks.cohorts import PROBE_FRACTIONS, Cohort, load_cohorts
 from tests.benchmarks.race_quality import always, last_accuracy, lowest_loss, race, random_sets, successive_halving
 
+LENGTHS = (*PROBE_FRACTIONS, 1.0)
 SET_SIZE = 24
 LIMITS_GB = (21, 22.5, 24)
 BUDGETS = {"race, 10 % of the sweep": 0.1, "race, 20 % of the sweep": 0.2, "race, 40 % of the sweep": 0.4}
@@ -36,7 +38,7 @@ def measure_cohort(cohort: Cohort, splits: int, sets: int) -> dict[str, Any]:
             baselines[name] = always(match[0])
     rng = np.random.default_rng(0)
     baselines["random"] = lambda runs: always(runs[rng.integers(len(runs))])(runs)
-    for fraction in PROBE_FRACTIONS:
+    for fraction in LENGTHS:
         baselines[f"last validation accuracy, {fraction:.0%}"] = last_accuracy(fraction)
         baselines[f"lowest loss, {fraction:.0%}"] = lowest_loss(fraction)
     baselines["successive halving"] = successive_halving
@@ -45,7 +47,7 @@ def measure_cohort(cohort: Cohort, splits: int, sets: int) -> dict[str, Any]:
         "methods": len({prediction_quality.group_of(run) for run in cohort.runs}),
         "rejected": cohort.rejected,
         "set_size": size,
-        "prediction": {f"{f:.0%}": prediction_quality.measure(cohort, f, splits) for f in PROBE_FRACTIONS},
+        "prediction": {f"{f:.0%}": prediction_quality.measure(cohort, f, splits) for f in LENGTHS},
         "selection": {
             name: race_quality.measure(strategy, drawn) for name, strategy in {**strategies, **baselines}.items()
         },

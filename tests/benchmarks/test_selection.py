@@ -47,7 +47,7 @@ def runs(results):
 
 def test_every_figure_is_reported_as_json_on_the_last_line(results, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["selection", "--results", str(results), "--splits", "1", "--sets", "3"])
-    monkeypatch.setattr(selection, "PROBE_FRACTIONS", (0.1,))
+    monkeypatch.setattr(selection, "LENGTHS", (0.1, 1.0))
     selection.main()
     *table, last = capsys.readouterr().out.splitlines()
     figures = json.loads(last)

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from examples.study import debian_sections, stdlib_functions
+from examples.study import debian_sections, debian_tags, stdlib_functions
 from examples.study.tasks import LLM_ROWS, TASKS
 from knowledge.errors import BadInput
 
@@ -73,6 +73,31 @@ def test_synopses_are_of_other_programs_than_those_held_out():
     assert all(row["prompt"].endswith("):") and row["completion"].startswith(" ") for row in rows)
 
 
+@pytest.mark.parametrize("name", ["debian_interfaces", "debian_languages", "library_packages"])
+def test_classes_are_balanced_and_no_text_comes_twice(name):
+    rows = TASKS[name].rows()
+    assert len(set(Counter(row["label"] for row in rows).values())) == 1
+    assert len({" ".join(row["text"].casefold().split()) for row in rows}) == len(rows)
+    assert rows == TASKS[name].rows()
+
+
+def test_programs_with_one_of_the_tags_are_labelled_with_it():
+    listing = "\n\n".join(
+        f"Package: p{i}\nSection: net\nDescription: text {i}\nTag: {tags}"
+        for i, tags in enumerate(
+            [
+                "admin::x, interface::x11,\n role::program",
+                "interface::commandline, role::program",
+                "interface::commandline,\n interface::x11, role::program",
+                "interface::x11, role::plugin",
+                "role::program",
+            ]
+        )
+    )
+    rows = debian_tags.rows(listing, debian_tags.KINDS[debian_tags.INTERFACES])
+    assert sorted((row["label"], row["text"]) for row in rows) == [("command line", "text 1"), ("windows", "text 0")]
+
+
 def test_functions_are_told_once_by_head_and_first_line(tmp_path, monkeypatch):
     (tmp_path / "test").mkdir()
     (tmp_path / "test" / "a.py").write_text('def left_out():\n    """Tests are no library."""\n')
@@ -86,8 +111,8 @@ def test_functions_are_told_once_by_head_and_first_line(tmp_path, monkeypatch):
     )  # fmt: skip
     monkeypatch.setattr(stdlib_functions.sysconfig, "get_path", lambda name: str(tmp_path))
     assert list(stdlib_functions.functions()) == [
-        ("join", "join(a, *p)", "Join two or more paths."),
-        ("of_a_class", "of_a_class(x=1)", "What an object does."),
+        ("join", "join(a, *p)", "Join two or more paths.", "b"),
+        ("of_a_class", "of_a_class(x=1)", "What an object does.", "b"),
     ]
 
 
