@@ -6,6 +6,7 @@ import math
 
 from advisor.case import Case
 from advisor.forgetting import forgets_more
+from advisor.overtraining import overtrained
 from advisor.text import bytes_text, is_percentage
 
 SMALL_HELD_OUT_ROWS = 100
@@ -32,6 +33,8 @@ def warnings(case: Case) -> list[str]:
         found.append("The prediction lies outside of what earlier runs cover: take its interval with care.")
     if fall := _last_fall(case):
         found.append(fall)
+    if case.planned_run and (rise := overtrained(pick.curve, case.planned_run.max_steps)):
+        found.append(f"It learns its rows by heart: {rise}.")
     edge = _rate_at_edge(case)
     if edge:
         found.append(edge)

@@ -255,16 +255,16 @@ class _Relation:
     def _at(self, log_losses: Sequence[float]) -> np.ndarray:
         """The metric at log losses, both of shape (n,).
 
-        Short probes of a task that is hard at first have an exact match of 0, and their line stays there. But the
-        metrics of probes/metrics.py are 1 where the loss is 0: below the lowest loss seen the metric is expected to
-        lie, if not on the line, then on the way there, by which its logarithm is proportional to the loss, as that of
-        the likelihood of an answer is.
+        Below the lowest loss seen the metrics of probes/metrics.py are on their way to 1, where the loss is 0: the
+        logarithm of a share of right answers is taken as proportional to the loss, as that of their likelihood is. The
+        line says nothing there: of short probes of a task that is hard at first it stays level, and of a classifier
+        whose loss has hardly moved it is as steep as chance.
         """
         values = self._line.predict(log_losses)
         if self._perfect_without_loss:
             (start,) = np.clip(self._line.predict([self._lowest_seen]), *self._range)
             left = np.exp(np.minimum(np.array(log_losses) - self._lowest_seen, 0.0))
-            values = np.where(left < 1, np.maximum(values, max(start, SMALLEST_METRIC) ** left), values)
+            values = np.where(left < 1, max(start, SMALLEST_METRIC) ** left, values)
         return np.clip(values, *self._range)
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from advisor.overtraining import overtrained
 from advisor.recommendation import CandidateReport, Prediction
 from knowledge.schema import Curve, CurvePoint, DType, Finite, Record
 from probes.schema import ProbeOutcome
@@ -14,7 +15,6 @@ from probes.schema import ProbeOutcome
 SCHEMA_VERSION = 1
 # The two losses are means over one batch in the same arithmetic: more than this is another model.
 SAME_LOSS = 1e-3
-OVERTRAINED = 0.02  # share of the final loss; evaluations of one run differ by less
 
 
 class Comparison(Record):
@@ -79,14 +79,7 @@ class TrainingReport(Record):
     @property
     def overtrained(self) -> str | None:
         """In words, where the held-out loss was clearly lower on the way than at the end."""
-        measured = [p for p in self.curve.points if p.eval_loss is not None]
-        best = min(measured, key=lambda p: p.eval_loss, default=None)
-        if best is None or self.last.eval_loss is None or best.eval_loss > (1 - OVERTRAINED) * self.last.eval_loss:
-            return None
-        return (
-            f"the held-out loss was lowest at step {best.step} ({best.eval_loss:.3f}) and has risen since: "
-            "fewer epochs would do"
-        )
+        return overtrained(self.curve, self.max_steps)
 
 
 def compare(pick: CandidateReport, last: CurvePoint, outcome: ProbeOutcome, device_kind: str) -> tuple[Comparison, ...]:

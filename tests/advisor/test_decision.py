@@ -7,7 +7,7 @@ import random
 import pytest
 
 from advisor.decision import decide
-from knowledge.schema import PlannedRun
+from knowledge.schema import Curve, CurvePoint, PlannedRun
 from tests.advisor.factories import candidate, curve, device, field_of_candidates, memory, result
 
 CARD = device(24.0)
@@ -227,6 +227,18 @@ def test_warnings_name_what_is_uncertain():
     for expected in ("Not converged within the budget", "Memory is tight: 336 MB", "Only 40 held-out rows", "One seed"):
         assert any(expected in w for w in words), (expected, words)
     assert any("known to about 8 points" in w for w in words)
+
+
+def test_a_loss_that_has_risen_is_told_where_the_rate_has_decayed():
+    def words(steps, losses):
+        points = tuple(CurvePoint(step=s, eval_loss=loss, metric=0.3) for s, loss in zip(steps, losses, strict=True))
+        pick = candidate("lora", 0.5, 12.0, curve=Curve(points=points))
+        return [w for w in pick_of([pick], planned_run=PlannedRun(max_steps=300)).warnings if "by heart" in w]
+
+    risen = [1.2, 0.37, 0.43]
+    assert "lowest at step 120 (0.370)" in words([60, 120, 300], risen)[0]
+    assert words([30, 60, 120], risen) == []  # the decay may still take it back
+    assert words([60, 120, 300], [1.2, 0.40, 0.405]) == []
 
 
 def test_no_gain_is_claimed_over_a_high_rate_of_lora_alone():
