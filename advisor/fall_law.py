@@ -3,7 +3,8 @@
 How much the log losses of a task still fall follows on average from how much they fell over the last doubling of their
 steps: a power of it. Of what was tried that carried over best from task to task (`python -m
 tests.benchmarks.new_task`). A part of the loss in place of a fall of its logarithm expects too much where most of a
-loss stays, as of open-ended texts; how many tokens an answer has, or how many nats, adds nothing.
+loss stays, as of open-ended texts; how many tokens an answer has, or how many nats, adds nothing; where the loss stands
+helps on tasks of small models and triples the error on MetaMathQA with Llama-3.2-3B.
 
 How far off the law is on tasks that it was not fitted to is told in log-odds of the share of its loss that a run still
 loses. So a forecast that little goes is off by little, one that half of it goes by much.
