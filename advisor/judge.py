@@ -35,7 +35,13 @@ def judge(
     """A report for each candidate that entered the race, with predictions where there is a curve."""
     assert survey.data is not None
     measured = {c.id: evidence.curves[c.id] for c in candidates if _is_usable(c, evidence)}
-    forecasts = Predictor(records, suite=suite_of_survey(survey), task=survey.planned_run.task).predict(
+    predictor = Predictor(
+        records,
+        suite=suite_of_survey(survey),
+        task=survey.planned_run.task,
+        label_mean_tokens=survey.data.profile.label_mean_tokens,
+    )
+    forecasts = predictor.predict(
         {
             c.id: Probe(
                 curve=measured[c.id],

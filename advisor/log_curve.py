@@ -18,10 +18,12 @@ FINISHED = 0.999  # of the run: evaluations need not fall on its very last step
 class LogCurve:
     """A run as shares of the planned steps and natural logs of the loss, both of shape (n,), n > 0.
 
-    It does not change, and is asked for the same shares again and again: answers are kept.
+    label_mean_tokens: of how many tokens of a row the loss is the mean. A curve does not change, and is asked for the
+    same shares again and again: answers are kept.
     """
 
-    def __init__(self, fractions: ArrayLike, log_losses: ArrayLike) -> None:
+    def __init__(self, fractions: ArrayLike, log_losses: ArrayLike, label_mean_tokens: float = 1.0) -> None:
+        self.label_mean_tokens = label_mean_tokens
         self.fractions, self.log_losses = np.asarray(fractions, dtype=float), np.asarray(log_losses, dtype=float)
         self.first_fraction, self.last_fraction = float(self.fractions[0]), float(self.fractions[-1])
         self.at = cache(self._at)
@@ -37,7 +39,11 @@ class LogCurve:
     def _until(self, fraction: float) -> LogCurve:
         """The beginning of the run, at least one point of it."""
         count = max(1, int(np.sum(self.fractions <= fraction * 1.01)))
-        return LogCurve(self.fractions[:count], self.log_losses[:count])
+        return LogCurve(self.fractions[:count], self.log_losses[:count], self.label_mean_tokens)
+
+    def log_nats(self, fraction: float) -> float:
+        """Log of what whole labels cost, in nats: minus the log of how likely the right answers are."""
+        return self.at(fraction) + math.log(self.label_mean_tokens)
 
     @property
     def has_exploded(self) -> bool:
@@ -45,10 +51,10 @@ class LogCurve:
         return bool(self.log_losses[-1] > self.log_losses.min() + math.log(explosion.FACTOR))
 
 
-def log_curve(curve: Curve, max_steps: int) -> LogCurve | None:
+def log_curve(curve: Curve, max_steps: int, label_mean_tokens: float | None = None) -> LogCurve | None:
     """None where no positive loss was measured after the start."""
     known = [(p.step / max_steps, loss) for p in curve.points if p.step > 0 and (loss := loss_of(p)) and loss > 0]
     if not known:
         return None
     fractions, losses = np.array(known).T
-    return LogCurve(fractions, np.log(losses))
+    return LogCurve(fractions, np.log(losses), label_mean_tokens or 1.0)

@@ -74,7 +74,7 @@ class LossToGo:
         every: dict[str, list[LogCurve]] = {}
         alike: dict[str, list[LogCurve]] = {}
         for run in runs:
-            curve = log_curve(run.curve, run.max_steps)
+            curve = log_curve(run.curve, run.max_steps, run.label_mean_tokens)
             if run.task == "text-to-image" or curve is None or curve.last_fraction < FINISHED:
                 continue
             every.setdefault(suite_of(run), []).append(curve)
@@ -122,7 +122,7 @@ class TaskToGo:
         self._table, self._all, self._without = table, race, without
         # One that explodes shows nothing of its task, unless all do.
         self._race = [c for c in race if not c.has_exploded] or race
-        self._level = cache(self._average_cause)
+        self._cause = cache(self._average_cause)
         self.average = cache(self._average_fall)
 
     def without(self, curve: LogCurve) -> TaskToGo:
@@ -137,7 +137,7 @@ class TaskToGo:
             return ToGo(0.0, 0.0, 0.0, 0.0)
         fraction = self._fraction(curve.last_fraction)
         expected = self.expected(curve)
-        errors = self._table.errors(round(fraction, 3), self._level(fraction) is not None, self.proven_to(fraction))
+        errors = self._table.errors(round(fraction, 3), self._cause(fraction) is not None, self.proven_to(fraction))
         odds = log_odds_of(expected)
         # Errors were measured with all curves of a task at hand; the average of a few tells less.
         of_few = errors.own / math.sqrt(max(1, len(self._reached(fraction, since=fraction))))
@@ -176,8 +176,9 @@ class TaskToGo:
         what is expected of them from there, and the table's word."""
         if fraction >= FINISHED or not self._table.tasks:
             return 0.0
-        level = self._level(fraction)
-        by_table = self._law(fraction).further(1.0 if level is None else level)
+        cause, reached = self._cause(fraction), self._reached(fraction, since=fraction) or self._race
+        log_nats = float(np.mean([c.log_nats(fraction) for c in reached]))
+        by_table = self._law(fraction).further(1.0 if cause is None else cause, log_nats)
         further = sorted(self.further(fraction, FURTHER), key=lambda c: -c.last_fraction)
         witnesses = [c for c in further if c.last_fraction >= further[:WITNESSES][-1].last_fraction]
         shown = [
@@ -206,7 +207,7 @@ class TaskToGo:
         return max(fraction, self._table.earliest_fraction)
 
     def _law(self, fraction: float) -> Law:
-        return self._table.law(round(fraction, 3), self._level(fraction) is not None, self._without)
+        return self._table.law(round(fraction, 3), self._cause(fraction) is not None, self._without)
 
     def _average_cause(self, fraction: float) -> float | None:
         """None where no curve was measured early enough, here or in the table: what was lost over the last doubling is

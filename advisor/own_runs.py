@@ -109,6 +109,7 @@ def _record(result: Result, candidate: CandidateReport, *, versions: Mapping[str
         batch_size=run.batch_size * run.gradient_accumulation_steps,
         max_steps=run.max_steps,
         max_length_tokens=run.max_length_tokens,
+        label_mean_tokens=round(result.data.label_mean_tokens, 2) if result.data else None,
         seed=run.seed,
         quantization=run.quantization,
         gradient_checkpointing=run.gradient_checkpointing,

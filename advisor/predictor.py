@@ -64,7 +64,7 @@ class Predictor:
     benchmark: predict for this benchmark of the table, from its runs and those of other software eras of its suite
     with the offset between the eras taken out (at least FEWEST_RUNS together). None: a new task.
     suite: of a new task, the name under which the user's own runs of it are kept; however few, they are used.
-    task: the kind of a new task.
+    task: the kind of a new task. label_mean_tokens: of how many tokens of a row its loss is the mean.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class Predictor:
         benchmark: str | None = None,
         suite: str | None = None,
         task: Task = "causal-lm",
+        label_mean_tokens: float = 1.0,
     ) -> None:
         runs = list(runs)
         self._known = in_one_era(runs, benchmark) if benchmark else []
@@ -80,6 +81,7 @@ class Predictor:
             raise ValueError(f"{len(self._known)} runs of {benchmark!r} are too few: at least {FEWEST_RUNS} are needed")
         self._own = [run for run in runs if suite and suite_of(run) == suite]
         self._to_go = LossToGo((run for run in runs if not suite or suite_of(run) != suite), task)
+        self._label_mean_tokens = label_mean_tokens
         self._same_task = SameTask(self._own)
         self._models: dict[tuple[float, str], EndModel] = {}
 
@@ -129,7 +131,7 @@ class Predictor:
         self, probes: Mapping[str, Probe], max_steps: int, metric_name: str | None, baseline: CurvePoint | None
     ) -> dict[str, Forecast]:
         own = [probe_of(run) for run in self._own if run.curve.metric_name == metric_name]
-        curves = {id: log_curve(probe.curve, max_steps) for id, probe in probes.items()}
+        curves = {id: log_curve(probe.curve, max_steps, self._label_mean_tokens) for id, probe in probes.items()}
         race = [curve for curve in curves.values() if curve is not None]
         task = TaskToGo(self._to_go, [*race, *self._same_task.curves])
         longest = max((curve.last_fraction for curve in race), default=0.0)

@@ -20,7 +20,7 @@ class SameTask:
     """Finished runs of one task, beside what the table says of other tasks."""
 
     def __init__(self, runs: Iterable[RunRecord]) -> None:
-        curves = (log_curve(run.curve, run.max_steps) for run in runs)
+        curves = (log_curve(run.curve, run.max_steps, run.label_mean_tokens) for run in runs)
         self.curves: tuple[LogCurve, ...] = tuple(c for c in curves if c is not None and c.last_fraction >= FINISHED)
 
     def interval(self, predicted: ToGo, fraction: float, task: TaskToGo) -> ToGo:

@@ -91,6 +91,9 @@ class RunRecord(Record):
     batch_size: int
     max_steps: int
     max_length_tokens: int | None = None
+    label_mean_tokens: Finite | None = Field(
+        None, description="tokens of a row that the loss is taken of, on average; 1 for a class, None where unknown"
+    )
     dtype: str
     seed: int = 0
     quantization: Quantization = "none"

@@ -36,6 +36,11 @@ class DatasetProfile(Record):
         description="exact match, accuracy or token accuracy, what suits the labels; or the name of the user's own"
     )
 
+    @property
+    def label_mean_tokens(self) -> float:
+        """Tokens of a row that the loss is taken of, on average; 1 where that is a class."""
+        return max(1.0, self.label_total_tokens / max(1, self.train_rows))
+
 
 class ModelReport(Record):
     """The model as it was found."""

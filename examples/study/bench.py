@@ -90,6 +90,7 @@ class Workbench:
             batch_size=task.batch_size,
             max_steps=task.max_steps,
             max_length_tokens=task.max_length_tokens,
+            label_mean_tokens=round(data.profile.label_mean_tokens, 2),
             train_rows=len(data.train),
             eval_rows=len(self.session.held_out),
             metric_name=self.context.metric_name,

@@ -62,6 +62,7 @@ class StudyResult(Record):
     batch_size: int
     max_steps: int
     max_length_tokens: int
+    label_mean_tokens: Finite
     train_rows: int
     eval_rows: int
     metric_name: str

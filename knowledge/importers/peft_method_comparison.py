@@ -86,6 +86,7 @@ def _read(content: Mapping[str, Any]) -> RunRecord:
         batch_size=config["batch_size"],
         max_steps=config["max_steps"],
         max_length_tokens=config.get("max_seq_length", config.get("max_sequence_length")),
+        label_mean_tokens=_tokens_per_row(final),
         dtype=config["dtype"],
         seed=config.get("seed", 0),
         gradient_checkpointing=config.get("use_gc", False),
@@ -149,6 +150,12 @@ def _settings(adapter: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(targets, list):  # written from a set: the order carries nothing and differs between runs
         kept["target_modules"] = sorted(targets)
     return kept
+
+
+def _tokens_per_row(final: Mapping[str, Any]) -> float | None:
+    """The suite takes the loss of whole texts, the questions included."""
+    tokens, rows = final.get("train total tokens"), final.get("train samples")
+    return round(tokens / rows, 1) if tokens and rows else None
 
 
 def _curve(metrics: list[Mapping[str, Any]], validation: str) -> Curve:

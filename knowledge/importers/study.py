@@ -52,6 +52,7 @@ def _read(content: Mapping[str, Any]) -> RunRecord:
         batch_size=content["batch_size"],
         max_steps=content["max_steps"],
         max_length_tokens=content["max_length_tokens"],
+        label_mean_tokens=content.get("label_mean_tokens"),
         dtype="float32",
         seed=content["seed"],
         curve=Curve(points=points, metric_name=content["metric_name"]),

@@ -61,7 +61,9 @@ def measure(benchmark: str, recorded: int) -> Measured:
         random.Random(seed).shuffle(outcomes)
         table.user_store().path.unlink(missing_ok=True)
         table.user_store().add(outcomes[:recorded])
-        rows += predictions(race, Predictor([*others, *table.user_store().runs()], suite=suite, task=own[0].task))
+        known = [*others, *table.user_store().runs()]
+        tokens = own[0].label_mean_tokens or 1.0
+        rows += predictions(race, Predictor(known, suite=suite, task=own[0].task, label_mean_tokens=tokens))
     return Measured(*(fmean(column) for column in zip(*rows, strict=True)))
 
 
@@ -78,29 +80,22 @@ def predictions(race: list[RunRecord], predictor: Predictor) -> list[tuple[float
     return rows
 
 
-def test_errors_fall_and_intervals_tighten_as_outcomes_are_recorded():
-    before, one, many = (measure("metamathqa/llama-3.2-3b/transformers5-cuda13.0", n) for n in (0, 1, 16))
-    assert one.error < 0.8 * before.error
-    assert many.error < 0.7 * before.error
-    assert many.half_width < 0.4 * before.half_width
-    assert many.coverage >= 0.7
-    assert many.metric_error < one.metric_error < before.metric_error
-
-
 def test_what_nobody_could_foresee_of_a_task_is_learned_from_its_outcomes():
     """A task whose losses fall more than any interval foresaw."""
     before, one, many = (measure("spell_backward/smollm2-135m/transformers5-cpu", n) for n in (0, 1, 16))
-    assert before.coverage < 0.7 <= one.coverage and many.coverage >= 0.75
-    assert many.half_width < one.half_width
-    assert many.error < 0.7 * before.error
-    assert many.metric_error < 0.7 * before.metric_error
+    assert before.coverage + 0.2 < one.coverage and many.coverage >= 0.75
+    assert one.error < 0.8 * before.error and many.error < 0.7 * one.error
+    assert one.metric_error < 0.8 * before.metric_error and many.metric_error < 0.7 * one.metric_error
 
 
-def test_what_was_foreseen_is_told_more_narrowly_with_its_outcomes():
-    """A classification, which others of the table foretell."""
-    before, many = (measure("debian_sections/all-minilm-l6-v2/transformers5-cpu", n) for n in (0, 16))
+@pytest.mark.parametrize(
+    "benchmark",
+    ["metamathqa/llama-3.2-3b/transformers5-cuda13.0", "debian_sections/all-minilm-l6-v2/transformers5-cpu"],
+)
+def test_what_was_foreseen_is_told_more_narrowly_with_its_outcomes(benchmark):
+    before, many = (measure(benchmark, n) for n in (0, 16))
     assert min(before.coverage, many.coverage) >= 0.75
-    assert many.error < before.error and many.half_width < 0.5 * before.half_width
+    assert many.error < before.error and many.half_width < 0.8 * before.half_width
     assert max(before.metric_error, many.metric_error) < 0.08
 
 
@@ -153,6 +148,7 @@ class TestRecording:
         assert {r.benchmark for r in runs} == {"my-1a2b3c4d/llama/transformers5-cpu"}
         assert runs[0].curve.points[-1].eval_loss == pytest.approx(1.2)
         assert runs[0].drift == 0.12 and runs[0].source == "own"
+        assert runs[0].label_mean_tokens == pytest.approx(result().data.label_mean_tokens, abs=0.01)
 
     def test_recording_again_changes_nothing_and_a_training_takes_the_place_of_its_probe(self, tmp_path):
         folder = self.folder(tmp_path)

@@ -113,7 +113,8 @@ def tasks() -> Iterator[tuple[str, list[RunRecord], list[RunRecord]]]:
 
 
 def measure(own: Sequence[RunRecord], known: Sequence[RunRecord], share: float, sets: int) -> dict[str, float | None]:
-    predictor, tally, steps = Predictor(known, task=own[0].task), Tally(), own[0].max_steps
+    predictor = Predictor(known, task=own[0].task, label_mean_tokens=own[0].label_mean_tokens or 1.0)
+    tally, steps = Tally(), own[0].max_steps
     for runs in random_sets(own, sets, min(SET_SIZE, len(own) - LEFT_OUT)):
         by_id, raced = {run.experiment: run for run in runs}, replay(runs, share)
         probes = {id: probe_of(by_id[id], raced.reached[id]) for id in raced.observed}

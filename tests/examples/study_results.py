@@ -70,6 +70,7 @@ def result(
         batch_size=8,
         max_steps=STEPS,
         max_length_tokens=64,
+        label_mean_tokens=3.5,
         train_rows=1000,
         eval_rows=100,
         metric_name="exact match",

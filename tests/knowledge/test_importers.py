@@ -21,6 +21,7 @@ def test_an_llm_run_keeps_every_fact_in_plain_units():
     assert record.mean_reserved_bytes == 14_397_338_969
     assert (record.adapter_bytes, record.trainable_parameters) == (36_715_216, 9_175_040)
     assert record.train_s == pytest.approx(941.96)
+    assert record.label_mean_tokens is None  # told by newer files alone
     assert record.device == "NVIDIA L40S"
     assert record.versions == {"transformers": "5.13.1", "torch": "2.13.0+cu130", "peft": "0.19.2"}
     assert record.peft_config == {"r": 32, "target_modules": ["q_proj", "v_proj"], "init_lora_weights": True}
@@ -41,6 +42,12 @@ def test_an_image_run_has_its_own_metric_and_benchmark():
     assert (record.task, record.method) == ("text-to-image", "oft")
     assert (record.metric_name, record.metric) == ("test dino_similarity", 0.708)
     assert (record.drift_name, record.drift) == ("drift", 0.26)
+
+
+def test_the_length_of_rows_follows_from_what_was_trained_on():
+    content = llm_run()
+    content["train_info"]["metrics"][-1] |= {"train samples": 20_000, "train total tokens": 4_198_051}
+    assert read(content).label_mean_tokens == 209.9
 
 
 def test_older_field_names_are_read():

@@ -20,7 +20,7 @@ def test_a_record_is_the_full_run():
     assert (record.metric_name, record.metric) == ("held-out exact match", 0.6)
     assert record.curve.last_step == STEPS and record.curve.points[-1].eval_loss == 0.7
     assert record.peft_type == "LORA" and record.peft_config == {"r": 32, "target_modules": ["q_proj", "v_proj"]}
-    assert (record.optimizer, record.scheduler) == ("AdamW", "cosine")
+    assert (record.optimizer, record.scheduler, record.label_mean_tokens) == ("AdamW", "cosine", 3.5)
 
 
 def test_costs_are_processor_time_of_training_and_no_memory_of_a_device():

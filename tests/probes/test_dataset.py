@@ -44,6 +44,7 @@ def test_a_plain_file(tmp_path):
     assert profile.rows == profile.train_rows + profile.eval_rows + sum(profile.dropped.values())
     assert profile.length_p50_tokens == len("60 + 60 = 120") + 1
     assert profile.label_total_tokens == int(data.train.label_mask.sum())
+    assert profile.label_mean_tokens == pytest.approx(data.train.label_mask.sum() / len(data.train))
     assert profile.metric_name == "exact match" and profile.tokenised_rows == profile.usable_rows
 
 
