@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from advisor.cli._several import several
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -21,7 +23,9 @@ KINDS = ("weights", "adapter", "gradients", "optimizer", "activations", "logits"
 
 def command(
     model: Annotated[str, typer.Option(help="Hub id, local folder, or an alias such as 'llama'.")],
-    method: Annotated[list[str] | None, typer.Option(help="Only this method. Repeatable. Default: all.")] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(callback=several, help="Only these methods, a,b or repeated. Default: all.")
+    ] = None,
     data: Annotated[Text, typer.Option(help="Use the lengths of this dataset's rows.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Sequences per forward pass.")] = 8,
     gradient_accumulation: Annotated[int, typer.Option(min=1, help="Forward passes per optimizer step.")] = 1,

@@ -7,10 +7,14 @@ from typing import Annotated
 
 import typer
 
+from advisor.cli._several import several
+
 
 def command(
     folder: Annotated[Path, typer.Argument(help="The --out folder of an earlier `advisor recommend`.")],
-    to: Annotated[list[str] | None, typer.Option(help="Target; without it the targets are listed. Repeatable.")] = None,
+    to: Annotated[
+        list[str] | None, typer.Option(callback=several, help="Targets, a,b or repeated; without it they are listed.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write. Default: the folder itself.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the written paths as JSON.")] = False,
 ) -> None:

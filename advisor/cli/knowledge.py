@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from advisor.cli._several import several
+
 if TYPE_CHECKING:
     from knowledge.schema import RunRecord
 
@@ -111,7 +113,9 @@ def _runs(count: int) -> str:
 @app.command()
 def show(
     benchmark: Annotated[str, typer.Option(help="only benchmarks whose name contains this")] = "",
-    method: Annotated[list[str] | None, typer.Option(help="only this method (repeatable)")] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(callback=several, help="only these methods, a,b or repeated")
+    ] = None,
     shipped_only: Annotated[bool, typer.Option("--shipped", help="only the runs that come with advisor")] = False,
     mine: Annotated[bool, typer.Option("--mine", help="only your own table: recorded and imported")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the run records as a JSON list")] = False,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from advisor.cli._several import several
+
 if TYPE_CHECKING:
     from advisor.outcome import Recommendation
 
@@ -24,12 +26,17 @@ def command(
     require: Annotated[
         list[str] | None,
         typer.Option(
+            callback=several,
             help="mergeable, vllm, quantized, multi-adapter, edge, convertible[=10%], max-adapter-size=50MB, "
-            "max-forgetting=0.1, max-latency-overhead=5%. Repeatable."
+            "max-forgetting=0.1, max-latency-overhead=5%; a,b or repeated.",
         ),
     ] = None,
-    methods: Annotated[list[str] | None, typer.Option(help="Race only this method, or 'all'. Repeatable.")] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="Leave this method out. Repeatable.")] = None,
+    methods: Annotated[
+        list[str] | None, typer.Option(callback=several, help="Race only these, a,b or repeated, or 'all'.")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(callback=several, help="Leave these methods out, a,b or repeated.")
+    ] = None,
     task: Annotated[
         Text, typer.Option(help="causal-lm, sequence-classification, seq2seq-lm or text-to-image. Found unless given.")
     ] = None,

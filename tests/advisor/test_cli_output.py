@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from advisor.cli import build
+from advisor.cli._several import several
 from advisor.recommendation import Result
 from advisor.save import save
 from knowledge.errors import BadInput
@@ -62,3 +63,8 @@ def test_a_folder_without_a_recommendation_is_refused(tmp_path):
     for command in (("export", tmp_path, "--to", "peft"), ("report", tmp_path)):
         with pytest.raises(BadInput, match=r"recommendation\.json"):
             run(*command)
+
+
+def test_several_values_come_with_commas_or_by_repeating_the_option():
+    assert several(["lora, ia3", "oft"]) == ["lora", "ia3", "oft"]
+    assert several(None) == several([","]) == []
