@@ -26,6 +26,8 @@ from advisor.text import bytes_text, clean, duration_text
 
 WIDE_COLUMNS = 120  # from here on there is room for forgetting and for the reason of each candidate
 WIDEST_COLUMNS = 140
+NUMBERS_COLUMNS, DRIFT_COLUMNS = 62, 9  # what a method's name must leave to the table's other columns
+LONGEST_METHOD, SHORTEST_METHOD = 26, 12
 NAMES_PER_GROUP = 8
 REASONS_PER_GROUP = 8
 
@@ -118,7 +120,9 @@ def _candidates(result: Result, width: int) -> RenderableType:
     quality = content.compared_by(result)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False, header_style="dim")
     table.add_column("")
-    table.add_column("method", overflow="ellipsis", no_wrap=True, max_width=26)
+    spare = width - NUMBERS_COLUMNS - (DRIFT_COLUMNS if content.tells_drift(result) else 0)
+    longest = min(LONGEST_METHOD, max(SHORTEST_METHOD, spare))
+    table.add_column("method", overflow="ellipsis", no_wrap=True, max_width=longest)
     table.add_column("rate", no_wrap=True)
     table.add_column(Text(content.metric_name(result)), justify="right", max_width=16)
     table.add_column("80 % interval", justify="right", no_wrap=True)

@@ -58,6 +58,15 @@ def test_ten_seconds_are_enough():
         assert fact in screen
 
 
+def test_a_long_name_gives_way_to_the_numbers():
+    made = result()
+    candidates = [c.model_copy(update={"title": "LoRA (all linear layers)"}) for c in made.candidates]
+    text = printed(made.model_copy(update={"candidates": tuple(candidates)}), 80, force_terminal=False)
+    rows = [line for line in text.splitlines() if "LoRA (all line" in line and " GB" in line]
+    assert rows and not any(re.search(r"[0-9.]…", row) for row in rows)
+    assert any("53.2 %" in row for row in rows)
+
+
 def test_a_pipe_gets_no_escape_codes_and_no_trailing_blanks():
     text = printed(result(), 80)
     assert "\x1b" not in text
