@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import random
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 SECTIONS = ("admin", "devel", "games", "graphics", "net", "science", "sound", "text")
@@ -42,19 +42,24 @@ def programs(listing: str) -> Iterator[dict[str, str]]:
         yield package
 
 
-def rows(listing: str, seed: int = 0) -> list[dict[str, str]]:
+def balanced(texts_by_label: Mapping[str, Sequence[str]], count: int, seed: int = 0) -> list[dict[str, str]]:
+    """`count` rows of every label, shuffled."""
+    draw = random.Random(seed)
+    chosen = [
+        {"text": text, "label": label}
+        for label, texts in texts_by_label.items()
+        for text in draw.sample(sorted(texts), count)
+    ]
+    draw.shuffle(chosen)
+    return chosen
+
+
+def rows(listing: str) -> list[dict[str, str]]:
     """As many rows of every section, shuffled."""
     by_section: dict[str, list[str]] = {section: [] for section in SECTIONS}
     for package in programs(listing):
         by_section[package["Section"]].append(package["Description"].strip())
-    random.seed(seed)
-    chosen = [
-        {"text": text, "label": section}
-        for section, texts in by_section.items()
-        for text in random.sample(sorted(texts), ROWS_PER_SECTION)
-    ]
-    random.shuffle(chosen)
-    return chosen
+    return balanced(by_section, ROWS_PER_SECTION)
 
 
 def available() -> str:

@@ -10,10 +10,9 @@ heart. Reads what debian_sections.py reads.
 from __future__ import annotations
 
 import json
-import random
 from pathlib import Path
 
-from examples.study.debian_sections import available, programs
+from examples.study.debian_sections import available, balanced, programs
 
 FOLDER = Path(__file__).parent / "data"
 INTERFACES, LANGUAGES = FOLDER / "debian_interfaces.jsonl", FOLDER / "debian_languages.jsonl"
@@ -24,7 +23,7 @@ KINDS = {
 LARGEST_CLASS = 900
 
 
-def rows(listing: str, labels: dict[str, str], seed: int = 0) -> list[dict[str, str]]:
+def rows(listing: str, labels: dict[str, str]) -> list[dict[str, str]]:
     """The programs that have exactly one of the tags, as many of each, shuffled."""
     by_label: dict[str, list[str]] = {label: [] for label in labels.values()}
     for package in programs(listing.replace(",\n ", ", ")):  # tags go on over several lines
@@ -32,14 +31,7 @@ def rows(listing: str, labels: dict[str, str], seed: int = 0) -> list[dict[str, 
         found = [label for tag, label in labels.items() if tag in tags]
         if "role::program" in tags and len(found) == 1:
             by_label[found[0]].append(package["Description"].strip())
-    draw, count = random.Random(seed), min(LARGEST_CLASS, *map(len, by_label.values()))
-    chosen = [
-        {"text": text, "label": label}
-        for label, texts in by_label.items()
-        for text in draw.sample(sorted(texts), count)
-    ]
-    draw.shuffle(chosen)
-    return chosen
+    return balanced(by_label, min(LARGEST_CLASS, *map(len, by_label.values())))
 
 
 def main() -> None:
