@@ -173,6 +173,16 @@ class TestNewTask:
         assert known.value > 0.01 and known.high > 0.1 and known.extrapolated
         assert own.value == 0  # of an own metric nothing is known where the loss is 0
 
+    def test_while_a_loss_goes_on_falling_no_less_is_told_than_was_measured(self):
+        """The relation of all candidates lies below one that has more rows right at equal loss."""
+        metric = lambda loss: 0.9 - 0.3 * loss  # noqa: E731
+        ahead = curve(2.0, 0.3, until=0.1, metric=lambda loss: metric(loss) + 0.3)
+        behind = curve(2.0, 0.3, until=0.1, metric=lambda loss: metric(loss) - 0.3)
+        made = self.forecasts(self.race(0) | {"ahead": ahead, "behind": behind}, metric_name="own.py:score")
+        assert made["ahead"].metric.value == ahead.points[-1].metric > made["behind"].metric.value
+        assert made["ahead"].metric.low < ahead.points[-1].metric < made["ahead"].metric.high
+        assert made["behind"].metric.value > behind.points[-1].metric + 0.2
+
     def test_the_order_of_candidates_does_not_matter(self):
         curves = self.race(3)
         backwards = dict(reversed(curves.items()))
