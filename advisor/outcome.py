@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from advisor.recommendation import CandidateReport, Result
+from advisor.training_arguments import training_arguments
 from knowledge.errors import AdvisorError, NothingFits
 
 if TYPE_CHECKING:
@@ -63,21 +64,8 @@ class Recommendation:
     @property
     def training_arguments(self) -> dict[str, Any]:
         """The planned run as keyword arguments of transformers.TrainingArguments (beside `output_dir`)."""
-        run = self.result.planned_run
-        return {
-            "learning_rate": self.pick.learning_rate,
-            "max_steps": run.max_steps,
-            "per_device_train_batch_size": run.batch_size,
-            "gradient_accumulation_steps": run.gradient_accumulation_steps,
-            "lr_scheduler_type": run.scheduler,
-            "warmup_steps": run.warmup_steps,
-            "weight_decay": self.result.training.weight_decay if self.result.training else run.weight_decay,
-            "max_grad_norm": run.max_grad_norm,
-            "gradient_checkpointing": run.gradient_checkpointing,
-            "bf16": run.dtype == "bfloat16",
-            "fp16": run.dtype == "float16",
-            "seed": run.seed,
-        }
+        run, plan = self.result.planned_run, self.result.training
+        return training_arguments(run, self.pick.learning_rate, plan.weight_decay if plan else run.weight_decay)
 
     def to_dataframe(self) -> pandas.DataFrame:
         """One row per candidate, for sorting and plotting."""

@@ -145,7 +145,7 @@ class Predictor:
             last = probes[id].curve.points[-1]
             forecasts[id] = Forecast(
                 loss=end.prediction("train loss" if last.eval_loss is None else "eval loss"),
-                metric=relation.predict(metric_name, end, float(curve.log_losses[-1]), last.metric) if relation else None,
+                metric=relation.predict(metric_name, end, last, float(curve.log_losses[-1])) if relation else None,
                 loss_noise=end.loss_noise,
                 metric_noise=relation.noise(end) if relation else 0.0,
             )
@@ -237,12 +237,13 @@ class _Relation:
             errors[out] = y[out] - line.predict(x[out])
         return cls(x, y, max(error_bound(errors), RERUN_METRIC), name.endswith(tuple(BUILT_IN)))
 
-    def predict(self, name: str, end: _End, log_loss: float, last: float | None) -> Prediction:
-        """The metric at the end of a run; `last` is its newest measured value, at `log_loss`. It stands where the run is
-        over, and is the least that is foretold where the loss goes on falling."""
+    def predict(self, name: str, end: _End, last: CurvePoint, log_loss: float) -> Prediction:
+        """The metric at the end of a run. What was measured last, at `log_loss`, stands where the run is over, and is
+        the least that is foretold where its loss goes on falling."""
         value, worst, best = self._at([end.log_loss, end.high, end.low])
-        if last is not None and (end.is_measured or (end.log_loss <= log_loss and last > value)):
-            value, worst, best = last, last + worst - value, last + best - value
+        measured = value if last.metric is None else last.metric
+        if end.is_measured or (measured > value and end.log_loss <= log_loss):
+            value, worst, best = measured, measured + worst - value, measured + best - value
         low = value - math.hypot(value - worst, self._bound)
         high = value + math.hypot(best - value, self._bound)
         low, high = np.clip([low, high], *self._range)

@@ -16,6 +16,7 @@ from typing import Any
 from advisor.exporters.base import NotExpressible, canonical, model_location, provenance, recommended
 from advisor.recommendation import Result, TrainingPlan
 from advisor.text import clean
+from advisor.training_arguments import training_arguments
 from knowledge.schema import PlannedRun
 
 SCRIPT = "Use the training script instead (--to script)."
@@ -79,6 +80,22 @@ def trainer_run(result: Result, target: str) -> TrainerRun:
             f"{target} is not sure to read {path.suffix} files.", "Decompress the data, or use the script."
         )
     return TrainerRun(result, facts.plan, canonical(facts.pick.peft_config), form)
+
+
+def trainer_arguments(run: TrainerRun) -> dict[str, Any]:
+    """The run in the words of transformers' trainer, with evaluations and checkpoints, for those built on it."""
+    planned = run.run
+    return {
+        **training_arguments(planned, run.plan.learning_rate, run.plan.weight_decay),
+        "optim": "adamw_torch",
+        "per_device_eval_batch_size": planned.batch_size,
+        "eval_strategy": "steps",
+        "eval_steps": max(1, planned.max_steps // 5),
+        "save_strategy": "steps",
+        "save_steps": max(1, planned.max_steps // 5),
+        "logging_steps": max(1, planned.max_steps // 50),
+        "report_to": "none",
+    }
 
 
 def check_lora(run: TrainerRun, target: str, also: Collection[str] = ()) -> None:

@@ -14,6 +14,7 @@ from advisor.exporters._trainer import (
     check_optimizer,
     header,
     prompts_are_text,
+    trainer_arguments,
     trainer_run,
     yaml_text,
 )
@@ -54,6 +55,9 @@ def config(run: TrainerRun) -> dict[str, Any]:
     quantized = {} if bits is None else {"quantization_bit": bits, "quantization_method": "bnb"}
     # Without a template the tokenizer's own chat template is used; "empty" leaves the texts as they are.
     template = {} if plan.data_format in ("messages", "alpaca", "sharegpt") else {"template": "empty"}
+    arguments = trainer_arguments(run)
+    # It turns checkpointing on by itself, whatever transformers' own key says.
+    arguments["disable_gradient_checkpointing"] = not arguments.pop("gradient_checkpointing")
     return {
         "model_name_or_path": run.model,
         **quantized,
@@ -67,25 +71,7 @@ def config(run: TrainerRun) -> dict[str, Any]:
         "packing": False,
         "train_on_prompt": False,
         "val_size": run.held_out_share,
-        "per_device_train_batch_size": planned.batch_size,
-        "per_device_eval_batch_size": planned.batch_size,
-        "gradient_accumulation_steps": planned.gradient_accumulation_steps,
-        "disable_gradient_checkpointing": not planned.gradient_checkpointing,
-        "max_steps": planned.max_steps,
-        "optim": "adamw_torch",
-        "learning_rate": plan.learning_rate,
-        "lr_scheduler_type": "constant_with_warmup" if planned.scheduler == "constant" else planned.scheduler,
-        "warmup_steps": planned.warmup_steps,
-        "weight_decay": plan.weight_decay,
-        "max_grad_norm": planned.max_grad_norm,
-        "bf16": planned.dtype == "bfloat16",
-        "fp16": planned.dtype == "float16",
-        "eval_strategy": "steps",
-        "eval_steps": max(1, planned.max_steps // 5),
-        "save_steps": max(1, planned.max_steps // 5),
-        "logging_steps": max(1, planned.max_steps // 50),
-        "report_to": "none",
-        "seed": planned.seed,
+        **arguments,
         "output_dir": "llama-factory-output",
     }
 

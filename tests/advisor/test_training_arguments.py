@@ -1,0 +1,31 @@
+"""The planned run in transformers' words: the rates that its trainer would use are those that the probes used."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+import torch
+from transformers import TrainingArguments, get_scheduler
+
+from advisor.training_arguments import training_arguments
+from knowledge.schema import PlannedRun
+from probes.schema import Schedule
+
+
+@pytest.mark.parametrize("scheduler", get_args(PlannedRun.model_fields["scheduler"].annotation))
+def test_rates_are_those_of_the_probes(scheduler, tmp_path):
+    run = PlannedRun(scheduler=scheduler, max_steps=50, warmup_fraction=0.2, dtype="float32")
+    made = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, **training_arguments(run, 1e-3, 0.01))
+    assert (made.learning_rate, made.weight_decay, made.max_steps) == (1e-3, 0.01, 50)
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    theirs = get_scheduler(
+        made.lr_scheduler_type, optimizer, num_warmup_steps=made.warmup_steps, num_training_steps=made.max_steps
+    )
+    ours, rates = Schedule(shape=scheduler, total_steps=50, warmup_steps=10), []
+    for _ in range(50):
+        rates.append(theirs.get_last_lr()[0])
+        optimizer.step()
+        theirs.step()
+    # Theirs begins at 0 and ends a step earlier.
+    assert rates == pytest.approx([ours.factor(step) for step in range(50)], abs=0.1)
