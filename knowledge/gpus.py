@@ -46,13 +46,17 @@ MEMORY_MIB: Mapping[str, int] = {
     "NVIDIA GeForce RTX 5070 Ti": 16303,
     "NVIDIA GeForce RTX 5070": 12227,
     "NVIDIA GeForce RTX 5060 Ti 16GB": 16311,
+    "NVIDIA GeForce RTX 5060 Ti 8GB": 8151,
+    "NVIDIA GeForce RTX 5060": 8151,
     "NVIDIA GeForce RTX 4090": 24564,
     "NVIDIA GeForce RTX 4080 SUPER": 16376,
     "NVIDIA GeForce RTX 4080": 16376,
     "NVIDIA GeForce RTX 4070 Ti SUPER": 16376,
     "NVIDIA GeForce RTX 4070 Ti": 12282,
+    "NVIDIA GeForce RTX 4070 SUPER": 12282,
     "NVIDIA GeForce RTX 4070": 12282,
     "NVIDIA GeForce RTX 4060 Ti 16GB": 16380,
+    "NVIDIA GeForce RTX 4060 Ti 8GB": 8188,
     "NVIDIA GeForce RTX 4060": 8188,
     "NVIDIA GeForce RTX 3090 Ti": 24564,
     "NVIDIA GeForce RTX 3090": 24576,
@@ -61,6 +65,7 @@ MEMORY_MIB: Mapping[str, int] = {
     "NVIDIA GeForce RTX 3070": 8192,
     "NVIDIA GeForce RTX 3060": 12288,
     "NVIDIA GeForce RTX 2080 Ti": 11264,
+    "NVIDIA GeForce RTX 2080": 7982,
     "NVIDIA GeForce GTX 1080 Ti": 11264,
     "AMD Instinct MI300X": 196592,
     "AMD Instinct MI250X": 65520,
@@ -76,6 +81,7 @@ WITHOUT_BFLOAT16 = frozenset(
         "NVIDIA V100 16GB",
         "NVIDIA P100 16GB",
         "NVIDIA GeForce RTX 2080 Ti",
+        "NVIDIA GeForce RTX 2080",
         "NVIDIA GeForce GTX 1080 Ti",
     }
 )
@@ -98,6 +104,9 @@ _FILLER = {
     "gtx",
     "rx",
 }
+# Words that make another card of one: without them it is not meant.
+_TIERS = {"ti", "super", "xtx", "ada"}
+_LIKE_NOMINAL = 0.08  # how far a card's memory may be from the round number that it is sold by
 
 
 @dataclass(frozen=True)
@@ -132,11 +141,12 @@ def parse_bytes(text: str) -> int:
 def find_gpu(name: str) -> Gpu:
     """The card that is meant by a name such as 'RTX 4090', 'a100 80gb' or 'NVIDIA L40S'.
 
-    A card matches if it has all words of the name; of several the one with the fewest further words is meant, and of
-    cards that differ in memory alone ('A100') the smallest. Raises BadInput with the nearest names otherwise.
+    A card matches if it has all words of the name, and no further one that makes another card of it ('Ti'); of several
+    the one with the fewest further words is meant, and of cards that differ in memory alone ('A100') the smallest.
+    Raises BadInput with the nearest names otherwise.
     """
     wanted = _words(name)
-    matches = [card for card in MEMORY_MIB if wanted and wanted <= _words(card)]
+    matches = [card for card in MEMORY_MIB if wanted and _is_meant(wanted, card)]
     if not matches:
         raise BadInput(
             f"The memory of a GPU named {name!r} is not known. {did_you_mean(name, list(MEMORY_MIB))} "
@@ -156,9 +166,26 @@ def smallest_gpu(needed_bytes: int) -> Gpu | None:
     return min(enough, key=lambda card: card.memory_bytes, default=None)
 
 
+def _is_meant(wanted: frozenset[str], card: str) -> bool:
+    words = _words(card)
+    if not _memory_words(card):  # a card that there is with one memory only may still be called by it: 'T4 16GB'
+        wanted = frozenset(w for w in wanted if not (_is_memory(w) and _is_sold_with(card, w)))
+    return bool(wanted) and wanted <= words and not (words - wanted) & _TIERS
+
+
+def _is_sold_with(card: str, size: str) -> bool:
+    number = int(size.removesuffix("gb"))
+    nominal = (number * 10**9, number * (1 << 30))
+    return any(abs(MEMORY_MIB[card] * MIB / size_bytes - 1) <= _LIKE_NOMINAL for size_bytes in nominal)
+
+
+def _is_memory(word: str) -> bool:
+    return re.fullmatch(r"\d+gb", word) is not None
+
+
 def _words(name: str) -> frozenset[str]:
     """The telling words of a card's name: 'RTX4090' and 'GeForce RTX 4090' are the same card, '80 GB' is one word."""
-    text = re.sub(r"(\d)\s*(gi?b)\b", r"\1gb", name.lower())
+    text = re.sub(r"\b(\d+)\s*gi?b?\b", r"\1gb", name.lower())
     text = re.sub(r"\b(rtx|gtx|rx)(?=\d)", r"\1 ", text)
     text = re.sub(r"(?<=\d{4})(?=ti\b|super\b|xtx\b)", " ", text)
     words = set(re.split(r"[\s\-_/()]+", text)) - _FILLER - {"", "sxm", "sxm4", "sxm5", "pcie", "hbm3", "hbm2"}
@@ -166,4 +193,4 @@ def _words(name: str) -> frozenset[str]:
 
 
 def _memory_words(card: str) -> frozenset[str]:
-    return frozenset(word for word in _words(card) if re.fullmatch(r"\d+gb", word))
+    return frozenset(filter(_is_memory, _words(card)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 from knowledge.errors import did_you_mean
@@ -253,7 +254,7 @@ def known_config(reference: str) -> dict[str, Any] | None:
     """
     repository = resolve_alias(reference) or reference
     values = CONFIGS.get(repository) or _BY_ARCHITECTURE.get(_architecture_key(repository))
-    return dict(values) if values is not None else None
+    return deepcopy(dict(values)) if values is not None else None  # transformers writes into what it is given
 
 
 def suggest(reference: str) -> str:

@@ -103,7 +103,7 @@ def _order(record: RunRecord) -> tuple[str, bool, float, str, str]:
 
 def _parse(text: str, name: str) -> tuple[RunRecord, ...]:
     records = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:

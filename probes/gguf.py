@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import io
 import logging
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,19 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from knowledge.errors import AdvisorError, BadInput
+from probes.cache_folder import cache_folder
 
 logger = logging.getLogger("advisor")
 
 BFLOAT16_FROM_BYTES = 2 * 2**30
 """Larger files are stored as bfloat16, in which such models are trained anyway; smaller ones as exact float32."""
-
-
-def cache_folder() -> Path:
-    """Where converted models are kept: ADVISOR_CACHE_DIR, else peft-advisor in the user's cache folder."""
-    given = os.environ.get("ADVISOR_CACHE_DIR")
-    if given:
-        return Path(given).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "peft-advisor"
 
 
 def metadata_folder(path: Path) -> Path:

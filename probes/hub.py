@@ -99,7 +99,14 @@ def _has_weights(repository: str, offline: bool) -> bool:
 
     if any(isinstance(try_to_load_from_cache(repository, name), str) for name in _WEIGHT_FILES):
         return True
-    return not offline and any(HfApi().file_exists(repository, name) for name in _WEIGHT_FILES)
+    if offline:
+        return False
+    try:
+        return any(HfApi().file_exists(repository, name) for name in _WEIGHT_FILES)
+    except OSError:  # the hub's own answers
+        raise
+    except Exception as error:  # those of the client's HTTP library, whichever it is, where the connection is lost
+        raise OSError(f"{type(error).__name__}: {error}") from error
 
 
 def _without_weights(repository: str, offline: bool) -> Exception:

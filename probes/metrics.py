@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -85,10 +86,14 @@ def _function(place: str) -> Callable[[list[str], list[str]], Any]:
         raise BadInput(f"The metric {place} cannot be read: there is no file {path}. Give FILE.py:FUNCTION.")
     spec = importlib.util.spec_from_file_location("advisor_own_metric", path)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for the types that they name
+    sys.path.insert(0, str(path.resolve().parent))  # it may import its neighbours, as a script may
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # the user's code may raise anything
         raise BadInput(f"The metric's file {path} cannot be run: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.pop(0)
     found = getattr(module, function, None)
     if not callable(found):
         raise BadInput(f"{path} has no function {function!r}. Give FILE.py:FUNCTION.")

@@ -51,9 +51,9 @@ class SkipLedger:
         self.rows -= 1
         self.skip(line, kind, detail)
 
-    def skip(self, line: int, kind: str, detail: str = "") -> None:
-        """Record one skipped row. `kind` groups the reasons, `detail` is kept for the first few."""
-        self.skipped[kind] += 1
+    def skip(self, line: int, kind: str, detail: str = "", rows: int = 1) -> None:
+        """Record one skipped row, or `rows` at once. `kind` groups the reasons, `detail` is kept for the first few."""
+        self.skipped[kind] += rows
         if len(self.first) < 5:
             self.first.append(f"line {line}: {kind}{f' ({detail})' if detail else ''}")
         if self.skipped.total() >= 1000:  # do not read on through a file that is broken throughout
@@ -79,7 +79,7 @@ def read_rows(
     max_line_bytes: int = MAX_LINE_BYTES,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[NumberedRow]:
-    """Yield (line number, row) from a JSONL, JSON, CSV, TSV or Parquet file (also .gz, .bz2, .zst, .xz) or the hub.
+    """Yield (line number, row) from a JSONL, JSON, CSV or TSV file (also .gz, .bz2, .zst, .xz), Parquet or the hub.
 
     Line numbers count from 1; for JSON arrays, Parquet and the hub they are row numbers. Faulty lines go to `ledger`,
     whose budget is checked at the end. `on_progress(bytes_done, bytes_total)` is called now and then for local files.
@@ -127,6 +127,8 @@ def _read_file(
     if path.stat().st_size == 0:
         raise BadInput(f"{path} is empty (0 bytes).")
     if form == "parquet":
+        if compression is not None:
+            raise BadInput(f"{path} is a compressed Parquet file, which is read from its end. Decompress it first.")
         yield from _read_parquet(path)
         return
     with path.open("rb") as raw:
@@ -183,8 +185,8 @@ def _lines(stream: BinaryIO, ledger: SkipLedger, max_line_bytes: int) -> Iterato
 
 def _read_json(stream: BinaryIO, ledger: SkipLedger, max_line_bytes: int) -> Iterator[NumberedRow]:
     """A JSON array of objects, or {"data": [...]} with one array. JSON Lines under this ending are read as such."""
-    head = stream.peek(2**16).lstrip()
-    if head.startswith(b"{") and b"\n" in head and _is_object(head.split(b"\n", 1)[0]):
+    first, _, rest = stream.peek(2**16).lstrip().partition(b"\n")
+    if first.startswith(b"{") and rest.strip() and _is_object(first):
         yield from _read_jsonl(stream, ledger, max_line_bytes)
         return
     content = stream.read(MAX_JSON_BYTES + 1)
@@ -219,12 +221,16 @@ def _is_object(line: bytes) -> bool:
 
 
 def _read_csv(stream: BinaryIO, ledger: SkipLedger, max_line_bytes: int, delimiter: str) -> Iterator[NumberedRow]:
-    """CSV with a header line; every value is a string. The number of a row is that of its last line."""
+    """CSV with a header line; every value is a string. The number of a row is that of its last line.
+
+    A quote that is never closed swallows all lines after it: each of them counts as a row that was skipped.
+    """
     csv.field_size_limit(max_line_bytes)
     text = io.TextIOWrapper(stream, encoding="utf-8", errors="strict", newline="")
     reader = csv.reader(text, delimiter=delimiter, strict=True)
     header: list[str] = []
     while True:
+        before = reader.line_num
         try:
             fields = next(reader)
         except StopIteration:
@@ -232,7 +238,7 @@ def _read_csv(stream: BinaryIO, ledger: SkipLedger, max_line_bytes: int, delimit
         except UnicodeDecodeError as error:
             raise BadInput(f"{ledger.source} is not UTF-8 after line {reader.line_num}: {error}.") from error
         except csv.Error as error:
-            ledger.skip(reader.line_num, "not CSV", str(error))
+            ledger.skip(before + 1, "not CSV", str(error), rows=max(1, reader.line_num - before))
             continue
         if not fields:
             continue
@@ -255,7 +261,7 @@ def _read_parquet(path: Path) -> Iterator[NumberedRow]:
             for row in batch.to_pylist():
                 number += 1
                 yield number, row
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, OSError) as error:  # a damaged page is an OSError
         raise BadInput(f"{path} cannot be read as Parquet: {error}.") from error
 
 

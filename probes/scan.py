@@ -7,6 +7,7 @@ with the smallest hashes, which are the ones to hold out. Nothing is tokenised h
 from __future__ import annotations
 
 import heapq
+import math
 import random
 from array import array
 from collections.abc import Callable, Iterator
@@ -25,7 +26,10 @@ from probes.tokenise import chat_segments
 
 DETECT_ROWS = 50
 MAX_SAMPLE_BYTES = 16 * 2**20  # of text held in the sample, so that a file of huge rows stays within memory too
-MAX_EVAL_ROW_CHARACTERS = 2**18  # longer rows are not held out: hundreds of them would be held in memory
+# All rows that may be held out are held in memory: of each text no more than a run trains on (a token has about four
+# characters), and of all together no more than so much.
+MAX_EVAL_ROW_CHARACTERS = 2**18
+MAX_EVAL_CHARACTERS = 2**26
 MAX_CLASSES = 1000
 
 
@@ -89,9 +93,8 @@ def scan(
         prompt_keys.append(prompt_key)
         text_keys.append(text_key)
         sample.offer(row, len(whole))
-        if len(whole) <= MAX_EVAL_ROW_CHARACTERS:
-            by_prompt.offer(prompt_key, row)
-            by_text.offer(text_key, row)
+        by_prompt.offer(prompt_key, row, len(whole))
+        by_text.offer(text_key, row, len(whole))
     ledger.check()
     return Scan(
         format=data_format,
@@ -153,20 +156,31 @@ class _UniformSample:
 
 
 class _SmallestKeys:
-    """The rows with the smallest distinct keys of a stream, of each key the first row."""
+    """The rows with the smallest distinct keys of a stream, of each key the first row, cut where it is very long."""
 
     def __init__(self, max_rows: int) -> None:
-        self._max_rows = max_rows
-        self._heap: list[int] = []
+        self._max_rows, self._characters, self._lowest_left_out = max_rows, 0, math.inf
+        self._heap: list[tuple[int, int]] = []
         self._rows: dict[int, Row] = {}
 
-    def offer(self, key: int, row: Row) -> None:
-        if key in self._rows or (len(self._heap) == self._max_rows and key > -self._heap[0]):
+    def offer(self, key: int, row: Row, characters: int) -> None:
+        if key in self._rows or key >= self._lowest_left_out:
             return
-        heapq.heappush(self._heap, -key)
+        if characters > MAX_EVAL_ROW_CHARACTERS:
+            row, characters = _cut(row, characters)
+        heapq.heappush(self._heap, (-key, characters))
         self._rows[key] = row
-        if len(self._heap) > self._max_rows:
-            del self._rows[-heapq.heappop(self._heap)]
+        self._characters += characters
+        while len(self._heap) > self._max_rows or (self._characters > MAX_EVAL_CHARACTERS and len(self._heap) > 1):
+            negative, freed = heapq.heappop(self._heap)
+            self._lowest_left_out, self._characters = -negative, self._characters - freed
+            del self._rows[-negative]
 
     def ascending(self) -> list[tuple[int, Row]]:
         return sorted(self._rows.items())
+
+
+def _cut(row: Row, characters: int) -> tuple[Row, int]:
+    """The row without what is too much of its texts, and how many characters it has then."""
+    cut = {k: v[:MAX_EVAL_ROW_CHARACTERS] if isinstance(v, str) else v for k, v in row.items()}
+    return cut, characters - sum(len(row[k]) - len(v) for k, v in cut.items() if isinstance(v, str))

@@ -94,7 +94,7 @@ def _cache() -> dict[str, Any]:
     """The folder of converted models and the space left where it is or will be."""
     import shutil
 
-    from probes.gguf import cache_folder
+    from probes.cache_folder import cache_folder
 
     folder = cache_folder()
     existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())

@@ -41,6 +41,17 @@ BOOKKEEPING = {"task_type", "peft_type", "auto_mapping", "peft_version", "base_m
 }
 MLP_MODULES = {"gate_proj", "up_proj", "down_proj"}
 ATTENTION_MODULES = {"q_proj", "k_proj", "v_proj", "o_proj"}
+# Settings of LoRA that make another method of it, and starts that are called otherwise in the catalogue.
+SWITCHES = {
+    "use_dora": "dora",
+    "use_rslora": "rslora",
+    "use_qalora": "qa-lora",
+    "use_bdlora": "bd-lora",
+    "velora_config": "velora",
+    "monteclora_config": "monteclora",
+    "kasa_config": "kasa",
+}
+STARTS = {"orthogonal": "lora-orthogonal"}
 # PEFT renamed Bone to MiSS in 0.18; its variants are the same code.
 RENAMED = {"bone": "miss"}
 PACKAGES = ("peft", "transformers", "torch", "datasets", "bitsandbytes", "diffusers")
@@ -131,13 +142,16 @@ def _lora_variant(adapter: Mapping[str, Any], optimizer: str) -> str:
     modules = {targets} if isinstance(targets, str) else set(targets)
     if optimizer.lower() in {"lora-fa", "lora-plus", "loraplus", "riemannian"}:
         return {"loraplus": "lora-plus", "riemannian": "lora-riemannian"}.get(optimizer.lower(), optimizer.lower())
-    for switch in ("use_dora", "use_rslora", "use_qalora", "use_bdlora", "velora_config", "monteclora_config"):
+    for switch, name in SWITCHES.items():
         if adapter.get(switch):
-            return {"use_bdlora": "bd-lora"}.get(switch, switch.removeprefix("use_").removesuffix("_config"))
+            return name
     if isinstance(start, str) and start not in {"gaussian", "true"}:
-        return start.lower().replace("_", "-")
+        start = start.lower().partition("_niter")[0].replace("_", "-")
+        return STARTS.get(start, start)
     if modules <= MLP_MODULES and modules:
         return "lora-mlp"
+    if modules == ATTENTION_MODULES:
+        return "lora-attention"
     if modules == {"all-linear"} or modules >= MLP_MODULES | ATTENTION_MODULES:
         return "lora-all-linear"
     return "lora"

@@ -220,6 +220,6 @@ def in_words(returncode: int) -> str:
     """What a process's return code means to a person."""
     if returncode >= 0:
         return f"ended with exit code {returncode}"
-    name = signal.Signals(-returncode).name
+    name = signal.Signals(-returncode).name if -returncode in set(signal.Signals) else f"signal {-returncode}"
     hint = ": probably out of host memory" if name == "SIGKILL" else ""
     return f"killed ({name}){hint}"

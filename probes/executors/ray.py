@@ -151,6 +151,8 @@ class RayExecutor(WorkerPool[_Worker]):
     def _take(self, worker: _Worker, event: Event, file: bytes | None) -> Iterator[Event]:
         """Passes an event on under the worker's number. `file` is what came with it."""
         if event.fatal:
+            if worker.job:  # given to an actor whose new process then could not load: another may take it
+                self._waiting.appendleft(worker.job)
             yield from self._give_up(worker, event.fatal)
         elif event.baseline:
             worker.ready = True

@@ -79,13 +79,20 @@ def detect_format(rows: Sequence[tuple[int, Row]]) -> DataFormat:
     """The most specific format that fits nearly as many of the first `rows` (line number, row) as any other.
 
     A few odd rows, such as texts without their label, must not turn a file into another format: they are left to the
-    skip budget. Raises BadInput where no format fits half of the rows, with the first line, its keys and the known
-    formats.
+    skip budget. Raises BadInput where no format fits half of the rows, with the first line that fits none, its keys and
+    the known formats, or with the formats that are mixed.
     """
     fits = {f.name: sum(f.matches(row) for _, row in rows) for f in all_formats()}
     best = next(f for f in all_formats() if fits[f.name] >= 0.8 * max(fits.values()))
     if 2 * fits[best.name] < len(rows):
-        line, row = next((line, row) for line, row in rows if not any(f.matches(row) for f in all_formats()))
+        odd = next(((line, row) for line, row in rows if not any(f.matches(row) for f in all_formats())), None)
+        if odd is None:
+            mixed = ", ".join(f"{count} in {name}" for name, count in fits.items() if count)
+            raise BadInput(
+                f"The rows are of several formats (of the first {len(rows)}: {mixed}). Bring them into one, or name "
+                "the one that counts with --format."
+            )
+        line, row = odd
         raise BadInput(
             f"Line {line} fits no known data format. {describe_keys(row)}\n{known_formats()}\n"
             "Rename the keys, or name the format with --format."

@@ -1,18 +1,17 @@
 """Traces are kept in memory and on disk, and so is what their replay says of a whole run: an equal run on equal library
 versions is traced and replayed once. What comes with the package (knowledge/dry_runs.py) need not be even that.
 
-A trace is stored as arrays in one .npz file without pickled objects, an estimate as JSON, in the user's cache folder or
-in the folder that ADVISOR_CACHE_DIR names. A file that cannot be read counts as absent; a folder that cannot be written
-costs only the time of doing it again.
+A trace is stored as arrays in one .npz file without pickled objects, an estimate as JSON, in the cache folder. A file
+that cannot be read counts as absent; a folder that cannot be written costs only the time of doing it again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import sys
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache as memoize
@@ -24,6 +23,7 @@ import numpy as np
 
 from knowledge.dry_runs import known_estimate
 from knowledge.schema import MemoryEstimate, PlannedRun
+from probes.cache_folder import cache_folder
 from probes.memory.bases import config_facts
 from probes.memory.template import Length, Step, Template
 
@@ -32,19 +32,6 @@ LIBRARIES = ("torch", "transformers", "peft")
 TRACED_FIELDS = ("task", "batch_size", "dtype", "quantization", "gradient_checkpointing")
 
 _in_memory: dict[str, Template] = {}
-
-
-def cache_folder() -> Path:
-    """Where traces are kept: ADVISOR_CACHE_DIR, or the platform's folder for caches."""
-    if folder := os.environ.get("ADVISOR_CACHE_DIR"):
-        return Path(folder)
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "peft-advisor"
 
 
 def key(config: Any, run: PlannedRun, lengths: Sequence[Length], **settings: Any) -> str:
@@ -104,8 +91,13 @@ def _whole_or_not_at_all(path: Path) -> Iterator[IO[bytes]]:
     """A file to write to that appears under its name when all is written: readers see a whole file or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-        yield file
-    Path(file.name).replace(path)
+        temporary = Path(file.name)
+        try:
+            yield file
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    temporary.replace(path)
 
 
 def _plain(value: Any) -> Any:
@@ -155,7 +147,7 @@ def _read(path: Path) -> Template | None:
                 facts["loader_bytes"],
                 tuple(facts["notes"]),
             )
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
 
 

@@ -112,6 +112,18 @@ def test_what_a_method_raises_is_told_and_the_next_probe_gets_a_fresh_worker(mak
     assert ended["a"].status == "finished"
 
 
+def test_where_no_new_worker_can_load_the_others_take_the_jobs(make, tmp_path):
+    executor = make(2, f"broken={tmp_path / 'broken'}", f"pids={tmp_path / 'pids'}", "seconds=0.3")
+    executor.submit(job("first"))
+    wait_for(executor, lambda event: event.outcome)
+    while len((tmp_path / "pids").read_text().split()) < 2:
+        time.sleep(0.05)
+    ended = outcomes_of(executor, [job("raises", 6), job("a"), job("b"), job("c")])
+    assert {id: outcome.status for id, outcome in ended.items()} == {
+        "raises": "failed", "a": "finished", "b": "finished", "c": "finished",
+    }  # fmt: skip
+
+
 def test_a_job_that_says_nothing_is_ended_when_its_time_is_up(make):
     ended = outcomes_of(make(2), [job("hangs", 8, silence_limit_s=0.5), job("a", silence_limit_s=5)])
     assert ended["hangs"].status == "failed"

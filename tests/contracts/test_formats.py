@@ -128,6 +128,12 @@ def test_unknown_keys_are_named_with_line_and_known_formats():
     assert all(name in message for name in FORMATS) and "--format" in message
 
 
+def test_formats_that_are_mixed_are_named():
+    known = all_formats()[:3]
+    with pytest.raises(BadInput, match=f"several formats .*1 in {known[0].name}.*--format"):
+        detect_format([(i, f.example) for i, f in enumerate(known)])
+
+
 def test_an_unknown_name_offers_the_nearest():
     with pytest.raises(BadInput, match="'sharegpt'"):
         get_format("share-gpt")

@@ -42,6 +42,12 @@ def test_what_is_no_size_is_refused_with_an_example(text):
         ("NVIDIA A100-SXM4-80GB", "NVIDIA A100 80GB"),
         ("NVIDIA H100 80GB HBM3", "NVIDIA H100 80GB"),
         ("Tesla T4", "NVIDIA T4"),
+        ("T4 16GB", "NVIDIA T4"),
+        ("H200 141GB", "NVIDIA H200"),
+        ("A100-80G", "NVIDIA A100 80GB"),
+        ("RTX 4070 Super", "NVIDIA GeForce RTX 4070 SUPER"),
+        ("RTX 5060", "NVIDIA GeForce RTX 5060"),
+        ("RTX 4060 Ti", "NVIDIA GeForce RTX 4060 Ti 8GB"),
     ],
 )
 def test_a_card_is_found_by_what_people_call_it(asked, meant):
@@ -54,7 +60,9 @@ def test_every_card_is_found_by_its_own_name(name):
     assert find_gpu(name).name == name
 
 
-@pytest.mark.parametrize("unknown", ["", "GPU", "RTX 9999", "toaster"])
+@pytest.mark.parametrize(
+    "unknown", ["", "GPU", "RTX 9999", "toaster", "24GB", "T4 24GB", "GTX 1080", "RTX 5000", "RX 7900", "A10 80GB"]
+)
 def test_an_unknown_card_is_no_guess(unknown):
     with pytest.raises(BadInput, match="--vram"):
         find_gpu(unknown)

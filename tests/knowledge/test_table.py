@@ -81,6 +81,12 @@ def test_own_runs_join_the_shipped_ones_and_replace_their_equals(own_folder):
     assert corrected in everything and shipped[0] not in everything and extra in everything
 
 
+def test_what_unicode_takes_for_a_line_end_may_stand_in_a_name(tmp_path):
+    run = read(llm_run(experiment="lora/\u2028 \x85 one"))
+    table.merge(tmp_path / "runs.jsonl", [run])
+    assert table.read(tmp_path / "runs.jsonl") == (run,)
+
+
 def test_a_broken_line_is_named(tmp_path):
     path = tmp_path / "runs.jsonl"
     table.merge(path, [read(llm_run())])

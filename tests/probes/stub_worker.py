@@ -1,10 +1,10 @@
 """A worker process without a model, for tests of executors: a job's learning rate says how it behaves.
 
-    python stub_worker.py [fatal] [pids=FILE] [seconds=SECONDS]
+    python stub_worker.py [fatal] [pids=FILE] [seconds=SECONDS] [broken=FILE]
 
 9 is killed, 8 hangs, 7 ends in the middle of a message, 6 ends as failed; all others finish, with losses that are the
 same for the same candidate and step. A job goes on from its checkpoint and writes one. Each worker adds its process id
-to FILE, and each job takes SECONDS.
+to FILE, and each job takes SECONDS. Once a job has ended as failed, no new worker can load where `broken` is given.
 """
 
 import json
@@ -27,7 +27,7 @@ def main():
     if "pids" in options:
         with Path(options["pids"]).open("a") as file:
             file.write(f"{os.getpid()}\n")
-    if "fatal" in options:
+    if "fatal" in options or ("broken" in options and Path(options["broken"]).exists()):
         send(fatal="no such model")
         sys.exit(1)
     if os.environ.get("CUDA_VISIBLE_DEVICES") == "9":
@@ -47,6 +47,8 @@ def run(job, folder):
         print("{half a line", end="", flush=True)
         os._exit(3)
     if behaviour == 6:
+        if "broken" in options:
+            Path(options["broken"]).touch()
         send(outcome={"id": job["id"], "status": "failed", "reason": "raised"})
         sys.exit(0)
     stored = folder / job["id"] / "checkpoint.safetensors"

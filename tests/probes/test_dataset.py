@@ -134,6 +134,14 @@ def test_long_rows_are_cut_and_counted_and_long_prompts_left_out(tmp_path):
     assert profile.dropped == {"the prompt alone is longer than the limit": 5}
 
 
+def test_of_books_the_beginnings_are_trained_on_and_held_out(tmp_path):
+    rows = [{"text": f"book {i} " + "x" * 2**18} for i in range(8)]
+    data = prepared(write(tmp_path / "a.jsonl", rows), max_length_tokens=32)
+    assert (data.profile.cut_rows, data.profile.usable_rows, data.profile.dropped) == (8, 8, {})
+    assert all(len(text) <= 32 and text.startswith("book") for text in texts(data.train) + texts(data.eval))
+    assert texts(data.eval)
+
+
 def test_conversations_go_through_the_chat_template(tmp_path):
     rows = [
         {"messages": [{"role": "user", "content": f"hi {i}"}, {"role": "assistant", "content": "yo"}]}

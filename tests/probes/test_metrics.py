@@ -55,6 +55,14 @@ def test_what_can_be_used_is_not_refused(tmp_path):
     check_metric(write(tmp_path, "def score(predictions, references):\n    return 1\n"), "causal-lm")
 
 
+def test_its_file_may_hold_dataclasses_and_import_its_neighbours(tmp_path):
+    write(tmp_path, "WEIGHT = 0.5\n", "neighbour_of_metric.py")
+    place = write(tmp_path, "from __future__ import annotations\nfrom dataclasses import dataclass\n"
+                            "from neighbour_of_metric import WEIGHT\n@dataclass\nclass Row:\n    text: str\n"
+                            "def score(predictions, references):\n    return WEIGHT\n")  # fmt: skip
+    assert OwnMetric(place, decode)([[0]], [[0]]) == 0.5
+
+
 def test_its_name_is_the_functions_and_its_place_holds_in_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert title("metrics.py:letter_overlap") == "letter overlap"

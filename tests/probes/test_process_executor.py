@@ -51,5 +51,6 @@ def test_a_worker_does_not_outlive_its_parent():
 
 def test_signals_become_words():
     assert in_words(-9) == "killed (SIGKILL): probably out of host memory"
+    assert in_words(-35) == "killed (signal 35)"
     assert in_words(-15) == "killed (SIGTERM)"
     assert in_words(2) == "ended with exit code 2"

@@ -3,6 +3,7 @@
 import bz2
 import csv
 import gzip
+import io
 import json
 import lzma
 import os
@@ -46,6 +47,7 @@ def zstd(content):
         ("a.jsonl", b"\xef\xbb\xbf" + as_jsonl(ROWS).rstrip(b"\n")),
         ("a.json", json.dumps(ROWS).encode()),
         ("a.json", json.dumps({"version": "1", "data": ROWS}, indent=2).encode()),
+        ("a.json", json.dumps({"data": ROWS}).encode() + b"\n"),
         ("a.json", as_jsonl(ROWS)),
         ("a.jsonl.gz", gzip.compress(as_jsonl(ROWS), mtime=0)),
         ("a.jsonl.bz2", bz2.compress(as_jsonl(ROWS))),
@@ -143,6 +145,15 @@ def test_a_file_that_is_broken_throughout_is_not_read_to_its_end(tmp_path):
     assert ledger.skipped.total() == 1000
 
 
+def as_parquet(rows):
+    file = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file)
+    return file.getvalue()
+
+
+PARQUET = as_parquet([{"text": f"row {i}"} for i in range(1000)])
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
@@ -152,6 +163,8 @@ def test_a_file_that_is_broken_throughout_is_not_read_to_its_end(tmp_path):
         ("a.json", b'[{"text": ', "not valid JSON"),
         ("a.json", b'{"a": [1], "b": [2]}', "2 arrays"),
         ("a.parquet", b"PAR1 nonsense", "Parquet"),
+        ("a.parquet", PARQUET[:50] + b"x" * 100 + PARQUET[150:], "Parquet"),
+        ("a.parquet.gz", gzip.compress(PARQUET), "Decompress"),
         ("a.jsonl.gz", b"no gzip at all, but long enough to be read", "damaged"),
         ("a.jsonl.gz", gzip.compress(as_jsonl(ROWS * 10_000), mtime=0)[:500], "damaged"),
         ("a.jsonl.xz", b"no xz at all", "damaged"),
@@ -163,6 +176,12 @@ def test_files_that_cannot_be_read_say_why(tmp_path, name, content, words):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(BadInput, match=words):
         read(tmp_path / name)
+
+
+def test_all_lines_that_an_open_quote_swallows_count(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"text\n" + b"a\n" * 599 + b'"a\n' + b"a\n" * 399)
+    with pytest.raises(BadInput, match=r"400 of 999 rows(.|\n)*line 601: not CSV"):
+        read(tmp_path / "a.csv", budget=0.01)
 
 
 def test_places_without_a_file_say_what_to_give(tmp_path):

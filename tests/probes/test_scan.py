@@ -60,11 +60,19 @@ def test_samples_are_uniform_over_the_file(tmp_path):
 
 def test_huge_rows_make_the_sample_smaller_instead_of_the_memory_larger(tmp_path, monkeypatch):
     monkeypatch.setattr(scan_module, "MAX_SAMPLE_BYTES", 50_000)
-    monkeypatch.setattr(scan_module, "MAX_EVAL_ROW_CHARACTERS", 500)
     rows = [{"text": f"row {i} " + "x" * (1000 if i % 2 else 10)} for i in range(400)]
     found = scan_rows(tmp_path, rows)
     assert found.rows == 400 and 0 < sum(len(row["text"]) for _, row in found.sample) <= 50_000
-    assert all(len(row["text"]) < 500 for _, row in found.first_by_prompt)
+
+
+def test_of_books_the_beginnings_are_held_out(tmp_path, monkeypatch):
+    """As many of the smallest keys as have room together; of each book no more than a run could train on."""
+    rows = [{"text": f"book {i} " + "x" * 1000} for i in range(100)]
+    every = scan_rows(tmp_path, rows, max_eval_rows=50).first_by_text
+    monkeypatch.setattr(scan_module, "MAX_EVAL_ROW_CHARACTERS", 500)
+    monkeypatch.setattr(scan_module, "MAX_EVAL_CHARACTERS", 10_000)
+    held = scan_rows(tmp_path, rows, max_eval_rows=50).first_by_text
+    assert held == [(key, {"text": row["text"][:500]}) for key, row in every[:20]]
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):

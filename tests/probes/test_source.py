@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knowledge.errors import AdvisorError, BadInput, NoModelAccess
-from probes import gguf
+from probes import gguf, hub
+from probes.cache_folder import cache_folder
 from probes.source import ModelSource, empty_model, load_config, load_model, load_tokenizer, resolve_model
 from tests.probes.hub_server import running_hub
 from tests.probes.tokenizers import byte_tokenizer
@@ -97,6 +98,17 @@ def test_without_a_connection_only_what_is_known_here_counts(tmp_path):
         assert planned["llama"] == ["found", "known architecture"]
         assert planned["nowhere/model"][0] == "NoModelAccess"
     assert resolve_at(hub.endpoint, tmp_path, everything, HF_HUB_OFFLINE="1") == offline
+
+
+def test_a_connection_that_is_lost_between_two_questions_is_no_access(monkeypatch):
+    def lost(*_, **__):
+        raise type("ConnectError", (Exception,), {})("no route")
+
+    monkeypatch.setattr(hub, "reachable", lambda: True)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: "config.json")
+    monkeypatch.setattr("huggingface_hub.HfApi.file_exists", lost)
+    with pytest.raises(NoModelAccess, match="ConnectError: no route"):
+        hub.check_access("good/model", weights=True)
 
 
 def test_for_its_config_alone_a_known_model_is_not_looked_for(tmp_path):
@@ -230,7 +242,7 @@ def test_a_real_gguf_file_is_converted_once_and_answers(smollm, capfd, caplog):
     assert getattr(model.config, "quantization_config", None) is None
     prompt = tokenizer("The capital of France is", return_tensors="pt")
     assert tokenizer.decode(model(**prompt).logits[0, -1].argmax()) == " Paris"
-    weights = next(gguf.cache_folder().rglob("model.safetensors"))
+    weights = next(cache_folder().rglob("model.safetensors"))
     written = weights.stat().st_mtime_ns
     load_model(smollm, "causal-lm")
     assert weights.stat().st_mtime_ns == written and caplog.text.count("converting") == 1

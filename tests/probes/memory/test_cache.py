@@ -44,6 +44,24 @@ def test_an_equal_run_is_worked_out_once(cache_folder, replays):
     assert peak() == first and len(replays) == 2
 
 
+@pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b[: len(b) // 2], lambda b: b[:200] + b"x" * 99 + b[299:]])
+def test_a_damaged_trace_is_made_anew(cache_folder, replays, monkeypatch, damage):
+    first = peak()
+    for stored in cache_folder.glob("*.npz"):
+        stored.write_bytes(damage(stored.read_bytes()))
+    [estimate] = cache_folder.glob("*.json")
+    estimate.unlink()
+    monkeypatch.setattr(cache, "_in_memory", {})
+    assert peak() == first and len(replays) == 2
+
+
+def test_what_could_not_be_written_whole_leaves_nothing(tmp_path):
+    with pytest.raises(OSError, match="full"), cache._whole_or_not_at_all(tmp_path / "a.json") as file:
+        file.write(b"half")
+        raise OSError("full")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "other",
     [
