@@ -117,9 +117,9 @@ def _share_of_gain(
     candidate: CandidateReport, best: CandidateReport, contenders: Sequence[CandidateReport], quality: QualityField
 ) -> float:
     """Gain over the untuned model as a share of the best candidate's gain; over the worst candidate where the
-    untuned model was not measured."""
+    untuned model was not measured, or is expected to stay the best."""
     start = baseline_of(best, quality)
-    if start is None:
+    if start is None or start >= value_of(best, quality):
         start = min(value_of(c, quality) for c in contenders)
     whole = value_of(best, quality) - start
     return (value_of(candidate, quality) - start) / whole if whole > 0 else 1.0

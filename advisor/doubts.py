@@ -6,8 +6,10 @@ import math
 
 from advisor.case import Case
 from advisor.forgetting import forgets_more
+from advisor.held_out import EVAL_ROWS
 from advisor.overtraining import overtrained
-from advisor.text import bytes_text, is_percentage
+from advisor.quality import baseline_of, value_of
+from advisor.text import bytes_text, is_percentage, quality_text
 
 SMALL_HELD_OUT_ROWS = 100
 SHORT_PROBE = 0.1  # at a tenth of the run the warm-up is over; before it, short probes favour who moves fastest
@@ -46,6 +48,8 @@ def warnings(case: Case) -> list[str]:
         found.append(_parts_warning(pick.micro_batches))
     if case.data is not None and case.data.eval_rows < SMALL_HELD_OUT_ROWS:
         found.append(_held_out_warning(case.data.eval_rows, case.metric))
+    if worse := _no_gain(case):
+        found.append(worse)
     if pick.curve.points:
         found.append("One seed per candidate: another seed moves results too.")
     return found
@@ -83,8 +87,18 @@ def _forgetting_warning(case: Case) -> str:
 def _held_out_warning(rows: int, metric: str) -> str:
     text = f"Only {rows} held-out rows"
     if is_percentage(metric):
-        text += f": {metric} is known to about {100 * math.sqrt(0.25 / max(1, rows)):.0f} points"
+        measured = min(EVAL_ROWS, max(1, rows))
+        text += f": {metric} is known to about {100 * math.sqrt(0.25 / measured):.0f} points"
     return text + "."
+
+
+def _no_gain(case: Case) -> str:
+    """Where even the pick is expected to end below the untuned model."""
+    start = baseline_of(case.pick, case.quality)
+    if start is None or value_of(case.pick, case.quality) >= start:
+        return ""
+    untuned = quality_text(abs(start), case.metric)
+    return f"It is expected to end worse than the untuned model, whose {case.metric} is {untuned}."
 
 
 def _last_fall(case: Case) -> str:

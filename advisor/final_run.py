@@ -14,7 +14,8 @@ import psutil
 
 from advisor.candidates import candidate_id
 from advisor.exporters.base import Recommended, model_location
-from advisor.gather import EVAL_ROWS, JOURNAL_FILE, context_of, fingerprint, probe_dtype, schedule_of
+from advisor.gather import JOURNAL_FILE, context_of, fingerprint, probe_dtype, schedule_of
+from advisor.held_out import EVAL_ROWS
 from advisor.recommendation import TrainingPlan
 from advisor.telling_metric import judged_by
 from knowledge.errors import BadInput

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from advisor.held_out import EVAL_ROWS
 from advisor.planning import Lineup
 from advisor.requirement_kinds import Case
 from advisor.requirements import asks_for_latency, objection_to
@@ -26,7 +27,6 @@ from probes.schema import ProbeContext, Schedule
 
 JOURNAL_FILE = "journal.jsonl"
 MAX_CPU_WORKERS = 4
-EVAL_ROWS = 64  # standard error of a mean loss below a tenth of a nat; more rows cost more than they tell in a rung
 
 
 def open_executor(survey: Survey, folder: Path) -> Executor:

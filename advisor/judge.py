@@ -8,7 +8,7 @@ from typing import Any
 
 from advisor.candidates import Candidate
 from advisor.end_model import Probe
-from advisor.held_out import held_out_noise
+from advisor.held_out import EVAL_ROWS, held_out_noise
 from advisor.own_task import suite_of_survey
 from advisor.planned_memory import corrected_memory, measured_memory
 from advisor.predictor import Forecast, Predictor
@@ -161,6 +161,7 @@ def _report(
     curve = evidence.curves.get(candidate.id, Curve())
     step_s = _step_s(outcomes)
     probe_peak_bytes = max((o.peak_bytes for o in outcomes if o.peak_bytes), default=None)
+    in_whole = all(o.micro_batches == 1 and o.status != "out of memory" for o in outcomes)
     return CandidateReport(
         name=method.name,
         title=method.title,
@@ -169,13 +170,14 @@ def _report(
         status=_status(candidate, failure, curve, is_finalist),
         reason=failure.reason if failure else (reason_left or ""),
         curve=curve,
-        predicted=_with_noise(forecast.metric, _metric_noise(forecast, survey.data.profile.eval_rows))
+        predicted=_with_noise(forecast.metric, _metric_noise(forecast, min(EVAL_ROWS, survey.data.profile.eval_rows)))
         if forecast
         else None,
         predicted_loss=_with_noise(forecast.loss, _loss_noise(forecast, sampling_noise)) if forecast else None,
         baseline_value=baseline.metric,
         baseline_loss=baseline.eval_loss,
-        memory=corrected_memory(candidate, survey, curve.last_step, probe_peak_bytes)
+        # A probe that ran out of memory, or did its batches in parts, held something else than the run will.
+        memory=corrected_memory(candidate, survey, curve.last_step, probe_peak_bytes if in_whole else None)
         or measured_memory(probe_peak_bytes),
         probe_peak_bytes=probe_peak_bytes,
         probe_s=sum(o.duration_s for o in outcomes) if outcomes else None,
@@ -213,7 +215,7 @@ def _loss_noise(forecast: Forecast, sampling_noise: float) -> float:
 
 
 def _metric_noise(forecast: Forecast, rows: int) -> float:
-    """The same for the metric: shares such as exact match vary with the rows as counts do."""
+    """The same for the metric: shares such as exact match vary with the rows that are evaluated as counts do."""
     if forecast.metric is None or not 0 <= forecast.metric.value <= 1:
         return forecast.metric_noise
     share = min(max(forecast.metric.value, 1 / rows), 1 - 1 / rows)

@@ -82,13 +82,20 @@ class LossToGo:
                 alike.setdefault(suite_of(run), []).append(curve)
         self.tasks = alike if len(alike) >= FEWEST_OF_A_KIND else every
         # The share of a run from which on the table has evidence; 1 where it has none.
-        self.earliest_fraction = min((c.first_fraction for curves in self.tasks.values() for c in curves), default=1.0)
+        earliest = sorted(min(c.first_fraction for c in curves) for curves in self.tasks.values())
+        self.earliest_fraction = earliest[self._fewest_tasks - 1] if earliest else 1.0
         self.law = cache(self._fit)
         self.errors = cache(self._measure_errors)
 
     def has_falls(self, fraction: float) -> bool:
         """Whether the table knows what was lost over the last doubling before a share of the run."""
-        return any(c.covers(fraction / 2) for curves in self.tasks.values() for c in curves)
+        tasks = sum(any(c.covers(fraction / 2) for c in curves) for curves in self.tasks.values())
+        return tasks >= max(1, self._fewest_tasks)
+
+    @property
+    def _fewest_tasks(self) -> int:
+        """A single task that was evaluated early must not speak for all others."""
+        return min(FEWEST_OF_A_KIND, len(self.tasks))
 
     def _usable(self, fraction: float, with_fall: bool) -> dict[str, list[LogCurve]]:
         start = fraction / 2 if with_fall else fraction
@@ -137,7 +144,7 @@ class TaskToGo:
             return ToGo(0.0, 0.0, 0.0, 0.0)
         fraction = self._fraction(curve.last_fraction)
         expected = self.expected(curve)
-        errors = self._table.errors(round(fraction, 3), self._cause(fraction) is not None, self.proven_to(fraction))
+        errors = self._table.errors(round(fraction, 4), self._cause(fraction) is not None, self.proven_to(fraction))
         odds = log_odds_of(expected)
         # Errors were measured with all curves of a task at hand; the average of a few tells less.
         of_few = errors.own / math.sqrt(max(1, len(self._reached(fraction, since=fraction))))
@@ -207,7 +214,7 @@ class TaskToGo:
         return max(fraction, self._table.earliest_fraction)
 
     def _law(self, fraction: float) -> Law:
-        return self._table.law(round(fraction, 3), self._cause(fraction) is not None, self._without)
+        return self._table.law(round(fraction, 4), self._cause(fraction) is not None, self._without)
 
     def _average_cause(self, fraction: float) -> float | None:
         """None where no curve was measured early enough, here or in the table: what was lost over the last doubling is

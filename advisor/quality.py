@@ -13,6 +13,8 @@ from knowledge.intervals import Z_80
 LIKELY = 0.43 / Z_80
 MEMORY_STEP = 0.01  # no memory estimate is finer than that: the dry run's mean error on published runs is half of it
 
+LOSSES = ("eval loss", "train loss")
+
 QualityField = Literal["predicted", "predicted_loss"]
 
 
@@ -63,8 +65,8 @@ class Point:
 
 
 def lower_is_better(metric: str) -> bool:
-    """Losses, perplexities and drifts are better when lower; every other metric when higher."""
-    return any(word in metric.lower() for word in ("loss", "perplexity", "drift"))
+    """The losses that are predicted are better when lower; every metric, of whatever name, when higher."""
+    return metric in LOSSES
 
 
 def point_of(candidate: CandidateReport, quality: QualityField) -> Point | None:

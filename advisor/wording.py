@@ -49,10 +49,10 @@ def compare(one: CandidateReport, other: CandidateReport, quality: QualityField)
 
 def standing(candidate: CandidateReport, case: Case) -> str:
     """Why a candidate that came through is not the pick, in one line; '' for those that have a reason of their own."""
+    if candidate.fits is False and candidate.memory is not None and candidate.status in ("finished", "eliminated"):
+        return f"needs up to {bytes_text(candidate.memory.high_bytes)} of {bytes_text(case.device.limit_bytes)}"
     if candidate.reason or candidate is case.pick:
         return candidate.reason
-    if candidate.fits is False and candidate.memory is not None:
-        return f"needs up to {bytes_text(candidate.memory.high_bytes)} of {bytes_text(case.device.limit_bytes)}"
     if point_of(candidate, case.quality) is None:
         return ""
     return compare(candidate, case.pick, case.quality)
@@ -93,7 +93,7 @@ def _reasons(case: Case) -> list[str]:
         reasons.append(f"Tied in {case.metric} with {_listed([c.title for c in case.ties])}; {_tie_breaker(case)}.")
     best = max([*case.rivals], key=lambda c: value_of(c, quality))
     if best is not pick and beats(best, pick, quality):
-        reasons.append(f"{_objective_words(case)}: {best.title} is {compare(best, pick, quality)}.")
+        reasons.append(f"{_given_up(case, best)}: {best.title} is {compare(best, pick, quality)}.")
     named = {c.name for c in (best, *case.ties)} | {LORA}
     # The other points of the frontier are told as alternatives.
     worse = [c for c in case.others_by_quality if c.name not in named and not c.on_frontier][:RIVALS_NAMED]
@@ -146,9 +146,11 @@ def _likely_best(case: Case) -> str | None:
     return f"{why} of those that stayed in the race" if ahead else why
 
 
-def _objective_words(case: Case) -> str:
+def _given_up(case: Case, better: CandidateReport) -> str:
+    if better not in case.contenders:
+        return "Kept in spite of a better one that left the race"
     return {
-        "accuracy": "Kept in spite of a better one that left the race",
+        "accuracy": "Some quality is given up",
         "balanced": "Some quality is given up for memory",
         "memory": "Some quality is given up, for the objective is memory",
         "speed": "Some quality is given up, for the objective is speed",

@@ -8,9 +8,10 @@ tasks count little, methods seen once are drawn towards the middle, and the inte
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import chain, combinations
 from statistics import fmean, median
 
 import numpy as np
@@ -125,11 +126,13 @@ def _weight(benchmark: tuple[str, Task], task: Task, suite: str | None) -> float
 
 def _ranks(runs: list[RunRecord]) -> dict[str, float]:
     """Each method's share of beaten methods, by its best settings, with the eras of the suite brought together; empty
-    where there is nothing to compare with. Settings that were run with several seeds count with their mean: the best
+    where there is nothing to compare with, and of the metric alone that most runs have. Settings that were run with several seeds count with their mean: the best
     of three seeds would be compared with others' only one."""
-    eras = by_benchmark(runs)
+    metrics = Counter(run.metric_name for run in runs)
+    usual = max(metrics, key=lambda name: (metrics[name], str(name)))
+    eras = by_benchmark(run for run in runs if run.metric_name == usual)
     repeats: dict[tuple[str, str], list[float]] = {}
-    for run in in_one_era(runs, max(eras, key=lambda name: len(eras[name]))):
+    for run in in_one_era(chain(*eras.values()), max(eras, key=lambda name: len(eras[name]))):
         repeats.setdefault((run.method, _settings(run)), []).append(run.metric)
     best: dict[str, float] = {}
     for (method, _), metrics in repeats.items():

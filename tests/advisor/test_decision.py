@@ -7,6 +7,7 @@ import random
 import pytest
 
 from advisor.decision import decide
+from advisor.recommendation import Prediction
 from knowledge.schema import Curve, CurvePoint, PlannedRun
 from tests.advisor.factories import candidate, curve, device, field_of_candidates, memory, result
 
@@ -139,6 +140,32 @@ def test_memory_takes_the_cheapest_that_keeps_most_of_the_gain():
     field = [candidate("lora", 0.50, 12.0), candidate("ia3", 0.45, 9.0, status="eliminated"), candidate("x", 0.1, 8.0)]
     assert pick_of(field, "memory").name == "ia3"
     assert pick_of(field, "accuracy").name == "lora"
+
+
+def test_where_nothing_is_to_be_gained_the_least_loss_of_quality_counts_and_it_is_said():
+    worse = [
+        candidate("lora", 0.55, 22.6, baseline_value=0.6, baseline_loss=0.9),
+        candidate("oft", 0.2, 20.0, baseline_value=0.6, baseline_loss=0.9),
+    ]
+    for objective in ("accuracy", "balanced"):
+        _, decision = decide(worse, device(), objective)
+        assert decision.name == "lora"
+        assert any("worse than the untuned model" in warning for warning in decision.warnings)
+
+
+def test_what_an_own_metric_is_called_does_not_turn_it_around():
+    def overlap(name, value):
+        told = Prediction(metric="glossary overlap", value=value, low=value - 0.02, high=value + 0.02, noise=0.02)
+        return candidate(name, 0.5, 22.6).model_copy(update={"predicted": told})
+
+    _, decision = decide([overlap("lora", 0.3), overlap("oft", 0.9)], device(), "accuracy")
+    assert decision.name == "oft"
+
+
+def test_a_better_one_that_left_the_race_is_not_said_to_be_given_up_for_memory():
+    found = [candidate("lora", 0.5, 22.6), candidate("oft", 0.7, 20.0, status="eliminated", reason="behind")]
+    _, decision = decide(found, device(), "balanced")
+    assert decision.name == "lora" and not any("given up for memory" in reason for reason in decision.reasons)
 
 
 def test_what_left_the_race_is_not_taken_for_quality():

@@ -53,6 +53,20 @@ class TestLaw:
         assert fall_of(log_odds_of(-0.1)) < 0 < fall_of(log_odds_of(0.03))
 
 
+class TestLossToGo:
+    def test_a_single_task_that_was_evaluated_early_does_not_speak_for_all(self):
+        """A run of one's own has the points of its probe, which may be earlier than all of the table."""
+        early = record("own", 1.0, 0.3).model_copy(
+            update={
+                "benchmark": "own/task/era",
+                "curve": Curve(points=tuple(CurvePoint(step=s, eval_loss=9 * s**-0.1) for s in (5, 10, 100, STEPS))),
+            }
+        )
+        before, after = LossToGo(shipped()), LossToGo([*shipped(), early])
+        assert after.earliest_fraction == before.earliest_fraction
+        assert not after.has_falls(2 * 5 / STEPS) and after.has_falls(0.2)
+
+
 class TestTaskToGo:
     def task(self, *race: LogCurve, runs=None) -> TaskToGo:
         return TaskToGo(LossToGo(table() if runs is None else runs), race)

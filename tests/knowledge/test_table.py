@@ -115,6 +115,16 @@ def test_a_method_with_more_seeds_has_no_better_chances():
     assert list(method_priors(runs, "causal-lm")) == ["oft", "lora"]
 
 
+def test_runs_are_ranked_by_one_metric_alone():
+    runs = [
+        read(llm_run(experiment=f"{name}/x", accuracy=value)) for name, value in (("a", 0.5), ("b", 0.6), ("c", 0.7))
+    ]
+    runs = [run.model_copy(update={"method": run.experiment[0]}) for run in runs]
+    other = runs[0].model_copy(update={"method": "d", "metric": 0.99, "metric_name": "token accuracy"})
+    priors = method_priors([*runs, other], "causal-lm")
+    assert priors["c"].score > priors["b"].score > priors["a"].score and priors["d"].score == 0.5
+
+
 def test_runs_that_compare_nothing_rank_nothing():
     runs = [read(llm_run(experiment="lora", accuracy=0.4)), read(llm_run({"peft_type": "OFT"}, accuracy=0.5))]
     assert list(method_priors(runs, "causal-lm")) == ["oft", "lora"]
