@@ -141,10 +141,14 @@ def _from_table(
 ) -> tuple[list[CandidateReport], list[CandidateReport]]:
     """The answer without probes: reports of those that come into question, and of those that do not fit the device."""
     shortlist, waiting = shortlist_from_table(candidates, priors)
+    if candidates and not shortlist:
+        names = ", ".join(dict.fromkeys(candidate.method.title for candidate in candidates))
+        raise NothingFits(f"No published run says how good these are: {names}. Leave out --no-probe to race them.")
     shortlist, too_large = with_memory(shortlist, found, observer.message)
     if not shortlist:
         raise NothingFits(does_not_fit(too_large, found.device))
-    return [*judge_from_table(shortlist, priors), *waiting], too_large
+    reports = without_violators(judge_from_table(shortlist, priors), found.request.require, Case.of(found))
+    return [*reports, *waiting], too_large
 
 
 def _probe(

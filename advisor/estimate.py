@@ -111,6 +111,11 @@ def estimate_memory(
     if max_batch and limit_bytes is None:
         raise BadInput("No GPU is here that could be filled: name one with --gpu 'RTX 4090', or give --vram 24GB.")
     config, run_task = _config(model, task, trust_remote_code)
+    if run_task == "text-to-image":
+        raise BadInput(
+            "Memory is estimated for language models and classifiers. For an image generator, "
+            "`advisor recommend --no-probe` tells what published runs needed."
+        )
     run = PlannedRun(
         task=run_task,
         max_steps=1000,

@@ -127,7 +127,9 @@ def judge_from_table(candidates: Sequence[Candidate], priors: Mapping[str, Metho
             metric="table rank", value=prior.score, low=prior.low, high=prior.high, extrapolated=True
         )
         report = _without_probe(candidate, "from table", "known from published runs")
-        reports.append(report.model_copy(update={"predicted": predicted}))
+        # What trains is held as it is saved.
+        adapter_bytes = candidate.memory.breakdown.get("adapter") if candidate.memory else None
+        reports.append(report.model_copy(update={"predicted": predicted, "adapter_bytes": adapter_bytes}))
     return reports
 
 

@@ -33,7 +33,8 @@ def record_outcomes(folder: Path) -> MergeReport:
 
 def finished_runs(folder: Path) -> list[RunRecord]:
     """The finished runs in the folder of a recommendation. Raises BadInput where there is none."""
-    result, report = load(folder), finished_report(folder)
+    result = load(folder)
+    report = finished_report(folder, result)
     if not result.benchmark:
         raise BadInput(f"{folder} holds no runs to record: nothing was probed or trained on data there.")
     found = [] if report is None else [_trained(result, report)]
@@ -61,10 +62,9 @@ def _identity(report: TrainingReport) -> tuple[str, float]:
 
 
 def _trained(result: Result, report: TrainingReport) -> RunRecord:
-    pick = next(c for c in result.candidates if (c.name, c.learning_rate) == _identity(report))
     return _record(
         result,
-        pick,
+        result.pick,
         curve=report.curve,
         dtype=report.dtype,
         drift=report.forgetting,

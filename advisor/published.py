@@ -31,7 +31,17 @@ CASE = Case(task=TASK, probe=False, model_type="image generator")
 # Evaluations late in a run over which its quality is as good as settled: what still moves there is noise.
 SETTLED_POINTS = 4
 # What the user may not choose, for the published runs have chosen it.
-FIXED = ("data", "epochs", "max_steps", "batch_size", "max_length_tokens", "format", "metric")
+FIXED = (
+    "data",
+    "epochs",
+    "max_steps",
+    "batch_size",
+    "gradient_accumulation_steps",
+    "gradient_checkpointing",
+    "max_length_tokens",
+    "format",
+    "metric",
+)
 
 
 @dataclass(frozen=True)
@@ -86,7 +96,7 @@ def _check(request: Request) -> None:
             f"{request.model} generates images, and image generators are not probed. Add --no-probe (from Python: "
             "probe=False) for the answer from published runs."
         )
-    given = [name for name in FIXED if getattr(request, name) is not None]
+    given = [name for name in FIXED if getattr(request, name) != Request.model_fields[name].default]
     given += ["quantize"] if request.quantize not in ("none", "auto") else []
     if given:
         names = ", ".join(given)

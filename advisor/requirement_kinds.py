@@ -150,6 +150,10 @@ class Edge(Requirement):
 
     name = "edge"
 
+    def reason_against_request(self) -> str | None:
+        small = self.case.task != "text-to-image"
+        return None if small else "what is small for a device is known of language models and classifiers alone"
+
     @property
     def limit_bytes(self) -> float:
         return EDGE_ADAPTER_SHARE * self.case.base_parameters / 2

@@ -30,7 +30,7 @@ def save(result: Result, folder: Path, targets: tuple[str, ...] = DEFAULT_TARGET
                 continue
     result = result.model_copy(update={"files": (*names, RESULT_FILE, REPORT_FILE)})
     write_text(folder / RESULT_FILE, result.model_dump_json(indent=2) + "\n")
-    write_report(folder / REPORT_FILE, result)
+    write_report(folder / REPORT_FILE, result, folder)
     return result
 
 

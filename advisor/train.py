@@ -30,6 +30,7 @@ from advisor.final_run import (
 )
 from advisor.gather import JOURNAL_FILE, schedule_of
 from advisor.model_card import model_card
+from advisor.recommendation import Result
 from advisor.report.live_training import LiveTraining
 from advisor.result import library_versions
 from advisor.save import load
@@ -58,14 +59,18 @@ def train(
     resume: go on with a run that was stopped; a finished one is only reported again. force: begin anew; what is in the
     way of the adapter is moved aside.
 
-    Raises BadInput where there is nothing to train or something in the way, and TrainingFailed where the run ends
-    early: diverged, out of memory, or its worker died.
+    Raises BadInput where there is nothing to train, something in the way or both are asked for, and TrainingFailed
+    where the run ends early: diverged, out of memory, or its worker died.
     """
-    facts = recommended(load(folder))
-    if resume and not force and (report := finished_report(folder)) is not None:
+    if resume and force:
+        raise BadInput("--resume goes on with a run that was stopped, --force begins anew: give one of them.")
+    result = load(folder)
+    facts = recommended(result)
+    was_stopped = (folder / STATE_FOLDER / JOURNAL_FILE).exists()
+    if resume and not was_stopped and (report := finished_report(folder, result)) is not None:
         return report
     _make_room(folder, resume, force)
-    was_stopped = (folder / STATE_FOLDER / JOURNAL_FILE).exists()
+    was_stopped = was_stopped and resume
     with live or LiveTraining() as shown:
         run = prepare_run(facts, folder, shown.message)
         with run.open_journal() as journal, ProcessExecutor(1, first_gpu()) as executor:
@@ -88,26 +93,36 @@ def train(
     return report
 
 
-def finished_report(folder: Path) -> TrainingReport | None:
-    """What an earlier training in that folder reached; None where none came to its end."""
+def finished_report(folder: Path, result: Result) -> TrainingReport | None:
+    """What a training of `result` in that folder reached; None where none came to its end, or that of another
+    recommendation did. Raises BadInput where the report cannot be read."""
     path = folder / REPORT_FILE
     if not path.is_file() or not (folder / ADAPTER_FOLDER).is_dir():
         return None
-    return TrainingReport.model_validate_json(path.read_text(encoding="utf-8"))
+    try:
+        report = TrainingReport.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        reason = str(error).splitlines()[0]
+        raise BadInput(
+            f"{path} cannot be read: {reason}. Was it changed, or written by another version of advisor? Move it aside."
+        ) from None
+    return report if report.is_of(result) else None
 
 
 def _make_room(folder: Path, resume: bool, force: bool) -> None:
     """Raises BadInput where something is in the way; with `force` a run that was stopped is given up."""
     adapter, state = folder / ADAPTER_FOLDER, folder / STATE_FOLDER
-    if adapter.is_dir() and any(adapter.iterdir()) and not force:
+    is_stopped = (state / JOURNAL_FILE).exists()
+    # A run that was begun by --force has been allowed to move the earlier adapter aside.
+    if adapter.is_dir() and any(adapter.iterdir()) and not force and not (resume and is_stopped):
         raise BadInput(f"{adapter} already holds files. Use --force to train anew: they are then moved aside.")
-    if not (state / JOURNAL_FILE).exists():
+    if not is_stopped:
         return
     try:
         FileLock((state / JOURNAL_FILE).with_suffix(".lock")).acquire(timeout=0).lock.release()
     except Timeout:
         raise BadInput(f"Another training is writing to {state}. Wait for it to end.") from None
-    if force and not resume:
+    if force:
         shutil.rmtree(state)
     elif not resume:
         raise BadInput(f"{state} holds a run that was stopped. Go on with it by --resume, or begin anew by --force.")
@@ -198,6 +213,7 @@ def _report(run: FinalRun, baseline: Baseline, curve: Curve, outcome: ProbeOutco
         dtype=run.context.dtype,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         adapter=ADAPTER_FOLDER,
+        benchmark=facts.result.benchmark,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from advisor.overtraining import overtrained
-from advisor.recommendation import CandidateReport, Prediction
+from advisor.recommendation import CandidateReport, Prediction, Result
 from knowledge.schema import Curve, CurvePoint, DType, Finite, Record
 from probes.schema import ProbeOutcome
 
@@ -65,6 +65,14 @@ class TrainingReport(Record):
     dtype: DType
     created_at: str = Field(description="ISO 8601 time of the end of the run")
     adapter: str = Field(description="name of the folder with the adapter, beside this file")
+    benchmark: str = Field("", description="of the recommendation: names data, model and planned run; '' in older ones")
+
+    def is_of(self, result: Result) -> bool:
+        """Whether this is the run that `result` recommends."""
+        pick, run = result.pick, result.planned_run
+        if pick is None or self.benchmark not in ("", result.benchmark):
+            return False
+        return (self.name, self.learning_rate, self.max_steps) == (pick.name, pick.learning_rate, run.max_steps)
 
     @property
     def reloads(self) -> bool:

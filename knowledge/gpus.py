@@ -122,11 +122,13 @@ class Gpu:
 
 
 def parse_bytes(text: str) -> int:
-    """Bytes of a size such as '24GB', '22.5 GiB', '500M' or '1024': GB is decimal, GiB binary.
+    """Bytes of a size such as '24GB', '22.5 GiB', '500M' or '1024B': GB is decimal, GiB binary.
 
-    Raises BadInput for anything else, and for a size of zero.
+    Raises BadInput for anything else, for a number alone, and for a size of zero.
     """
     match = _SIZE.fullmatch(text.strip().lower())
+    if match is not None and match["number"] == text.strip():
+        raise BadInput(f"{text!r} is no memory size without a unit, e.g. {text}GB (decimal) or {text}GiB (binary).")
     if match is None or (match["binary"] and not match["unit"]):
         raise BadInput(
             f"{text!r} is no memory size. Write a number and a unit, e.g. 24GB (decimal) or 22.5GiB (binary)."

@@ -125,9 +125,9 @@ def _weight(benchmark: tuple[str, Task], task: Task, suite: str | None) -> float
 
 
 def _ranks(runs: list[RunRecord]) -> dict[str, float]:
-    """Each method's share of beaten methods, by its best settings, with the eras of the suite brought together; empty
-    where there is nothing to compare with, and of the metric alone that most runs have. Settings that were run with several seeds count with their mean: the best
-    of three seeds would be compared with others' only one."""
+    """Each method's share of beaten methods, by its best settings, with the eras of the suite brought together, in the
+    metric that most of its runs have; empty where there is nothing to compare with. Settings that were run with several
+    seeds count with their mean: the best of three seeds would be compared with others' only one."""
     metrics = Counter(run.metric_name for run in runs)
     usual = max(metrics, key=lambda name: (metrics[name], str(name)))
     eras = by_benchmark(run for run in runs if run.metric_name == usual)

@@ -5,6 +5,7 @@ inside the function, so that `advisor --help` answers at once.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import logging
 import pkgutil
@@ -12,6 +13,9 @@ import sys
 from typing import NoReturn
 
 import typer
+
+# What is wrong with a place that the user named, and not with this program.
+_WRONG_PLACE = {errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 def build() -> typer.Typer:
@@ -39,7 +43,7 @@ def build() -> typer.Typer:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `advisor` command; exits with the codes documented in the README."""
-    from knowledge.errors import AdvisorError
+    from knowledge.errors import AdvisorError, BadInput
     from probes import interrupts
 
     # It warns on every CPU machine that an optional kernel is missing, in the middle of our progress display.
@@ -55,6 +59,8 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         if interrupts.asked():
             _end_interrupted()
+        if isinstance(error, OSError) and error.filename is not None and error.errno in _WRONG_PLACE:
+            error = BadInput(f"{error.filename} cannot be used: {error.strerror}. Give another place.")
         if not isinstance(error, AdvisorError):
             raise
         from advisor.text import printable

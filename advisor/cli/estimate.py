@@ -81,11 +81,14 @@ def _say(message: str) -> None:
 
 def _show(report: MemoryReport) -> None:
     from rich.console import Console
+    from rich.markup import escape
+
+    from advisor.text import clean
 
     console = Console()
     run, device = report.planned_run, report.device
     console.print(
-        f"[bold]{report.model}[/bold], {report.parameters / 1e9:.2f} B parameters: {run.dtype}, "
+        f"[bold]{escape(clean(report.model))}[/bold], {report.parameters / 1e9:.2f} B parameters: {run.dtype}, "
         f"batch {run.batch_size} x {run.max_length_tokens} tokens"
         + (f", {run.quantization} base" if run.quantization != "none" else "")
         + (", gradient checkpointing" if run.gradient_checkpointing else "")
@@ -103,9 +106,10 @@ def _show(report: MemoryReport) -> None:
             console.print(f"[dim]From {ALL_COLUMNS} columns on, and with --json: what each peak is made of.[/dim]")
     for line in report.methods:
         if line.memory is None:
-            console.print(f"[dim]{line.title}: {line.verdict}. {line.reason}[/dim]", highlight=False)
+            why = escape(clean(line.reason, 400))
+            console.print(f"[dim]{line.title}: {line.verdict}. {why}[/dim]", highlight=False)
         elif line.change:
-            console.print(f"{line.title} would fit with {line.change}.", highlight=False)
+            console.print(f"{line.title} would fit with {escape(line.change)}.", highlight=False)
 
 
 def _table(lines: list[MethodMemory], *, wide: bool) -> Table:

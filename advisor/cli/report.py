@@ -10,7 +10,7 @@ import typer
 
 def command(
     folder: Annotated[Path, typer.Argument(help="The --out folder of an earlier `advisor recommend`.")],
-    out: Annotated[Path | None, typer.Option(help="File to write. Default: report.html in the folder.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File or folder to write to. Default: in that folder.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the whole result as JSON; write nothing.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Write the page, print no summary.")] = False,
 ) -> None:
@@ -22,7 +22,8 @@ def command(
     if json:
         print(result.model_dump_json(indent=2))
         return
-    page = write_report(out or folder / "report.html", result)
+    place = out or folder
+    page = write_report(place / "report.html" if place.is_dir() else place, result, folder)
     if not quiet:
         from rich.console import Console
 

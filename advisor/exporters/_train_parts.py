@@ -72,7 +72,12 @@ def read_rows(path):
     try:
         value = json.loads(text)
     except ValueError:
-        value = [json.loads(line) for line in text.splitlines() if line.strip()]
+        value = []
+        for line in text.split("\\n"):
+            try:
+                value.append(json.loads(line))
+            except ValueError:  # blank, or none: passed over
+                continue
     if isinstance(value, dict):
         arrays = [part for part in value.values() if isinstance(part, list)]
         value = arrays[0] if len(arrays) == 1 else [value]
@@ -80,12 +85,21 @@ def read_rows(path):
 ''',
     "csv": '''
 def read_rows(path):
-    """Yields the lines of a table as {column: text}; lines with a wrong number of fields are passed over."""
+    """Yields the lines of a table as {column: text}; faulty ones are passed over."""
+    csv.field_size_limit($max_line_bytes)
     with $opener as file:
         reader = csv.reader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""), delimiter=$delimiter, strict=True)
-        header = next(reader)
-        for fields in reader:
-            if len(fields) == len(header):
+        header = []
+        while True:
+            try:
+                fields = next(reader)
+            except StopIteration:
+                return
+            except csv.Error:
+                continue
+            if not header:
+                header = fields
+            elif len(fields) == len(header):
                 yield dict(zip(header, fields, strict=True))
 ''',
     "parquet": '''

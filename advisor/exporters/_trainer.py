@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,12 +124,32 @@ def check_optimizer(run: TrainerRun, target: str, known: Sequence[str] = ("torch
 
 def prompts_are_text(run: TrainerRun) -> bool:
     """Whether prompt and completion are strings, as the first row shows; True where the file is not here."""
-    if run.data_form is None or not Path(run.data).is_file():
-        return True
+    first = next(_rows(run), None)
+    return first is None or isinstance(first.get("prompt"), str)
+
+
+def columns_among(run: TrainerRun, names: Collection[str]) -> set[str] | None:
+    """Those of `names` that some row has; None where the file is not here."""
+    missing = set(names)
+    if not _is_here(run):
+        return None
+    for row in _rows(run):
+        missing -= row.keys()
+        if not missing:
+            break
+    return set(names) - missing
+
+
+def _is_here(run: TrainerRun) -> bool:
+    return run.data_form is not None and Path(run.data).is_file()
+
+
+def _rows(run: TrainerRun) -> Iterator[Mapping[str, Any]]:
+    """The rows of a file that is here; of others none."""
     from probes.reader import SkipLedger, read_rows
 
-    first = next(iter(read_rows(run.data, SkipLedger(run.data, budget=1.0))), None)
-    return first is None or isinstance(first[1].get("prompt"), str)
+    if _is_here(run):
+        yield from (row for _, row in read_rows(run.data, SkipLedger(run.data, budget=1.0)))
 
 
 def header(result: Result, *lines: str) -> str:

@@ -12,6 +12,7 @@ from advisor.exporters._trainer import (
     TrainerRun,
     check_lora,
     check_optimizer,
+    columns_among,
     header,
     prompts_are_text,
     trainer_arguments,
@@ -101,6 +102,12 @@ def _adapter(run: TrainerRun) -> dict[str, Any]:
     }
 
 
+def _also(run: TrainerRun, *names: str) -> dict[str, str]:
+    """Columns that rows may have; LLaMA-Factory fails on one that is named and that no row has."""
+    found = columns_among(run, names)
+    return {name: name for name in names if found is None or name in found}
+
+
 def _dataset_info(run: TrainerRun) -> dict[str, Any]:
     place = {"hf_hub_url": run.data} if run.data_form is None else {"file_name": run.data}
     kind = run.plan.data_format
@@ -109,12 +116,14 @@ def _dataset_info(run: TrainerRun) -> dict[str, Any]:
     if kind == "prompt-completion" and prompts_are_text(run):
         return {**place, "columns": {"prompt": "prompt", "response": "completion"}}
     if kind == "alpaca":
-        columns = {"prompt": "instruction", "query": "input", "response": "output", "system": "system"}
-        return {**place, "columns": {**columns, "history": "history"}}
+        columns = {"prompt": "instruction", "query": "input", "response": "output", **_also(run, "system", "history")}
+        return {**place, "columns": columns}
     if kind == "messages":
+        if columns_among(run, ["tools"]):
+            raise NotExpressible("LLaMA-Factory does not read the tools of conversations as the probes did.", SCRIPT)
         tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
         tags |= {"system_tag": "system", "observation_tag": "tool"}
         return {**place, "formatting": "sharegpt", "columns": {"messages": "messages"}, "tags": tags}
     if kind == "sharegpt":
-        return {**place, "formatting": "sharegpt", "columns": {"messages": "conversations", "system": "system"}}
+        return {**place, "formatting": "sharegpt", "columns": {"messages": "conversations", **_also(run, "system")}}
     raise NotExpressible(f"LLaMA-Factory reads no {kind} rows as the probes did.", SCRIPT)

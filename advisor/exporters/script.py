@@ -24,6 +24,7 @@ from advisor.text import clean, duration_text, quality_text
 from probes import adapters, batching, forward, split, tokenise
 from probes.formats import get_format
 from probes.metrics import BUILT_IN
+from probes.reader import MAX_LINE_BYTES
 
 NAME = "script"
 TITLE = "training script"
@@ -66,7 +67,9 @@ def training_script(result: Result) -> str:
         raise NotExpressible(f"There is no training script for {result.planned_run.task}.", "Use the PEFT config.")
     form, compression = _data_form(facts.plan.data_path)
     reader = Template(parts.READERS[form]).safe_substitute(
-        opener=_OPENERS.get(compression, ""), delimiter=repr("\t" if ".tsv" in facts.plan.data_path.lower() else ",")
+        opener=_OPENERS.get(compression, ""),
+        delimiter=repr("\t" if ".tsv" in Path(facts.plan.data_path.lower()).suffixes[-2:] else ","),
+        max_line_bytes=MAX_LINE_BYTES,
     )
     sections = [
         _settings(facts),

@@ -81,7 +81,7 @@ def _data(run: TrainerRun) -> dict[str, Any]:
     kind = run.plan.data_format
     if kind == "prompt-completion":
         return {**chosen, "completion_only_loss": True}
-    if kind in ("messages", "sharegpt"):
+    if kind == "messages":
         return {**chosen, "assistant_only_loss": True}
     if kind == "text":
         return {**chosen, "dataset_text_field": "text", "completion_only_loss": False}

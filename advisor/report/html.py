@@ -34,9 +34,9 @@ _BADGES = {
 }
 
 
-def write_report(path: Path, result: Result) -> Path:
-    """Writes the page to `path` and returns it; the other files of the result lie beside it."""
-    return write_text(path, page(result, path.parent))
+def write_report(path: Path, result: Result, folder: Path) -> Path:
+    """Writes the page to `path` and returns it; the other files of the result lie in `folder`."""
+    return write_text(path, page(result, folder))
 
 
 def render_fragment(result: Result) -> str:

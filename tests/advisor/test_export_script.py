@@ -19,6 +19,7 @@ from knowledge.errors import BadInput
 from knowledge.methods import get_method
 from knowledge.schema import PlannedRun
 from probes.dataset import prepare
+from probes.reader import read_rows
 from probes.schema import ModelReport, ProbeContext, ProbeJob, Schedule
 from probes.session import Session
 from tests.advisor.factories import candidate, result
@@ -247,6 +248,24 @@ def test_other_forms_of_data_give_the_same_rows(form, tmp_path):
     [script] = export(tmp_path / "out", case.result(data_path=str(other)))
     module = runpy.run_path(str(script))
     assert list(module["read_rows"](str(other))) == rows
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("blank.csv", "\nprompt,completion\n" + "p,c\n" * 30),
+        ("long.csv", "prompt,completion\n" + f"p,{'x' * 140_000}\n" + "p,c\n" * 30),
+        ("faulty.csv", "prompt,completion\n" + "p,c\n" * 300 + '"p"p,c\n'),
+        ("lines.json", '{"prompt": "p\u2028p", "completion": "c"}\n' * 30),
+        ("faulty.json", '{"prompt": "p", "completion": "c"}\n' * 300 + "{oops\n"),
+    ],
+)
+def test_the_script_passes_over_what_the_probes_passed_over(name, content, tmp_path):
+    case, data = Case(tmp_path, "llama", "lora"), tmp_path / name
+    data.write_text(content, encoding="utf-8")
+    [script] = export(tmp_path / "out", case.result(data_path=str(data)))
+    read = list(runpy.run_path(str(script))["read_rows"](str(data)))
+    assert read == [row for _, row in read_rows(data)] and len(read) >= 30
 
 
 def test_the_script_is_tidy(tmp_path):

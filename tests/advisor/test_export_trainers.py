@@ -101,8 +101,39 @@ def test_differences_between_the_trainers():
         get_exporter("trl").export(Path("unused"), lora_run(pissa))
     with pytest.raises(NotExpressible, match="create_loraplus_optimizer"):
         get_exporter("trl").export(Path("unused"), lora_run(**LORA_PLUS))
+    with pytest.raises(NotExpressible, match="sharegpt"):
+        get_exporter("trl").export(Path("unused"), lora_run(data_format="sharegpt", uses_chat_template=True))
     with pytest.raises(NotExpressible, match="alpaca"):
         get_exporter("axolotl").export(Path("unused"), lora_run(data_format="alpaca", uses_chat_template=True))
+
+
+@pytest.mark.parametrize(
+    ("data_format", "row", "further", "columns"),
+    [
+        ("alpaca", {"instruction": "a", "output": "b"}, {"system": "s"}, {"system"}),
+        ("alpaca", {"instruction": "a", "output": "b"}, {"history": [["q", "a"]]}, {"history"}),
+        ("sharegpt", {"conversations": [{"from": "human", "value": "a"}]}, {"system": "s"}, {"system"}),
+    ],
+)
+def test_llama_factory_is_told_of_columns_that_some_row_has(data_format, row, further, columns, tmp_path):
+    """It fails on a named column that is not there."""
+    data = tmp_path / "my.jsonl"
+    run = lora_run(data_format=data_format, uses_chat_template=True, data_path=str(data))
+    for extra, expected in (({}, set()), (further, columns)):
+        data.write_text(f"{json.dumps(row)}\n{json.dumps(row | extra)}\n")
+        written = get_exporter("llama-factory").export(tmp_path / "out", run)
+        [info] = json.loads(written[1].read_text()).values()
+        assert {"system", "history"} & info["columns"].keys() == expected
+
+
+def test_tools_that_llama_factory_does_not_read_are_refused(tmp_path):
+    data = tmp_path / "my.jsonl"
+    row = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "tools": []}
+    data.write_text(json.dumps(row) + "\n")
+    with pytest.raises(NotExpressible, match="tools"):
+        get_exporter("llama-factory").export(
+            tmp_path, lora_run(data_format="messages", uses_chat_template=True, data_path=str(data))
+        )
 
 
 @pytest.mark.parametrize("name", ["dora", "rslora", "lora-plus", "oft", "messages", "sharegpt", "text", "nf4"])

@@ -157,12 +157,45 @@ def test_what_lies_in_the_way_is_never_lost(tmp_path):
     (folder / ADAPTER_FOLDER / "mine.txt").write_text("hours of work")
     with pytest.raises(BadInput, match="--force"):
         train(folder, live=Silent())
-    assert finished_report(folder) is None
+    assert finished_report(folder, load(folder)) is None
+    with pytest.raises(BadInput, match="one of them"):
+        train(folder, resume=True, force=True, live=Silent())
     report = train(folder, force=True, live=Silent())
     assert (folder / "adapter.1.bak" / "mine.txt").read_text() == "hours of work"
     before = (folder / ADAPTER_FOLDER / "adapter_model.safetensors").stat().st_mtime_ns
-    assert train(folder, resume=True, live=Silent()) == report == finished_report(folder)  # it has come to its end
+    # It has come to its end.
+    assert train(folder, resume=True, live=Silent()) == report == finished_report(folder, load(folder))
     assert (folder / ADAPTER_FOLDER / "adapter_model.safetensors").stat().st_mtime_ns == before
+    with pytest.raises(KeyboardInterrupt):
+        train(folder, force=True, live=Silent(stop_after=2))
+    again = train(folder, resume=True, live=Silent())  # which goes on with what was stopped, and moves this one aside
+    assert again.created_at >= report.created_at and (folder / "adapter.2.bak").is_dir()
+
+
+def test_a_report_of_another_recommendation_is_not_shown_for_this_one(tmp_path):
+    _, folder = planned(tmp_path)
+    report, result = report_of(folder), load(folder)
+    (folder / ADAPTER_FOLDER).mkdir()
+    (folder / ADAPTER_FOLDER / "weights").write_text("hours of work")
+    pick, steps = result.pick, result.planned_run.max_steps
+    of_this = report.model_copy(
+        update={
+            "name": pick.name,
+            "learning_rate": pick.learning_rate,
+            "max_steps": steps,
+            "benchmark": result.benchmark,
+        }
+    )
+    for other in ({"name": "vera"}, {"learning_rate": 9.0}, {"max_steps": 99}, {"benchmark": "other/task"}):
+        (folder / REPORT_FILE).write_text(of_this.model_copy(update=other).model_dump_json())
+        assert finished_report(folder, result) is None
+        with pytest.raises(BadInput, match="already holds files"):
+            train(folder, resume=True, live=Silent())
+    (folder / REPORT_FILE).write_text(of_this.model_dump_json())
+    assert finished_report(folder, result) == of_this
+    (folder / REPORT_FILE).write_text('{"schema_version": 1}')
+    with pytest.raises(BadInput, match="another version"):
+        finished_report(folder, result)
 
 
 def test_data_that_has_changed_is_refused(tmp_path):

@@ -13,7 +13,7 @@ from knowledge.gpus import MEMORY_MIB, MIB, find_gpu, parse_bytes
         ("22.5GiB", 24_159_191_040),
         ("500M", 500_000_000),
         ("512MiB", 512 * 2**20),
-        ("1024", 1024),
+        ("1024B", 1024),
         ("1,5GB", 1_500_000_000),
     ],
 )
@@ -21,7 +21,7 @@ def test_gb_is_decimal_and_gib_binary(text, size):
     assert parse_bytes(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "GB", "-4GB", "0GB", "24 potatoes", "4ib", "1e9"])
+@pytest.mark.parametrize("text", ["", "GB", "-4GB", "0GB", "24 potatoes", "24", "4ib", "1e9"])
 def test_what_is_no_size_is_refused_with_an_example(text):
     with pytest.raises(BadInput, match="24GB"):
         parse_bytes(text)
