@@ -102,6 +102,7 @@ def estimate_memory(
 
     Raises BadInput for what is not understood, NoModelAccess where a config cannot be reached.
     """
+    from advisor.survey import check_length
     from probes.device import detect
 
     chosen = _choose(methods)
@@ -126,6 +127,7 @@ def estimate_memory(
         quantization=quantize,
         gradient_checkpointing=gradient_checkpointing,
     )
+    check_length(config, max_length_tokens)
     lengths = None if data is None else _row_lengths(data, model, run, trust_remote_code)
     shape, parameters = _shape(config, run)
     lines = []

@@ -86,6 +86,13 @@ class FinalRun:
 
 def prepare_run(facts: Recommended, folder: Path, say: Callable[[str], None]) -> FinalRun:
     """Reads all of the data, as far as the run can see it. Raises BadInput where it is not what was probed."""
+    data, state = read_data(facts, say), folder / STATE_FOLDER
+    data.save(state / "data")
+    return FinalRun(facts, folder, data, _context(facts, data, state), _job(facts, state))
+
+
+def read_data(facts: Recommended, say: Callable[[str], None]) -> PreparedData:
+    """The rows of the run, split and tokenised as for the probes. Raises BadInput where the file has changed."""
     from probes.dataset import MAX_TRAIN_ROWS, prepare
     from probes.source import load_tokenizer
 
@@ -106,9 +113,7 @@ def prepare_run(facts: Recommended, folder: Path, say: Callable[[str], None]) ->
         )
     if (asked_for := facts.result.request.get("metric")) is not None:
         data = data.judged_by(title(asked_for))  # as it was raced, so that the race's probe of this run is known again
-    state = folder / STATE_FOLDER
-    data.save(state / "data")
-    return FinalRun(facts, folder, data, _context(facts, data, state), _job(facts, state))
+    return data
 
 
 def _traits(profile: DatasetProfile | None, source: PreparedData | TrainingPlan) -> tuple:

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from advisor.exporters.base import Recommended, model_location, recommended
 from advisor.files import free_name
-from advisor.final_run import ADAPTER_FOLDER, model_source
+from advisor.final_run import ADAPTER_FOLDER, model_source, read_data
 from advisor.save import load
 from advisor.serving import serve_adapter, serve_model
 from advisor.text import bytes_text
@@ -20,7 +20,7 @@ from knowledge.schema import DType, Record
 from probes.merging import SAME_CHANGE, Agreement, CannotMerge, Workplace, convert, merge
 
 if TYPE_CHECKING:
-    from probes.dataset import PreparedData
+    pass
 
 Form = Literal["model", "lora"]
 FOLDERS: dict[Form, str] = {"model": "merged", "lora": "lora"}
@@ -100,9 +100,9 @@ def _workplace(facts: Recommended, folder: Path, adapter: Path) -> tuple[Workpla
     from probes.dataset import PreparedData
     from probes.source import load_config, load_model, load_tokenizer
 
-    if not (folder / "data" / "prepared.json").exists():
-        raise BadInput(f"{folder / 'data'} is gone: the held-out rows on which the outputs are compared.")
-    data: PreparedData = PreparedData.load(folder / "data")
+    # What was recommended without probes has no data of its own yet.
+    has_data = (folder / "data" / "prepared.json").exists()
+    data = PreparedData.load(folder / "data") if has_data else read_data(facts, lambda message: None)
     source, task = model_source(facts), facts.result.planned_run.task
     labels = len(data.label_names) or None
 

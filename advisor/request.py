@@ -12,6 +12,12 @@ from knowledge.schema import Finite, Quantization, Record, Task
 from probes.metrics import own_place
 
 Objective = Literal["accuracy", "balanced", "memory", "speed"]
+# Fields whose option on the command line is called otherwise.
+OPTIONS = {
+    "budget_minutes": "--budget",
+    "max_length_tokens": "--max-length",
+    "gradient_accumulation_steps": "--gradient-accumulation",
+}
 
 
 class Request(Record):
@@ -38,7 +44,7 @@ class Request(Record):
     metric: str | None = Field(
         None, description="exact match, token accuracy, accuracy, or an own FILE.py:FUNCTION; default: by the data"
     )
-    quantize: Quantization | Literal["auto"] = Field(
+    quantize: Literal[Quantization, "auto"] = Field(
         "auto", description="how to keep the base; auto takes 4 bits (nf4) where it does not fit the device otherwise"
     )
     gradient_checkpointing: bool = False
@@ -64,7 +70,9 @@ class Request(Record):
         if self.vram is not None and self.gpu is not None:
             raise ValueError("vram and gpu both name the card to plan for: give one of them")
         if self.probe and self.data is None:
-            raise ValueError("probing needs data: give a dataset, or turn probing off to answer from the table")
+            raise ValueError(
+                "probing needs data: give a dataset, or turn probing off (--no-probe) to answer from the table"
+            )
         if self.ray_address is not None and self.executor != "ray":
             raise ValueError("ray_address is of the Ray executor: give --executor ray with it")
         if self.executor == "ray" and own_place(self.metric):
@@ -86,5 +94,6 @@ def make_request(**fields: Any) -> Request:
 
 def _describe(problem: Any) -> str:
     place = ".".join(str(part) for part in problem["loc"])
+    place += f" ({OPTIONS[place]})" if place in OPTIONS else ""
     message = problem["msg"].removeprefix("Value error, ")
     return f"{place}: {message} (seen: {problem['input']!r})" if place else message

@@ -61,6 +61,7 @@ def survey(
     config = load_config(source)
     task = request.task or task_of(config, request.data, request.format)
     limit_tokens = request.max_length_tokens or _longest_tokens(config)
+    check_length(config, limit_tokens)
     if request.metric is not None:
         check_metric(request.metric, task)
     data, pad_token, uses_chat_template = None, None, False
@@ -142,6 +143,18 @@ def _has_class_labels(data: str, format: str | None) -> bool:
         return format_of(data, format).classification
     except BadInput:
         return False  # reading all of it will say what is wrong, with line numbers
+
+
+def check_length(config: Any, max_length_tokens: int) -> None:
+    """Raises BadInput where rows may be longer than a model that numbers its positions has places for; one that
+    rotates by them can be asked for more."""
+    positions = getattr(config, "max_position_embeddings", None)
+    rotates = any(getattr(config, name, None) for name in ("rope_parameters", "rope_scaling", "rope_theta"))
+    if positions and not rotates and max_length_tokens > positions:
+        raise BadInput(
+            f"Rows of up to {max_length_tokens} tokens are longer than the model can read, which has {positions} "
+            f"positions. Give --max-length {positions} or less: longer rows are cut."
+        )
 
 
 def _longest_tokens(config: Any) -> int:

@@ -14,6 +14,7 @@ from probes import tokenise
 from probes.formats import DataFormat, Row, Segments
 from probes.rows import TokenRows
 
+ERROR_CHARACTERS = 80  # of a chat template's error, as a reason
 TOKENISE_ROWS = 500  # rows handed to the tokenizer at once
 
 
@@ -81,6 +82,11 @@ class Encoder:
     def _segments(self, row: Row, encoded: Encoded) -> Segments | None:
         try:
             return self.format.to_segments(row, partial(tokenise.chat_segments, self.tokenizer))
-        except Exception:  # a chat template is a program of the model's author: it may raise anything
-            encoded.dropped["the chat template refuses the conversation"] += 1
+        except Exception as error:  # a chat template is a program of the model's author: it may raise anything
+            encoded.dropped[f"the chat template refuses the conversation ({_in_short(error)})"] += 1
             return None
+
+
+def _in_short(error: Exception) -> str:
+    words = " ".join(str(error).split()) or type(error).__name__
+    return words if len(words) <= ERROR_CHARACTERS else words[: ERROR_CHARACTERS - 3] + "..."

@@ -15,6 +15,13 @@ from probes.formats import DataFormat
 from probes.scan import Scan
 from probes.schema import DatasetProfile
 
+# What may help against a filter, by how its reason begins.
+_ADVICE = {
+    "the prompt alone is longer": "Raise --max-length.",
+    "nothing to train on": "Check the fields that hold the answers; of conversations the turns of the role 'assistant' "
+    "(in ShareGPT 'gpt') are trained.",
+    "the chat template refuses": "Check the roles and contents of the conversations.",
+}
 EXACT_MATCH_TOKENS = 16  # answers up to this median length are judged as a whole
 
 
@@ -81,9 +88,10 @@ def make_profile(
 def funnel(profile: DatasetProfile, max_length_tokens: int) -> str:
     """Why nothing is left, filter by filter."""
     steps = "\n".join(f"  - {count:>8}  {reason}" for reason, count in profile.dropped.items())
+    advice = [advice for reason, advice in _ADVICE.items() if any(r.startswith(reason) for r in profile.dropped)]
     return (
         f"{profile.path}: {profile.train_rows} rows are left to train on and {profile.eval_rows} to hold out, of:\n"
         f"    {profile.rows:>8}  rows in the format {profile.format}\n{steps}\n"
         f"At least two rows with different prompts, with labels within {max_length_tokens} tokens, are needed. "
-        "Raise --max-length, or check the fields that hold the answers."
-    )
+        + " ".join(advice)
+    ).rstrip()

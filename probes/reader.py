@@ -243,11 +243,21 @@ def _read_csv(stream: BinaryIO, ledger: SkipLedger, max_line_bytes: int, delimit
         if not fields:
             continue
         if not header:
+            _check_header(fields, ledger.source)
             header = fields
         elif len(fields) != len(header):
             ledger.skip(reader.line_num, "wrong number of fields", f"{len(fields)} instead of {len(header)}")
         else:
             yield reader.line_num, dict(zip(header, fields, strict=True))
+
+
+def _check_header(header: list[str], source: str) -> None:
+    separator = next((mark for mark in ";\t|" if mark in header[0]), None)
+    if len(header) == 1 and separator is not None:
+        raise BadInput(
+            f"{source} is no file of comma-separated values: its header is the one name {header[0]!r}. Is it separated "
+            f"by {separator!r}? Convert it to commas, or name it .tsv where it is separated by tabs."
+        )
 
 
 def _read_parquet(path: Path) -> Iterator[NumberedRow]:

@@ -33,10 +33,21 @@ def chat_segments(tokenizer, messages, tools=None, first_trained=0):
                 segments.append((f"{message['role'].capitalize()}: {content.strip()}\n\n", False))
         return segments
 
+    def plain(message):
+        content = message["content"]
+        if isinstance(content, list) and all("text" in part for part in content):
+            content = "".join(part["text"] for part in content)
+        return {**message, "content": "" if content is None else content}
+
     def render(part, generation_prompt):
         return tokenizer.apply_chat_template(part, tools=tools, tokenize=False, add_generation_prompt=generation_prompt)
 
-    whole, segments, done = render(messages, False), [], 0
+    try:
+        whole = render(messages, False)
+    except Exception:  # many templates know texts alone: neither null beside a tool call, nor lists of parts
+        messages = [plain(message) for message in messages]
+        whole = render(messages, False)
+    segments, done = [], 0
     for index, message in enumerate(messages):
         if message["role"] != "assistant" or index < first_trained or index == 0:
             continue

@@ -80,7 +80,8 @@ def detect_format(rows: Sequence[tuple[int, Row]]) -> DataFormat:
 
     A few odd rows, such as texts without their label, must not turn a file into another format: they are left to the
     skip budget. Raises BadInput where no format fits half of the rows, with the first line that fits none, its keys and
-    the known formats, or with the formats that are mixed.
+    the known formats, or with the formats that are mixed; and where half of the rows have all keys of a more specific
+    format that others do not fit.
     """
     fits = {f.name: sum(f.matches(row) for _, row in rows) for f in all_formats()}
     best = next(f for f in all_formats() if fits[f.name] >= 0.8 * max(fits.values()))
@@ -97,6 +98,14 @@ def detect_format(rows: Sequence[tuple[int, Row]]) -> DataFormat:
             f"Line {line} fits no known data format. {describe_keys(row)}\n{known_formats()}\n"
             "Rename the keys, or name the format with --format."
         )
+    for closer in all_formats()[: all_formats().index(best)]:
+        has_keys = [all(row.get(key) is not None for key in closer.example) for _, row in rows]
+        if 2 * sum(has_keys) >= len(rows):
+            line, row = next((line, row) for line, row in rows if not closer.matches(row))
+            raise BadInput(
+                f"Most rows have the keys of the format {closer.name}, but line {line} does not fit it: it needs "
+                f"{closer.summary}. {describe_keys(row)} Correct such rows, or name with --format what to read them as."
+            )
     return best
 
 

@@ -38,6 +38,19 @@ def folder(tmp_path):
 SMALL = {"batch_size": 4, "max_length_tokens": 128}
 
 
+def test_rows_that_are_longer_than_numbered_positions_are_refused(tmp_path):
+    from transformers import BertConfig
+
+    BertConfig(max_position_embeddings=64, num_hidden_layers=1).save_pretrained(tmp_path)
+    with pytest.raises(BadInput, match="64 positions"):
+        estimate_memory(str(tmp_path), "lora", max_length_tokens=65, task="sequence-classification")
+
+
+def test_images_are_not_estimated_and_the_next_step_is_named():
+    with pytest.raises(BadInput, match="--no-probe"):
+        estimate_memory("smollm-135m", "lora", task="text-to-image")
+
+
 def test_a_known_model_needs_neither_network_nor_weights():
     report = estimate_memory("smollm-135m", "lora", vram="24GB", **SMALL)
     assert report.parameters == 134_515_008

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -48,6 +49,13 @@ def test_the_merged_model_is_the_trained_one(architecture, method, tmp_path):
     assert (folder / "merged" / "tokenizer.json").exists()
     assert AutoModel.from_pretrained(folder / "merged").config.model_type == architecture
     assert made.serve == (f"vllm serve {folder}/merged" if architecture in ("llama", "gpt2") else None)
+
+
+def test_what_was_recommended_without_probes_reads_its_rows_anew(tmp_path):
+    folder = trained(tmp_path)
+    with_rows = merge_recommended(folder).agreement
+    shutil.rmtree(folder / "data")
+    assert merge_recommended(folder, force=True).agreement == with_rows
 
 
 def test_classes_keep_their_names(tmp_path):

@@ -104,6 +104,8 @@ def test_all_methods_can_be_asked_for():
         ({"probe": True, "data": "cats.jsonl"}, "--no-probe"),
         ({"batch_size": 4}, "leave out batch_size"),
         ({"quantize": "nf4"}, "leave out quantize"),
+        ({"gradient_checkpointing": True}, "leave out gradient_checkpointing"),
+        ({"require": ("edge",)}, "small for a device"),
         ({"methods": ("lorra",)}, "no method 'lorra'"),
         ({"require": ("vllm",)}, "serves no image generators"),
     ],

@@ -121,6 +121,21 @@ def test_without_probes_it_answers_from_the_table_and_says_so(model, data):
     assert any("table" in warning for warning in rec.result.recommendation.warnings)
 
 
+def test_without_probes_the_adapters_size_is_that_of_the_dry_run(model, data):
+    options = {"probe": False, "show_progress": False, "methods": ("lora", "ia3")}
+    free = recommend(model, data, **options)
+    large, small = (next(c for c in free.candidates if c.name == name).adapter_bytes for name in ("lora", "ia3"))
+    assert large > small > 0
+    limited = recommend(model, data, require=(f"max-adapter-size={small}B",), **options)
+    assert limited.pick.name == "ia3"
+    assert next(c for c in limited.candidates if c.name == "lora").status == "excluded"
+
+
+def test_what_nobody_published_is_not_answered_without_probes(model, data):
+    with pytest.raises(NothingFits, match="Leave out --no-probe"):
+        recommend(model, data, probe=False, show_progress=False, methods=("pissa",))
+
+
 def test_rows_longer_than_the_model_takes_are_planned_as_long_as_they_are_cut(model, tmp_path):
     rows = [{"prompt": f"{i}=", "completion": "1" * 300} for i in range(60)]
     data = tmp_path / "long.jsonl"

@@ -24,6 +24,8 @@ def test_the_file_of_an_own_metric_is_found_from_any_folder(tmp_path, monkeypatc
         ({"metric": "own.py:score", "executor": "ray"}, "nodes of a cluster lack"),
         ({"methods": ("lora",), "exclude": ("lora",)}, "both name lora"),
         ({"batch_size": 0}, "batch_size"),
+        ({"budget_minutes": 0}, r"budget_minutes \(--budget\)"),
+        ({"quantize": "4bit"}, r"^The request cannot be used:\n  - quantize: .*'auto'.*\(seen: '4bit'\)$"),
     ],
 )
 def test_what_does_not_go_together_is_named(fields, words):

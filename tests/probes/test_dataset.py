@@ -162,7 +162,7 @@ def test_a_template_that_refuses_a_conversation_is_counted(tmp_path):
     ]
     rows += [{"messages": [{"role": "tool", "content": "x"}, {"role": "assistant", "content": "a"}]}] * 2
     profile = prepared(write(tmp_path / "a.jsonl", rows), strict).profile
-    assert profile.dropped["the chat template refuses the conversation"] == 2
+    assert profile.dropped["the chat template refuses the conversation (no tools)"] == 2
 
 
 def test_classification(tmp_path):
@@ -229,6 +229,8 @@ def test_half_a_surrogate_pair_is_no_text(tmp_path):
         ([{"text": f"{i}", "label": "a"} for i in range(9)], {}, "--format text"),
         (sums(9), {"task": "sequence-classification"}, "choose another task"),
         (sums(9), {"format": "alpaca"}, "instruction, output"),
+        ([{"text": f"{i}", "label": i / 7} for i in range(1, 6)], {}, "keys of the format text-label, but line 1"),
+        ([{"messages": [{"role": "bot", "content": f"{i}"}]} for i in range(9)], {}, "turns of the role 'assistant'"),
         (sums(9), {"format": "alpacca"}, "Did you mean 'alpaca'"),
     ],
 )

@@ -35,6 +35,15 @@ def test_the_prompts_tokens_do_not_depend_on_the_completion():
     assert {tuple(ids[:2]) for ids, _ in rows} == {tuple(PLAIN("ab")["input_ids"])}
 
 
+def test_templates_of_texts_alone_get_texts():
+    """A tool call has null beside it, and texts may come in parts; what a template takes as it is stays so."""
+    strict = byte_tokenizer(chat_template=CHAT_TEMPLATE.replace("m['content']", "('' ~ m['content'].strip())"))
+    odd = [{"role": "user", "content": [{"type": "text", "text": "h"}, {"type": "text", "text": "i"}]}, TURNS[1]]
+    odd += [{"role": "user", "content": "call"}, {"role": "assistant", "content": None, "tool_calls": []}, *TURNS[2:]]
+    even = [TURNS[0], TURNS[1], odd[2], {"role": "assistant", "content": "", "tool_calls": []}, *TURNS[2:]]
+    assert chat_segments(strict, odd) == chat_segments(strict, even)
+
+
 def test_a_bos_token_is_added_once_where_the_tokenizer_adds_one():
     tokenizer = byte_tokenizer(bos=True)
     rows = encode_batch([[("a", False), ("b", True)], [("<s>a", False), ("b", True)]], tokenizer)
