@@ -31,9 +31,12 @@ def _untruncated(text: str, group: Any) -> str:
     """Lists of commands with whole sentences, which Typer cuts to the width of a terminal."""
     for name, command in group.commands.items():
         sentence = (command.help or "").strip().split("\n\n")[0].replace("\n", " ")
-        text = re.sub(rf"^\* `{name}`: .*\.\.\.$", f"* `{name}`: {sentence}", text, flags=re.M)
+        # The list comes before the commands, so the first line of that name is of this group.
+        text = re.sub(rf"^\* `{name}`: .*\.\.\.$", f"* `{name}`: {sentence}", text, count=1, flags=re.M)
+    for name, command in group.commands.items():
         if hasattr(command, "commands"):
-            text = _untruncated(text, command)
+            before, heading, after = text.partition(f" `advisor {name}`\n")
+            text = before + heading + _untruncated(after, command)
     return text
 
 

@@ -85,6 +85,7 @@ def memory_line(result: Result, pick: CandidateReport) -> str:
 def time_line(result: Result, pick: CandidateReport) -> str:
     run = result.planned_run
     size = f"{run.max_steps} steps of {run.batch_size * run.gradient_accumulation_steps} rows"
+    size += f" ({run.batch_size} at once)" if run.gradient_accumulation_steps > 1 else ""
     if pick.planned_run_s is None:
         return f"unknown for {size}"
     place = "a planned card, estimated here" if result.device.planned else "this device"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -51,6 +53,19 @@ def test_report_shows_the_summary_and_writes_the_page(folder):
     assert "rsLoRA at learning rate 1e-4" in done.output
     assert str(folder / "report.html") in done.output.replace("\n", "")
     assert "<svg" in (folder / "report.html").read_text()
+
+
+def test_report_and_export_to_a_place_that_is_taken(folder, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    assert run("report", folder, "--out", elsewhere, "--quiet").output.rstrip().endswith("report.html")
+    page = (elsewhere / "report.html").read_text(encoding="utf-8")
+    assert str(folder) in page and str(elsewhere) not in page
+    (tmp_path / "file").write_text("mine")
+    command = [sys.executable, "-m", "advisor", "export", folder, "--to", "peft", "--out", tmp_path / "file"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "file cannot be used" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_report_as_json_is_the_whole_result_and_writes_nothing(folder):

@@ -185,8 +185,9 @@ def test_ticks_are_round_and_labels_keep_their_distance():
 
 
 def test_the_report_is_written_whole(tmp_path):
-    path = write_report(tmp_path / "report.html", result())
-    assert path.read_text(encoding="utf-8") == page(result(), tmp_path)
+    path = write_report(tmp_path / "report.html", result(), tmp_path / "out")
+    assert path.read_text(encoding="utf-8") == page(result(), tmp_path / "out")
+    assert f"advisor train {tmp_path}/out" in path.read_text(encoding="utf-8")
 
 
 def test_a_notebook_gets_the_page_in_a_frame_of_its_own():
