@@ -8,6 +8,7 @@ from pathlib import Path
 from string import Template
 
 from advisor.exporters import _train_parts as parts
+from advisor.exporters._train_readers import READERS
 from advisor.exporters._train_section import AUTO_CLASSES, has_head, literal, source, training_section
 from advisor.exporters.base import (
     NotExpressible,
@@ -66,7 +67,7 @@ def training_script(result: Result) -> str:
     if result.planned_run.task not in AUTO_CLASSES:
         raise NotExpressible(f"There is no training script for {result.planned_run.task}.", "Use the PEFT config.")
     form, compression = _data_form(facts.plan.data_path)
-    reader = Template(parts.READERS[form]).safe_substitute(
+    reader = Template(READERS[form]).safe_substitute(
         opener=_OPENERS.get(compression, ""),
         delimiter=repr("\t" if ".tsv" in Path(facts.plan.data_path.lower()).suffixes[-2:] else ","),
         max_line_bytes=MAX_LINE_BYTES,

@@ -1,0 +1,67 @@
+"""How the generated train.py reads each form of data: what probes/reader.py yields, without its care for messages."""
+
+from __future__ import annotations
+
+READERS = {
+    "jsonl": '''
+def read_rows(path):
+    """Yields the objects of a JSON Lines file; lines that are none are passed over."""
+    with $opener as lines:
+        for line in lines:
+            try:
+                row = json.loads(line) if line.strip() else None
+            except ValueError:
+                continue
+            if isinstance(row, dict):
+                yield row
+''',
+    "json": '''
+def read_rows(path):
+    """Yields the objects of a JSON array, of the one array in an object, or of JSON Lines."""
+    with $opener as file:
+        text = file.read().decode("utf-8-sig")
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = []
+        for line in text.split("\\n"):
+            try:
+                value.append(json.loads(line))
+            except ValueError:  # blank, or none: passed over
+                continue
+    if isinstance(value, dict):
+        arrays = [part for part in value.values() if isinstance(part, list)]
+        value = arrays[0] if len(arrays) == 1 else [value]
+    yield from (row for row in value if isinstance(row, dict))
+''',
+    "csv": '''
+def read_rows(path):
+    """Yields the lines of a table as {column: text}; faulty ones are passed over."""
+    csv.field_size_limit($max_line_bytes)
+    with $opener as file:
+        reader = csv.reader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""), delimiter=$delimiter, strict=True)
+        header = []
+        while True:
+            try:
+                fields = next(reader)
+            except StopIteration:
+                return
+            except csv.Error:
+                continue
+            if not header:
+                header = fields
+            elif len(fields) == len(header):
+                yield dict(zip(header, fields, strict=True))
+''',
+    "parquet": '''
+def read_rows(path):
+    """Yields the rows of a Parquet file."""
+    for batch in pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=1000):
+        yield from batch.to_pylist()
+''',
+    "hub": '''
+def read_rows(path):
+    """Yields the rows of a dataset on the Hugging Face hub."""
+    yield from datasets.load_dataset(path, split="train", streaming=True)
+''',
+}
