@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from advisor.recommendation import CandidateReport, Result
+from advisor.recommendation import CandidateReport, Result, TrainingPlan
 from advisor.report.content import paths_of_files, training_command, training_script
 from advisor.serving import serve_adapter, serve_model, served_as
 from advisor.text import clean
@@ -29,7 +29,7 @@ def next_steps(result: Result, folder: Path | None = None) -> list[Step]:
     if pick.peft_config is not None:
         model = "pipeline.transformer" if draws else "model"
         code = _python(_place(result, folder, "adapter_config.json"), model)
-        steps.append(Step("Use the config in your own code", code=code))
+        steps.append(Step("Use the config in your own code", _beside_the_config(result.training), code))
     if draws:  # what serves image generators is not known here
         return steps
     return [*steps, _serving(result, pick, _place(result, folder, "train.py"))]
@@ -47,6 +47,21 @@ def _training(result: Result, folder: Path | None) -> list[Step]:
 def _place(result: Result, folder: Path | None, name: str) -> Path:
     """The folder in which the file of that name was written."""
     return next((Path(f).parent for f in paths_of_files(result, folder) if Path(f).name == name), folder or Path("DIR"))
+
+
+def _beside_the_config(plan: TrainingPlan | None) -> str:
+    """What makes the method beside its config; '' where that is all."""
+    if plan is None:
+        return ""
+    parts = []
+    if plan.optimizer != "torch.optim:AdamW":
+        settings = ", ".join(f"{key}={value!r}" for key, value in sorted(plan.optimizer_settings.items()))
+        parts.append(f"the optimizer {plan.optimizer.replace(':', '.')}{f' ({settings})' if settings else ''}")
+    if plan.setup_by is not None:
+        parts.append("a preparation of the model by code of its own")
+    if plan.through_model_loss:
+        parts.append("a term of the loss, which the model's own loss holds")
+    return f"The method is more than its config: {' and '.join(parts)}, as train.py has it." if parts else ""
 
 
 def _python(folder: Path, model: str) -> str:

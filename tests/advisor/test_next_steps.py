@@ -67,6 +67,15 @@ def test_what_is_served_merged_is_merged_first():
     assert too_high.code.startswith("advisor merge")
 
 
+def test_what_a_method_is_beside_its_config_is_told():
+    plain = result()
+    ratio = {"optimizer": "peft.optimizers:create_loraplus_optimizer", "optimizer_settings": {"loraplus_lr_ratio": 16}}
+    plus = plain.model_copy(update={"training": plain.training.model_copy(update=ratio)})
+    words = [next(s for s in next_steps(r) if s.heading.startswith("Use the config")).words for r in (plain, plus)]
+    assert words[0] == ""
+    assert "peft.optimizers.create_loraplus_optimizer (loraplus_lr_ratio=16)" in words[1]
+
+
 def test_what_can_neither_be_loaded_nor_merged_says_so():
     step = steps("prompt-tuning", capabilities={"mergeable": False, "vllm": "no"}, peft_type="PROMPT_TUNING")["Serve"]
     assert "transformers and peft" in step.words and not step.code
