@@ -13,7 +13,7 @@ from pydantic import Field
 
 from knowledge.errors import BadInput, did_you_mean
 from knowledge.gpus import smallest_gpu
-from knowledge.methods import all_methods
+from knowledge.methods import all_methods, name_of
 from knowledge.methods.base import Method
 from knowledge.schema import MemoryEstimate, PlannedRun, Record
 from knowledge.shape import ModelShape
@@ -224,7 +224,7 @@ def judge(memory: MemoryEstimate, limit_bytes: int | None) -> Verdict:
 
 def _choose(methods: str | Iterable[str]) -> list[Method]:
     catalogue = all_methods()
-    names = [methods] if isinstance(methods, str) else list(methods)
+    names = list(map(name_of, [methods] if isinstance(methods, str) else methods))
     if names == ["all"]:
         return list(catalogue.values())
     for name in names:

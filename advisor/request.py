@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from knowledge.errors import BadInput
+from knowledge.methods import name_of
 from knowledge.schema import Finite, Quantization, Record, Task
 from probes.metrics import own_place
 
@@ -56,6 +57,12 @@ class Request(Record):
     ray_address: str | None = Field(None, description="the cluster's head; default: RAY_ADDRESS, else one started here")
     seed: int = 0
     trust_remote_code: bool = False
+
+    @field_validator("methods", "exclude")
+    @classmethod
+    def _by_their_names(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
+        """Methods may be called by their titles, which is how the tables name them."""
+        return tuple(map(name_of, methods))
 
     @field_validator("metric")
     @classmethod

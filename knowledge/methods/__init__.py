@@ -36,6 +36,17 @@ def get_method(name: str) -> Method:
         raise BadInput(f"There is no method {name!r}. {did_you_mean(name, list(all_methods()))}") from None
 
 
+def name_of(text: str) -> str:
+    """The catalogue's name of the method that a person means by its name or its title ('LoRA+'), in any case of the
+    letters; the text itself where there is none."""
+    return _names().get(text.strip().lower(), text)
+
+
+@cache
+def _names() -> dict[str, str]:
+    return {alias.lower(): name for name, method in all_methods().items() for alias in (method.title, name)}
+
+
 def uncatalogued_peft_types() -> tuple[str, ...]:
     """Adapter types of the installed PEFT that the catalogue has no entry for: a newer PEFT than this catalogue.
 

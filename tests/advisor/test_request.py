@@ -14,6 +14,11 @@ def test_the_file_of_an_own_metric_is_found_from_any_folder(tmp_path, monkeypatc
     assert make_request(model="m", data="d", metric="exact match").metric == "exact match"
 
 
+def test_methods_may_be_called_by_their_titles():
+    asked = make_request(model="m", data="d", methods=("LoRA+", "IA3", "all", "lorra"), exclude=("Prompt Tuning",))
+    assert asked.methods == ("lora-plus", "ia3", "all", "lorra") and asked.exclude == ("prompt-tuning",)
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
