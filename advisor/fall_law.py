@@ -4,8 +4,8 @@ How much the log losses of a task still fall follows on average from how much th
 steps, and from how many nats its labels cost as a whole, which is minus the log of how likely the right answers are: a
 power of each. Where right answers are hardly ever guessed, as of open-ended texts, most of a loss stays. Of what was
 tried that carried over best from task to task (`python -m tests.benchmarks.new_task`): without the nats mean errors at
-a tenth and a fifth of the cost of fourteen sweeps were .305 and .232 nats, with them .279 and .215, and intervals of
-picks held in 74 and 95 % instead of 89 and 99. The loss of a token in place of that of a label triples the error on
+a tenth and a fifth of the cost of fourteen sweeps are .298 and .239 nats, with them .261 and .211, and intervals of
+picks hold in 81 and 94 % instead of 89 and 99. The loss of a token in place of that of a label triples the error on
 MetaMathQA. Parts of losses, in place of falls of their logs, expect too much where most of a loss stays.
 
 How far off the law is on tasks that it was not fitted to is told in log-odds of the share of its loss that a run still
