@@ -46,8 +46,8 @@ MEMORY_MIB: Mapping[str, int] = {
     "NVIDIA GeForce RTX 5070 Ti": 16303,
     "NVIDIA GeForce RTX 5070": 12227,
     "NVIDIA GeForce RTX 5060 Ti 16GB": 16311,
-    "NVIDIA GeForce RTX 5060 Ti 8GB": 8151,
     "NVIDIA GeForce RTX 5060": 8151,
+    "NVIDIA GeForce RTX 5060 Ti 8GB": 8151,
     "NVIDIA GeForce RTX 4090": 24564,
     "NVIDIA GeForce RTX 4080 SUPER": 16376,
     "NVIDIA GeForce RTX 4080": 16376,
@@ -65,7 +65,6 @@ MEMORY_MIB: Mapping[str, int] = {
     "NVIDIA GeForce RTX 3070": 8192,
     "NVIDIA GeForce RTX 3060": 12288,
     "NVIDIA GeForce RTX 2080 Ti": 11264,
-    "NVIDIA GeForce RTX 2080": 7982,
     "NVIDIA GeForce GTX 1080 Ti": 11264,
     "AMD Instinct MI300X": 196592,
     "AMD Instinct MI250X": 65520,
@@ -81,7 +80,6 @@ WITHOUT_BFLOAT16 = frozenset(
         "NVIDIA V100 16GB",
         "NVIDIA P100 16GB",
         "NVIDIA GeForce RTX 2080 Ti",
-        "NVIDIA GeForce RTX 2080",
         "NVIDIA GeForce GTX 1080 Ti",
     }
 )

@@ -75,7 +75,7 @@ def peak_bytes(folder, batch_size, max_length_tokens, **options):
 
 def test_what_does_not_fit_comes_with_the_cheapest_change(folder):
     limit = (peak_bytes(folder, 8, 256) + peak_bytes(folder, 16, 256)) // 2
-    line = estimate_memory(folder, "lora", vram=str(limit), batch_size=32, max_length_tokens=256).methods[0]
+    line = estimate_memory(folder, "lora", vram=f"{limit}B", batch_size=32, max_length_tokens=256).methods[0]
     assert line.verdict == "does not fit"
     assert line.change == "batch size 8 with 4 accumulation steps"
 
@@ -88,7 +88,7 @@ def test_a_change_under_which_a_method_cannot_be_followed_is_no_way_to_fit(folde
 
 def test_the_reverse_answer_is_where_fitting_ends(folder):
     limit = 120_000_000
-    reach = estimate_memory(folder, "lora", vram=str(limit), max_batch=True, **SMALL).methods[0].reach
+    reach = estimate_memory(folder, "lora", vram=f"{limit}B", max_batch=True, **SMALL).methods[0].reach
     assert peak_bytes(folder, reach.largest_batch_size, 128) <= limit
     assert peak_bytes(folder, 2 * reach.largest_batch_size, 128) > limit
     assert 0 < reach.longest_tokens <= 512
@@ -142,7 +142,7 @@ def test_without_a_card_the_smallest_that_fits_is_named(folder, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
     line = estimate_memory("smollm-135m", "lora", **SMALL).methods[0]
-    assert (line.verdict, line.smallest_card) == ("no card to judge for", "RTX 4060")
+    assert (line.verdict, line.smallest_card) == ("no card to judge for", "RTX 5060")
     result = run("--model", folder, "--method", "lora", "--batch-size", "4")
     assert "--gpu or --vram" in " ".join(result.stdout.split())
     with pytest.raises(BadInput, match="--vram"):

@@ -61,7 +61,8 @@ def test_every_card_is_found_by_its_own_name(name):
 
 
 @pytest.mark.parametrize(
-    "unknown", ["", "GPU", "RTX 9999", "toaster", "24GB", "T4 24GB", "GTX 1080", "RTX 5000", "RX 7900", "A10 80GB"]
+    "unknown",
+    ["", "GPU", "RTX 9999", "toaster", "24GB", "T4 24GB", "GTX 1080", "RTX 2080", "RTX 5000", "RX 7900", "A10 80GB"],
 )
 def test_an_unknown_card_is_no_guess(unknown):
     with pytest.raises(BadInput, match="--vram"):
