@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import psutil
 from pydantic import Field
@@ -18,9 +18,6 @@ from advisor.text import bytes_text
 from knowledge.errors import BadInput
 from knowledge.schema import DType, Record
 from probes.merging import SAME_CHANGE, Agreement, CannotMerge, Workplace, convert, merge
-
-if TYPE_CHECKING:
-    pass
 
 Form = Literal["model", "lora"]
 FOLDERS: dict[Form, str] = {"model": "merged", "lora": "lora"}

@@ -87,13 +87,14 @@ def _function(place: str) -> Callable[[list[str], list[str]], Any]:
     spec = importlib.util.spec_from_file_location("advisor_own_metric", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # where dataclasses look for the types that they name
-    sys.path.insert(0, str(path.resolve().parent))  # it may import its neighbours, as a script may
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)  # it may import its neighbours, as a script may
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # the user's code may raise anything
         raise BadInput(f"The metric's file {path} cannot be run: {type(error).__name__}: {error}") from error
     finally:
-        sys.path.pop(0)
+        sys.path.remove(folder)
     found = getattr(module, function, None)
     if not callable(found):
         raise BadInput(f"{path} has no function {function!r}. Give FILE.py:FUNCTION.")
