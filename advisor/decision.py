@@ -40,6 +40,21 @@ def decide(
     kept and does not influence the pick; references are never picked. `planned_run` and `data` sharpen the
     confidence and the warnings.
     """
+    judged, case = weigh(candidates, device, objective, planned_run=planned_run, data=data)
+    if case is None:
+        return judged, None
+    return [c.model_copy(update={"reason": standing(c, case)}) for c in judged], explain(case)
+
+
+def weigh(
+    candidates: Sequence[CandidateReport],
+    device: DeviceReport,
+    objective: Objective,
+    *,
+    planned_run: PlannedRun | None,
+    data: DatasetProfile | None,
+) -> tuple[list[CandidateReport], Case | None]:
+    """The candidates with `fits` and `on_frontier` set, and the pick with all that it was weighed against."""
     judged = [c.model_copy(update={"fits": _fits(c, device), "on_frontier": False}) for c in candidates]
     quality = sharper_quality(judged)
     eligible = sorted((c for c in judged if is_eligible(c, quality)), key=_identity)
@@ -48,7 +63,7 @@ def decide(
 
     # A rate that another rate of its method beat at equal steps is out of the comparison, whatever its shorter
     # probe is thought to lead to.
-    rivals = _best_of_each_method(eligible, quality)
+    rivals = best_of_each_method(eligible, quality)
     members = {_identity(rivals[i]) for i in pareto_members([point_of(c, quality) for c in rivals])}
     judged = [c.model_copy(update={"on_frontier": _identity(c) in members}) for c in judged]
     best_rates = {_identity(c) for c in rivals}
@@ -61,9 +76,7 @@ def decide(
         _least_forgetful(as_good, scale),
         key=lambda c: (*scale.costs(c), -value_of(c, quality), *_identity(c)),
     )
-    case = Case(pick, target, rivals, contenders, judged, objective, quality, device, planned_run, data)
-    explained = [c.model_copy(update={"reason": standing(c, case)}) for c in judged]
-    return explained, explain(case)
+    return judged, Case(pick, target, rivals, contenders, judged, objective, quality, device, planned_run, data)
 
 
 def _fits(candidate: CandidateReport, device: DeviceReport) -> bool | None:
@@ -74,7 +87,7 @@ def _identity(candidate: CandidateReport) -> tuple[str, float]:
     return candidate.name, candidate.learning_rate
 
 
-def _best_of_each_method(candidates: Sequence[CandidateReport], quality: QualityField) -> list[CandidateReport]:
+def best_of_each_method(candidates: Sequence[CandidateReport], quality: QualityField) -> list[CandidateReport]:
     """Each method at its best learning rate. A rate that stayed longer in the race goes before one that left it
     earlier, whatever the shorter probe promised."""
     best: dict[str, CandidateReport] = {}

@@ -67,6 +67,13 @@ class Recommendation:
         run, plan = self.result.planned_run, self.result.training
         return training_arguments(run, self.pick.learning_rate, plan.weight_decay if plan else run.weight_decay)
 
+    def choose(self, method: str, learning_rate: float | None = None) -> Recommendation:
+        """The same with another candidate of the race as the pick, at its best rate unless one is given; nothing is
+        written. Raises BadInput where nothing is known of it."""
+        from advisor.choice import choose
+
+        return Recommendation(choose(self.result, method, learning_rate))
+
     def to_dataframe(self) -> pandas.DataFrame:
         """One row per candidate, for sorting and plotting."""
         import pandas

@@ -112,6 +112,7 @@ class Decision(Record):
     title: str
     learning_rate: Finite
     objective: Objective
+    chosen_over: str = Field("", description="what was recommended, where the user chose this one in its place")
     compared_by: str = Field(description="the quality that decided: the task's metric, or the loss where it is sharper")
     confidence: Literal["high", "moderate", "low"]
     gain_over_lora: str = Field(description="one sentence: what the pick gains over tuned LoRA, also first of reasons")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from advisor.own_task import suite_of_survey
 from advisor.published import PublishedAnswer
@@ -47,25 +48,32 @@ def training_plan(survey: Survey | PublishedAnswer, decision: Decision | None) -
     """What a trainer must know beside the PEFT config; None where there is nothing to train."""
     if decision is None or survey.data is None:
         return None
-    method = get_method(decision.name)
     return TrainingPlan(
-        learning_rate=decision.learning_rate,
-        optimizer=method.optimizer,
-        optimizer_settings=method.optimizer_settings,
-        weight_decay=method.weight_decay,
-        through_model_loss=method.trains_through_model_loss,
+        **facts_of_method(decision),
         data_path=survey.data.profile.path,
         data_format=survey.data.profile.format,
         held_out_key=survey.data.held_out_key,
         keyed_by=survey.data.keyed_by,
         eval_rows=survey.data.profile.eval_rows,
         metric_name=survey.data.profile.metric_name,
-        setup_by=None if method.is_plain_peft or method.peft_type is None else method.name,
-        trains=method.trains,
         label_names=survey.data.label_names,
         uses_chat_template=survey.uses_chat_template,
         pad_token=survey.pad_token,
     )
+
+
+def facts_of_method(decision: Decision) -> dict[str, Any]:
+    """The fields of a TrainingPlan that depend on what was picked."""
+    method = get_method(decision.name)
+    return {
+        "learning_rate": decision.learning_rate,
+        "optimizer": method.optimizer,
+        "optimizer_settings": method.optimizer_settings,
+        "weight_decay": method.weight_decay,
+        "through_model_loss": method.trains_through_model_loss,
+        "setup_by": None if method.is_plain_peft or method.peft_type is None else method.name,
+        "trains": method.trains,
+    }
 
 
 def library_versions() -> dict[str, str]:

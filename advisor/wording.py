@@ -14,18 +14,22 @@ from advisor.text import bytes_text, difference_text, duration_text, rate_text
 RIVALS_NAMED = 3
 
 
-def explain(case: Case) -> Decision:
-    """The decision about `case.pick`."""
+def explain(case: Case, instead_of: CandidateReport | None = None) -> Decision:
+    """The decision about `case.pick`.
+
+    instead_of: what was recommended, where the user has chosen `case.pick` in its place.
+    """
     pick = case.pick
     return Decision(
         name=pick.name,
         title=pick.title,
         learning_rate=pick.learning_rate,
         objective=case.objective,
+        chosen_over=f"{instead_of.title} at learning rate {rate_text(instead_of.learning_rate)}" if instead_of else "",
         compared_by=case.metric,
         confidence=confidence(case),
-        gain_over_lora=_gain_over_lora(case),
-        reasons=tuple(_reasons(case)),
+        gain_over_lora=_gain_over_lora(case, instead_of),
+        reasons=tuple(_reasons(case) if instead_of is None else _reasons_of_choice(case, instead_of)),
         ties=tuple(c.title for c in case.ties),
         alternatives=tuple(_alternatives(case)),
         warnings=tuple(warnings(case)),
@@ -72,12 +76,14 @@ def _time_difference(one: CandidateReport, other: CandidateReport) -> str:
     return f"takes {duration_text(abs(a - b))} {'longer' if a > b else 'less'}"
 
 
-def _gain_over_lora(case: Case) -> str:
+def _gain_over_lora(case: Case, instead_of: CandidateReport | None = None) -> str:
     lora = case.lora
     tuned = "" if case.pick.status == "from table" else "tuned "
     if case.pick.name == LORA:
         others = len(case.rivals) > 1
         why = "nothing else that was tried pays for a change" if others else "no other method has been tried"
+        if instead_of is not None:
+            why = f"{instead_of.title} was recommended"
         return f"This is LoRA{' with a tuned learning rate' if tuned else ''}; {why}."
     if lora is None:
         entry = next((c for c in case.candidates if c.name == LORA), None)
@@ -98,6 +104,17 @@ def _reasons(case: Case) -> list[str]:
     # The other points of the frontier are told as alternatives.
     worse = [c for c in case.others_by_quality if c.name not in named and not c.on_frontier][:RIVALS_NAMED]
     reasons += [f"{c.title} is {compare(c, pick, quality)}." for c in worse]
+    return reasons
+
+
+def _reasons_of_choice(case: Case, instead_of: CandidateReport) -> list[str]:
+    pick, quality = case.pick, case.quality
+    reasons = [_gain_over_lora(case, instead_of)]
+    if instead_of.name != LORA:  # else that is said already
+        than = f"{instead_of.title} (rate {rate_text(instead_of.learning_rate)})"
+        reasons.append(f"Against {than}, which was recommended: {compare(pick, instead_of, quality)}.")
+    if ties := [c.title for c in case.ties if c is not instead_of]:
+        reasons.append(f"Tied in {case.metric} with {_listed(ties)}.")
     return reasons
 
 

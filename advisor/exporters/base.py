@@ -120,9 +120,10 @@ def provenance(result: Result) -> list[str]:
 
     decision = result.recommendation
     assert decision is not None  # `recommended` has checked it
+    word = "chosen from what was measured" if decision.chosen_over else "recommended"
     versions = ", ".join(f"{clean(name)} {clean(version)}" for name, version in sorted(result.versions.items()))
     return [
         f"{clean(decision.title)} at learning rate {rate_text(decision.learning_rate)} "
-        f"on {clean(result.model.reference)}, recommended by peft-advisor {clean(result.advisor_version)}.",
+        f"on {clean(result.model.reference)}, {word} by peft-advisor {clean(result.advisor_version)}.",
         f"Made with {versions or 'unknown versions'}.",
     ]

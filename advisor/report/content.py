@@ -11,7 +11,7 @@ from pathlib import Path
 
 from advisor.forgetting import forgetting_text
 from advisor.quality import QualityField, lower_is_better, value_of
-from advisor.recommendation import CandidateReport, Prediction, Result, Status
+from advisor.recommendation import CandidateReport, Decision, Prediction, Result, Status
 from advisor.requirements import advice_on_dropping
 from advisor.serving import served_as
 from advisor.text import bytes_text, clean, count_text, duration_text, quality_text, rate_text
@@ -29,6 +29,15 @@ LEFT_HEADINGS: dict[Status, str] = {
     "reference": "reference only",
 }
 
+_MARK_WORDS = {
+    "pick": "recommended",
+    "frontier": "frontier",
+    "tie": "tied",
+    "does not fit": "does not fit",
+    "excluded": "not as required",
+    "reference": "reference",
+}
+
 
 def compared_by(result: Result) -> QualityField:
     """Which prediction decided."""
@@ -36,6 +45,18 @@ def compared_by(result: Result) -> QualityField:
     if decision and pick and pick.predicted_loss and decision.compared_by == pick.predicted_loss.metric:
         return "predicted" if pick.predicted and pick.predicted.metric == decision.compared_by else "predicted_loss"
     return "predicted"
+
+
+def mark_word(kind: str, result: Result) -> str:
+    """What a `mark` means in words; '' where it says nothing."""
+    if kind == "pick" and result.recommendation and result.recommendation.chosen_over:
+        return "chosen"
+    return _MARK_WORDS.get(kind, "")
+
+
+def verdict(decision: Decision) -> str:
+    """What stands above the pick: 'Recommended', or 'Chosen in place of OFT at learning rate 1.5e-3'."""
+    return f"Chosen in place of {clean(decision.chosen_over)}" if decision.chosen_over else "Recommended"
 
 
 def headline(result: Result) -> list[tuple[str, str]]:
@@ -201,6 +222,18 @@ def training_command(result: Result, folder: Path | None) -> str | None:
     """What to run now, ready to be copied."""
     script = training_script(result, folder)
     return f"advisor train {shlex.quote(str(Path(script).parent))}" if script else None
+
+
+def choice_command(result: Result, folder: Path | None) -> str | None:
+    """How to take another one instead, with one that may well suit; None where nothing comes near, or the user has
+    chosen already."""
+    if folder is None or not result.files or result.recommendation is None or result.recommendation.chosen_over:
+        return None
+    near = [c for c in shown_candidates(result) if mark(c, result) in ("frontier", "tie")]
+    if not near:
+        return None
+    other = next((c for c in near if c.on_frontier), near[0])
+    return f"advisor choose {shlex.quote(clean(folder, 300))} {other.name}"
 
 
 def subject_line(result: Result) -> str:

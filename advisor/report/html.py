@@ -24,14 +24,6 @@ from advisor.report.style import STYLE
 from advisor.text import bytes_text, clean, duration_text, quality_text, rate_text
 
 MAX_CURVE_ROWS = 2000
-_BADGES = {
-    "pick": "recommended",
-    "frontier": "frontier",
-    "tie": "tied",
-    "does not fit": "does not fit",
-    "excluded": "not as required",
-    "reference": "reference",
-}
 
 
 def write_report(path: Path, result: Result, folder: Path) -> Path:
@@ -111,10 +103,12 @@ def _header(result: Result) -> Markup:
             subject,
             element("p", text, class_="lead"),
         )
+    kicker = content.verdict(decision)
+    kicker += "" if decision.chosen_over else f", with {decision.confidence} confidence"
     rate = element("small", f"at learning rate {rate_text(decision.learning_rate)}")
     return element(
         "header",
-        element("p", f"Recommended, with {decision.confidence} confidence", class_="kicker"),
+        element("p", kicker, class_="kicker"),
         element("h1", clean(decision.title, 80), " ", rate),
         subject,
         element("p", clean(decision.gain_over_lora), class_="lead"),
@@ -179,7 +173,8 @@ def _candidate_table(result: Result) -> Markup | None:
 def _candidate_row(candidate: CandidateReport, result: Result) -> Markup:
     kind = content.mark(candidate, result)
     value, interval = content.prediction_cell(candidate, content.compared_by(result))
-    badge = element("span", _BADGES[kind], class_="badge") if kind in _BADGES else None
+    word = content.mark_word(kind, result)
+    badge = element("span", word, class_="badge") if word else None
     cells = [
         element("td", clean(candidate.title, 60), badge, class_="name"),
         _number(content.rate(candidate)),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from advisor.recommendation import CandidateReport, Result, TrainingPlan
-from advisor.report.content import paths_of_files, training_command, training_script
+from advisor.report.content import choice_command, paths_of_files, training_command, training_script
 from advisor.serving import serve_adapter, serve_model, served_as
 from advisor.text import clean
 
@@ -41,7 +41,11 @@ def _training(result: Result, folder: Path | None) -> list[Step]:
     if command is None or script is None:
         return []
     words = "To its end with progress, resume and a comparison of predicted and reached. "
-    return [Step("Train", f"{words}Without the advisor: python {shlex.quote(script)}", command)]
+    steps = [Step("Train", f"{words}Without the advisor: python {shlex.quote(script)}", command)]
+    if other := choice_command(result, folder):
+        words = "Any other that was raced, with its config, script and report, in a folder of its own. For instance:"
+        steps.append(Step("Or take another one", words, other))
+    return steps
 
 
 def _place(result: Result, folder: Path | None, name: str) -> Path:

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from advisor.forgetting import forgetting_text
-from advisor.recommendation import CandidateReport, Result
+from advisor.recommendation import Result
 from advisor.report import content
 from advisor.report.plan import plan_view
 from advisor.report.provenance import race_line
@@ -39,14 +39,6 @@ _STYLES = {
     "excluded": "red",
     "behind": "dim",
     "reference": "dim",
-}
-_LEGEND = {
-    "pick": "recommended",
-    "frontier": "frontier",
-    "tie": "tied",
-    "does not fit": "does not fit",
-    "excluded": "not as required",
-    "reference": "reference",
 }
 
 
@@ -90,7 +82,7 @@ def _headline(result: Result, boxed: bool, folder: Path | None) -> RenderableTyp
         (clean(decision.title, 60), "bold green"),
         (" at learning rate "),
         (content.rate(result.pick), "bold"),
-        (f"   (confidence: {decision.confidence})", "dim"),
+        (f"   (confidence: {decision.confidence})" if not decision.chosen_over else "", "dim"),
     )
     facts = _grid()
     for label, text in content.headline(result):
@@ -100,13 +92,16 @@ def _headline(result: Result, boxed: bool, folder: Path | None) -> RenderableTyp
     command = content.training_command(result, folder)
     if command:
         facts.add_row(Text("next", style="dim"), Text(command, style="bold"))
+    if instead := content.choice_command(result, folder):
+        facts.add_row(Text("or", style="dim"), Text(f"{instead}, or another one below"))
     for warning in decision.warnings:
         facts.add_row(Text("note", style="yellow"), Text(clean(warning)))
     subject = Text(content.subject_line(result), style="dim")
     body = Group(title, subject, Text(), facts)
+    heading = content.verdict(decision)
     if not boxed:
-        return Group(Text("Recommended"), body)
-    return Panel(body, box=ROUNDED, title="Recommended", title_align="left", border_style="green", padding=(0, 1))
+        return Group(Text(heading), body)
+    return Panel(body, box=ROUNDED, title=Text(heading), title_align="left", border_style="green", padding=(0, 1))
 
 
 def _grid() -> Table:
@@ -153,15 +148,11 @@ def _candidates(result: Result, width: int) -> RenderableType:
         if content.tells_drift(result):
             cells.append(content.drift_text(candidate))
         if width >= WIDE_COLUMNS:
-            cells.append(_why_there(candidate, kind))
+            cells.append(clean(candidate.reason, 120) or content.mark_word(kind, result))
         table.add_row(*(Text(cell) for cell in cells), style=_STYLES.get(kind, ""))
     used = dict.fromkeys(content.mark(c, result) for c in shown)
-    legend = "   ".join(f"{_MARKS[kind]} {_LEGEND[kind]}" for kind in _MARKS if kind in used)
+    legend = "   ".join(f"{_MARKS[kind]} {content.mark_word(kind, result)}" for kind in _MARKS if kind in used)
     return Group(table, Text(legend, style="dim"))
-
-
-def _why_there(candidate: CandidateReport, kind: str) -> str:
-    return clean(candidate.reason, 120) or _LEGEND.get(kind, "")
 
 
 def _why(result: Result) -> Iterable[RenderableType]:

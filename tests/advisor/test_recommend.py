@@ -41,6 +41,19 @@ def recommendation(model, data, tmp_path_factory):
     return rec
 
 
+def test_another_candidate_can_be_chosen_and_is_trained_on_from_where_the_race_left_it(recommendation, tmp_path):
+    from advisor.choice import choose_in
+    from advisor.report.live_training import LiveTraining
+    from advisor.train import train
+
+    other = next(c for c in recommendation.candidates if c.curve.points and c.name != recommendation.pick.name)
+    target = choose_in(recommendation.folder, other.name, other.learning_rate, tmp_path / "other")
+    report = train(target, live=LiveTraining(quiet=True))
+    assert (report.name, report.learning_rate) == (other.name, other.learning_rate)
+    assert report.first_step == other.curve.last_step
+    assert report.curve.points[: len(other.curve.points)] == other.curve.points
+
+
 def test_it_recommends_what_was_measured(recommendation):
     result = recommendation.result
     probed = [c for c in result.candidates if c.curve.points]

@@ -1,0 +1,142 @@
+"""Another candidate than the recommended one: what is told of it, and what is written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from advisor.choice import choose, choose_in
+from advisor.cli import main
+from advisor.outcome import Recommendation
+from advisor.report.content import choice_command, headline, mark, verdict
+from advisor.report.html import page
+from advisor.save import load, save
+from knowledge.errors import BadInput
+from knowledge.methods import get_method
+from tests.advisor.factories import candidate, result
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = result()
+    save(made, tmp_path / "out")
+    return tmp_path / "out"
+
+
+def test_the_evidence_is_told_from_where_the_chosen_one_stands():
+    made = result()
+    assert made.recommendation.name == "rslora"
+    chosen = choose(made, "oft")
+    assert (chosen.pick.name, chosen.pick.reason) == ("oft", "")
+    assert chosen.recommendation.chosen_over == "rsLoRA at learning rate 1e-4"
+    reasons = {c.name: c.reason for c in chosen.candidates}
+    assert "better in exact match" in reasons["rslora"]
+    assert reasons["boft"] == "needs 30.1 GB, the device has 24.0 GB"  # a reason of its own stays
+    assert any("Against rsLoRA" in r and "worse in exact match" in r for r in chosen.recommendation.reasons)
+    assert [c.model_copy(update={"reason": ""}) for c in chosen.candidates] == [
+        c.model_copy(update={"reason": ""}) for c in made.candidates
+    ]
+
+
+def test_a_trainer_gets_what_the_chosen_one_needs():
+    candidates = [candidate("lora", 0.6, title="LoRA"), candidate("lora-plus", 0.4, title="LoRA+", learning_rate=3e-4)]
+    chosen = choose(result(candidates), "LoRA+").training
+    method = get_method("lora-plus")
+    assert chosen.learning_rate == 3e-4
+    assert (chosen.optimizer, chosen.optimizer_settings) == (method.optimizer, method.optimizer_settings)
+    assert chosen.optimizer != get_method("lora").optimizer
+
+
+def test_of_several_rates_the_one_that_stayed_is_taken_unless_one_is_given():
+    made = result()
+    assert choose(made, "lora").pick.learning_rate == 2e-4
+    assert choose(made, "lora", 1e-4).pick.learning_rate == 1e-4
+    with pytest.raises(BadInput, match=r"not raced at learning rate 3e-3. Choose from 1e-4, 2e-4"):
+        choose(made, "lora", 3e-3)
+
+
+def test_a_choice_can_be_taken_back():
+    made = result()
+    back = choose(choose(made, "oft"), "rslora")
+    assert (back.candidates, back.recommendation) == (made.candidates, made.recommendation)
+
+
+def test_full_fine_tuning_may_be_chosen_for_it_was_measured():
+    assert choose(result(), "full").recommendation.title == "Full fine-tuning"
+
+
+@pytest.mark.parametrize("name", ["boft", "lily", "adalora", "shira", "no-such-method"])
+def test_what_has_no_outcome_is_refused_with_the_reason(name):
+    made = result()
+    with pytest.raises(BadInput, match="Choose from beft, dora, full, ia3, lora, oft, rslora, vera") as refused:
+        choose(made, name)
+    reason = next((c.reason for c in made.candidates if c.name == name), "it was not raced here")
+    assert reason in str(refused.value)
+
+
+def test_where_nothing_came_through_there_is_nothing_to_choose():
+    with pytest.raises(BadInput, match="nothing to choose"):
+        choose(result([candidate("lora", None, status="failed")]), "lora")
+
+
+def test_files_are_written_to_a_folder_of_their_own(folder):
+    before = {p: p.read_bytes() for p in folder.iterdir()}
+    target = choose_in(folder, "oft")
+    assert target == folder.with_name("out-oft")
+    assert {p: p.read_bytes() for p in folder.iterdir()} == before
+    assert load(target).pick.name == "oft"
+    assert json.loads((target / "adapter_config.json").read_text())["peft_type"] == "LORA"  # as the factory has it
+    assert "chosen from what was measured" in (target / "train.py").read_text()
+    assert choose_in(folder, "oft") == target  # twice is once
+    for taken in (folder, target):
+        with pytest.raises(BadInput, match="already holds something else"):
+            choose_in(folder, "ia3", out=taken)
+
+
+def test_the_folder_may_be_the_one_that_one_is_in(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert choose_in(Path(), "oft") == folder.with_name("out-oft")
+
+
+def test_someones_own_files_are_not_mixed_with_ours(folder):
+    own = folder.with_name("own")
+    own.mkdir()
+    (own / "notes.txt").write_text("mine")
+    with pytest.raises(BadInput, match="already holds something else"):
+        choose_in(folder, "oft", out=own)
+    assert [p.name for p in own.iterdir()] == ["notes.txt"]
+
+
+def test_reports_say_that_it_was_chosen_and_claim_no_confidence(folder, capsys):
+    main_until_exit(["choose", str(folder), "lora"])
+    shown = capsys.readouterr().out
+    assert "Chosen in place of rsLoRA at learning rate 1e-4" in shown
+    assert "▶ chosen" in shown and "confidence" not in shown and "\nor " not in shown
+    chosen = load(folder.with_name("out-lora"))
+    assert dict(headline(chosen))["over LoRA"] == "This is LoRA with a tuned learning rate; rsLoRA was recommended."
+    assert "Chosen in place of rsLoRA" in page(chosen) and "confidence" not in page(chosen)
+
+
+def test_the_summary_of_a_recommendation_says_how_to_take_another(folder):
+    made = load(folder)
+    command = choice_command(made, folder)
+    name = command.split()[-1]
+    assert command == f"advisor choose {folder} {name}"
+    assert mark(next(c for c in made.candidates if c.name == name), made) in ("frontier", "tie")
+    assert verdict(made.recommendation) == "Recommended"
+    assert choice_command(result([candidate("lora", 0.5)]), folder) is None
+
+
+def test_the_python_api_gives_the_config_of_the_chosen_one():
+    rec = Recommendation(result())
+    chosen = rec.choose("lora", 1e-4)
+    assert chosen.training_arguments["learning_rate"] == 1e-4
+    assert chosen.folder is None and rec.pick.name == "rslora"
+
+
+def main_until_exit(arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 0
