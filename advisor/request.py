@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from knowledge.errors import BadInput
 from knowledge.methods import name_of
 from knowledge.schema import Finite, Quantization, Record, Task
+from probes.formats import get_format
 from probes.metrics import own_place
 
 Objective = Literal["accuracy", "balanced", "memory", "speed"]
@@ -63,6 +64,15 @@ class Request(Record):
     def _by_their_names(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
         """Methods may be called by their titles, which is how the tables name them."""
         return tuple(map(name_of, methods))
+
+    @field_validator("format")
+    @classmethod
+    def _is_a_format(cls, name: str | None) -> str | None:
+        """Said before the model is read, and with whatever else is wrong."""
+        try:
+            return name if name is None else get_format(name).name
+        except BadInput as error:
+            raise ValueError(str(error)) from None
 
     @field_validator("metric")
     @classmethod

@@ -45,6 +45,6 @@ def all_exporters() -> dict[str, Exporter]:
 def get_exporter(name: str) -> Exporter:
     """The exporter of that name. Raises BadInput with the near names where there is none."""
     exporters = all_exporters()
-    if name not in exporters:
-        raise BadInput(f"There is no export target {name!r}. {did_you_mean(name, list(exporters))}")
-    return exporters[name]
+    if (known := name.strip().lower()) not in exporters:
+        raise BadInput(f"There is no export target {name!r}. {did_you_mean(known, list(exporters))}")
+    return exporters[known]

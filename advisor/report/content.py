@@ -241,7 +241,8 @@ def subject_line(result: Result) -> str:
     model = f"{clean(model_name(result), 80)} ({count_text(result.model.parameters)} parameters)"
     if result.data is None:
         return model
-    return f"{model} on {clean(result.data.path, 80)} ({result.data.train_rows:,} training rows)"
+    rows = result.data.train_rows
+    return f"{model} on {clean(result.data.path, 80)} ({rows:,} training {'row' if rows == 1 else 'rows'})"
 
 
 def model_name(result: Result) -> str:

@@ -21,6 +21,7 @@ import pytest
 from advisor.exporters import NotExpressible, get_exporter
 from advisor.exporters._trainer import yaml_text
 from advisor.recommendation import Result
+from knowledge.errors import BadInput
 from knowledge.schema import PlannedRun
 from tests.advisor.factories import LORA_CONFIG, candidate, result
 from tests.advisor.test_export_script import save_tiny
@@ -42,6 +43,12 @@ def exported(target: str, folder: Path, recommendation: Result) -> dict:
     import yaml
 
     return yaml.safe_load(get_exporter(target).export(folder, recommendation)[0].read_text(encoding="utf-8"))
+
+
+def test_a_target_is_known_in_any_case_of_the_letters_and_a_near_one_is_offered():
+    assert get_exporter("TRL").name == "trl"
+    with pytest.raises(BadInput, match=r"There is no export target 'trk'. Did you mean 'trl'"):
+        get_exporter("trk")
 
 
 @pytest.mark.parametrize("target", TRAINERS)
