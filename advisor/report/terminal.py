@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from advisor.forgetting import forgetting_text
-from advisor.recommendation import Result
+from advisor.recommendation import CandidateReport, Result
 from advisor.report import content
 from advisor.report.plan import plan_view
 from advisor.report.provenance import race_line
@@ -27,6 +27,7 @@ from advisor.text import bytes_text, clean, duration_text
 WIDE_COLUMNS = 120  # from here on there is room for forgetting and for the reason of each candidate
 WIDEST_COLUMNS = 140
 NUMBERS_COLUMNS, DRIFT_COLUMNS = 62, 9  # what a method's name must leave to the table's other columns
+TIME_COLUMNS, INTERVAL_COLUMNS = 10, 18  # what goes on a narrow terminal, in this order
 LONGEST_METHOD, SHORTEST_METHOD = 26, 12
 NAMES_PER_GROUP = 8
 REASONS_PER_GROUP = 8
@@ -112,47 +113,60 @@ def _grid() -> Table:
 
 
 def _candidates(result: Result, width: int) -> RenderableType:
-    quality = content.compared_by(result)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False, header_style="dim")
+    drift = DRIFT_COLUMNS if content.tells_drift(result) else 0
+    taken = NUMBERS_COLUMNS + drift
+    if not (has_time := width >= taken + SHORTEST_METHOD):
+        taken -= TIME_COLUMNS
+    if not (has_interval := width >= taken + SHORTEST_METHOD):
+        taken -= INTERVAL_COLUMNS
+    tells_forgetting = width >= WIDE_COLUMNS and content.tells_forgetting(result)
     table.add_column("")
-    spare = width - NUMBERS_COLUMNS - (DRIFT_COLUMNS if content.tells_drift(result) else 0)
-    longest = min(LONGEST_METHOD, max(SHORTEST_METHOD, spare))
+    longest = min(LONGEST_METHOD, max(SHORTEST_METHOD, width - taken))
     table.add_column("method", overflow="ellipsis", no_wrap=True, max_width=longest)
     table.add_column("rate", no_wrap=True)
     table.add_column(Text(content.metric_name(result)), justify="right", max_width=16)
-    table.add_column("80 % interval", justify="right", no_wrap=True)
-    table.add_column("memory", justify="right", no_wrap=True)
-    table.add_column("run time", justify="right", no_wrap=True)
-    shown = content.shown_candidates(result)
-    tells_forgetting = width >= WIDE_COLUMNS and content.tells_forgetting(result)
-    if tells_forgetting:
-        table.add_column("forgets", justify="right", no_wrap=True)
-    if content.tells_drift(result):
-        table.add_column("drift", justify="right", no_wrap=True)
+    numbers = [
+        name
+        for name, is_shown in (
+            ("80 % interval", has_interval),
+            ("memory", True),
+            ("run time", has_time),
+            ("forgets", tells_forgetting),
+            ("drift", drift > 0),
+        )
+        if is_shown
+    ]
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
     if width >= WIDE_COLUMNS:
         table.add_column("why it stands there", ratio=1)
+    shown = content.shown_candidates(result)
     for candidate in shown:
         kind = content.mark(candidate, result)
-        value, interval = content.prediction_cell(candidate, quality)
-        cells = [
-            _MARKS.get(kind, ""),
-            clean(candidate.title, 60),
-            content.rate(candidate),
-            value,
-            interval,
-            bytes_text(candidate.memory.peak_bytes) if candidate.memory else "unknown",
-            duration_text(candidate.planned_run_s) if candidate.planned_run_s is not None else "unknown",
-        ]
-        if tells_forgetting:
-            cells.append(forgetting_text(candidate))
-        if content.tells_drift(result):
-            cells.append(content.drift_text(candidate))
+        cells = _numbers(candidate, result)
+        row = [_MARKS.get(kind, ""), clean(candidate.title, 60), content.rate(candidate), cells["quality"]]
+        row += [cells[name] for name in numbers]
         if width >= WIDE_COLUMNS:
-            cells.append(clean(candidate.reason, 120) or content.mark_word(kind, result))
-        table.add_row(*(Text(cell) for cell in cells), style=_STYLES.get(kind, ""))
+            row.append(clean(candidate.reason, 120) or content.mark_word(kind, result))
+        table.add_row(*(Text(cell) for cell in row), style=_STYLES.get(kind, ""))
     used = dict.fromkeys(content.mark(c, result) for c in shown)
     legend = "   ".join(f"{_MARKS[kind]} {content.mark_word(kind, result)}" for kind in _MARKS if kind in used)
     return Group(table, Text(legend, style="dim"))
+
+
+def _numbers(candidate: CandidateReport, result: Result) -> dict[str, str]:
+    """The cells of a candidate by their columns' names."""
+    value, interval = content.prediction_cell(candidate, content.compared_by(result))
+    seconds = candidate.planned_run_s
+    return {
+        "quality": value,
+        "80 % interval": interval,
+        "memory": bytes_text(candidate.memory.peak_bytes) if candidate.memory else "unknown",
+        "run time": duration_text(seconds) if seconds is not None else "unknown",
+        "forgets": forgetting_text(candidate),
+        "drift": content.drift_text(candidate),
+    }
 
 
 def _why(result: Result) -> Iterable[RenderableType]:

@@ -44,6 +44,18 @@ def test_snapshots(columns, terminal):
     check_snapshot(f"summary-{columns}-{'terminal' if terminal else 'pipe'}.txt", text)
 
 
+@pytest.mark.parametrize("columns", [48, 56, 64, 72, 80, 119, 120])
+def test_on_any_width_the_table_keeps_marks_qualities_and_memory_whole(columns):
+    text = printed(result(), columns, force_terminal=False)
+    rows = text[text.index("  method") :].splitlines()
+    assert "…" not in rows[0] and all(len(line) <= columns for line in rows)
+    pick = next(line for line in rows if line.startswith("▶"))
+    for cell in ("rsLoRA", "1e-4", "53.2 %", "22.6 GB"):
+        assert cell in pick
+    assert ("80 % interval" in rows[0]) == (columns >= 64)
+    assert ("run time" in rows[0]) == (columns >= 74)
+
+
 def test_colour_changes_no_character():
     without_colour = printed(result(), 80, force_terminal=True, color_system=None)
     coloured = printed(result(), 80, force_terminal=True, color_system="truecolor")
