@@ -30,6 +30,15 @@ def test_costs_are_processor_time_of_training_and_no_memory_of_a_device():
     assert all(point.elapsed_s is None for point in record.curve.points)
 
 
+def test_where_the_machine_stood_still_the_time_is_not_known():
+    made = content()
+    full = next(run for run in made["runs"] if run["protocol"] == "full")
+    full["duration_s"] = 2.9 * full["cpu_s"]
+    assert study.read(made).train_s == 80.0
+    full["duration_s"] = 3.1 * full["cpu_s"]
+    assert study.read(made).train_s is None
+
+
 def test_a_task_that_compares_nothing_says_so():
     assert study.read(content()).is_compared
     assert not study.read({**content(), "is_compared": False}).is_compared
