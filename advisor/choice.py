@@ -63,13 +63,23 @@ def choose_in(folder: Path, method: str, learning_rate: float | None = None, out
     pick = result.pick
     named = folder.resolve() if folder.name in ("", "..") else folder
     target = out or named.with_name(f"{named.name}-{pick.name}")
-    _check_free(target, pick, result.benchmark)
-    id = candidate_id(get_method(pick.name), pick.learning_rate, pick.peft_config, result.planned_run)
-    if (folder / id).is_dir() and not (target / id).exists():
-        shutil.copytree(folder / id, target / id)
-        shutil.copyfile(folder / JOURNAL_FILE, target / JOURNAL_FILE)
+    _check_free(target, result)
     save(result, target)
+    _bring_along(
+        candidate_id(get_method(pick.name), pick.learning_rate, pick.peft_config, result.planned_run), folder, target
+    )
     return target
+
+
+def _bring_along(probe: str, folder: Path, target: Path) -> None:
+    """Copies what the race has trained of a run, whole or not at all."""
+    if not (folder / probe).is_dir() or (target / probe).exists():
+        return
+    shutil.copyfile(folder / JOURNAL_FILE, target / JOURNAL_FILE)
+    partial = target / f".{probe}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(folder / probe, partial)
+    partial.rename(target / probe)
 
 
 def _find(
@@ -113,11 +123,15 @@ def _seen_from(chosen: CandidateReport, candidates: Iterable[CandidateReport], v
         yield c if is_chosen else c.model_copy(update={"reason": standing(c, view)})
 
 
-def _check_free(target: Path, pick: CandidateReport, benchmark: str) -> None:
+def _check_free(target: Path, result: Result) -> None:
     """Raises BadInput where anything but this very choice lies there."""
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     there = load(target) if (target / RESULT_FILE).is_file() else None
-    same = there is not None and there.pick is not None and there.benchmark == benchmark
-    if not same or (there.pick.name, there.pick.learning_rate) != (pick.name, pick.learning_rate):
+    if there is None or _identity(there) != _identity(result):
         raise BadInput(f"{target} already holds something else. Give another --out.")
+
+
+def _identity(result: Result) -> tuple:
+    pick = result.pick
+    return result.created_at, result.benchmark, result.model.reference, pick and (pick.name, pick.learning_rate)

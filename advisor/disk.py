@@ -11,7 +11,7 @@ from pathlib import Path
 
 from advisor.candidates import Candidate
 from advisor.text import bytes_text
-from knowledge.errors import BadInput, DiskFull
+from knowledge.errors import BadInput, DiskFull, is_full
 from probes import checkpoint
 
 LEAST_ROOM_BYTES = 50_000_000  # for the tokenised data, the journal, the logs and the report
@@ -49,14 +49,13 @@ def explained(folder: Path) -> Iterator[None]:
     """Turns the error of a write that found no room in `folder` into DiskFull."""
     try:
         yield
-    except OSError as error:
+    except Exception as error:
         _raise_if_full(error, folder)
         raise
 
 
-def _raise_if_full(error: OSError, folder: Path) -> None:
-    # NumPy tells of a short write without an error number.
-    short_write = error.errno is None and " requested and " in str(error)
-    if short_write or error.errno in DiskFull.ERRNOS:
-        words = os.strerror(error.errno) if error.errno else str(error)
+def _raise_if_full(error: Exception, folder: Path) -> None:
+    if is_full(error):
+        number = getattr(error, "errno", None)
+        words = os.strerror(number) if number else str(error)
         raise DiskFull(f"No room in {folder}: {words}. Make some, or give another --out folder.") from error

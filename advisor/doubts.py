@@ -118,6 +118,8 @@ def _last_fall(case: Case) -> str:
 
 def _rate_at_edge(case: Case) -> str:
     """The best rate being the lowest or highest tried means that the optimum may lie outside."""
+    if case.pick not in case.rivals:  # a choice of the user: another rate of the method is its best
+        return ""
     rates = sorted({c.learning_rate for c in case.candidates if c.name == case.pick.name and c.curve.points})
     if len(rates) < 2 or case.pick.learning_rate not in (rates[0], rates[-1]):
         return ""

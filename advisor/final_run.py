@@ -16,6 +16,7 @@ from advisor.candidates import candidate_id
 from advisor.exporters.base import Recommended, model_location
 from advisor.gather import JOURNAL_FILE, context_of, fingerprint, probe_dtype, schedule_of
 from advisor.held_out import EVAL_ROWS
+from advisor.own_task import suite_name
 from advisor.recommendation import TrainingPlan
 from advisor.telling_metric import judged_by
 from knowledge.errors import BadInput
@@ -107,7 +108,9 @@ def read_data(facts: Recommended, say: Callable[[str], None]) -> PreparedData:
         seed=run.seed,
         max_train_rows=max(MAX_TRAIN_ROWS, run.max_steps * run.batch_size * run.gradient_accumulation_steps),
     )
-    if _traits(data.profile, data) != _traits(facts.result.data, plan):
+    named = facts.result.benchmark  # '' in the results of older versions
+    is_same = suite_name(data, model_location(facts.result), run) == named if named else True
+    if not is_same or _traits(data.profile, data) != _traits(facts.result.data, plan):
         raise BadInput(
             f"{plan.data_path} is not the data of the recommendation any more. Run `advisor recommend` again on it."
         )
@@ -119,7 +122,7 @@ def read_data(facts: Recommended, say: Callable[[str], None]) -> PreparedData:
 def _traits(profile: DatasetProfile | None, source: PreparedData | TrainingPlan) -> tuple:
     """By which data is known again, however much of it was tokenised."""
     assert profile is not None
-    counts = profile.rows, profile.duplicate_rows, profile.eval_rows, profile.length_max_tokens
+    counts = profile.rows, profile.duplicate_rows, profile.eval_rows
     return (*counts, source.held_out_key, tuple(source.label_names))
 
 

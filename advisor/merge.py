@@ -15,6 +15,7 @@ from advisor.final_run import ADAPTER_FOLDER, model_source, read_data
 from advisor.save import load
 from advisor.serving import serve_adapter, serve_model
 from advisor.text import bytes_text
+from advisor.train import REPORT_FILE, finished_report
 from knowledge.errors import BadInput
 from knowledge.schema import DType, Record
 from probes.merging import SAME_CHANGE, Agreement, CannotMerge, Workplace, convert, merge
@@ -59,11 +60,16 @@ def merge_recommended(
     adapter = folder / ADAPTER_FOLDER
     if not adapter.is_dir():
         raise BadInput(f"{folder} holds no adapter yet. `advisor train {folder}` makes one.")
+    if (folder / REPORT_FILE).is_file() and finished_report(folder, facts.result) is None:
+        raise BadInput(
+            f"The adapter in {adapter} is of another recommendation than {folder} holds now ({facts.pick.title}). "
+            f"`advisor train {folder} --force` trains this one, and moves that aside."
+        )
     _check_memory(facts)
     place, base_dtype = _workplace(facts, folder, adapter)
     chosen = dtype or base_dtype
     if form != "lora":
-        target = _room(out or folder / FOLDERS["model"], force)
+        target = _room(out or folder / FOLDERS["model"], force, folder)
         say(f"merging into the base in full precision, in {chosen}")
         try:
             agreement = _write(target, lambda made: merge(place, made, chosen), facts)
@@ -72,7 +78,7 @@ def merge_recommended(
             if form == "model":
                 raise CannotMerge(f"{error} {_alternative(facts, folder)}") from None
             say(f"{error} Trying a LoRA instead.")
-    target = _room(out or folder / FOLDERS["lora"], force)
+    target = _room(out or folder / FOLDERS["lora"], force, folder)
     say(f"converting to a LoRA of rank {rank}")
     try:
         agreement = _write(target, lambda made: convert(place, made, rank), facts)
@@ -115,7 +121,10 @@ def _workplace(facts: Recommended, folder: Path, adapter: Path) -> tuple[Workpla
     return place, own if own in ("float32", "bfloat16", "float16") else "float32"
 
 
-def _room(target: Path, force: bool) -> Path:
+def _room(target: Path, force: bool, folder: Path) -> Path:
+    for used in (Path.cwd(), folder.resolve()):
+        if target.resolve() in (used, *used.parents):  # which is not to be moved aside, nor to be replaced
+            raise BadInput(f"{target} is {used} or around it. Use --out to name a folder of its own.")
     if target.exists() and (target.is_file() or any(target.iterdir())) and not force:
         raise BadInput(f"{target} already exists. Use --force to move it aside, or --out to name another folder.")
     return target
@@ -131,8 +140,8 @@ def _write(target: Path, make: Callable[[Path], Agreement], facts: Recommended) 
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
+        load_tokenizer(model_source(facts)).save_pretrained(partial)  # what is made is read from there again
         agreement = make(partial)
-        load_tokenizer(model_source(facts)).save_pretrained(partial)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise

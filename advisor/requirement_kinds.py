@@ -96,7 +96,12 @@ class Vllm(Requirement):
     name = "vllm"
 
     def reason_against_request(self) -> str | None:
-        return "vLLM serves no image generators" if self.case.task == "text-to-image" else None
+        if self.case.task == "text-to-image":
+            return "vLLM serves no image generators"
+        trained = (
+            "classifiers, whose heads are trained" if self.case.task == "sequence-classification" else self.case.task
+        )
+        return None if self.case.task == "causal-lm" else f"vLLM is known to serve language models, not {trained}"
 
     def reason_against(self, method: Method) -> str | None:
         served = method.capabilities.vllm != "no"

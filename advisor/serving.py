@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from advisor.text import clean
+from knowledge.schema import Task
 
 VLLM_DEFAULT_RANK = 16
 # The values that vLLM's --max-lora-rank takes (vllm.config.lora, 0.33; tests/contracts/test_vllm.py).
 VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
 
-def served_as(capabilities: Mapping[str, Any], model_source: str) -> str:
+def served_as(capabilities: Mapping[str, Any], model_source: str, task: Task) -> str:
     """How vLLM serves a method's result: 'adapter', 'merged' or 'no'. Beside a GGUF file an adapter is not sure to
-    load."""
+    load, and what is no language model, or has a trained head, is served otherwise: vLLM takes no `modules_to_save`."""
+    if task != "causal-lm":
+        return "no"
     kind = str(capabilities.get("vllm", "no"))
     return "merged" if kind == "adapter" and model_source == "gguf file" else kind
 

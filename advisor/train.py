@@ -113,6 +113,8 @@ def _make_room(folder: Path, resume: bool, force: bool) -> None:
     """Raises BadInput where something is in the way; with `force` a run that was stopped is given up."""
     adapter, state = folder / ADAPTER_FOLDER, folder / STATE_FOLDER
     is_stopped = (state / JOURNAL_FILE).exists()
+    if is_stopped and not (resume or force):
+        raise BadInput(f"{state} holds a run that was stopped. Go on with it by --resume, or begin anew by --force.")
     # A run that was begun by --force has been allowed to move the earlier adapter aside.
     if adapter.is_dir() and any(adapter.iterdir()) and not force and not (resume and is_stopped):
         raise BadInput(f"{adapter} already holds files. Use --force to train anew: they are then moved aside.")
@@ -124,8 +126,6 @@ def _make_room(folder: Path, resume: bool, force: bool) -> None:
         raise BadInput(f"Another training is writing to {state}. Wait for it to end.") from None
     if force:
         shutil.rmtree(state)
-    elif not resume:
-        raise BadInput(f"{state} holds a run that was stopped. Go on with it by --resume, or begin anew by --force.")
 
 
 def _watch(

@@ -83,7 +83,7 @@ def _gain_over_lora(case: Case, instead_of: CandidateReport | None = None) -> st
         others = len(case.rivals) > 1
         why = "nothing else that was tried pays for a change" if others else "no other method has been tried"
         if instead_of is not None:
-            why = f"{instead_of.title} was recommended"
+            why = f"{instead_of.title} at {rate_text(instead_of.learning_rate)} was recommended"
         return f"This is LoRA{' with a tuned learning rate' if tuned else ''}; {why}."
     if lora is None:
         entry = next((c for c in case.candidates if c.name == LORA), None)
@@ -110,7 +110,7 @@ def _reasons(case: Case) -> list[str]:
 def _reasons_of_choice(case: Case, instead_of: CandidateReport) -> list[str]:
     pick, quality = case.pick, case.quality
     reasons = [_gain_over_lora(case, instead_of)]
-    if instead_of.name != LORA:  # else that is said already
+    if pick.name == LORA or instead_of is not case.lora:  # else that is said already
         than = f"{instead_of.title} (rate {rate_text(instead_of.learning_rate)})"
         reasons.append(f"Against {than}, which was recommended: {compare(pick, instead_of, quality)}.")
     if ties := [c.title for c in case.ties if c is not instead_of]:

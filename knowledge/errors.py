@@ -6,6 +6,7 @@ A message names what was wrong, the value seen, what would be valid, and the nex
 from __future__ import annotations
 
 import errno
+import os
 
 
 class AdvisorError(Exception):
@@ -37,6 +38,18 @@ class DiskFull(AdvisorError):
 
     # Full device, exceeded quota, and a limit on the size of files: for the user all the same.
     ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a write found no room. NumPy tells of a short write without an error number, shutil of many files at
+    once, and safetensors in words."""
+    if getattr(error, "errno", None) is not None:
+        return isinstance(error, OSError) and error.errno in DiskFull.ERRNOS
+    words = str(error)
+    if isinstance(error, OSError) and " requested and " in words:
+        return True
+    is_of_files = isinstance(error, OSError) or type(error).__name__ == "SafetensorError"
+    return is_of_files and any(os.strerror(number) in words for number in DiskFull.ERRNOS)
 
 
 def did_you_mean(name: str, known: list[str]) -> str:

@@ -62,7 +62,15 @@ def shipped() -> tuple[RunRecord, ...]:
 
 def read(path: Path) -> tuple[RunRecord, ...]:
     """The runs of one file of JSON lines; none where the file does not exist. Raises BadInput at the first bad line."""
-    return _parse(path.read_text(encoding="utf-8"), str(path)) if path.exists() else ()
+    if not path.exists():
+        return ()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise BadInput(
+            f"{path} is no text in UTF-8, as files of runs are (`advisor knowledge export` writes them)."
+        ) from None
+    return _parse(text, str(path))
 
 
 def merge(path: Path, new: Iterable[RunRecord], replace: bool = False) -> MergeReport:

@@ -43,7 +43,7 @@ def build() -> typer.Typer:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `advisor` command; exits with the codes documented in the README."""
-    from knowledge.errors import AdvisorError, BadInput
+    from knowledge.errors import AdvisorError, BadInput, DiskFull, is_full
     from probes import interrupts
 
     # It warns on every CPU machine that an optional kernel is missing, in the middle of our progress display.
@@ -61,6 +61,8 @@ def main(arguments: list[str] | None = None) -> None:
             _end_interrupted()
         if isinstance(error, OSError) and error.filename is not None and error.errno in _WRONG_PLACE:
             error = BadInput(f"{error.filename} cannot be used: {error.strerror}. Give another place.")
+        if not isinstance(error, AdvisorError) and is_full(error):
+            error = DiskFull(f"No room is left on the disk: {error}. Make some and repeat the command.")
         if not isinstance(error, AdvisorError):
             raise
         from advisor.text import printable

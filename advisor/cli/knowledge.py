@@ -138,27 +138,42 @@ def show(
     if as_json:
         print(json.dumps([r.model_dump(mode="json") for r in records], indent=2))
         return
-    _print_tables(by_benchmark(records))
+    _print_tables(_by_metric(by_benchmark(records)))
+
+
+def _by_metric(groups: dict) -> dict:
+    """The runs of a benchmark apart by their metric, for own runs of one task may be judged by several."""
+    apart: dict = {}
+    for benchmark, runs in groups.items():
+        for run in runs:
+            apart.setdefault((benchmark, run.metric_name), []).append(run)
+    return apart
 
 
 def _print_tables(groups: dict) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    from advisor.text import clean
 
     # Rows are for reading and for grep: without a terminal they are never folded at 80 columns.
     console = Console() if sys.stdout.isatty() else Console(width=200)
-    for benchmark, runs in groups.items():
-        table = Table(title=f"{benchmark} ({len(runs)} runs)", title_justify="left", box=None, pad_edge=False)
+    for (benchmark, metric), runs in groups.items():
+        # Names of imported runs are foreign: no markup in them is obeyed.
+        table = Table(
+            title=Text(f"{clean(benchmark)} ({len(runs)} runs)"), title_justify="left", box=None, pad_edge=False
+        )
         drift = next((r.drift_name for r in runs if r.drift_name), "drift")
         for name in ("method", "experiment", "date", "learning rate"):
             table.add_column(name, no_wrap=True)
-        for name in (runs[0].metric_name, drift, "peak GB", "peak GiB", "minutes", "parameters"):
-            table.add_column(name, justify="right", no_wrap=True)
+        for name in (metric, drift, "peak GB", "peak GiB", "minutes", "parameters"):
+            table.add_column(Text(clean(name)), justify="right", no_wrap=True)
         for r in runs:
             table.add_row(
-                r.method or r.peft_type,
-                r.experiment,
-                r.created_at[:10],
+                Text(clean(r.method or r.peft_type)),
+                Text(clean(r.experiment)),
+                Text(clean(r.created_at[:10])),
                 f"{r.learning_rate:g}",
                 _metric(r.metric, r.metric_name),
                 "-" if r.drift is None else f"{r.drift:.3f}",

@@ -170,7 +170,7 @@ def load_base(device):
         tokenizer.pad_token = $pad_token
     dtype = getattr(torch, DTYPE) if device.type == "cuda" else torch.float32
     model = $auto_class.from_pretrained($model_arguments, dtype=dtype$load_options)
-    if model.config.pad_token_id is None:
+    if TASK == "sequence-classification" or model.config.pad_token_id is None:  # a decoder finds the last token by it
         model.config.pad_token_id = tokenizer.pad_token_id
     ${prepare_base}return model$to_device.eval(), tokenizer
 
@@ -194,6 +194,8 @@ $make_optimizer
 
 def main():
     args = parse_arguments()
+    if any(Path(args.output).glob("*")):
+        raise SystemExit(f"{args.output} already holds files, and they are not overwritten: give another --output.")
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     base, tokenizer = load_base(device)
     train_rows, eval_rows = load_data(args.data, tokenizer)

@@ -75,7 +75,7 @@ def headline(result: Result) -> list[tuple[str, str]]:
         why = ", for it does not fit otherwise" if result.request.get("quantize") == "auto" else ""
         lines.append(("base", f"kept in {QUANTIZED_BASES[result.planned_run.quantization]}{why}"))
     lines.append(("time", time_line(result, pick)))
-    lines.append(("adapter", adapter_line(pick, result.model.source)))
+    lines.append(("adapter", adapter_line(pick, result)))
     if pick.forgetting is not None:
         text = f"{forgetting_text(pick)} nats per token on the base's own texts{measured_at(pick)}"
         lines.append(("forgetting", text))
@@ -115,12 +115,12 @@ def time_line(result: Result, pick: CandidateReport) -> str:
     return f"about {duration_text(pick.planned_run_s)} for {size} on {place}"
 
 
-def adapter_line(pick: CandidateReport, model_source: str) -> str:
+def adapter_line(pick: CandidateReport, result: Result) -> str:
     parts = [f"{count_text(pick.trainable_parameters)} trained parameters", bytes_text(pick.adapter_bytes)]
     parts.append("can be merged" if pick.capabilities.get("mergeable") else "cannot be merged")
-    if "vllm" in pick.capabilities:
+    if "vllm" in pick.capabilities and (task := result.planned_run.task) == "causal-lm":
         served = {"adapter": "vLLM serves it as adapter", "merged": "vLLM serves it merged"}
-        parts.append(served.get(served_as(pick.capabilities, model_source), "no vLLM"))
+        parts.append(served.get(served_as(pick.capabilities, result.model.source, task), "no vLLM"))
     return ", ".join(part for part in parts if part != "unknown" and not part.startswith("unknown "))
 
 

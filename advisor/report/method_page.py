@@ -159,6 +159,8 @@ def _standing(method: Method, records: Sequence[RunRecord]) -> list[tuple[str, s
     ranks, wins, losses = [], [], []
     for name, runs in _largest_eras(records, method.name).items():
         ranked = sorted((r for r in runs if r.metric is not None), key=lambda r: -r.metric)
+        metric = next(r for r in runs if r.method == method.name and r.metric is not None).metric_name
+        ranked = [r for r in ranked if r.metric_name == metric]  # own runs of one task may be judged by several
         mine = next(r for r in ranked if r.method == method.name)
         value = quality_text(mine.metric, mine.metric_name)
         ranks.append(f"{name}: {value} {_words(mine.metric_name)}, rank {1 + ranked.index(mine)} of {len(ranked)} runs")

@@ -79,7 +79,8 @@ def _python(folder: Path, model: str) -> str:
 def _serving(result: Result, pick: CandidateReport, folder: Path) -> Step:
     """How vLLM serves what was trained, which lies in `folder`/adapter."""
     adapter = folder / "adapter"
-    if served_as(pick.capabilities, result.model.source) == "adapter":
+    by_vllm = result.planned_run.task == "causal-lm"
+    if served_as(pick.capabilities, result.model.source, result.planned_run.task) == "adapter":
         command = serve_adapter(result.model.location or result.model.reference, adapter, _rank(pick, adapter))
         if command is not None:
             return Step("Serve", "vLLM loads the adapter beside the base model.", command)
@@ -87,9 +88,11 @@ def _serving(result: Result, pick: CandidateReport, folder: Path) -> Step:
         words = "Merge it into the full-precision base model and serve that like any other."
         if _converts(pick):
             words += " With --to lora it becomes a LoRA adapter instead, and its error is measured."
-        code = f"advisor merge {shlex.quote(clean(folder))}\n{serve_model(folder / 'merged')}"
+        code = f"advisor merge {shlex.quote(clean(folder))}"
+        code += f"\n{serve_model(folder / 'merged')}" if by_vllm else ""
         return Step("Serve", words, code)
-    return Step("Serve", "vLLM does not load this adapter and it cannot be merged: serve with transformers and peft.")
+    why = "vLLM does not load this adapter and it" if by_vllm else "It"
+    return Step("Serve", f"{why} cannot be merged: serve with transformers and peft.")
 
 
 def _converts(pick: CandidateReport) -> bool:

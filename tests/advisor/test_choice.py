@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from advisor.candidates import candidate_id
 from advisor.choice import choose, choose_in
 from advisor.cli import main
 from advisor.outcome import Recommendation
@@ -95,6 +96,50 @@ def test_files_are_written_to_a_folder_of_their_own(folder):
             choose_in(folder, "ia3", out=taken)
 
 
+def test_a_choice_of_another_race_is_not_overwritten_nor_is_its_journal(folder):
+    target = choose_in(folder, "oft")
+    save(load(target).model_copy(update={"created_at": "2026-01-01T00:00:00+00:00"}), target)
+    (target / "journal.jsonl").write_text("hours of work")
+    before = (target / "recommendation.json").read_text()
+    with pytest.raises(BadInput, match="already holds something else"):
+        choose_in(folder, "oft")
+    assert (target / "journal.jsonl").read_text() == "hours of work"
+    assert (target / "recommendation.json").read_text() == before
+
+
+def test_a_choice_that_was_interrupted_while_copying_is_made_whole_by_the_next(folder, monkeypatch):
+    made = result()
+    pick = choose(made, "oft").pick
+    probe = candidate_id(get_method("oft"), pick.learning_rate, pick.peft_config, made.planned_run)
+    (folder / probe).mkdir()
+    (folder / probe / "checkpoint.safetensors").write_bytes(b"trained")
+    (folder / "journal.jsonl").write_text("measured")
+
+    def stop(source, target):
+        Path(target).mkdir()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("shutil.copytree", stop)
+        choose_in(folder, "oft")
+    target = choose_in(folder, "oft")
+    assert (target / probe / "checkpoint.safetensors").read_bytes() == b"trained"
+    assert (target / "journal.jsonl").read_text() == "measured"
+    assert not list(target.glob(".*partial"))
+
+
+def test_another_rate_of_the_recommended_method_is_held_against_the_recommended_one():
+    rates = [
+        candidate("lora", q, title="LoRA", learning_rate=rate) for q, rate in ((0.4, 1e-4), (0.6, 2e-4), (0.3, 5e-4))
+    ]
+    made = result(rates)
+    assert made.pick.learning_rate == 2e-4
+    chosen = choose(made, "lora", 5e-4).recommendation
+    assert chosen.gain_over_lora == "This is LoRA with a tuned learning rate; LoRA at 2e-4 was recommended."
+    assert any("Against LoRA (rate 2e-4)" in r and "worse" in r for r in chosen.reasons)
+    assert not any("best learning rate" in w for w in chosen.warnings)
+
+
 def test_the_folder_may_be_the_one_that_one_is_in(folder, monkeypatch):
     monkeypatch.chdir(folder)
     assert choose_in(Path(), "oft") == folder.with_name("out-oft")
@@ -115,7 +160,10 @@ def test_reports_say_that_it_was_chosen_and_claim_no_confidence(folder, capsys):
     assert "Chosen in place of rsLoRA at learning rate 1e-4" in shown
     assert "▶ chosen" in shown and "confidence" not in shown and "\nor " not in shown
     chosen = load(folder.with_name("out-lora"))
-    assert dict(headline(chosen))["over LoRA"] == "This is LoRA with a tuned learning rate; rsLoRA was recommended."
+    assert (
+        dict(headline(chosen))["over LoRA"]
+        == "This is LoRA with a tuned learning rate; rsLoRA at 1e-4 was recommended."
+    )
     assert "Chosen in place of rsLoRA" in page(chosen) and "confidence" not in page(chosen)
 
 

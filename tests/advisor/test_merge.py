@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
 from advisor.final_run import ADAPTER_FOLDER
 from advisor.merge import merge_recommended
-from advisor.save import load
+from advisor.save import load, save
 from knowledge.errors import BadInput
 from knowledge.methods import get_method
 from probes import adapters
@@ -49,6 +50,42 @@ def test_the_merged_model_is_the_trained_one(architecture, method, tmp_path):
     assert (folder / "merged" / "tokenizer.json").exists()
     assert AutoModel.from_pretrained(folder / "merged").config.model_type == architecture
     assert made.serve == (f"vllm serve {folder}/merged" if architecture in ("llama", "gpt2") else None)
+
+
+def test_a_decoder_that_classifies_finds_the_last_token_of_padded_rows(tmp_path, monkeypatch):
+    from advisor.train import train
+    from tests.advisor.test_train import Silent
+
+    monkeypatch.setattr("tests.advisor.test_export_script.tiny_task", lambda architecture: "sequence-classification")
+    case, folder = planned(tmp_path, rate=1e-2)
+    lengths = case.data.eval.lengths_tokens[:16]
+    assert len(set(lengths.tolist())) > 1  # so that some are padded
+    train(folder, live=Silent())
+    made = merge_recommended(folder)
+    assert made.form == "model" and made.agreement.change_error < 1e-3 and made.serve is None
+
+
+def test_the_adapter_of_another_recommendation_is_not_merged_as_that_of_this_one(tmp_path):
+    from advisor.train import train
+    from tests.advisor.test_train import Silent
+
+    _, folder = planned(tmp_path)
+    train(folder, live=Silent())
+    result = load(folder)
+    other = result.pick.model_copy(update={"learning_rate": 0.5})
+    decision = result.recommendation.model_copy(update={"learning_rate": 0.5})
+    save(result.model_copy(update={"candidates": (other,), "recommendation": decision}), folder)
+    with pytest.raises(BadInput, match="is of another recommendation"):
+        merge_recommended(folder)
+
+
+def test_the_folder_one_is_in_and_that_of_the_recommendation_are_not_replaced(tmp_path, monkeypatch):
+    folder = trained(tmp_path)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    for out in (Path(), folder, tmp_path):
+        with pytest.raises(BadInput, match="Use --out to name a folder of its own"):
+            merge_recommended(folder, out=out, force=True)
 
 
 def test_what_was_recommended_without_probes_reads_its_rows_anew(tmp_path):

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from advisor.explosion import FACTOR, WINDOW_STEPS, ExplosionWatch
 from advisor.exporters.base import recommended
-from advisor.final_run import ADAPTER_FOLDER, STATE_FOLDER, eval_steps, prepare_run
+from advisor.final_run import ADAPTER_FOLDER, STATE_FOLDER, eval_steps, prepare_run, read_data
 from advisor.model_card import model_card
 from advisor.report.live_training import LiveTraining
 from advisor.report.next_steps import Step
@@ -196,6 +196,48 @@ def test_a_report_of_another_recommendation_is_not_shown_for_this_one(tmp_path):
     (folder / REPORT_FILE).write_text('{"schema_version": 1}')
     with pytest.raises(BadInput, match="another version"):
         finished_report(folder, result)
+
+
+def test_data_of_which_the_race_saw_a_part_is_known_again_and_a_changed_row_is_not(tmp_path):
+    """More rows than a race tokenises: the longest of all need not be among those that it saw."""
+    from transformers import AutoTokenizer
+
+    from advisor.own_task import suite_name
+    from probes.dataset import prepare
+
+    case, folder = planned(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(case.context.model_reference)
+    settings = {"task": case.run.task, "max_length_tokens": 24}
+    with case.data_path.open("a") as rows:  # which is not held out
+        rows.write(json.dumps({"prompt": "7 + 1 + 1 =", "completion": "9"}) + "\n")
+    whole = prepare(case.data_path, tokenizer, **settings)
+    part = prepare(case.data_path, tokenizer, max_train_rows=4, **settings)
+    assert part.profile.length_max_tokens < whole.profile.length_max_tokens
+    result = load(folder)
+    benchmark = suite_name(part, result.model.location, case.run)
+    plan = result.training.model_copy(update={"held_out_key": part.held_out_key, "eval_rows": len(part.eval)})
+    save(result.model_copy(update={"data": part.profile, "training": plan, "benchmark": benchmark}), folder)
+    facts = recommended(load(folder))
+    assert len(read_data(facts, str).train) == len(whole.train)
+    held_out = tokenizer.decode(part.eval.tokens[part.eval.offsets[0] : part.eval.offsets[1]], skip_special_tokens=True)
+    prompt = held_out.partition("=")[0] + "="
+    lines = case.data_path.read_text().splitlines()
+    changed = [
+        json.dumps(json.loads(line) | {"completion": "7777"}) if json.dumps(prompt) in line else line for line in lines
+    ]
+    assert changed != lines
+    case.data_path.write_text("\n".join(changed) + "\n")
+    with pytest.raises(BadInput, match="not the data of the recommendation"):
+        read_data(facts, str)
+
+
+def test_a_run_that_was_begun_by_force_and_stopped_is_not_given_up_by_the_advice(tmp_path):
+    _, folder = planned(tmp_path)
+    train(folder, live=Silent())
+    with pytest.raises(KeyboardInterrupt):
+        train(folder, force=True, live=Silent(stop_after=2))
+    with pytest.raises(BadInput, match=r"holds a run that was stopped. Go on with it by --resume"):
+        train(folder, live=Silent())
 
 
 def test_data_that_has_changed_is_refused(tmp_path):
