@@ -40,6 +40,8 @@ from probes.conduct import await_baseline
 from probes.interrupts import finishing
 from probes.observer import Observer
 
+FEWEST_TO_CHOOSE_FROM = 3  # without probes: below it more of the table's methods are looked at
+
 
 def recommend(
     model: str,
@@ -139,15 +141,25 @@ def _saved(result: Result, folder: Path) -> Result:
 def _from_table(
     found: Survey, candidates: list[Candidate], priors: dict[str, MethodPrior], observer: Observer
 ) -> tuple[list[CandidateReport], list[CandidateReport]]:
-    """The answer without probes: reports of those that come into question, and of those that do not fit the device."""
-    shortlist, waiting = shortlist_from_table(candidates, priors)
-    if candidates and not shortlist:
-        names = ", ".join(dict.fromkeys(candidate.method.title for candidate in candidates))
-        raise NothingFits(f"No published run says how good these are: {names}. Leave out --no-probe to race them.")
-    shortlist, too_large = with_memory(shortlist, found, observer.message)
-    if not shortlist:
+    """The answer without probes: reports of those that come into question, and of those that do not fit the device.
+
+    Where the first do not fit, or do not meet what is required, the next ones of the table are looked at.
+    """
+    rest, reports, too_large = candidates, [], []
+    while True:
+        shortlist, waiting = shortlist_from_table(rest, priors)
+        if candidates and not shortlist and rest is candidates:
+            names = ", ".join(dict.fromkeys(candidate.method.title for candidate in candidates))
+            raise NothingFits(f"No published run says how good these are: {names}. Leave out --no-probe to race them.")
+        fitting, larger = with_memory(shortlist, found, observer.message)
+        too_large += larger
+        reports += without_violators(judge_from_table(fitting, priors), found.request.require, Case.of(found))
+        if not shortlist or sum(report.status == "from table" for report in reports) >= FEWEST_TO_CHOOSE_FROM:
+            break
+        looked_at = {candidate.method.name for candidate in shortlist}
+        rest = [candidate for candidate in rest if candidate.method.name not in looked_at]
+    if not reports:
         raise NothingFits(does_not_fit(too_large, found.device))
-    reports = without_violators(judge_from_table(shortlist, priors), found.request.require, Case.of(found))
     return [*reports, *waiting], too_large
 
 

@@ -9,6 +9,7 @@ from advisor.forgetting import forgets_more
 from advisor.held_out import EVAL_ROWS
 from advisor.overtraining import overtrained
 from advisor.quality import baseline_of, value_of
+from advisor.recommendation import CandidateReport
 from advisor.text import bytes_text, is_percentage, quality_text
 
 SMALL_HELD_OUT_ROWS = 100
@@ -97,7 +98,8 @@ def _no_gain(case: Case) -> str:
     start = baseline_of(case.pick, case.quality)
     if start is None or value_of(case.pick, case.quality) >= start:
         return ""
-    untuned = quality_text(abs(start), case.metric)
+    as_measured = case.pick.baseline_value if case.quality == "predicted" else case.pick.baseline_loss
+    untuned = quality_text(as_measured, case.metric)
     return f"It is expected to end worse than the untuned model, whose {case.metric} is {untuned}."
 
 
@@ -116,11 +118,15 @@ def _last_fall(case: Case) -> str:
     )
 
 
+def _was_tried(candidate: CandidateReport) -> bool:
+    return bool(candidate.curve.points) or candidate.status == "diverged"
+
+
 def _rate_at_edge(case: Case) -> str:
     """The best rate being the lowest or highest tried means that the optimum may lie outside."""
     if case.pick not in case.rivals:  # a choice of the user: another rate of the method is its best
         return ""
-    rates = sorted({c.learning_rate for c in case.candidates if c.name == case.pick.name and c.curve.points})
+    rates = sorted({c.learning_rate for c in case.candidates if c.name == case.pick.name and _was_tried(c)})
     if len(rates) < 2 or case.pick.learning_rate not in (rates[0], rates[-1]):
         return ""
     side = "highest" if case.pick.learning_rate == rates[-1] else "lowest"

@@ -59,7 +59,8 @@ class FinalRun:
     @property
     def identity(self) -> str:
         """Names what its measurements depend on, beside method and learning rate."""
-        return fingerprint(self.data, model_location(self.facts.result), self.facts.result.planned_run)
+        result = self.facts.result
+        return fingerprint(self.data, model_location(result), result.planned_run, result.request.get("metric"))
 
     @property
     def has_checkpoint(self) -> bool:
@@ -112,7 +113,8 @@ def read_data(facts: Recommended, say: Callable[[str], None]) -> PreparedData:
     is_same = suite_name(data, model_location(facts.result), run) == named if named else True
     if not is_same or _traits(data.profile, data) != _traits(facts.result.data, plan):
         raise BadInput(
-            f"{plan.data_path} is not the data of the recommendation any more. Run `advisor recommend` again on it."
+            f"{plan.data_path} is not the data of the recommendation any more, or the model is another one. "
+            "Run `advisor recommend` again on it."
         )
     if (asked_for := facts.result.request.get("metric")) is not None:
         data = data.judged_by(title(asked_for))  # as it was raced, so that the race's probe of this run is known again

@@ -20,6 +20,7 @@ from probes.device import cpu_cores, training_devices
 from probes.executors.base import Executor
 from probes.executors.process import ProcessExecutor
 from probes.journal import Journal
+from probes.metrics import identity as metric_identity
 from probes.metrics import own_place
 from probes.observer import Observer
 from probes.race import Race
@@ -115,7 +116,7 @@ def schedule_of(run: PlannedRun) -> Schedule:
 def open_journal(survey: Survey, folder: Path, resume: bool) -> Journal:
     """The journal of this request's race in `folder`; entering it raises BadInput where another race is there."""
     assert survey.data is not None
-    identity = fingerprint(survey.data, survey.model.location, survey.planned_run)
+    identity = fingerprint(survey.data, survey.model.location, survey.planned_run, survey.request.metric)
     return Journal(folder / JOURNAL_FILE, identity, resume=resume)
 
 
@@ -146,13 +147,14 @@ def gather(
         metric_name,
         batch_size=survey.planned_run.batch_size,
         silence_limit_s=silence_limit_s,
+        probed_before_s=lineup.probed_before_s,
         objection_to=lambda outcome: objection_to(outcome, survey.request.require, Case.of(survey)),
     )
     return conductor.run(), race
 
 
-def fingerprint(data: PreparedData, model_location: str, run: PlannedRun) -> str:
-    """Names what measurements depend on, beside the candidate itself."""
+def fingerprint(data: PreparedData, model_location: str, run: PlannedRun, metric: str | None = None) -> str:
+    """Names what measurements depend on, beside the candidate itself. `metric` is the one that was asked for."""
     content = hashlib.sha256()
     for rows in (data.train, data.eval):
         for array in (rows.tokens, rows.label_mask, rows.offsets, rows.class_labels):
@@ -160,4 +162,5 @@ def fingerprint(data: PreparedData, model_location: str, run: PlannedRun) -> str
                 content.update(array.tobytes())
     content.update(f"{model_location}\n{data.profile.metric_name}\n".encode())
     content.update(json.dumps(run.model_dump(mode="json"), sort_keys=True).encode())
+    content.update(metric_identity(metric).encode())
     return content.hexdigest()[:16]

@@ -24,7 +24,7 @@ def held_out_noise(row_losses: Mapping[str, Sequence[float]]) -> dict[str, float
 
     Candidates without losses, or with losses of other rows than most, get no entry.
     """
-    counts = [len(losses) for losses in row_losses.values()]
+    counts = [len(losses) for losses in row_losses.values() if len(losses)]  # a probe that was cut off has none
     rows = max(counts, key=counts.count, default=0)
     ids = [id for id, losses in row_losses.items() if len(losses) == rows and sum(losses) > 0]
     if rows < FEWEST_ROWS or not ids:

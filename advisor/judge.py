@@ -57,6 +57,7 @@ def judge(
         CurvePoint(step=0, eval_loss=baseline.eval_loss, metric=baseline.metric),
     )
     sampling = held_out_noise({c.id: _row_losses(evidence, c.id) for c in candidates if c.id in measured})
+    unknown = max(sampling.values(), default=0.0)  # of a probe that was cut off
     reasons_left = {id: reason for decision in race.decisions for id, reason in decision.left.items()}
     return [
         _report(
@@ -65,7 +66,7 @@ def judge(
             evidence,
             baseline,
             forecasts.get(c.id),
-            sampling.get(c.id, 0.0),
+            sampling.get(c.id, unknown),
             reasons_left.get(c.id),
             c.id in race.finalists,
         )

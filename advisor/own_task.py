@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from advisor.survey import Survey
     from probes.dataset import PreparedData
 
+PIECES, PIECE_BYTES = 16, 1 << 16
+
 
 def suite_of_survey(survey: Survey) -> str:
     """The name of what is asked for; empty without data."""
@@ -23,12 +25,14 @@ def suite_name(data: PreparedData, model: str, run: PlannedRun) -> str:
     """Names the task of a run: runs of one name end at losses that compare. Data, held-out rows, model and the length
     of the run are part of it; seed, precision and device are not.
 
-    The name tells the data file's and the model's own names and a hash, no rows and no folders.
+    Two local models of one name differ by their weights, wherever they lie. The name tells the data file's and the
+    model's own names and a hash, no rows and no folders.
     """
     content = hashlib.sha256()
     for array in (data.eval.tokens, data.eval.label_mask, data.eval.offsets, data.eval.class_labels):
         if array is not None:
             content.update(array.tobytes())
+    content.update(repr(_weights(Path(model))).encode())
     rows_per_step = run.batch_size * run.gradient_accumulation_steps
     defined_by = (
         *(data.profile.rows, data.profile.duplicate_rows, run.task, run.max_steps, rows_per_step),
@@ -36,6 +40,21 @@ def suite_name(data: PreparedData, model: str, run: PlannedRun) -> str:
     )
     content.update(repr(defined_by).encode())
     return f"{_short(Path(data.profile.path).stem)}-{content.hexdigest()[:8]}/{_short(Path(model).name)}"
+
+
+def _weights(place: Path) -> list[tuple[int, str]]:
+    """Size and hash of pieces of each file of weights: all of them would take seconds. Nothing for an id of the hub."""
+    files = [place] if place.is_file() else sorted(place.glob("*.safetensors"))
+    return [(file.stat().st_size, _hash_of_pieces(file)) for file in files]
+
+
+def _hash_of_pieces(path: Path) -> str:
+    content, size = hashlib.sha256(), path.stat().st_size
+    with path.open("rb") as file:
+        for i in range(PIECES):
+            file.seek(max(0, (size - PIECE_BYTES) * i // (PIECES - 1)))
+            content.update(file.read(PIECE_BYTES))
+    return content.hexdigest()
 
 
 def _short(name: str) -> str:

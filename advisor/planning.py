@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -108,6 +108,8 @@ class Lineup:
     plan: RacePlan
     entering: list[Candidate]
     too_large: list[CandidateReport]
+    probed_before_s: float = 0.0
+    """Probing by earlier plans that the journal holds, which this plan's budget does not pay for."""
 
 
 def line_up(
@@ -133,9 +135,16 @@ def line_up(
     def plan_for(waiting: Sequence[Candidate]) -> RacePlan:
         return plan_probes(survey, waiting, costs, priors, deadline - time.monotonic(), workers)
 
-    lineup = _line_up_anew(survey, candidates, plan_for, say)
+    lineup = replace(_line_up_anew(survey, candidates, plan_for, say), probed_before_s=journal.probing_s)
     plan = TypeAdapter(RacePlan).dump_python(lineup.plan, mode="json")
-    journal.add_plan(decided_for, {"race": plan, "too_large": [report.name for report in lineup.too_large]})
+    journal.add_plan(
+        decided_for,
+        {
+            "race": plan,
+            "too_large": [report.name for report in lineup.too_large],
+            "probed_before_s": lineup.probed_before_s,
+        },
+    )
     return lineup
 
 
@@ -153,7 +162,7 @@ def _kept_lineup(
     by_id = {c.id: c for c in candidates}
     entering, dropped = with_memory([by_id[entry.id] for entry in plan.entries], survey, say)
     _, too_large = with_memory([c for c in candidates if c.method.name in kept["too_large"]], survey, say)
-    return None if dropped else Lineup(plan, entering, too_large)
+    return None if dropped else Lineup(plan, entering, too_large, kept.get("probed_before_s", 0.0))
 
 
 def _line_up_anew(

@@ -235,7 +235,8 @@ class _Relation:
             out = owner == i
             line = _metric_line().fit(x[~out], y[~out])
             errors[out] = y[out] - line.predict(x[out])
-        return cls(x, y, max(error_bound(errors), RERUN_METRIC), name.endswith(tuple(BUILT_IN)))
+        is_share = name.endswith(tuple(BUILT_IN)) and y.max() <= 1  # an own accuracy may count in per cent
+        return cls(x, y, max(error_bound(errors), RERUN_METRIC), is_share)
 
     def predict(self, name: str, end: _End, last: CurvePoint, log_loss: float) -> Prediction:
         """The metric at the end of a run. What was measured last, at `log_loss`, stands where the run is over, and is

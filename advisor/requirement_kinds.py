@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from advisor.text import bytes_text
 from knowledge.errors import BadInput
 from knowledge.gpus import parse_bytes
+from knowledge.methods import get_method
 from knowledge.methods.base import Method
 from knowledge.schema import Quantization, Task
 from knowledge.seen import Seen, seen_on
@@ -253,8 +254,7 @@ class MaxLatencyOverhead(Requirement):
         return _share(text, value, "how much longer a request may take with the adapter")
 
     def reason_against(self, method: Method) -> str | None:
-        merges_for_free = method.capabilities.mergeable and self.case.quantization == "none"
-        if self.case.probe or merges_for_free:
+        if self.case.probe or self._merges_for_free(method):
             return None
         return "stays beside the base, and what that costs is known only by probing"
 
@@ -264,9 +264,14 @@ class MaxLatencyOverhead(Requirement):
     def reason_against_report(self, report: CandidateReport) -> str | None:
         if report.status not in ("finished", "eliminated"):
             return None
+        if report.latency_overhead is None and self._merges_for_free(get_method(report.name)):
+            return None  # as of a race that was resumed with this requirement
         if report.latency_overhead is None:
             return "its time per request was not measured"
         return self._over(report.latency_overhead)
+
+    def _merges_for_free(self, method: Method) -> bool:
+        return method.capabilities.mergeable and self.case.quantization == "none"
 
     def _over(self, overhead: float) -> str | None:
         if overhead <= self.limit:

@@ -11,6 +11,8 @@ from knowledge.errors import BadInput, did_you_mean
 from knowledge.methods.base import Method
 from probes.schema import ProbeOutcome
 
+ENDED_BY_ITSELF = ("diverged", "out of memory", "failed", "ineffective")
+
 
 def parse_requirements(texts: Sequence[str], case: Case) -> list[Requirement]:
     """Requirements from the user's words; raises BadInput that names the word and what is known."""
@@ -42,6 +44,8 @@ def without_violators(reports: Sequence[CandidateReport], texts: Sequence[str], 
     checked = []
     for report in reports:
         reasons = {r.text: reason for r in requirements if (reason := r.reason_against_report(report))}
+        if report.status in ENDED_BY_ITSELF:  # which no requirement would bring back
+            reasons = {}
         changes = {"status": "excluded", "reason": "; ".join(reasons.values()), "violates": tuple(reasons)}
         checked.append(report.model_copy(update=changes) if reasons else report)
     return checked

@@ -26,8 +26,10 @@ class SameTask:
     def interval(self, predicted: ToGo, fraction: float, task: TaskToGo) -> ToGo:
         """`predicted` with the interval that the runs have earned, where they are enough; `task` knows them too."""
         known = [c for c in self.curves if c.covers(fraction)]
-        falls = [(c.at(fraction) - c.at(1.0), task.without(c).expected(c.until(fraction))) for c in known]
-        bound = error_bound([fell - expected for fell, expected in falls])
+        # A forecast begins where a run was measured last, which may be before `fraction`.
+        seen = [c.until(fraction) for c in known]
+        falls = [float(s.log_losses[-1]) - c.at(1.0) for c, s in zip(known, seen, strict=True)]
+        bound = error_bound([f - task.without(c).expected(s) for f, c, s in zip(falls, known, seen, strict=True)])
         if math.isinf(bound):
             return predicted
         expected = predicted.expected

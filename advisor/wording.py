@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from advisor.case import LORA, Case
 from advisor.doubts import confidence, warnings
@@ -88,6 +88,10 @@ def _gain_over_lora(case: Case, instead_of: CandidateReport | None = None) -> st
     if lora is None:
         entry = next((c for c in case.candidates if c.name == LORA), None)
         why = f": {entry.status}{', ' + entry.reason if entry.reason else ''}" if entry else ""
+        too_large = next((c for c in case.candidates if c.name == LORA and c.fits is False and c.memory), None)
+        if too_large is not None:
+            needed = bytes_text(too_large.memory.high_bytes)
+            return f"LoRA does not fit: it needs up to {needed} of {bytes_text(case.device.limit_bytes)}."
         return f"The gain over {tuned}LoRA is unknown, for LoRA has no valid result{why}."
     return f"Against {tuned}LoRA (rate {rate_text(lora.learning_rate)}): {compare(case.pick, lora, case.quality)}."
 
@@ -139,18 +143,32 @@ def _among(case: Case) -> str:
 
 def _cheaper_by(case: Case) -> str:
     """The first of the costs, in their order, by which the pick is ahead of all that are as good; '' if none is."""
-    pick, rivals = case.pick, case.as_good
-    if all(case.scale.memory_step(pick) < case.scale.memory_step(c) for c in rivals):
-        saved = bytes_text(min(c.memory.peak_bytes for c in rivals) - pick.memory.peak_bytes)
-        return f"taken because it needs the least memory ({saved} less)"
-    alike = [c for c in rivals if case.scale.memory_step(c) <= case.scale.memory_step(pick)]
-    if alike and all(forgets_more(c, pick) for c in alike):
-        theirs = ", ".join(f"{c.title} {c.forgetting:.2f}" for c in alike[:RIVALS_NAMED])
-        return f"taken because it forgets least of the base model ({pick.forgetting:.2f} nats per token; {theirs})"
-    times = [c.planned_run_s for c in rivals if c.planned_run_s is not None]
-    if times and all(case.scale.time_step(pick) < case.scale.time_step(c) for c in rivals):
-        return f"taken because it is the fastest of them ({duration_text(min(times) - pick.planned_run_s)} less)"
-    return ""
+    if case.objective == "speed":
+        return _by_time(case) or _by_forgetting(case, case.scale.time_step) or _by_memory(case)
+    return _by_memory(case) or _by_forgetting(case, case.scale.memory_step) or _by_time(case)
+
+
+def _by_memory(case: Case) -> str:
+    if any(case.scale.memory_step(case.pick) >= case.scale.memory_step(c) for c in case.as_good):
+        return ""
+    saved = bytes_text(min(c.memory.peak_bytes for c in case.as_good) - case.pick.memory.peak_bytes)
+    return f"taken because it needs the least memory ({saved} less)"
+
+
+def _by_forgetting(case: Case, first_cost: Callable[[CandidateReport], float]) -> str:
+    """Among those that cost as little by what counts first."""
+    alike = [c for c in case.as_good if first_cost(c) <= first_cost(case.pick)]
+    if not alike or not all(forgets_more(c, case.pick) for c in alike):
+        return ""
+    theirs = ", ".join(f"{c.title} {c.forgetting:.2f}" for c in alike[:RIVALS_NAMED])
+    return f"taken because it forgets least of the base model ({case.pick.forgetting:.2f} nats per token; {theirs})"
+
+
+def _by_time(case: Case) -> str:
+    times = [c.planned_run_s for c in case.as_good if c.planned_run_s is not None]
+    if not times or any(case.scale.time_step(case.pick) >= case.scale.time_step(c) for c in case.as_good):
+        return ""
+    return f"taken because it is the fastest of them ({duration_text(min(times) - case.pick.planned_run_s)} less)"
 
 
 def _likely_best(case: Case) -> str | None:

@@ -9,6 +9,7 @@ what lies in the journal is taken from there, the rest is trained, and the end i
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,7 @@ from probes.executors.base import Event, Executor
 from probes.journal import Journal
 from probes.observer import Observer
 from probes.pacing import measured_pace, next_rung_in_time, rung_for_what_is_left, with_last_rung
+from probes.plan import RacePlan
 from probes.race import Race
 from probes.schema import Baseline, ProbeJob, ProbeOutcome, Schedule
 
@@ -95,9 +97,13 @@ class Conductor:
         *,
         batch_size: int = 1,
         silence_limit_s: float | None = None,
+        probed_before_s: float = 0.0,
         objection_to: Callable[[ProbeOutcome], str | None] = lambda outcome: None,
     ) -> None:
+        """probed_before_s: what the journal knew of probing when this plan was made; see Journal.probing_s."""
         self._race = race
+        self._made_by = _identity(race.plan)
+        self._probed_before_s = probed_before_s
         self._contestants = {c.id: c for c in contestants}
         self._schedule = schedule
         self._executor = executor
@@ -145,7 +151,7 @@ class Conductor:
         if plan.fractions[rungs - 1] >= 1:
             return
         so_far, is_through = plan.until(rungs), rungs == len(plan.fractions)
-        decided_for = f"after {so_far.fractions} {so_far.keep}"
+        decided_for = f"{self._made_by} after {so_far.fractions} {so_far.keep}"
         if decided_for not in self._journal.plans:
             self._journal.add_plan(decided_for, self._next_rung(rungs, is_through))
         rung = self._journal.plans[decided_for]
@@ -163,7 +169,8 @@ class Conductor:
         pace = measured_pace((outcomes.get(id, ()) for id in self._race.alive), self._schedule.total_steps, workers)
         if pace is None:  # nothing says that it cannot be done
             return None if is_through else (plan.fractions[rungs], plan.keep[rungs - 1])
-        left_s = min(plan.budget_s - self._journal.probing_s / workers, self._deadline - time.monotonic())
+        spent_s = (self._journal.probing_s - self._probed_before_s) / workers
+        left_s = min(plan.budget_s - spent_s, self._deadline - time.monotonic())
         if not is_through:
             return next_rung_in_time(plan, rungs, pace, left_s)
         going = [id for id in self._race.alive if not self._has_failed(id)]
@@ -295,3 +302,9 @@ def _eval_steps(start_step: int, stop_step: int) -> tuple[int, ...]:
     if stop_step - start_step < STEPS_WORTH_A_MIDPOINT:
         return (stop_step,)
     return ((start_step + stop_step) // 2, stop_step)
+
+
+def _identity(plan: RacePlan) -> str:
+    """Names a plan as it was made: what was decided in a race by another plan is not decided for this one."""
+    made = repr(([entry.id for entry in plan.entries], plan.fractions, plan.keep, plan.budget_s))
+    return hashlib.sha256(made.encode()).hexdigest()[:16]

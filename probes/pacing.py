@@ -21,6 +21,12 @@ class Pace:
     run_s: float
     overhead_s: float
     workers: int = 1
+    again: float = 0.0
+    """Share of the candidates that begin anew in every rung, for they leave no checkpoint (probes/checkpoint.py)."""
+
+    def begin(self, reached: float) -> float:
+        """The share of the run from which candidates that have come to `reached` go on, on average."""
+        return reached * (1 - self.again)
 
     def wall_s(self, probes: int, share_of_run: float) -> float:
         """What so many probes of a share of the run take, where every worker has as many as any other."""
@@ -33,7 +39,7 @@ class Pace:
 
 def measured_pace(records: Iterable[Sequence[ProbeOutcome]], total_steps: int, workers: int) -> Pace | None:
     """By the last job of each candidate, from all its outcomes; None where none has trained."""
-    step_s, overhead_s = [], []
+    step_s, overhead_s, again = [], [], []
     for outcomes in records:
         last = outcomes[-1] if outcomes else None
         if last is None or last.last_step <= last.first_step:
@@ -42,11 +48,18 @@ def measured_pace(records: Iterable[Sequence[ProbeOutcome]], total_steps: int, w
         train_s = last.train_s - before
         if not 0 < train_s <= last.duration_s:
             train_s = last.duration_s
+        if len(outcomes) > 1 and outcomes[-2].last_step:
+            again.append(not last.first_step)
         step_s.append(train_s / (last.last_step - last.first_step))
         overhead_s.append(last.duration_s - train_s)
     if not sum(step_s):
         return None
-    return Pace(sum(step_s) / len(step_s) * total_steps, sum(overhead_s) / len(overhead_s), workers)
+    return Pace(
+        sum(step_s) / len(step_s) * total_steps,
+        sum(overhead_s) / len(overhead_s),
+        workers,
+        sum(again) / len(again) if again else 0.0,
+    )
 
 
 def rung_for_what_is_left(plan: RacePlan, alive: int, pace: Pace, left_s: float) -> tuple[float, int] | None:
@@ -56,11 +69,11 @@ def rung_for_what_is_left(plan: RacePlan, alive: int, pace: Pace, left_s: float)
     reached = plan.fractions[-1]
     if reached >= 1 or not alive:
         return None
-    fewest = min(FEWEST_KEPT, alive)
+    fewest, begin = min(FEWEST_KEPT, alive), pace.begin(reached)
     counts = range(alive, fewest - 1, -1)
-    count = next((n for n in counts if pace.wall_s(_probes(plan, n), 1 - reached) <= left_s), None)
-    fraction = 1.0 if count else reached + pace.reach(_probes(plan, fewest), left_s)
-    if fraction < WORTHWHILE_STRETCH * reached:
+    count = next((n for n in counts if pace.wall_s(_probes(plan, n), 1 - begin) <= left_s), None)
+    fraction = 1.0 if count else begin + pace.reach(_probes(plan, fewest), left_s)
+    if fraction < min(1.0, WORTHWHILE_STRETCH * reached):  # the end is always worthwhile: it needs no prediction
         return None
     return fraction, count or fewest
 
@@ -70,11 +83,12 @@ def next_rung_in_time(plan: RacePlan, rungs: int, pace: Pace, left_s: float) -> 
     seconds of wall time are enough, else shorter, and then narrower. None where nothing of it is worthwhile."""
     done, planned = plan.until(rungs), plan.fractions[rungs]
     reached, wide = done.fractions[-1], plan.keep[rungs - 1]
+    begin = pace.begin(reached)
     as_planned = _probes(done, wide, with_reference=rungs < plan.reference_rungs)
-    if pace.wall_s(as_planned, planned - reached) <= left_s:
+    if pace.wall_s(as_planned, planned - begin) <= left_s:
         return planned, wide
     for count in range(wide, min(FEWEST_KEPT, wide) - 1, -1):
-        fraction = min(planned, reached + pace.reach(_probes(done, count), left_s))
+        fraction = min(planned, begin + pace.reach(_probes(done, count), left_s))
         if fraction >= min(planned, WORTHWHILE_STRETCH * reached):
             return fraction, count
     return None

@@ -215,7 +215,7 @@ class _Planner:
 
         targets = [1 - i * (1 - reached) / 100 for i in range(100)]
         last = next((f for f in targets if self._affords(stretched(f))), reached)
-        if last < WORTHWHILE_STRETCH * reached:
+        if last < min(1.0, WORTHWHILE_STRETCH * reached):
             return plan
         plan = stretched(last)
         if last < 1 or not self._affords(with_reference := replace(plan, reference_rungs=len(plan.fractions))):

@@ -282,8 +282,8 @@ def plural(count: int, noun: str) -> str:
 
 def advice_without_pick(result: Result) -> str:
     """What to change where nothing could be recommended: the requirements, if it was them."""
-    if any(c.violates and c.curve.points for c in result.candidates):
-        measured = [c for c in result.candidates if c.curve.points]
+    measured = [c for c in result.candidates if c.curve.points or c.predicted]
+    if any(c.violates for c in measured):
         return f"{clean(advice_on_dropping(measured))} Or loosen its limit."
     return (
         f"Limit {bytes_text(result.device.limit_bytes)}. A smaller --batch-size or --max-length, "

@@ -235,6 +235,34 @@ def test_one_entry_per_method_its_best_rate():
     assert any("highest that was tried: a higher" in w for w in pick_of(rates[:2]).warnings)
 
 
+def test_a_rate_that_diverged_was_tried():
+    rates = [candidate("lora", q, 12.0, learning_rate=lr) for q, lr in ((0.3, 1e-5), (0.5, 1e-4))]
+    burst = candidate(
+        "lora", None, 12.0, learning_rate=1e-3, status="diverged", reason="training loss is nan at step 3"
+    )
+    assert not any("learning rate" in w for w in pick_of([*rates, burst]).warnings)
+
+
+def test_an_untuned_metric_below_zero_keeps_its_sign():
+    worse = candidate("lora", 0.5, 12.0)
+    metric = worse.predicted.model_copy(update={"metric": "neg rmse", "value": -2.5, "low": -2.6, "high": -2.4})
+    worse = worse.model_copy(update={"predicted": metric, "predicted_loss": None, "baseline_value": -2.3})
+    assert any("whose neg rmse is -2.3" in w for w in pick_of([worse]).warnings)
+
+
+def test_where_speed_decides_it_is_named_first():
+    fast = candidate("oft", 0.50, 10.0, planned_run_s=100.0)
+    slow = candidate("lora", 0.50, 12.0, planned_run_s=200.0)
+    why = " ".join(pick_of([fast, slow], objective="speed").reasons)
+    assert "taken because it is the fastest of them (100 s less)" in why
+    assert "taken because it needs the least memory" in " ".join(pick_of([fast, slow], objective="memory").reasons)
+
+
+def test_lora_that_does_not_fit_is_no_lora_without_a_result():
+    chosen = pick_of([candidate("oft", 0.5, 12.0), candidate("lora", 0.6, 25.0)])
+    assert chosen.gain_over_lora == "LoRA does not fit: it needs up to 25.5 GB of 24.0 GB."
+
+
 def test_doubts_lower_the_confidence():
     alone = [candidate("lora", 0.5, 12.0, steps=60)]
     run = PlannedRun(max_steps=100)

@@ -20,6 +20,11 @@ def test_what_is_hard_for_all_is_no_noise():
     assert all(noise > 0.01 for noise in held_out_noise(drawn(0, own=0.3)).values())
 
 
+def test_probes_that_were_cut_off_do_not_hide_the_noise_of_the_others():
+    whole = drawn(0, own=0.3, candidates=2)
+    assert held_out_noise({**whole, "cut": (), "too": (), "three": ()}) == held_out_noise(whole) != {}
+
+
 def test_it_is_as_wide_as_means_over_other_rows_differ():
     """Over many draws of the rows: the standard deviation of the log of two candidates' ratio, times 1.28."""
     pairs = [drawn(seed, own=0.3) for seed in range(200)]

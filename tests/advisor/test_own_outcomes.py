@@ -182,5 +182,13 @@ def test_a_task_is_known_again_by_its_data_and_its_run(tmp_path):
     assert suite_name(case.data, "/elsewhere/Tiny Llama", case.run) == name
     same = case.run.model_copy(update={"seed": 1, "dtype": "bfloat16", "gradient_checkpointing": True})
     assert suite_name(case.data, "owner/Tiny Llama", same) == name
+    tuned, other = tmp_path / "a" / "merged", tmp_path / "b" / "merged"
+    for folder, content in ((tuned, b"one"), (other, b"two")):
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_bytes(content)
+    of_tuned = suite_name(case.data, str(tuned), case.run)
+    assert of_tuned != suite_name(case.data, str(other), case.run)
+    moved = tuned.rename(tmp_path / "merged")
+    assert suite_name(case.data, str(moved), case.run) == of_tuned
     longer = case.run.model_copy(update={"max_steps": 2 * case.run.max_steps})
     assert suite_name(case.data, "owner/Tiny Llama", longer) != name

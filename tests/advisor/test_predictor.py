@@ -183,6 +183,16 @@ class TestNewTask:
         assert made["ahead"].metric.low < ahead.points[-1].metric < made["ahead"].metric.high
         assert made["behind"].metric.value > behind.points[-1].metric + 0.2
 
+    def test_an_own_accuracy_in_per_cent_is_not_on_its_way_to_one(self):
+        race = {id: c.model_copy() for id, c in self.race(0).items()}
+        in_per_cent = {
+            id: Curve(points=tuple(p.model_copy(update={"metric": 100 * p.metric}) for p in c.points))
+            for id, c in race.items()
+        }
+        share, hundred = (self.forecasts(c, metric_name="own accuracy")["c0"].metric for c in (race, in_per_cent))
+        assert hundred.value > in_per_cent["c0"].points[-1].metric
+        assert hundred.value == pytest.approx(100 * share.value, rel=0.2)
+
     def test_the_order_of_candidates_does_not_matter(self):
         curves = self.race(3)
         backwards = dict(reversed(curves.items()))

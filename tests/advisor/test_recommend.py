@@ -10,6 +10,7 @@ import pytest
 
 from advisor import recommend
 from advisor.recommendation import Result
+from advisor.report.content import advice_without_pick
 from knowledge.errors import BadInput, NothingFits
 from tests.advisor.test_export_script import save_tiny, write_rows
 
@@ -39,6 +40,30 @@ def recommendation(model, data, tmp_path_factory):
     rec = recommend(model, data, out=out, **RACE)
     rec.folder = out
     return rec
+
+
+def test_without_probes_the_next_of_the_table_are_looked_at_where_the_first_are_too_large(model):
+    limit = "max-adapter-size=3KB"
+    rec = recommend(model, probe=False, vram="1GB", require=(limit,), show_progress=False)
+    meet = [c for c in rec.candidates if c.status == "from table"]
+    assert len(meet) >= 3 and all(c.adapter_bytes <= 3000 for c in meet)
+    assert rec.pick in meet
+    assert "does not fit" not in rec.result.recommendation.gain_over_lora
+    none = recommend(model, probe=False, vram="1GB", require=("max-adapter-size=10B",), show_progress=False).result
+    assert none.recommendation is None and "max-adapter-size=10B" in advice_without_pick(none)
+
+
+def test_an_own_metric_whose_code_has_changed_is_another_one(tmp_path):
+    from advisor.gather import fingerprint
+    from tests.advisor.test_export_script import Case
+
+    case, metric = Case(tmp_path, "llama", "lora"), tmp_path / "m.py"
+    names = []
+    for code in ("def f1(a, b): return 0", "def f1(a, b): return 1"):
+        metric.write_text(code)
+        names.append(fingerprint(case.data, "model", case.run, f"{metric}:f1"))
+    assert len({*names, fingerprint(case.data, "model", case.run)}) == 3
+    assert fingerprint(case.data, "model", case.run, "accuracy") == fingerprint(case.data, "model", case.run)
 
 
 def test_another_candidate_can_be_chosen_and_is_trained_on_from_where_the_race_left_it(recommendation, tmp_path):

@@ -177,6 +177,19 @@ def test_the_overhead_is_held_against_what_was_measured():
     }
 
 
+def test_what_merges_for_free_needs_no_measuring_in_a_race_that_is_resumed_with_the_limit():
+    reports = [candidate("lora"), candidate("lily")]
+    assert set(reasons(reports, "max-latency-overhead=5%")) == {"lily"}
+    assert set(reasons(reports, "max-latency-overhead=5%", case=Case(quantization="nf4"))) == {"lora", "lily"}
+
+
+@pytest.mark.parametrize("status", ["diverged", "failed", "out of memory", "ineffective"])
+def test_what_ended_by_itself_is_not_brought_back_by_dropping_a_requirement(status):
+    report = candidate("oft", status=status, reason="training loss is nan at step 9", adapter_bytes=60_000_000)
+    (checked,) = without_violators([report], ["max-adapter-size=50MB"], CASE)
+    assert checked == report
+
+
 def test_all_violated_requirements_are_told_and_kept():
     report = candidate("oft", forgetting=0.3, adapter_bytes=60_000_000)
     (checked,) = without_violators([report], ["max-adapter-size=50MB", "max-forgetting=0.1"], CASE)

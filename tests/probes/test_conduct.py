@@ -1,6 +1,7 @@
 """The conductor keeps what was measured, whatever happens to workers, clock and user."""
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -96,6 +97,18 @@ def test_survivors_go_on_and_the_rest_is_left_alone(tmp_path):
     assert [rung["steps"] for rung in evidence.rungs] == [10, 50, 100]
     assert executor.jobs[4].eval_steps == (30, 50)  # long stretches are evaluated half way as well
     assert executor.jobs[0].eval_steps == (10,)
+
+
+def test_what_an_earlier_plan_decided_is_not_decided_for_a_longer_one(tmp_path):
+    small = replace(PLAN, budget_s=42.0)
+    evidence, _ = conduct(tmp_path / "journal.jsonl", FakeExecutor(step_s=1.0), plan=small)
+    assert [rung["steps"] for rung in evidence.rungs] == [10], "it has no time for more"
+    with Journal(tmp_path / "journal.jsonl", "fingerprint", resume=True) as journal:
+        before_s = journal.probing_s
+    large = replace(PLAN, budget_s=300.0)
+    executor = FakeExecutor(step_s=1.0)
+    evidence, _ = conduct(tmp_path / "journal.jsonl", executor, plan=large, resume=True, probed_before_s=before_s)
+    assert [(job.id, job.stop_step) for job in executor.jobs] == [("a", 50), ("b", 50), ("a", 100)]
 
 
 SHORT = RacePlan(ENTRIES, fractions=(0.1, 0.2), keep=(3,), budget_s=200.0)

@@ -38,6 +38,24 @@ def test_the_pace_is_that_of_each_candidates_last_job():
     assert measured_pace([[first, second], [first]], 100, workers=1) == Pace(150.0, 4.5, 1)
 
 
+def test_who_leaves_no_checkpoint_pays_for_its_beginning_again():
+    on, anew = [outcome(0, 10, 10.0, 10.0), outcome(10, 20, 10.0, 20.0)], [outcome(0, 10, 10.0, 10.0)] * 2
+    assert measured_pace([on, on], 100, 1).begin(0.4) == 0.4
+    assert measured_pace([on, anew], 100, 1).begin(0.4) == 0.2
+    assert measured_pace([anew], 100, 1).begin(0.4) == 0.0
+    plan, pace = RacePlan(ENTRIES, (0.1, 0.2, 0.6), (40, 8)), Pace(run_s=100.0, overhead_s=0.0, again=1.0)
+    assert next_rung_in_time(plan, 2, pace, left_s=8 * 60.0) == (0.6, 8)
+    assert next_rung_in_time(plan, 2, pace, left_s=8 * 59.0) == (pytest.approx(472 / 900), 8)
+    assert rung_for_what_is_left(RacePlan(ENTRIES, (0.2, 0.5), (8,)), 2, pace, left_s=299.0)[0] < 1
+
+
+def test_the_last_steps_of_a_run_are_always_worthwhile():
+    nearly = RacePlan(ENTRIES, (0.21, 0.42, 0.84), (8, 2))
+    pace = Pace(run_s=38.0, overhead_s=1.0)
+    assert rung_for_what_is_left(nearly, 2, pace, left_s=600.0) == (1.0, 2)
+    assert rung_for_what_is_left(nearly, 2, pace, left_s=10.0) is None
+
+
 def test_without_any_step_there_is_no_pace():
     assert measured_pace([], 100, 1) is None
     assert measured_pace([[], [outcome(5, 5, 1.0, 0.0)]], 100, 1) is None

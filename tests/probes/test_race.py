@@ -220,6 +220,13 @@ def test_spare_rates_enter_only_where_the_finalists_reach_the_end_in_any_case():
     assert plan_race(only_spare, run_s, 250.0).entries, "there is nothing else to try"
 
 
+def test_a_short_run_comes_to_its_end_where_the_budget_is_large():
+    """Of 38 steps the first eight are 21 %, and three rungs end at 84 %."""
+    entries, run_s = grid(4)
+    made = plan_race(entries, run_s, 1e6, shortest_fraction=8 / 38)
+    assert made.fractions[-1] == 1
+
+
 def test_a_small_budget_spans_the_families_and_keeps_the_first_rung_long():
     entries, run_s = grid(12)
     made = plan_race(entries, run_s, 300.0)
