@@ -105,6 +105,8 @@ def estimate_memory(
     from advisor.survey import check_length
     from probes.device import detect
 
+    if gpu is not None and vram is not None:
+        raise BadInput("--vram and --gpu both name the card to judge for: give one of them.")
     chosen = _choose(methods)
     device = detect(vram, gpu)
     # The peaks are those of PyTorch on a CUDA card; the memory of this machine's processor says nothing about them.
@@ -246,8 +248,12 @@ def _shape(config: Any, run: PlannedRun) -> tuple[ModelShape, int]:
     from probes.adapters import model_shape
     from probes.memory.build import build_base
 
-    base = build_base(config, run.model_copy(update={"quantization": "none"}))
-    shape = model_shape(base, run.task).model_copy(update={"quantization": run.quantization})
+    try:
+        base = build_base(config, run.model_copy(update={"quantization": "none"}))
+    except ValueError as error:
+        reason = str(error).splitlines()[0]
+        raise BadInput(f"There is no {config.model_type} model for {run.task}: {reason} Give another --task.") from None
+    shape = model_shape(base, run.task).model_copy(update={"quantization": run.quantization, "dtype": run.dtype})
     return shape, sum(p.numel() for p in base.parameters())
 
 

@@ -39,6 +39,8 @@ EVAL_FRACTIONS = (0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.55, 0.7, 0.85, 1.0)
 # As many rows are trained between two evaluations at least as are held out, times this: a training step costs two to
 # three forward passes, so that evaluations take about a sixth of the time at most.
 ROWS_BETWEEN = 2
+# Bytes of memory for each character of text: a token has about four, and takes some forty bytes until it is packed.
+MEMORY_PER_CHARACTER = 16
 
 
 @dataclass(frozen=True)
@@ -96,9 +98,11 @@ def prepare_run(facts: Recommended, folder: Path, say: Callable[[str], None]) ->
 def read_data(facts: Recommended, say: Callable[[str], None]) -> PreparedData:
     """The rows of the run, split and tokenised as for the probes. Raises BadInput where the file has changed."""
     from probes.dataset import MAX_TRAIN_ROWS, prepare
+    from probes.scan import MAX_SAMPLE_BYTES
     from probes.source import load_tokenizer
 
     plan, run = facts.plan, facts.result.planned_run
+    seen_rows = run.max_steps * run.batch_size * run.gradient_accumulation_steps
     say(f"reading and tokenising {plan.data_path}")
     data = prepare(
         plan.data_path,
@@ -107,8 +111,11 @@ def read_data(facts: Recommended, say: Callable[[str], None]) -> PreparedData:
         max_length_tokens=run.max_length_tokens,
         format=plan.data_format,
         seed=run.seed,
-        max_train_rows=max(MAX_TRAIN_ROWS, run.max_steps * run.batch_size * run.gradient_accumulation_steps),
+        max_train_rows=max(MAX_TRAIN_ROWS, seen_rows),
+        max_train_bytes=max(MAX_SAMPLE_BYTES, psutil.virtual_memory().available // MEMORY_PER_CHARACTER),
     )
+    if len(data.train) < 0.99 * min(seen_rows, data.profile.train_rows):
+        say(f"only {len(data.train):,} of {data.profile.train_rows:,} rows fit into memory: these are trained on")
     named = facts.result.benchmark  # '' in the results of older versions
     is_same = suite_name(data, model_location(facts.result), run) == named if named else True
     if not is_same or _traits(data.profile, data) != _traits(facts.result.data, plan):

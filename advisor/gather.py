@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from advisor.held_out import EVAL_ROWS
 from advisor.planning import Lineup
 from advisor.requirement_kinds import Case
@@ -28,6 +30,7 @@ from probes.schema import ProbeContext, Schedule
 
 JOURNAL_FILE = "journal.jsonl"
 MAX_CPU_WORKERS = 4
+BYTES_PER_PARAMETER = 6  # a base in float32, and half as much again for training beside it
 
 
 def open_executor(survey: Survey, folder: Path) -> Executor:
@@ -47,8 +50,17 @@ def open_executor(survey: Survey, folder: Path) -> Executor:
 def _process_executor(survey: Survey) -> tuple[Executor, str]:
     """With the device that its workers train on."""
     device, gpus = training_devices()
-    default_workers = len(gpus) if gpus else min(MAX_CPU_WORKERS, cpu_cores())
+    default_workers = len(gpus) if gpus else _workers_without_cuda(survey, device)
     return ProcessExecutor(survey.request.workers or default_workers, gpus), device
+
+
+def _workers_without_cuda(survey: Survey, device: str) -> int:
+    """One on the GPU of a Mac; on a processor as many as there are cores for, and memory: each holds a base."""
+    if device == "mps":
+        return 1
+    needed_bytes = BYTES_PER_PARAMETER * survey.model.parameters
+    have_room = int(psutil.virtual_memory().available // needed_bytes) if needed_bytes else MAX_CPU_WORKERS
+    return max(1, min(MAX_CPU_WORKERS, cpu_cores(), have_room))
 
 
 def _ray_executor(survey: Survey) -> tuple[Executor, str]:

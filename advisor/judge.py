@@ -18,6 +18,7 @@ from knowledge.intervals import Z_80
 from knowledge.prior import REFERENCE, MethodPrior
 from knowledge.schema import Curve, CurvePoint, RunRecord
 from probes.conduct import Evidence
+from probes.device import training_devices
 from probes.race import Race
 from probes.schema import Baseline, ProbeOutcome
 
@@ -128,8 +129,10 @@ def judge_from_table(candidates: Sequence[Candidate], priors: Mapping[str, Metho
             metric="table rank", value=prior.score, low=prior.low, high=prior.high, extrapolated=True
         )
         report = _without_probe(candidate, "from table", "known from published runs")
-        # What trains is held as it is saved.
+        # What trains is held as it is saved, but for what becomes a LoRA of twice its rank.
         adapter_bytes = candidate.memory.breakdown.get("adapter") if candidate.memory else None
+        if adapter_bytes is not None:
+            adapter_bytes *= candidate.method.saved_rank_factor
         reports.append(report.model_copy(update={"predicted": predicted, "adapter_bytes": adapter_bytes}))
     return reports
 
@@ -181,7 +184,7 @@ def _report(
         baseline_loss=baseline.eval_loss,
         # A probe that ran out of memory, or did its batches in parts, held something else than the run will.
         memory=corrected_memory(candidate, survey, curve.last_step, probe_peak_bytes if in_whole else None)
-        or measured_memory(probe_peak_bytes),
+        or (measured_memory(probe_peak_bytes) if in_whole and _is_probed_like_planned(survey) else None),
         probe_peak_bytes=probe_peak_bytes,
         probe_s=sum(o.duration_s for o in outcomes) if outcomes else None,
         micro_batches=max((o.micro_batches for o in outcomes), default=1),
@@ -194,6 +197,11 @@ def _report(
         capabilities=method.capabilities.model_dump(mode="json"),
         peft_config=candidate.peft_config,
     )
+
+
+def _is_probed_like_planned(survey: Survey) -> bool:
+    """What a process holds on a processor says nothing of a card that the run is planned for."""
+    return not survey.device.planned or training_devices()[0] == survey.device.kind
 
 
 def _forgetting(outcomes: Sequence[ProbeOutcome], max_steps: int) -> dict[str, Any]:

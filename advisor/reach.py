@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from copy import copy
 from typing import TYPE_CHECKING
 
 from advisor.estimate import Reach
+from advisor.survey import positions_of
 from knowledge.schema import PlannedRun
 
 if TYPE_CHECKING:
@@ -61,10 +63,13 @@ def cheapest_change(subject: Subject, run: PlannedRun, limit_bytes: int) -> str 
 def _longest_tokens(subject: Subject, run: PlannedRun, limit_bytes: int) -> int | None:
     """The longest rows that fit, in steps of LENGTH_STEP_TOKENS, up to what the model has positions for."""
 
-    def peak_with_steps(count: int) -> float:
-        return _peak_bytes(subject, run.model_copy(update={"max_length_tokens": count * LENGTH_STEP_TOKENS}))
+    full_rows = copy(subject)  # those of the data have been cut at the planned length
+    full_rows.lengths_tokens = None
 
-    positions = getattr(subject.config, "max_position_embeddings", None) or LONGEST_TOKENS
+    def peak_with_steps(count: int) -> float:
+        return _peak_bytes(full_rows, run.model_copy(update={"max_length_tokens": count * LENGTH_STEP_TOKENS}))
+
+    positions = positions_of(subject.config) or LONGEST_TOKENS
     count = largest_within(
         limit_bytes,
         peak_with_steps,
@@ -90,6 +95,8 @@ def _peak_bytes(subject: Subject, run: PlannedRun) -> float:
     """Infinite where the changed run cannot be followed, e.g. a method that decomposes weights on a 4-bit base."""
     from probes.memory import NotEstimable
 
+    if subject.method.unsupported_reason(subject.shape.model_copy(update={"quantization": run.quantization})):
+        return math.inf  # where PEFT would go on with something else
     try:
         return subject.estimate(run).peak_bytes
     except NotEstimable:

@@ -56,7 +56,7 @@ class Request(Record):
     )
     executor: Literal["process", "ray"] = Field("process", description="where probes run: here, or on a Ray cluster")
     ray_address: str | None = Field(None, description="the cluster's head; default: RAY_ADDRESS, else one started here")
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32)
     trust_remote_code: bool = False
 
     @field_validator("methods", "exclude")

@@ -26,6 +26,13 @@ LONGEST_DEFAULT_TOKENS = 2048
 # transformers can build these as decoders too, but nobody who brings one without saying so means that.
 ENCODERS = ("bert", "roberta", "distilbert", "electra", "deberta", "deberta-v2", "xlm-roberta", "modernbert", "mpnet")
 
+# Families whose positions are counted from behind the id of the padding token (transformers,
+# create_position_ids_from_input_ids), so that so many places are never used.
+COUNTS_FROM_PAD = (
+    *("camembert", "data2vec-text", "ibert", "longformer", "luke", "mpnet", "roberta", "roberta-prelayernorm"),
+    *("xlm-roberta", "xlm-roberta-xl", "xmod"),
+)
+
 
 @dataclass(frozen=True)
 class Survey:
@@ -148,7 +155,7 @@ def _has_class_labels(data: str, format: str | None) -> bool:
 def check_length(config: Any, max_length_tokens: int) -> None:
     """Raises BadInput where rows may be longer than a model that numbers its positions has places for; one that
     rotates by them can be asked for more."""
-    positions = getattr(config, "max_position_embeddings", None)
+    positions = positions_of(config)
     rotates = any(getattr(config, name, None) for name in ("rope_parameters", "rope_scaling", "rope_theta"))
     if positions and not rotates and max_length_tokens > positions:
         raise BadInput(
@@ -157,5 +164,13 @@ def check_length(config: Any, max_length_tokens: int) -> None:
         )
 
 
+def positions_of(config: Any) -> int | None:
+    """How many tokens the model has positions for; None where its config does not say."""
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions and config.model_type in COUNTS_FROM_PAD:
+        return positions - (config.pad_token_id or 0) - 1
+    return positions
+
+
 def _longest_tokens(config: Any) -> int:
-    return min(LONGEST_DEFAULT_TOKENS, getattr(config, "max_position_embeddings", None) or LONGEST_DEFAULT_TOKENS)
+    return min(LONGEST_DEFAULT_TOKENS, positions_of(config) or LONGEST_DEFAULT_TOKENS)

@@ -103,7 +103,7 @@ _FILLER = {
     "rx",
 }
 # Words that make another card of one: without them it is not meant.
-_TIERS = {"ti", "super", "xtx", "ada"}
+_TIERS = {"ti", "super", "xtx", "ada", "pro"}
 _LIKE_NOMINAL = 0.08  # how far a card's memory may be from the round number that it is sold by
 
 
@@ -127,7 +127,8 @@ def parse_bytes(text: str) -> int:
     match = _SIZE.fullmatch(text.strip().lower())
     if match is not None and match["number"] == text.strip():
         raise BadInput(f"{text!r} is no memory size without a unit, e.g. {text}GB (decimal) or {text}GiB (binary).")
-    if match is None or (match["binary"] and not match["unit"]):
+    in_thousands = match is not None and re.fullmatch(r"\d+,\d{3}", match["number"])
+    if match is None or in_thousands or (match["binary"] and not match["unit"]):
         raise BadInput(
             f"{text!r} is no memory size. Write a number and a unit, e.g. 24GB (decimal) or 22.5GiB (binary)."
         )

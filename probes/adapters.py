@@ -245,9 +245,11 @@ def trainable_parameters(model: torch.nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def adapter_bytes(model: torch.nn.Module) -> int:
-    """Bytes of the tensors that `save_adapter` would write."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in _tensors_to_save(model).values())
+def adapter_bytes(model: torch.nn.Module, method: Method) -> int:
+    """Bytes of the tensors that `save_adapter` writes in the end: Delta-LoRA becomes a LoRA of twice the rank on its
+    way."""
+    size_bytes = sum(tensor.numel() * tensor.element_size() for tensor in _tensors_to_save(model).values())
+    return size_bytes if is_anchored(model) else size_bytes * method.saved_rank_factor
 
 
 def save_adapter(model: torch.nn.Module, folder: Path) -> None:

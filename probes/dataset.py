@@ -23,7 +23,7 @@ from probes.formats import Row
 from probes.profile import check_task, funnel, label_names_of, make_profile
 from probes.reader import SKIP_BUDGET, SkipLedger
 from probes.rows import TokenRows
-from probes.scan import Scan, scan
+from probes.scan import MAX_SAMPLE_BYTES, Scan, scan
 from probes.schema import DatasetProfile
 from probes.split import MAX_HELD_SHARE, MIN_EVAL_ROWS, eval_rows_wanted
 
@@ -94,14 +94,16 @@ def prepare(
     eval_fraction: float = 0.1,
     max_eval_rows: int = MAX_EVAL_ROWS,
     max_train_rows: int = MAX_TRAIN_ROWS,
+    max_train_bytes: float = MAX_SAMPLE_BYTES,
     skip_budget: float = SKIP_BUDGET,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> PreparedData:
     """Read, split, tokenise and profile the rows of `path` (a file or a hub dataset id).
 
-    `format` is the name of a data format, detected where None. A row longer than `max_length_tokens` is cut at its
-    end; a row left without labels is left out; both are counted. `on_progress(bytes_done, bytes_total)` is called while
-    a local file is read. Raises BadInput, with the counts of every filter, where too little is left.
+    Of a file with more than `max_train_rows` rows, or than `max_train_bytes` characters of text, a uniform sample is
+    tokenised. `format` is the name of a data format, detected where None. A row longer than `max_length_tokens` is cut
+    at its end; a row left without labels is left out; both are counted. `on_progress(bytes_done, bytes_total)` is
+    called while a local file is read. Raises BadInput, with the counts of every filter, where too little is left.
     """
     ledger = SkipLedger(str(path), budget=skip_budget)
     found = scan(
@@ -110,6 +112,7 @@ def prepare(
         format=format,
         seed=seed,
         max_sample_rows=max_train_rows,
+        max_sample_bytes=max_train_bytes,
         max_eval_rows=max_eval_rows,
         on_progress=on_progress,
     )
@@ -119,7 +122,7 @@ def prepare(
     held_out = _hold_out(found, encoder, eval_rows_wanted(found.rows, eval_fraction, max_eval_rows))
     train = encoder.encode([row for index, row in found.sample if held_out.keys[index] > held_out.last_key])
     profile = make_profile(str(path), found, ledger.skipped, held_out.encoded, held_out.rows, train, task)
-    if not profile.train_rows or not profile.eval_rows:
+    if not train.kept or profile.train_rows <= 0 or not profile.eval_rows:
         raise BadInput(funnel(profile, max_length_tokens))
     return PreparedData(
         profile=profile,

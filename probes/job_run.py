@@ -19,8 +19,15 @@ if TYPE_CHECKING:
 OnStep = Callable[[str, int, float], None]
 OnPoint = Callable[[str, CurvePoint], None]
 
-# How PyTorch's CPU allocator, the C++ library and cuBLAS tell that there is no memory: not by exceptions of their own.
-OUT_OF_MEMORY_SIGNS = ("can't allocate memory", "bad_alloc", "Cannot allocate memory", "STATUS_ALLOC_FAILED")
+# How PyTorch's CPU allocator, the C++ library, cuBLAS, Apple's GPUs and the CUDA driver tell that there is no memory:
+# not by exceptions of their own.
+OUT_OF_MEMORY_SIGNS = (
+    "can't allocate memory",
+    "bad_alloc",
+    "cannot allocate memory",
+    "status_alloc_failed",
+    "out of memory",
+)
 
 
 class JobRun:
@@ -85,7 +92,7 @@ def classify(error: Exception) -> tuple[str, str]:
     import torch
 
     words = f"{type(error).__name__}: {error}".replace("\n", " ")[:500]
-    has_sign = any(sign in words for sign in OUT_OF_MEMORY_SIGNS)
+    has_sign = any(sign in words.lower() for sign in OUT_OF_MEMORY_SIGNS)
     if has_sign or isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return "out of memory", words
     if isinstance(error, (Diverged, NotFinite)):

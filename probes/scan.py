@@ -63,13 +63,14 @@ def scan(
     format: str | None,
     seed: int,
     max_sample_rows: int,
+    max_sample_bytes: float,
     max_eval_rows: int,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Scan:
     """Pass over `path` once. Rows that do not fit the format go to `ledger`. Raises BadInput, see probes.reader."""
     rows, data_format = open_rows(path, ledger, format, on_progress)
     prompt_keys, text_keys = array("q"), array("q")
-    sample = _UniformSample(max_sample_rows, seed)
+    sample = _UniformSample(max_sample_rows, max_sample_bytes, seed)
     by_prompt, by_text = _SmallestKeys(2 * max_eval_rows), _SmallestKeys(2 * max_eval_rows)
     labels: set[str] = set()
     for line, row in rows:
@@ -139,8 +140,9 @@ def format_of(path: str | Path, format: str | None = None) -> DataFormat:
 class _UniformSample:
     """A uniform sample of a stream: every row draws a random number, the rows with the smallest are kept."""
 
-    def __init__(self, max_rows: int, seed: int) -> None:
-        self._max_rows, self._random, self._held_bytes, self._offered = max_rows, random.Random(seed), 0, 0
+    def __init__(self, max_rows: int, max_bytes: float, seed: int) -> None:
+        self._max_rows, self._max_bytes, self._random = max_rows, max_bytes, random.Random(seed)
+        self._held_bytes = self._offered = 0
         self._heap: list[tuple[float, int, int, Row]] = []
 
     def offer(self, row: Row, size_bytes: int) -> None:
@@ -148,7 +150,7 @@ class _UniformSample:
         self._offered += 1
         heapq.heappush(self._heap, entry)
         self._held_bytes += size_bytes
-        while len(self._heap) > self._max_rows or (self._held_bytes > MAX_SAMPLE_BYTES and len(self._heap) > 1):
+        while len(self._heap) > self._max_rows or (self._held_bytes > self._max_bytes and len(self._heap) > 1):
             self._held_bytes -= heapq.heappop(self._heap)[2]
 
     def in_order(self) -> list[tuple[int, Row]]:

@@ -110,7 +110,7 @@ class Session:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         optimizer = adapters.make_optimizer(model, method, job.learning_rate)
         run.trainable_parameters = adapters.trainable_parameters(model)
-        run.adapter_bytes = adapters.adapter_bytes(model)
+        run.adapter_bytes = adapters.adapter_bytes(model, method)
         folder = Path(context.work_folder) / job.id
         run.progress = checkpoint.load(folder, model, optimizer, job.start_step) or Progress()
         on_the_way = checkpoint.Periodic(folder, model, optimizer)

@@ -146,7 +146,7 @@ def load_model(
 
     options: dict[str, Any] = {"dtype": getattr(torch, dtype), "trust_remote_code": source.trust_remote_code}
     if num_labels is not None:
-        options["num_labels"] = num_labels
+        options |= {"num_labels": num_labels, "ignore_mismatched_sizes": True}  # of a head for other classes
     if quantization != "none":
         options["quantization_config"] = quantization_config(quantization, dtype, task)
         options["device_map"] = {"": device}

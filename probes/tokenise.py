@@ -51,8 +51,16 @@ def chat_segments(tokenizer, messages, tools=None, first_trained=0):
     for index, message in enumerate(messages):
         if message["role"] != "assistant" or index < first_trained or index == 0:
             continue
+        content = message["content"]
+        has_words = content.strip() if isinstance(content, str) else content
+        if not has_words and not message.get("tool_calls"):
+            continue  # there would be nothing to learn from but the end
         before = render(messages[:index], True)
         after = whole if index + 1 == len(messages) else render(messages[: index + 1], False)
+        if not whole.startswith(before):  # it may open a thought that finished turns are written without
+            differ = (i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b)
+            shared = before[: next(differ, len(after))]
+            before = shared if len(shared) > len(render(messages[:index], False)) else before
         if whole.startswith(before) and whole.startswith(after) and done <= len(before) < len(after):
             segments += [(whole[done : len(before)], False), (whole[len(before) : len(after)], True)]
             done = len(after)

@@ -13,6 +13,8 @@ SCHEMA_VERSION = 1
 DISTRIBUTION = "peft-advisor"
 EXTRAS = {
     "quantized": "4-bit and 8-bit bases",
+    "images": "memory of image generators",
+    "ray": "races on a Ray cluster",
     "demo": "making the example data",
 }
 
@@ -47,7 +49,6 @@ def examine() -> dict[str, Any]:
     for extra in EXTRAS:
         packages += [_check(r, extra) for r in requirements if r.marker and _belongs_to(r, extra)]
     problems = [p["requirement"] for p in packages if p["extra"] is None and p["state"] != "ok"]
-    torch_works = not any(problem.startswith("torch") for problem in problems)
     return {
         "schema_version": SCHEMA_VERSION,
         "advisor_version": version(DISTRIBUTION),
@@ -55,7 +56,7 @@ def examine() -> dict[str, Any]:
         "platform": platform.platform(),
         "packages": packages,
         "problems": problems,
-        "devices": _devices() if torch_works else [],
+        "devices": _devices(),
         "cache": _cache(),
     }
 
@@ -87,7 +88,11 @@ def _check(requirement: Requirement, extra: str | None) -> dict[str, Any]:
 def _devices() -> list[dict[str, Any]]:
     from probes.device import detect_all
 
-    return [device.model_dump(mode="json") for device in detect_all()]
+    try:
+        found = detect_all()
+    except ImportError:  # what is missing is among the problems
+        return []
+    return [device.model_dump(mode="json") for device in found]
 
 
 def _cache() -> dict[str, Any]:

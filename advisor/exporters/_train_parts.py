@@ -74,7 +74,11 @@ def load_data(path, tokenizer):
     for row in read_rows(path):
         if not matches(row):
             continue
-        prompt, text = split_texts(to_segments(row, partial(chat_segments, None)))
+        try:
+            prompt, text = split_texts(to_segments(row, partial(chat_segments, None)))
+            text.encode("utf-8")
+        except (ValueError, TypeError, KeyError, AttributeError):  # a broken row, which the probes passed over too
+            continue
         key = group_key($KEYED_BY, SEED)
         if key > HELD_OUT_KEY:
             train.append(row)
@@ -169,7 +173,10 @@ def load_base(device):
     if tokenizer.pad_token is None:
         tokenizer.pad_token = $pad_token
     dtype = getattr(torch, DTYPE) if device.type == "cuda" else torch.float32
-    model = $auto_class.from_pretrained($model_arguments, dtype=dtype$load_options)
+    model = $auto_class.from_pretrained(
+        $model_arguments,
+        dtype=dtype$load_options,
+    )
     if TASK == "sequence-classification" or model.config.pad_token_id is None:  # a decoder finds the last token by it
         model.config.pad_token_id = tokenizer.pad_token_id
     ${prepare_base}return model$to_device.eval(), tokenizer

@@ -28,7 +28,7 @@ def training_section(facts: Recommended) -> str:
     run, plan = facts.result.planned_run, facts.plan
     has_adapter, is_gguf = facts.pick.peft_config is not None, loads_gguf(facts.result)
     quantized = run.quantization != "none"
-    options = f", num_labels={len(plan.label_names)}" if plan.label_names else ""
+    options = f", num_labels={len(plan.label_names)}, ignore_mismatched_sizes=True" if plan.label_names else ""
     options += f', quantization_config={_quantization(run)}, device_map={{"": device}}' if quantized else ""
     options += "" if is_gguf else ", use_safetensors=True"
     words, make_model = _make_model(facts)

@@ -10,10 +10,12 @@ EXAMPLE = {"text": "What day of the week was October 28, 2022?", "label": "calen
 
 
 def matches(row):
-    """True for a string under `text` or `sentence` and a string, whole number or truth value as the label."""
+    """True for a string under `text` or `sentence` and a string, whole number or truth value as the label; an empty
+    one (of a CSV) is none."""
     text = row["text"] if "text" in row else row.get("sentence")
     label = row["label_text"] if "label_text" in row else row.get("label")
-    return isinstance(text, str) and isinstance(label, str | int)
+    is_label = bool(label.strip()) if isinstance(label, str) else isinstance(label, int)
+    return isinstance(text, str) and is_label
 
 
 def to_segments(row, chat):

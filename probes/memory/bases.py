@@ -44,6 +44,9 @@ def _transformers_model(config: Any, run: PlannedRun) -> Any:
     import transformers
 
     config = copy.deepcopy(config)  # the model writes its dtype and attention into it
+    text = config.get_text_config()
+    if run.task == "sequence-classification" and text.pad_token_id is None:
+        text.pad_token_id = 0  # decoders refuse to classify batches without one; the probes take the tokenizer's
     model = getattr(transformers, AUTO_CLASSES[run.task]).from_config(config, dtype=getattr(torch, run.dtype))
     model.tie_weights()
     return model

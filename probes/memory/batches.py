@@ -126,5 +126,7 @@ def row_lengths(rows: TokenRows, task: Task) -> list[Length]:
         if task == "seq2seq-lm":
             lengths.append((int((~mask).sum()), int(mask.sum())))
         else:
-            lengths.append((len(tokens), len(mask) - 1 - int(np.argmax(mask[1:]))))
+            # A text to classify may be a single token, and no position of it is trained.
+            first = int(np.argmax(mask[1:])) if len(mask) > 1 else 0
+            lengths.append((len(tokens), len(mask) - 1 - first))
     return lengths

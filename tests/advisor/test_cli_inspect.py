@@ -1,6 +1,7 @@
 """`advisor inspect` and `advisor doctor`: tables for people, JSON for programs, and no weights loaded."""
 
 import json
+import sys
 
 import pytest
 
@@ -91,6 +92,15 @@ def test_doctor_names_versions_devices_and_space(capsys):
     assert report["devices"][0]["dtypes"] and report["cache"]["free_bytes"] > 0
     code, out, _ = run(capsys, "doctor")
     assert code == 0 and "transformers" in out
+
+
+def test_doctor_names_what_is_missing_also_where_devices_cannot_be_read_for_it(capsys, monkeypatch):
+    import importlib.metadata
+
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: ["no-such-package>=2"])
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    code, out, _ = run(capsys, "doctor")
+    assert code == 1 and "pip install 'no-such-package>=2'" in " ".join(out.split())
 
 
 def test_doctor_fails_where_something_is_missing_or_too_old(capsys, monkeypatch):

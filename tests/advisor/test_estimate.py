@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -10,7 +11,7 @@ from advisor.cli import build
 from advisor.estimate import judge
 from advisor.reach import largest_within
 from knowledge.errors import BadInput
-from knowledge.schema import MemoryEstimate
+from knowledge.schema import MemoryEstimate, PlannedRun
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +85,57 @@ def test_a_change_under_which_a_method_cannot_be_followed_is_no_way_to_fit(folde
     """OSF decomposes the base's weights, which packed 4-bit weights do not allow."""
     line = estimate_memory(folder, "osf", vram="1MB", **SMALL).methods[0]
     assert (line.verdict, line.change) == ("does not fit", None)
+
+
+def test_four_bits_are_no_way_for_a_method_that_does_not_know_them(folder):
+    """PEFT would make a plain LoRA of it, whose dry run fits."""
+    from advisor.estimate import Subject, _config, _shape
+    from advisor.reach import _fits
+    from knowledge.methods import get_method
+
+    run = PlannedRun(max_steps=100, batch_size=4, max_length_tokens=128)
+    config, _ = _config(folder, None, False)
+    shape, _ = _shape(config, run)
+    in_4_bits, room = run.model_copy(update={"quantization": "nf4"}), 10**12
+    for name, fits in (("lora", True), ("bd-lora", False)):
+        subject = Subject(config, shape, get_method(name), None)
+        assert _fits(subject, run, room) and _fits(subject, in_4_bits, room) is fits
+
+
+def test_the_longest_rows_are_asked_of_full_ones_whatever_the_data_has(folder):
+    from advisor.estimate import Subject, _config, _shape
+    from advisor.reach import find_reach
+    from knowledge.methods import get_method
+
+    run = PlannedRun(max_steps=100, batch_size=4, max_length_tokens=128)
+    config, _ = _config(folder, None, False)
+    shape, _ = _shape(config, run)
+    cut = np.array([(128, 100)] * 40)
+    longest = [find_reach(Subject(config, shape, get_method("lora"), rows), run, 120_000_000) for rows in (None, cut)]
+    assert longest[0].longest_tokens == longest[1].longest_tokens < 512
+
+
+def test_a_decoder_without_a_padding_token_is_estimated_as_a_classifier(folder):
+    line = estimate_memory(folder, "lora", task="sequence-classification", **SMALL).methods[0]
+    assert line.memory is not None, line.reason
+
+
+def test_a_task_that_the_architecture_has_no_model_for_is_refused(tmp_path):
+    from transformers import T5Config
+
+    T5Config(d_model=32, num_layers=1, num_heads=2, d_ff=32, vocab_size=64).save_pretrained(tmp_path)
+    with pytest.raises(BadInput, match=r"no t5 model for causal-lm.*--task"):
+        estimate_memory(str(tmp_path), "lora", task="causal-lm", **SMALL)
+
+
+def test_two_cards_to_judge_for_are_one_too_many(folder):
+    with pytest.raises(BadInput, match="give one of them"):
+        estimate_memory(folder, "lora", vram="24GB", gpu="RTX 4090", **SMALL)
+
+
+def test_the_precision_of_the_base_rules_methods_out_as_in_a_race(folder):
+    line = estimate_memory(folder, "full", dtype="float16", **SMALL).methods[0]
+    assert line.verdict == "not applicable" and "AdamW" in line.reason
 
 
 def test_the_reverse_answer_is_where_fitting_ends(folder):

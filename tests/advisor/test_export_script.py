@@ -268,6 +268,20 @@ def test_the_script_passes_over_what_the_probes_passed_over(name, content, tmp_p
     assert read == [row for _, row in read_rows(data)] and len(read) >= 30
 
 
+def test_a_broken_row_and_a_trained_adapter_are_no_end_of_the_script(tmp_path):
+    case = Case(tmp_path, "llama", "lora")
+    rows = case.data_path.read_text().splitlines()
+    rows[3:3] = [json.dumps({"prompt": 1, "completion": "2"}), '{"prompt": "\\ud83d", "completion": "3"}']
+    case.data_path.write_text("\n".join(rows) + "\n")
+    script = tmp_path / "train.py"
+    script.write_text(training_script(case.result()))
+    run = [sys.executable, str(script), "--max-steps", "1", "--output", str(tmp_path / "adapter")]
+    done = subprocess.run(run, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    again = subprocess.run(run, capture_output=True, text=True)
+    assert again.returncode == 1 and "already holds files" in again.stderr
+
+
 def test_the_script_is_tidy(tmp_path):
     cases = [("llama", "lora"), ("llama", "adalora"), ("bert", "lora"), ("bert", "bitfit"), ("llama", "full")]
     for architecture, method in [*cases, ("llama", "eva"), ("llama", "lora-fa")]:

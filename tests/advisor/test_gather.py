@@ -59,3 +59,15 @@ def test_a_cluster_of_gpus_needs_a_card_to_plan_for_where_there_is_none_here():
 def test_an_address_is_for_the_ray_executor_alone():
     with pytest.raises(BadInput, match="--executor ray"):
         make_request(model="m", data="d.jsonl", ray_address="10.0.0.1:6379")
+
+
+@pytest.mark.parametrize(
+    ("place", "free_bytes", "workers"),
+    [("cpu", 10**12, 4), ("cpu", 16 * 10**9, 2), ("cpu", 10**9, 1), ("mps", 10**12, 1)],
+)
+def test_without_cuda_there_are_as_many_workers_as_there_is_memory_for(monkeypatch, place, free_bytes, workers):
+    survey = Survey(device())
+    survey.model = result().model.model_copy(update={"parameters": 1_100_000_000})
+    monkeypatch.setattr(gather, "cpu_cores", lambda: 8)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: type("M", (), {"available": free_bytes})())
+    assert gather._workers_without_cuda(survey, place) == workers

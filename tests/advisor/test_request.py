@@ -29,6 +29,8 @@ def test_methods_may_be_called_by_their_titles():
         ({"metric": "own.py:score", "executor": "ray"}, "nodes of a cluster lack"),
         ({"methods": ("lora",), "exclude": ("lora",)}, "both name lora"),
         ({"batch_size": 0}, "batch_size"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**32}, "seed"),
         ({"format": "alpacca", "batch_size": 0}, "(?s)batch_size.*Did you mean 'alpaca'"),
         ({"budget_minutes": 0}, r"budget_minutes \(--budget\)"),
         ({"quantize": "4bit"}, r"^The request cannot be used:\n  - quantize: .*'auto'.*\(seen: '4bit'\)$"),

@@ -231,6 +231,17 @@ def test_data_of_which_the_race_saw_a_part_is_known_again_and_a_changed_row_is_n
         read_data(facts, str)
 
 
+def test_all_rows_that_a_run_sees_are_read_and_what_has_no_room_is_told(tmp_path, monkeypatch):
+    case, folder = planned(tmp_path)
+    monkeypatch.setattr("probes.scan.MAX_SAMPLE_BYTES", 50)  # as if the sample of a race held a part of the file
+    facts, said = recommended(load(folder)), []
+    assert len(read_data(facts, said.append).train) == len(case.data.train)
+    assert not any("fit into memory" in text for text in said)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: type("M", (), {"available": 1600})())
+    assert 0 < len(read_data(facts, said.append).train) < len(case.data.train)
+    assert "rows fit into memory: these are trained on" in said[-1]
+
+
 def test_a_run_that_was_begun_by_force_and_stopped_is_not_given_up_by_the_advice(tmp_path):
     _, folder = planned(tmp_path)
     train(folder, live=Silent())

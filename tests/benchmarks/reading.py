@@ -48,10 +48,16 @@ def read_with_advisor(path: str) -> int:
 def scan_with_advisor(path: str) -> int:
     from probes.dataset import MAX_EVAL_ROWS, MAX_TRAIN_ROWS
     from probes.reader import SkipLedger
-    from probes.scan import scan
+    from probes.scan import MAX_SAMPLE_BYTES, scan
 
     found = scan(
-        path, SkipLedger(path), format=None, seed=0, max_sample_rows=MAX_TRAIN_ROWS, max_eval_rows=MAX_EVAL_ROWS
+        path,
+        SkipLedger(path),
+        format=None,
+        seed=0,
+        max_sample_rows=MAX_TRAIN_ROWS,
+        max_sample_bytes=MAX_SAMPLE_BYTES,
+        max_eval_rows=MAX_EVAL_ROWS,
     )
     return found.rows
 

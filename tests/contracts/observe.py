@@ -139,7 +139,7 @@ def _observe(method: Method, architecture: str, learning_rate: float) -> Observa
         beside_others=beside_others,
         lora_error=lora_error,
         merge_difference=_merge_difference(to_merge, batch, unmerged_logits),
-        adapter_bytes=adapters.adapter_bytes(model),
+        adapter_bytes=adapters.adapter_bytes(model, method),
         stored_bytes=stored_bytes,
         restores_base=_restores_outputs(model, batch, base_logits)
         if quantized

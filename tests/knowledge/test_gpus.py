@@ -21,7 +21,7 @@ def test_gb_is_decimal_and_gib_binary(text, size):
     assert parse_bytes(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "GB", "-4GB", "0GB", "24 potatoes", "24", "4ib", "1e9"])
+@pytest.mark.parametrize("text", ["", "GB", "-4GB", "0GB", "24 potatoes", "24", "4ib", "1e9", "24,576MB"])
 def test_what_is_no_size_is_refused_with_an_example(text):
     with pytest.raises(BadInput, match="24GB"):
         parse_bytes(text)
@@ -62,7 +62,20 @@ def test_every_card_is_found_by_its_own_name(name):
 
 @pytest.mark.parametrize(
     "unknown",
-    ["", "GPU", "RTX 9999", "toaster", "24GB", "T4 24GB", "GTX 1080", "RTX 2080", "RTX 5000", "RX 7900", "A10 80GB"],
+    [
+        "",
+        "GPU",
+        "RTX 9999",
+        "toaster",
+        "24GB",
+        "T4 24GB",
+        "GTX 1080",
+        "RTX 2080",
+        "RTX 5000",
+        "RTX 6000",
+        "RX 7900",
+        "A10 80GB",
+    ],
 )
 def test_an_unknown_card_is_no_guess(unknown):
     with pytest.raises(BadInput, match="--vram"):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from probes import scan as scan_module
 from probes.reader import SkipLedger
-from probes.scan import format_of, scan
+from probes.scan import MAX_SAMPLE_BYTES, format_of, scan
 from probes.split import group_key
 
 
@@ -17,7 +17,13 @@ def scan_rows(folder, rows, **options):
     path = folder / "scan.jsonl"
     with path.open("w") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
-    defaults = {"format": None, "seed": 0, "max_sample_rows": 1000, "max_eval_rows": 100}
+    defaults = {
+        "format": None,
+        "seed": 0,
+        "max_sample_rows": 1000,
+        "max_sample_bytes": MAX_SAMPLE_BYTES,
+        "max_eval_rows": 100,
+    }
     return scan(path, SkipLedger(str(path)), **defaults | options)
 
 
@@ -58,10 +64,9 @@ def test_samples_are_uniform_over_the_file(tmp_path):
     assert abs(np.mean(places) - 499.5) < 4 * 6.5
 
 
-def test_huge_rows_make_the_sample_smaller_instead_of_the_memory_larger(tmp_path, monkeypatch):
-    monkeypatch.setattr(scan_module, "MAX_SAMPLE_BYTES", 50_000)
+def test_huge_rows_make_the_sample_smaller_instead_of_the_memory_larger(tmp_path):
     rows = [{"text": f"row {i} " + "x" * (1000 if i % 2 else 10)} for i in range(400)]
-    found = scan_rows(tmp_path, rows)
+    found = scan_rows(tmp_path, rows, max_sample_bytes=50_000)
     assert found.rows == 400 and 0 < sum(len(row["text"]) for _, row in found.sample) <= 50_000
 
 
@@ -75,16 +80,15 @@ def test_of_books_the_beginnings_are_held_out(tmp_path, monkeypatch):
     assert held == [(key, {"text": row["text"][:500]}) for key, row in every[:20]]
 
 
-def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
+def test_memory_does_not_grow_with_the_file(tmp_path):
     """Of each row two keys of 8 bytes stay, in arrays that grow by an eighth; all else is as large for any file."""
-    monkeypatch.setattr(scan_module, "MAX_SAMPLE_BYTES", 100_000)
     words = "the same words in every row but the first " * 20
 
     def peak_bytes(count):
         rows = ({"prompt": f"question {i}", "completion": words} for i in range(count))
         tracemalloc.start()
         try:
-            scan_rows(tmp_path, rows, max_eval_rows=20)
+            scan_rows(tmp_path, rows, max_sample_bytes=100_000, max_eval_rows=20)
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()

@@ -159,6 +159,14 @@ def test_a_decoder_classifies_with_a_pad_token(model_folder):
     assert empty_model(source, load_config(source), "sequence-classification", 3).num_labels == 3
 
 
+def test_a_head_for_other_classes_is_made_anew(model_folder, tmp_path):
+    source = resolve_model(str(model_folder))
+    load_model(source, "sequence-classification", num_labels=2).save_pretrained(tmp_path)
+    load_tokenizer(source).save_pretrained(tmp_path)
+    other = load_model(resolve_model(str(tmp_path)), "sequence-classification", num_labels=4)
+    assert other.num_labels == 4 and other.score.weight.shape[0] == 4
+
+
 def test_places_that_hold_no_model_say_what_to_give(tmp_path, model_folder):
     adapter, pickled, damaged = tmp_path / "adapter", tmp_path / "pickled", tmp_path / "damaged"
     for folder in (adapter, pickled, damaged):

@@ -85,6 +85,27 @@ def test_a_template_that_rewrites_earlier_turns_trains_only_what_it_keeps():
     assert [text for text, trained in segments if trained] == ["so long</s>"]
 
 
+def test_a_generation_prompt_that_opens_a_thought_hides_no_answer():
+    """As of DeepSeek-R1's distilled models: finished turns are written without the thought."""
+    thinking = byte_tokenizer(
+        chat_template=CHAT_TEMPLATE.replace("assistant: {% endif", "assistant: <think>\\n{% endif")
+    )
+    segments = chat_segments(thinking, TURNS)
+    assert "".join(text for text, _ in segments) == thinking.apply_chat_template(TURNS, tokenize=False)
+    assert [text for text, trained in segments if trained] == [
+        text for text, trained in chat_segments(CHAT, TURNS) if trained
+    ]
+
+
+def test_an_answer_without_words_is_not_trained_in_a_template_either():
+    for empty in ("", "  ", None):
+        turns = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": empty}]
+        assert not any(trained for _, trained in chat_segments(CHAT, turns))
+    calling = byte_tokenizer(chat_template=CHAT_TEMPLATE.replace("</s>", "{{ m.get('tool_calls', '') }}</s>"))
+    turns[1]["tool_calls"] = [{"function": {"name": "f"}}]
+    assert any(trained for _, trained in chat_segments(calling, turns))
+
+
 def test_without_a_template_turns_are_named_and_ended():
     segments = chat_segments(PLAIN, TURNS)
     assert "".join(text for text, _ in segments) == (

@@ -12,6 +12,7 @@ from probes.memory import NotEstimable, cache, estimate_peak
 from probes.memory.batches import ONE_LENGTH, lengths_to_trace, plan_batches, row_lengths
 from probes.memory.cuda_choices import cuda_choices
 from probes.memory.template import OrderDependsOnLength, RawStep, build_steps
+from probes.rows import TokenRows
 
 LORA = {"peft_type": "LORA", "r": 8, "target_modules": ["q_proj", "v_proj"]}
 MIB = 1 << 20
@@ -47,6 +48,12 @@ def test_the_breakdown_adds_up_to_the_peak_and_the_range_holds_it():
     assert set(estimate.breakdown) == {
         *("weights", "adapter", "gradients", "optimizer", "activations", "logits", "overhead")
     }
+
+
+def test_a_text_to_classify_may_be_a_single_token():
+    tokens, trained = np.array([5, 5, 6, 5, 6], np.int32), np.array([0, 0, 0, 0, 1], bool)
+    rows = TokenRows(tokens, trained, np.array([0, 1, 3, 5]))
+    assert row_lengths(rows, "sequence-classification") == [(1, 0), (2, 1), (2, 1)]
 
 
 def test_weights_adapter_and_optimizer_are_counted_exactly():
