@@ -39,6 +39,11 @@ _QUERY = re.compile(r"\.(q|q_proj|query|query_proj|q_lin|q_a_proj|q_b_proj)$")
 _VALUE = re.compile(r"\.(v|v_proj|value|value_proj|v_lin|kv_proj|kv_b_proj)$")
 _FUSED = re.compile(r"\.(qkv|qkv_proj|c_attn|query_key_value|Wqkv|W_pack|in_proj)$")
 
+# Of models that see or hear too: no text goes through these, so nothing in them would learn.
+_OF_OTHER_SENSES = re.compile(
+    r"(^|\.)(vision_tower|vision_model|visual|audio_tower|multi_modal_projector|embed_vision|embed_audio)\."
+)
+
 
 def target_paths(shape: ModelShape, targets: Targets) -> tuple[str, ...]:
     """Paths of the modules that have the role `targets`.
@@ -46,9 +51,10 @@ def target_paths(shape: ModelShape, targets: Targets) -> tuple[str, ...]:
     Raises BadInput where the model has none: its experts may be plain tensors, or its names unknown.
     """
     if targets == "norms":
-        found = shape.norm_paths
+        found = [path for path in shape.norm_paths if not _OF_OTHER_SENSES.search(path)]
     else:
-        layers = [path for path in shape.linear_sizes if "*" in path and not _ROUTER.search(path)]
+        linear = [path for path in shape.linear_sizes if not _OF_OTHER_SENSES.search(path)]
+        layers = [path for path in linear if "*" in path and not _ROUTER.search(path)]
         attention = [path for path in layers if _IN_ATTENTION.search(path)]
         mlp = [path for path in layers if path not in attention and _IN_MLP.search(path)]
         values = [path for path in attention if _VALUE.search(path)]

@@ -79,10 +79,17 @@ def with_one_layer(config: Any) -> Any:
     if isinstance(config, Mapping):
         return {key: 1 if key.startswith("num_") and key.endswith("layers") else value for key, value in config.items()}
     config = copy.deepcopy(config)
-    config.num_hidden_layers = 1
-    if getattr(config, "layer_types", None):
-        config.layer_types = config.layer_types[:1]
+    for part in config_parts(config):
+        part.num_hidden_layers = 1
+        if getattr(part, "layer_types", None):
+            part.layer_types = part.layer_types[:1]
     return config
+
+
+def config_parts(config: Any) -> list[Any]:
+    """The configs of which each stack of layers has its own: of a model that sees too, those of text and vision."""
+    parts = [getattr(config, name) for name in getattr(config, "sub_configs", {}) if getattr(config, name, None)]
+    return [part for part in parts if hasattr(part, "num_hidden_layers")] or [config]
 
 
 def with_values(base: nn.Module) -> nn.Module:

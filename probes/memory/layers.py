@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from probes.memory.bases import tie_weights
+from probes.memory.bases import config_parts, tie_weights
 from probes.memory.not_estimable import NotEstimable
 
 SHAPE_BUFFER_ELEMENTS = 8  # small integer buffers hold shapes that the forward pass reads
@@ -86,9 +86,10 @@ def copy_layers(model: nn.Module, depths: Mapping[str, int], full_config: Any) -
         raise NotEstimable(f"{type(base).__name__} has no stack of layers that could be copied")
     for name, stack in stacks.items():
         _copy_layer(model, stack, depths.get(name, 1))
-    for setting in DEPTH_SETTINGS:
-        if hasattr(full_config, setting):
-            setattr(base.config, setting, getattr(full_config, setting))
+    for part, full in zip(config_parts(base.config), config_parts(full_config), strict=True):
+        for setting in DEPTH_SETTINGS:
+            if hasattr(full, setting):
+                setattr(part, setting, getattr(full, setting))
     tie_weights(base)
 
 

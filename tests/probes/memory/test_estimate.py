@@ -257,3 +257,29 @@ def test_ranks_that_are_chosen_early_in_the_run_change_nothing(first_reallocatio
     settings = {"init_r": 8, "target_r": 4, "total_step": 100, "tfinal": 10, "tinit": first_reallocation}
     adalora = {"peft_type": "ADALORA", "target_modules": ["q_proj"], **settings}
     assert peak(adalora, max_steps=100).peak_bytes == peak(adalora | {"tinit": 50}, max_steps=100).peak_bytes
+
+
+def seeing_model():
+    from transformers import Gemma3Config
+
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
+    text = {**sizes, "vocab_size": 256, "num_hidden_layers": 3, "num_key_value_heads": 1, "head_dim": 16}
+    vision = {**sizes, "num_hidden_layers": 2, "image_size": 28, "patch_size": 14}
+    tokens = {"mm_tokens_per_image": 1, "image_token_index": 5, "boi_token_index": 6, "eoi_token_index": 7}
+    return Gemma3Config(text_config=text, vision_config=vision, **tokens)
+
+
+@pytest.mark.parametrize("name", ["lora", "adalora", "osf", "frod", "ln-tuning"])
+def test_of_a_model_that_sees_too_what_reads_text_is_adapted(name):
+    """AdaLoRA asks every adapter for a gradient, and FRoD's dry run builds one layer of each stack."""
+    from knowledge.methods import get_method
+    from probes.adapters import model_shape
+    from probes.memory.build import build_base
+
+    config, method, run = seeing_model(), get_method(name), planned(max_length_tokens=64, batch_size=2)
+    made = method.peft_config(model_shape(build_base(config, run), "causal-lm"), 50)
+    found = estimate_peak(config, made, run, optimizer=method.optimizer)
+    text_only = config.get_text_config()
+    alone = estimate_peak(text_only, method.peft_config(model_shape(build_base(text_only, run), "causal-lm"), 50), run)
+    assert found.breakdown["adapter"] == alone.breakdown["adapter"] > 0
+    assert found.breakdown["weights"] > alone.breakdown["weights"]
