@@ -268,7 +268,7 @@ def test_the_script_passes_over_what_the_probes_passed_over(name, content, tmp_p
     assert read == [row for _, row in read_rows(data)] and len(read) >= 30
 
 
-def test_a_broken_row_and_a_trained_adapter_are_no_end_of_the_script(tmp_path):
+def test_a_broken_row_is_passed_over_and_a_trained_adapter_is_not_overwritten(tmp_path, monkeypatch):
     case = Case(tmp_path, "llama", "lora")
     rows = case.data_path.read_text().splitlines()
     rows[3:3] = [json.dumps({"prompt": 1, "completion": "2"}), '{"prompt": "\\ud83d", "completion": "3"}']
@@ -278,8 +278,9 @@ def test_a_broken_row_and_a_trained_adapter_are_no_end_of_the_script(tmp_path):
     run = [sys.executable, str(script), "--max-steps", "1", "--output", str(tmp_path / "adapter")]
     done = subprocess.run(run, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    again = subprocess.run(run, capture_output=True, text=True)
-    assert again.returncode == 1 and "already holds files" in again.stderr
+    monkeypatch.setattr(sys, "argv", run[1:])
+    with pytest.raises(SystemExit, match="already holds files"):
+        runpy.run_path(str(script), run_name="__main__")
 
 
 def test_the_script_is_tidy(tmp_path):

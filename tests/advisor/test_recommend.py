@@ -43,13 +43,19 @@ def recommendation(model, data, tmp_path_factory):
 
 
 def test_without_probes_the_next_of_the_table_are_looked_at_where_the_first_are_too_large(model):
-    limit = "max-adapter-size=3KB"
-    rec = recommend(model, probe=False, vram="1GB", require=(limit,), show_progress=False)
+    large = ("rslora", "lora-all-linear", "lily", "miss-bat", "gralora", "shira", "lora-mlp", "bd-lora")
+    settings = {
+        "probe": False,
+        "vram": "1GB",
+        "show_progress": False,
+        "methods": (*large, "lora", "frod", "c3a", "road"),
+    }
+    rec = recommend(model, require=("max-adapter-size=3KB",), **settings)
     meet = [c for c in rec.candidates if c.status == "from table"]
     assert len(meet) >= 3 and all(c.adapter_bytes <= 3000 for c in meet)
     assert rec.pick in meet
     assert "does not fit" not in rec.result.recommendation.gain_over_lora
-    none = recommend(model, probe=False, vram="1GB", require=("max-adapter-size=10B",), show_progress=False).result
+    none = recommend(model, require=("max-adapter-size=10B",), **settings).result
     assert none.recommendation is None and "max-adapter-size=10B" in advice_without_pick(none)
 
 

@@ -168,6 +168,8 @@ def test_what_lies_in_the_way_is_never_lost(tmp_path):
     assert (folder / ADAPTER_FOLDER / "adapter_model.safetensors").stat().st_mtime_ns == before
     with pytest.raises(KeyboardInterrupt):
         train(folder, force=True, live=Silent(stop_after=2))
+    with pytest.raises(BadInput, match=r"holds a run that was stopped. Go on with it by --resume"):
+        train(folder, live=Silent())  # and the advice is not the one that would give it up
     again = train(folder, resume=True, live=Silent())  # which goes on with what was stopped, and moves this one aside
     assert again.created_at >= report.created_at and (folder / "adapter.2.bak").is_dir()
 
@@ -240,15 +242,6 @@ def test_all_rows_that_a_run_sees_are_read_and_what_has_no_room_is_told(tmp_path
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("M", (), {"available": 1600})())
     assert 0 < len(read_data(facts, said.append).train) < len(case.data.train)
     assert "rows fit into memory: these are trained on" in said[-1]
-
-
-def test_a_run_that_was_begun_by_force_and_stopped_is_not_given_up_by_the_advice(tmp_path):
-    _, folder = planned(tmp_path)
-    train(folder, live=Silent())
-    with pytest.raises(KeyboardInterrupt):
-        train(folder, force=True, live=Silent(stop_after=2))
-    with pytest.raises(BadInput, match=r"holds a run that was stopped. Go on with it by --resume"):
-        train(folder, live=Silent())
 
 
 def test_data_that_has_changed_is_refused(tmp_path):

@@ -30,9 +30,9 @@ def test_a_trial_tells_what_was_predicted_and_reached_and_is_not_run_twice(tmp_p
     race = trials.recommend
     monkeypatch.setattr(trials, "recommend", lambda *place, **given: race(*place, **given, **options))
     trial = Trial("tiny", lambda: rows)
-    found = trials.measure(trial, tmp_path / "out", budget_minutes=0.2)
+    found = trials.measure(trial, tmp_path / "out", budget_minutes=2.0)
     monkeypatch.setattr(trials, "recommend", None)
-    assert trials.measure(trial, tmp_path / "out", budget_minutes=0.2) == found
+    assert trials.measure(trial, tmp_path / "out", budget_minutes=2.0) == found
     told = {c["quantity"]: c for c in found["pick"]["comparisons"]}
     assert told["eval loss"]["low"] <= told["eval loss"]["predicted"] <= told["eval loss"]["high"]
     if found["pick"]["method"] == "lora":

@@ -40,6 +40,10 @@ def measure(trial: Trial, folder: Path, budget_minutes: float) -> dict[str, Any]
         model, has_begun = packaged_model(trial.package), pick_folder.exists()
         recommend(model, data, out=pick_folder, budget_minutes=budget_minutes, resume=has_begun)
     result = load(pick_folder)
+    if result.recommendation is None:
+        raise SystemExit(
+            f"{pick_folder}: no probe came through in {budget_minutes:g} minutes. Remove it, and give more."
+        )
     case = _case(result)
     reached = _trained(train(pick_folder, resume=True))
     lora, of_lora = case.lora, reached
