@@ -200,8 +200,9 @@ def _report(
 
 
 def _is_probed_like_planned(survey: Survey) -> bool:
-    """What a process holds on a processor says nothing of a card that the run is planned for."""
-    return not survey.device.planned or training_devices()[0] == survey.device.kind
+    """What a process holds on a processor says nothing of a card that the run is planned for; a cluster has cards."""
+    is_here = survey.request.executor != "ray"
+    return not survey.device.planned or not is_here or training_devices()[0] == survey.device.kind
 
 
 def _forgetting(outcomes: Sequence[ProbeOutcome], max_steps: int) -> dict[str, Any]:

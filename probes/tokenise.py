@@ -51,7 +51,7 @@ def chat_segments(tokenizer, messages, tools=None, first_trained=0):
     for index, message in enumerate(messages):
         if message["role"] != "assistant" or index < first_trained or index == 0:
             continue
-        content = message["content"]
+        content = message.get("content")
         has_words = content.strip() if isinstance(content, str) else content
         if not has_words and not message.get("tool_calls"):
             continue  # there would be nothing to learn from but the end
