@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from advisor import recommend
-from advisor.case import Case
+from advisor.case import LORA, Case
 from advisor.choice import choose_in
 from advisor.decision import weigh
+from advisor.model_card import comparison_cells
 from advisor.quality import beats, noise_between, value_of
 from advisor.recommendation import CandidateReport, Result
 from advisor.save import RESULT_FILE, load
-from advisor.text import duration_text, quality_text
 from advisor.train import train
 from advisor.training_report import Comparison, TrainingReport
 from examples.study.tasks import packaged_model
@@ -83,38 +83,33 @@ def lines(found: dict[str, dict[str, Any]]) -> Iterator[str]:
     yield "| task | trained | quantity | told | 80 % interval | reached | |"
     yield "|---|---|---|---|---|---|---|"
     inside: dict[str, list[bool]] = {}
-    for name, trial in found.items():
-        for who in ("pick", "lora"):
-            if who == "lora" and (
-                trial["lora"] is None or trial["lora"]["comparisons"] == trial["pick"]["comparisons"]
-            ):
-                continue
-            title = f"{trial['pick']['method']} (pick)" if who == "pick" else "lora"
-            for entry in trial[who]["comparisons"]:
-                c = Comparison(**{k: v for k, v in entry.items() if k != "inside"})
-                if c.kind == "bytes" or c.reached is None:
-                    continue
-                yield f"| {name} | {title} {trial[who]['learning_rate']:g} | {_cells(c)} |"
-                if c.inside is not None:
-                    inside.setdefault(f"{c.kind if c.quantity != 'eval loss' else 'loss'} of the {who}", []).append(
-                        c.inside
-                    )
+    for task, who, title, comparison in _compared(found):
+        yield f"| {task} | {title} | {' | '.join(comparison_cells(comparison))} |"
+        if comparison.inside is not None:
+            what = "loss" if comparison.quantity == "eval loss" else "metric"
+            inside.setdefault(f"{what} of the {who}", []).append(comparison.inside)
     yield ""
     for what, held in inside.items():
-        yield f"{what.replace('quality', 'metric')}: {sum(held)} of {len(held)} inside the 80 % interval"
-    gains = {name: trial["gain"] for name, trial in found.items() if trial["gain"]}
-    for name, g in gains.items():
-        word = "beyond noise" if g["beyond_noise"] else "within noise"
-        told = f"{g['told']:+.3f} (± {g['half_width']:.3f}, {word})"
-        yield f"{name}: gain over LoRA in {g['quantity']}: told {told}, reached {g['reached']:+.3f}"
+        yield f"{what}: {sum(held)} of {len(held)} inside the 80 % interval"
+    for task, trial in found.items():
+        if g := trial["gain"]:
+            word = "beyond noise" if g["beyond_noise"] else "within noise"
+            told = f"{g['told']:+.3f} (± {g['half_width']:.3f}, {word})"
+            yield f"{task}: gain over LoRA in {g['quantity']}: told {told}, reached {g['reached']:+.3f}"
 
 
-def _cells(c: Comparison) -> str:
-    text = duration_text if c.kind == "seconds" else lambda value: quality_text(value, c.quantity)
-    interval = "" if c.low is None or c.high is None else f"{text(c.low)} to {text(c.high)}"
-    verdict = {True: "inside", False: "outside", None: ""}[c.inside]
-    told = "" if c.predicted is None else text(c.predicted)
-    return f"{c.quantity} | {told} | {interval} | {text(c.reached)} | {verdict}"
+def _compared(found: dict[str, dict[str, Any]]) -> Iterator[tuple[str, str, str, Comparison]]:
+    """(task, pick or lora, what was trained, one quantity) of all that was measured; LoRA as the pick comes once."""
+    for task, trial in found.items():
+        pick, lora = trial["pick"], trial["lora"]
+        trained = {"pick": f"{pick['method']} (pick)"}
+        if lora and (pick["method"], pick["learning_rate"]) != (LORA, lora["learning_rate"]):
+            trained["lora"] = LORA
+        for who, title in trained.items():
+            for entry in trial[who]["comparisons"]:
+                comparison = Comparison.model_validate({k: v for k, v in entry.items() if k != "inside"})
+                if comparison.kind != "bytes" and comparison.reached is not None:
+                    yield task, who, f"{title} {trial[who]['learning_rate']:g}", comparison
 
 
 def main() -> None:
