@@ -13,11 +13,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from knowledge.errors import BadInput
 from probes import hub
 from probes.streams import Watched, decompress
+
+if TYPE_CHECKING:
+    import pyarrow.parquet
 
 MAX_LINE_BYTES = 16 * 2**20
 MAX_JSON_BYTES = 512 * 2**20
@@ -265,14 +268,21 @@ def _read_parquet(path: Path) -> Iterator[NumberedRow]:
     import pyarrow.parquet
 
     try:
-        batches = pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=1000)
+        file = pyarrow.parquet.ParquetFile(path)
         number = 0
-        for batch in batches:
+        for batch in file.iter_batches(batch_size=_rows_at_once(file.metadata)):
             for row in batch.to_pylist():
                 number += 1
                 yield number, row
     except (pyarrow.ArrowException, OSError) as error:  # a damaged page is an OSError
         raise BadInput(f"{path} cannot be read as Parquet: {error}.") from error
+
+
+def _rows_at_once(metadata: pyarrow.parquet.FileMetaData) -> int:
+    """Rows of a Parquet file that are held together: few where each has an image."""
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    per_row = sum(group.total_byte_size for group in groups) / max(1, metadata.num_rows)
+    return int(min(1000, max(1, MAX_LINE_BYTES / max(1, per_row))))
 
 
 def _read_hub(dataset_id: str, split: str) -> Iterator[NumberedRow]:

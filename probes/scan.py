@@ -70,8 +70,8 @@ def scan(
     """Pass over `path` once. Rows that do not fit the format go to `ledger`. Raises BadInput, see probes.reader."""
     rows, data_format = open_rows(path, ledger, format, on_progress)
     prompt_keys, text_keys = array("q"), array("q")
-    sample = _UniformSample(max_sample_rows, max_sample_bytes, seed)
-    by_prompt, by_text = _SmallestKeys(2 * max_eval_rows), _SmallestKeys(2 * max_eval_rows)
+    sample = _UniformSample(max_sample_rows, max_sample_bytes, seed, data_format.of_use)
+    by_prompt, by_text = (_SmallestKeys(2 * max_eval_rows, data_format.of_use) for _ in range(2))
     labels: set[str] = set()
     for line, row in rows:
         try:
@@ -140,34 +140,43 @@ def format_of(path: str | Path, format: str | None = None) -> DataFormat:
 class _UniformSample:
     """A uniform sample of a stream: every row draws a random number, the rows with the smallest are kept."""
 
-    def __init__(self, max_rows: int, max_bytes: float, seed: int) -> None:
+    def __init__(self, max_rows: int, max_bytes: float, seed: int, of_use: Callable[[Row], Row]) -> None:
         self._max_rows, self._max_bytes, self._random = max_rows, max_bytes, random.Random(seed)
+        self._of_use = of_use
         self._held_bytes = self._offered = 0
-        self._heap: list[tuple[float, int, int, Row]] = []
+        self._heap: list[tuple[float, int, int]] = []
+        self._rows: dict[int, Row] = {}
 
     def offer(self, row: Row, size_bytes: int) -> None:
-        entry = (-self._random.random(), self._offered, size_bytes, row)
+        index, is_kept = self._offered, True
         self._offered += 1
-        heapq.heappush(self._heap, entry)
+        heapq.heappush(self._heap, (-self._random.random(), index, size_bytes))
         self._held_bytes += size_bytes
         while len(self._heap) > self._max_rows or (self._held_bytes > self._max_bytes and len(self._heap) > 1):
-            self._held_bytes -= heapq.heappop(self._heap)[2]
+            _, gone, freed = heapq.heappop(self._heap)
+            self._held_bytes -= freed
+            self._rows.pop(gone, None)
+            is_kept = is_kept and gone != index
+        if is_kept:
+            self._rows[index] = self._of_use(row)
 
     def in_order(self) -> list[tuple[int, Row]]:
-        return sorted(((index, row) for _, index, _, row in self._heap), key=lambda entry: entry[0])
+        return sorted(self._rows.items())
 
 
 class _SmallestKeys:
     """The rows with the smallest distinct keys of a stream, of each key the first row, cut where it is very long."""
 
-    def __init__(self, max_rows: int) -> None:
+    def __init__(self, max_rows: int, of_use: Callable[[Row], Row]) -> None:
         self._max_rows, self._characters, self._lowest_left_out = max_rows, 0, math.inf
+        self._of_use = of_use
         self._heap: list[tuple[int, int]] = []
         self._rows: dict[int, Row] = {}
 
     def offer(self, key: int, row: Row, characters: int) -> None:
         if key in self._rows or key >= self._lowest_left_out:
             return
+        row = self._of_use(row)
         if characters > MAX_EVAL_ROW_CHARACTERS:
             row, characters = _cut(row, characters)
         heapq.heappush(self._heap, (-key, characters))

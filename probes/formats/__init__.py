@@ -22,7 +22,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from knowledge.errors import BadInput, did_you_mean
@@ -45,6 +45,37 @@ class DataFormat:
     matches: Callable[[Row], bool]
     to_segments: Callable[[Row, Chat], Segments]
     label_of: Callable[[Row], str | int] | None
+
+    def of_use(self, row: Row) -> Row:
+        """What the format looks at in a row that fits it: images and embeddings beside a text are not worth keeping."""
+        from probes.tokenise import chat_segments
+
+        looked_at = _LookedAt(row)
+        self.matches(looked_at)
+        self.to_segments(looked_at, partial(chat_segments, None))
+        if self.label_of is not None:
+            self.label_of(looked_at)
+        return {key: value for key, value in row.items() if key in looked_at.keys_asked}
+
+
+class _LookedAt(dict):
+    """A row that remembers which of its keys were asked for."""
+
+    def __init__(self, row: Row) -> None:
+        super().__init__(row)
+        self.keys_asked: set[object] = set()
+
+    def __getitem__(self, key: object) -> Any:
+        self.keys_asked.add(key)
+        return super().__getitem__(key)
+
+    def get(self, key: object, default: Any = None) -> Any:
+        self.keys_asked.add(key)
+        return super().get(key, default)
+
+    def __contains__(self, key: object) -> bool:
+        self.keys_asked.add(key)
+        return super().__contains__(key)
 
 
 @cache

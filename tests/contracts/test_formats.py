@@ -53,6 +53,16 @@ def test_its_example_becomes_segments(data_format):
 
 
 @each_format
+def test_what_it_looks_at_is_enough_to_read_a_row(data_format):
+    row = data_format.example | {"image": b"x" * 1000, "embedding": [0.5] * 1000, "tools": None, "input": "more"}
+    used = data_format.of_use(row)
+    assert not used.keys() & {"image", "embedding"}
+    assert data_format.matches(used) and data_format.to_segments(used, CHAT) == data_format.to_segments(row, CHAT)
+    if data_format.label_of is not None:
+        assert data_format.label_of(used) == data_format.label_of(row)
+
+
+@each_format
 def test_its_functions_run_from_their_source_alone(data_format):
     """They are written verbatim into the generated training script, without the module around them."""
     for function in filter(None, (data_format.matches, data_format.to_segments, data_format.label_of)):

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from knowledge.errors import BadInput
-from probes.reader import SkipLedger, read_rows
+from probes.reader import SkipLedger, _rows_at_once, read_rows
 from tests.probes.hub_server import ROWS_BYTES, running_hub
 
 ROWS = [{"text": "eins"}, {"text": "zwei äöü"}, {"text": 'three\nlines "quoted", with comma'}]
@@ -74,6 +74,16 @@ def test_csv(tmp_path, name, delimiter):
     rows, _ = read(tmp_path / name, budget=0.0)
     assert [row for _, row in rows] == ROWS
     assert [number for number, _ in rows] == [2, 3, 5], "the line a row ends on: the last one spans two"
+
+
+def test_of_a_parquet_file_with_images_few_rows_are_held_at_once(tmp_path):
+    held = {}
+    for name, picture in {"text": b"", "pictures": bytes(2 * 2**20)}.items():
+        table = pyarrow.Table.from_pylist([{"text": f"{i}", "image": picture + bytes([i])} for i in range(20)])
+        pyarrow.parquet.write_table(table, tmp_path / f"{name}.parquet", use_dictionary=False, compression=None)
+        held[name] = _rows_at_once(pyarrow.parquet.read_metadata(tmp_path / f"{name}.parquet"))
+        assert [row["text"] for _, row in read_rows(tmp_path / f"{name}.parquet")] == [f"{i}" for i in range(20)]
+    assert held == {"text": 1000, "pictures": 7}
 
 
 def test_parquet(tmp_path):
@@ -220,7 +230,7 @@ def test_of_a_hub_dataset_only_what_is_read_is_fetched(tmp_path):
     """From a hub that answers as the real one does, in a process of its own that takes it for the hub."""
     script = """
 import itertools
-from probes.reader import SkipLedger, read_rows
+from probes.reader import SkipLedger, _rows_at_once, read_rows
 rows = read_rows("good/rows", SkipLedger("good/rows"))
 print([row["completion"] for _, row in itertools.islice(rows, 5)])
 """

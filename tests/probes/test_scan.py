@@ -47,6 +47,14 @@ def test_a_file_that_fits_is_kept_whole_and_in_order(tmp_path):
     assert scan_rows(tmp_path, rows).sample == list(enumerate(rows))
 
 
+def test_columns_that_nobody_reads_are_not_kept(tmp_path):
+    rows = [{"text": f"row {i}", "embedding": [0.5, i]} for i in range(300)]
+    found = scan_rows(tmp_path, rows, max_sample_rows=50)
+    assert len(found.sample) == 50
+    kept = [*found.sample, *found.first_by_prompt, *found.first_by_text]
+    assert {tuple(row) for _, row in kept} == {("text",)}
+
+
 def test_the_format_is_known_from_the_first_rows(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"text": "a", "label": 1}\n' * 60 + "broken\n" * 5000)
