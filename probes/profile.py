@@ -39,7 +39,7 @@ def check_task(path: str | Path, data_format: DataFormat, task: Task) -> None:
 def label_names_of(path: str | Path, found: Scan) -> tuple[str, ...]:
     """Names of the classes: numbers in their order, others by the alphabet."""
     numeric = all(re.fullmatch(r"-?\d{1,18}", name) for name in found.labels)
-    names = tuple(sorted(found.labels, key=int if numeric else str))
+    names = tuple(sorted(sorted(found.labels), key=int if numeric else str))  # "01" and "1" are equal as numbers
     if len(names) == 1:
         raise BadInput(f"{path} has one label only ({names[0]!r}); a classification needs at least two.")
     return names

@@ -10,7 +10,7 @@ def read_rows(path):
         for line in lines:
             try:
                 row = json.loads(line) if line.strip() else None
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(row, dict):
                 yield row
@@ -19,15 +19,15 @@ def read_rows(path):
 def read_rows(path):
     """Yields the objects of a JSON array, of the one array in an object, or of JSON Lines."""
     with $opener as file:
-        text = file.read().decode("utf-8-sig")
+        text = file.read().removeprefix(b"\\xef\\xbb\\xbf")
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = []
-        for line in text.split("\\n"):
+        for line in text.split(b"\\n"):
             try:
                 value.append(json.loads(line))
-            except ValueError:  # blank, or none: passed over
+            except (ValueError, RecursionError):  # blank, or none: passed over
                 continue
     if isinstance(value, dict):
         arrays = [part for part in value.values() if isinstance(part, list)]

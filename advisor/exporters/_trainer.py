@@ -79,7 +79,10 @@ def trainer_run(result: Result, target: str) -> TrainerRun:
         raise NotExpressible(
             f"{target} is not sure to read {path.suffix} files.", "Decompress the data, or use the script."
         )
-    return TrainerRun(result, facts.plan, canonical(facts.pick.peft_config), form)
+    run = TrainerRun(result, facts.plan, canonical(facts.pick.peft_config), form)
+    if facts.plan.data_format == "messages" and columns_among(run, ["system"]):
+        raise NotExpressible(f"{target} does not read `system` beside the messages.", SCRIPT)
+    return run
 
 
 def trainer_arguments(run: TrainerRun) -> dict[str, Any]:

@@ -31,7 +31,7 @@ NAME = "script"
 TITLE = "training script"
 
 _ENCODING = {
-    "causal-lm": (tokenise.encode_batch, tokenise.cut_to_length),
+    "causal-lm": (tokenise.encode_batch, tokenise.cut_to_length, tokenise.encode_segments),
     "seq2seq-lm": (tokenise.encode_pairs, tokenise.cut_pair_to_length),
     "sequence-classification": (tokenise.encode_texts, tokenise.cut_text_to_length),
 }
@@ -170,8 +170,8 @@ def _settings(facts: Recommended) -> str:
 
 def _data_functions(facts: Recommended) -> list[str]:
     task, chosen = facts.result.planned_run.task, get_format(facts.plan.data_format)
-    encode, cut = _ENCODING[task]
-    functions = [chosen.matches, chosen.to_segments, tokenise.chat_segments, encode, cut]
+    encode, cut, *called = _ENCODING[task]
+    functions = [chosen.matches, chosen.to_segments, tokenise.chat_segments, *tokenise.OF_CHATS, encode, cut, *called]
     functions += [split.split_texts, split.group_key]
     tokenising = parts.TOKENISE
     if task == "sequence-classification":

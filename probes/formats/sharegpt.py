@@ -42,4 +42,4 @@ def to_segments(row, chat):
     messages = [{"role": "system", "content": row["system"]}] if row.get("system") else []
     messages += [{"role": roles[turn["from"]], "content": turn["value"]} for turn in row["conversations"]]
     tools = row.get("tools")
-    return chat(messages, tools=tools if isinstance(tools, list) else None)
+    return chat(messages, tools=tools if isinstance(tools, list | str) else None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 NAME = "text-label"
-SUMMARY = "text (or sentence) and label (or label_text), a string or a whole number: classification"
+SUMMARY = "text (or sentence) and label (or label_text), a string or a whole number: classification; no pairs"
 PRECEDENCE = 20
 CLASSIFICATION = True
 EXAMPLE = {"text": "What day of the week was October 28, 2022?", "label": "calendar"}
@@ -11,7 +11,9 @@ EXAMPLE = {"text": "What day of the week was October 28, 2022?", "label": "calen
 
 def matches(row):
     """True for a string under `text` or `sentence` and a string, whole number or truth value as the label; an empty
-    one (of a CSV) is none."""
+    one (of a CSV) is none. Not for pairs of texts, of which one half tells nothing."""
+    if any(isinstance(row.get(key), str) for key in ("text_pair", "text2", "sentence2", "question", "hypothesis")):
+        return False
     text = row["text"] if "text" in row else row.get("sentence")
     label = row["label_text"] if "label_text" in row else row.get("label")
     is_label = bool(label.strip()) if isinstance(label, str) else isinstance(label, int)

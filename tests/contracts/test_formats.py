@@ -62,6 +62,35 @@ def test_what_it_looks_at_is_enough_to_read_a_row(data_format):
         assert data_format.label_of(used) == data_format.label_of(row)
 
 
+def test_rows_of_which_a_half_would_be_lost_are_of_no_format():
+    for row in [
+        {"question": "Is it?", "sentence": "It is.", "label": "entailment"},
+        {"text": "one", "text_pair": "two", "label": 1},
+        {"prompt": "q", "completion": "a", "label": False},
+    ]:
+        with pytest.raises(BadInput):
+            detect_format([(1, row)] * 20)
+
+
+def test_instructions_beside_the_messages_are_their_first_one():
+    messages = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    read = get_format("messages").to_segments
+    assert read({"system": "s", "messages": messages}, CHAT) == read(
+        {"messages": [{"role": "system", "content": "s"}, *messages]}, CHAT
+    )
+
+
+def test_a_turn_that_calls_a_tool_needs_no_content_and_tools_may_be_json():
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]}]
+    assert get_format("messages").matches({"messages": turns})
+    assert get_format("prompt-completion").matches({"prompt": turns[:1], "completion": turns[1:]})
+    assert not get_format("messages").matches({"messages": [{"role": "user"}]})
+    seen = {}
+    row = {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}], "tools": "[]"}
+    get_format("sharegpt").to_segments(row, lambda messages, tools=None: seen.update(tools=tools) or [])
+    assert seen == {"tools": "[]"}
+
+
 @each_format
 def test_its_functions_run_from_their_source_alone(data_format):
     """They are written verbatim into the generated training script, without the module around them."""

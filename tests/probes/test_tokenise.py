@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from probes import tokenise
 from probes.tokenise import chat_segments, cut_pair_to_length, cut_to_length, encode_batch, encode_pairs, encode_texts
-from tests.probes.tokenizers import CHAT_TEMPLATE, byte_tokenizer
+from tests.probes.tokenizers import CHAT_TEMPLATE, byte_tokenizer, spacing_tokenizer
 
 PLAIN = byte_tokenizer()
 CHAT = byte_tokenizer(chat_template=CHAT_TEMPLATE)
@@ -49,6 +49,17 @@ def test_a_bos_token_is_added_once_where_the_tokenizer_adds_one():
     rows = encode_batch([[("a", False), ("b", True)], [("<s>a", False), ("b", True)]], tokenizer)
     assert [tokenizer.decode(ids) for ids, _ in rows] == ["<s>ab</s>", "<s>ab</s>"]
     assert rows[0][1] == [False, False, True, True]
+
+
+@pytest.mark.parametrize("kind", ["every text", "first text"])
+def test_where_a_tokenizer_puts_a_space_before_a_text_rows_are_encoded_as_a_whole(kind):
+    """As those of Llama 2, Mistral and Phi-3 do."""
+    tokenizer = spacing_tokenizer(kind)
+    for prompt, answer in [("ab: ", "cd"), ("ab:", " cd"), ("<turn>ab\n", "cd")]:
+        [(ids, trained)] = encode_batch([[(prompt, False), (answer, True)]], tokenizer)
+        assert ids[:-1] == tokenizer(prompt + answer, add_special_tokens=False)["input_ids"]
+        assert trained_text(tokenizer, ids, trained).strip() == "cd</s>"
+        assert not trained[0] and tokenizer.convert_ids_to_tokens(ids).count("▁") <= prompt.count(" ") + 2
 
 
 def test_a_row_without_trained_text_stays_without():
@@ -122,6 +133,13 @@ def test_encoder_decoder_rows_are_source_then_target():
     assert not any(empty)
 
 
+def test_the_target_of_a_plain_turn_has_one_end():
+    rows = [chat_segments(PLAIN, TURNS[:2])]
+    ends = byte_tokenizer(ends=True)
+    [(ids, trained)] = encode_pairs(rows, ends)
+    assert trained_text(ends, ids, trained) == " yo</s>"
+
+
 def test_classified_texts_have_the_tokenizers_own_special_tokens():
     tokenizer = byte_tokenizer(bos=True)
     [(ids, trained)] = encode_texts([[("ab", False)]], tokenizer)
@@ -174,9 +192,11 @@ def test_ids_spell_the_text_and_masks_follow_the_segments(batch):
     "name", ["chat_segments", "encode_batch", "encode_pairs", "encode_texts", "cut_to_length", "cut_pair_to_length"]
 )
 def test_the_functions_run_from_their_source_alone(name):
-    """They are written verbatim into the generated training script."""
+    """They are written verbatim into the generated training script, with those that they call."""
     alone: dict = {}
-    exec(inspect.getsource(getattr(tokenise, name)), alone)
+    called = {"chat_segments": tokenise.OF_CHATS, "encode_batch": (tokenise.encode_segments,)}.get(name, ())
+    for function in (getattr(tokenise, name), *called):
+        exec(inspect.getsource(function), alone)
     arguments = {
         "chat_segments": (CHAT, TURNS),
         "encode_batch": ([[("ab", False), ("cd", True)]], PLAIN),

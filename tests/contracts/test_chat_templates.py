@@ -1,0 +1,128 @@
+"""What is trained of a conversation, by the chat templates of widely used models, as TRL keeps copies of them."""
+
+import json
+import re
+from importlib.resources import files
+
+import pytest
+
+from probes.tokenise import chat_segments
+from tests.probes.tokenizers import byte_tokenizer
+
+MARKS = re.compile(
+    r"<[|｜][^|｜<> ']+[|｜]>|</?think>|</?tool_call>|<(?:start|end)_of_turn>|<turn\|>|<\|turn>|\[/?INST\]"
+)
+FAMILIES = [
+    "cohere",
+    "cohere2",
+    "deepseek_r1_distill",
+    "deepseekv3",
+    "gemma",
+    "gemma3",
+    "glm4moe",
+    "gptoss",
+    "idefics3",
+    "lfm2",
+    "llama3",
+    "llama3_1",
+    "llava_next",
+    "phi3",
+    "phi3_5",
+    "qwen2_5",
+    "qwen2_5_vl",
+    "qwen3",
+    "qwen3_instruct_2507",
+    "qwen3_vl",
+    "smolvlm",
+]
+CALL_TOOLS = ("deepseekv3", "gptoss", "llama3_1", "qwen2_5", "qwen3", "qwen3_instruct_2507")
+TURNS = [
+    {"role": role, "content": f"{what} {number}"}
+    for number in ("one", "two", "three")
+    for role, what in (("user", "question"), ("assistant", "answer"))
+]
+CALL = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Paris"}'}}
+CALLING = [
+    TURNS[0],
+    {"role": "assistant", "content": None, "tool_calls": [CALL]},
+    {"role": "tool", "name": "weather", "tool_call_id": "1", "content": "sunny"},
+    {"role": "assistant", "content": "it is sunny"},
+]
+PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}
+TOOLS = [{"type": "function", "function": {"name": "weather", "description": "It.", "parameters": PARAMETERS}}]
+
+
+def of_family(name):
+    trl = pytest.importorskip("trl")
+    template = (files(trl) / "chat_templates" / f"{name}.jinja").read_text(encoding="utf-8")
+    tokenizer = byte_tokenizer(chat_template=template)
+    tokenizer.add_tokens(sorted(set(MARKS.findall(template))), special_tokens=True)
+    return tokenizer
+
+
+def trained(tokenizer, turns, **options):
+    return [text for text, is_trained in chat_segments(tokenizer, turns, **options) if is_trained]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_answer_is_trained_to_its_end_and_nothing_else(name):
+    tokenizer = of_family(name)
+    parts = trained(tokenizer, TURNS)
+    assert len(parts) == 3
+    for part, turn in zip(parts, TURNS[1::2], strict=True):
+        assert turn["content"] in part and "question" not in part
+        after = part.partition(turn["content"])[2]
+        assert re.fullmatch(r"[^<\[]*((<[^<>]+>|\[[^]]+])\s*)+", after + ("" if after.strip() else "</s>")), after
+    whole = "".join(text for text, _ in chat_segments(tokenizer, TURNS))
+    assert [whole.count(turn["content"]) for turn in TURNS] == [1] * 6
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_texts_in_parts_are_the_same_texts(name):
+    tokenizer = of_family(name)
+    parts = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in TURNS]
+    assert chat_segments(tokenizer, parts) == chat_segments(tokenizer, TURNS)
+    with pytest.raises(ValueError, match="more than text"):
+        chat_segments(tokenizer, [{"role": "user", "content": [{"type": "image"}]}, TURNS[1]])
+
+
+@pytest.mark.parametrize("name", CALL_TOOLS)
+def test_calls_are_trained_with_their_arguments_as_objects(name):
+    tokenizer = of_family(name)
+    calls = trained(tokenizer, CALLING, tools=json.dumps(TOOLS))
+    assert len(calls) == 2 and '{"city": "Paris"}' in calls[0] and "weather" in calls[0]
+    with_nulls = {**CALL, "function": {"name": "weather", "arguments": {"city": "Paris", "zone": None}}}
+    others = [CALLING[0], {**CALLING[1], "tool_calls": [with_nulls]}, *CALLING[2:]]
+    assert trained(tokenizer, others, tools=TOOLS) == calls, "tables fill in nulls"
+
+
+@pytest.mark.parametrize("name", ["llama3", "phi3", "smolvlm"])
+def test_rows_whose_calls_the_template_leaves_out_are_refused(name):
+    with pytest.raises(ValueError, match="tool calls"):
+        chat_segments(of_family(name), [*CALLING[:2], *TURNS[2:4]], tools=TOOLS)
+
+
+@pytest.mark.parametrize("name", ["deepseek_r1_distill", "qwen3"])
+def test_thoughts_of_the_last_turn_are_trained_and_no_answer_without_its_thought(name):
+    thoughts = [
+        turn if turn["role"] == "user" else {**turn, "content": f"<think>\nwhy\n</think>\n\n{turn['content']}"}
+        for turn in TURNS[:4]
+    ]
+    tokenizer = of_family(name)
+    for turns in (thoughts[:2], thoughts):
+        (part,) = trained(tokenizer, turns)
+        answer = turns[-1]["content"].rpartition("\n")[2]
+        assert re.fullmatch(rf"(<think>\n)?why\n</think>\n\n{answer}\S+\s*", part)
+        before = chat_segments(tokenizer, turns)[-2][0]
+        assert ("<think>" in part) != before.endswith("<think>\n"), "one of them opens the thought"
+
+
+def test_an_answer_that_begins_like_a_mark_is_trained_from_its_beginning():
+    turns = [TURNS[0], {"role": "assistant", "content": "<answer>42</answer>"}]
+    assert trained(of_family("deepseek_r1_distill"), turns)[0].startswith("<answer>42</answer>")
+
+
+def test_turns_with_a_weight_of_zero_are_context():
+    turns = [TURNS[0], {**TURNS[1], "weight": 0}, *TURNS[2:]]
+    assert len(trained(of_family("qwen2_5"), turns)) == 2
+    assert len(trained(byte_tokenizer(), turns)) == 2
