@@ -10,8 +10,9 @@ methods; a large one keeps more to the end.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from knowledge.prior import REFERENCE, probing_order
@@ -27,6 +28,7 @@ NARROW_SHARES = (1 / 4, 1 / 8, 1 / 12)
 FINALISTS_FAR_ENOUGH = 0.5  # of the run: finalists that come to it leave room for more of them
 WORTH_NARROWING = 1.5  # as far as the first rungs: finalists that do not come to that, however few, stay many
 WIDTHS = 10  # tried between the two
+LENGTHS = 200  # of a rung, tried between the longest and the shortest, each shorter by the same factor
 FEWEST_KEPT = 2  # a comparison needs two
 # Of 55 published runs, 18, 14 and 7 kept lose .0004 in accuracy at 8 % of the sweep's cost: larger fields need no more.
 LARGEST_FIELD = 64
@@ -74,12 +76,15 @@ class RacePlan:
 
     def lines(self) -> list[str]:
         """The plan in words, one line per rung."""
+        reference = next((e.title or e.method for e in self.entries if e.method == self.reference), None)
         methods = len({entry.method for entry in self.entries})
         of_methods = f"{methods} method{'' if methods == 1 else 's'}"
-        lines = [f"{len(self.entries)} candidates ({of_methods}) to {100 * self.fractions[0]:.1f} % of the run"]
+        lines = [f"{len(self.entries)} candidates ({of_methods}) to {_per_cent(self.fractions[0])} of the run"]
         for rung, (count, fraction) in enumerate(zip(self.keep, self.fractions[1:], strict=True)):
             rates = ", each also at its next lower learning rate," if self.keeps_two_rates(rung) else ""
-            lines.append(f"the best {count}{rates} to {100 * fraction:.1f} %")
+            stays = reference and rung + 1 < self.reference_rungs and count < methods
+            also = f" and, in any case, {reference}," if stays else ""
+            lines.append(f"the best {count}{also}{rates} to {_per_cent(fraction)}")
         return lines
 
     def until(self, rungs: int) -> RacePlan:
@@ -171,6 +176,13 @@ class _Planner:
     def _affords(self, plan: RacePlan) -> bool:
         return self.clock.wall_s(plan) <= self.budget_s
 
+    def _longest(self, longest: float, shortest: float, plan_of: Callable[[float], RacePlan]) -> RacePlan | None:
+        """The plan with the longest rung between the two that the budget allows; None where it is the shortest one or
+        none."""
+        lengths = [longest * (shortest / longest) ** (i / LENGTHS) for i in range(LENGTHS)]
+        first = bisect_left(lengths, True, key=lambda length: self._affords(plan_of(length)))
+        return plan_of(lengths[first]) if first < LENGTHS else None
+
     def _of_width(self, entries: Sequence[Entry], width: float) -> RacePlan:
         """As many methods and rungs as the budget allows to a race that keeps so many."""
         one, two = (self._first_rungs(entries, two_rates, width) for two_rates in (False, True))
@@ -197,10 +209,9 @@ class _Planner:
         for methods in range(len(order), fewest - 1, -1):
             if self._affords(plan := build(methods, first)):
                 return plan
-        steps = [first * (1 - i / 20) for i in range(20)]
-        for fraction in (f for f in steps if f > self.shortest_fraction):
-            if self._affords(plan := build(fewest, fraction)):
-                return plan
+        shorter = self._longest(first, self.shortest_fraction, lambda fraction: build(fewest, fraction))
+        if shorter is not None:
+            return shorter
         for methods in range(fewest, 0, -1):
             if self._affords(plan := build(methods, self.shortest_fraction)):
                 break
@@ -213,12 +224,15 @@ class _Planner:
         def stretched(fraction: float) -> RacePlan:
             return replace(plan, fractions=(*plan.fractions, fraction), keep=_kept(plan.entries, width))
 
-        targets = [1 - i * (1 - reached) / 100 for i in range(100)]
-        last = next((f for f in targets if self._affords(stretched(f))), reached)
-        if last < min(1.0, WORTHWHILE_STRETCH * reached):
+        if reached >= 1:
             return plan
-        plan = stretched(last)
-        if last < 1 or not self._affords(with_reference := replace(plan, reference_rungs=len(plan.fractions))):
+        further = self._longest(1.0, reached, stretched)
+        if further is None or further.fractions[-1] < min(1.0, WORTHWHILE_STRETCH * reached):
+            return plan
+        plan = further
+        if plan.fractions[-1] < 1 or not self._affords(
+            with_reference := replace(plan, reference_rungs=len(plan.fractions))
+        ):
             return plan
         widths = [width + i / 10 for i in range(round(10 / min(KEPT_SHARES)))]
         wider = [replace(with_reference, keep=_kept(plan.entries, width)) for width in widths]
@@ -234,6 +248,11 @@ def _kept(entries: Sequence[Entry], width: float) -> tuple[int, ...]:
         for wide, narrow in zip(KEPT_SHARES, NARROW_SHARES, strict=True)
     ]
     return tuple(min(methods, max(FEWEST_KEPT, round(share * field_size))) for share in shares)
+
+
+def _per_cent(fraction: float) -> str:
+    """Of a long run, a rung of a few steps is not "0.0 %"."""
+    return f"{100 * fraction:.1f} %" if fraction >= 0.01 else f"{100 * fraction:.2g} %"
 
 
 def _of(entries: Sequence[Entry], method: str) -> list[Entry]:

@@ -227,6 +227,22 @@ def test_a_short_run_comes_to_its_end_where_the_budget_is_large():
     assert made.fractions[-1] == 1
 
 
+def test_a_run_that_ends_in_its_third_rung_has_no_further_one():
+    entries, run_s = grid(5)
+    made = plan_race(entries, run_s, 1e6, shortest_fraction=8 / 20)
+    assert made.fractions == (0.25, 0.5, 1.0) and len(made.keep) == 2
+    entries, run_s = grid(5, run_s=10.0)
+    assert plan_race(entries, run_s, 100.0, shortest_fraction=8 / 20).expected_s <= 100
+
+
+@pytest.mark.parametrize("steps", [30_000, 100_000, 1_000_000])
+def test_of_a_long_run_the_first_rung_is_as_long_as_the_budget_allows(steps):
+    entries, run_s = grid(20, run_s=0.4 * steps)
+    made = plan_race(entries, run_s, 900.0, overhead_s=2.0, shortest_fraction=8 / steps)
+    assert made.fractions[0] * steps > 10 and 850 < made.expected_s <= 900
+    assert " 0.0 %" not in " ".join(made.lines())
+
+
 def test_a_small_budget_spans_the_families_and_keeps_the_first_rung_long():
     entries, run_s = grid(12)
     made = plan_race(entries, run_s, 300.0)
@@ -271,6 +287,8 @@ def test_the_plan_can_be_read():
     text = plan_race(entries, run_s, 700.0).lines()
     assert text[0].startswith("24 candidates (8 methods) to 5.0 % of the run")
     assert text[1].endswith(", each also at its next lower learning rate, to 10.0 %")
+    with_reference = plan(entries, reference_rungs=2).lines()
+    assert with_reference[1].startswith("the best 2 and, in any case, lora,") and "lora" not in with_reference[2]
     assert text[-1].startswith("the best ") and text[-1].endswith(" to 100.0 %") and "lower" not in text[-1]
 
 
