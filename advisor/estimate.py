@@ -238,9 +238,11 @@ def _choose(methods: str | Iterable[str]) -> list[Method]:
 def _config(model: str, task: str | None, trust_remote_code: bool) -> tuple[Any, Any]:
     """The model's config, from the known architectures or from where the model is, and the task it is made for."""
     from advisor.survey import task_of
-    from probes.source import load_config, resolve_model
+    from probes.source import check_full_precision, load_config, resolve_model
 
-    config = load_config(resolve_model(model, trust_remote_code=trust_remote_code, need="config"))
+    source = resolve_model(model, trust_remote_code=trust_remote_code, need="config")
+    config = load_config(source)
+    check_full_precision(source, config)
     return config, task or task_of(config, data=None, format=None)
 
 

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 DEFAULT_EPOCHS = 3.0  # what TRL and transformers.TrainingArguments use too
 DEFAULT_BATCH_SIZE = 8
 LONGEST_DEFAULT_TOKENS = 2048
-# transformers can build these as decoders too, but nobody who brings one without saying so means that.
-ENCODERS = ("bert", "roberta", "distilbert", "electra", "deberta", "deberta-v2", "xlm-roberta", "modernbert", "mpnet")
-
 # Families whose positions are counted from behind the id of the padding token (transformers,
 # create_position_ids_from_input_ids), so that so many places are never used.
 COUNTS_FROM_PAD = (
@@ -59,13 +56,14 @@ def survey(
     from probes.dataset import prepare
     from probes.device import detect
     from probes.metrics import check_metric, title
-    from probes.source import empty_model, load_config, load_tokenizer, resolve_model
+    from probes.source import check_full_precision, empty_model, load_config, load_tokenizer, resolve_model
 
     device = detect(request.vram, request.gpu)
     say(f"reading the model's configuration: {request.model}")
     need = "weights" if request.probe else "tokenizer" if request.data is not None else "config"
     source = resolve_model(request.model, trust_remote_code=request.trust_remote_code, need=need)
     config = load_config(source)
+    check_full_precision(source, config)
     task = request.task or task_of(config, request.data, request.format)
     limit_tokens = request.max_length_tokens or _longest_tokens(config)
     check_length(config, limit_tokens)
@@ -132,13 +130,18 @@ def plan(
 
 def task_of(config: Any, data: str | None, format: str | None) -> Task:
     """The task that model and data are made for: rows with class labels are for classification, whatever the model."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    )
 
     if data is not None and _has_class_labels(data, format):
         return "sequence-classification"
     if getattr(config, "is_encoder_decoder", False):
         return "seq2seq-lm"
-    if config.model_type in ENCODERS or config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    # transformers can build some encoders as decoders too; without `is_decoder` they would see what they predict.
+    is_encoder = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
+    if is_encoder or config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return "sequence-classification"
     return "causal-lm"
 
@@ -169,7 +172,7 @@ def positions_of(config: Any) -> int | None:
     positions = getattr(config, "max_position_embeddings", None)
     if positions and config.model_type in COUNTS_FROM_PAD:
         return positions - (config.pad_token_id or 0) - 1
-    return positions
+    return positions if positions and positions > 0 else None  # XLNet's are -1, for it has no limit
 
 
 def _longest_tokens(config: Any) -> int:

@@ -30,6 +30,11 @@ class ModelShape(Record):
     conv1d_paths: tuple[str, ...] = Field((), description="those of linear_sizes that are Conv1D (GPT-2)")
     norm_paths: tuple[str, ...] = ()
     bias_paths: tuple[str, ...] = Field((), description="paths of the parameters that are biases")
+    module_paths: tuple[str, ...] = Field((), description="paths of all modules: names of targets must match no other")
+    head_modules: tuple[str, ...] = Field(
+        (), description="of a classifier: modules beside the base and the classification head, trained in full as that"
+    )
+    keeps_past: bool = Field(True, description="whether all layers attend to keys and values handed to the model")
 
     @property
     def is_narrow(self) -> bool:

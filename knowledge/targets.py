@@ -39,10 +39,18 @@ _QUERY = re.compile(r"\.(q|q_proj|query|query_proj|q_lin|q_a_proj|q_b_proj)$")
 _VALUE = re.compile(r"\.(v|v_proj|value|value_proj|v_lin|kv_proj|kv_b_proj)$")
 _FUSED = re.compile(r"\.(qkv|qkv_proj|c_attn|query_key_value|Wqkv|W_pack|in_proj)$")
 
+# Their kernels read the weight of `out_proj` past any adapter, so PEFT refuses it (peft.tuners.tuners_utils).
+_WITH_SCANS = ("falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h")
+
 # Of models that see or hear too: no text goes through these, so nothing in them would learn.
 _OF_OTHER_SENSES = re.compile(
     r"(^|\.)(vision_tower|vision_model|visual|audio_tower|multi_modal_projector|embed_vision|embed_audio)\."
 )
+
+
+def goes_through_text(path: str) -> bool:
+    """Whether a text goes through a module or parameter of that name."""
+    return not _OF_OTHER_SENSES.search(path)
 
 
 def target_paths(shape: ModelShape, targets: Targets) -> tuple[str, ...]:
@@ -51,10 +59,12 @@ def target_paths(shape: ModelShape, targets: Targets) -> tuple[str, ...]:
     Raises BadInput where the model has none: its experts may be plain tensors, or its names unknown.
     """
     if targets == "norms":
-        found = [path for path in shape.norm_paths if not _OF_OTHER_SENSES.search(path)]
+        found = [path for path in shape.norm_paths if goes_through_text(path)]
     else:
-        linear = [path for path in shape.linear_sizes if not _OF_OTHER_SENSES.search(path)]
+        linear = [path for path in shape.linear_sizes if goes_through_text(path)]
         layers = [path for path in linear if "*" in path and not _ROUTER.search(path)]
+        if shape.model_type in _WITH_SCANS:
+            layers = [path for path in layers if not path.endswith(".out_proj")]
         attention = [path for path in layers if _IN_ATTENTION.search(path)]
         mlp = [path for path in layers if path not in attention and _IN_MLP.search(path)]
         values = [path for path in attention if _VALUE.search(path)]
@@ -85,13 +95,13 @@ def target_modules(shape: ModelShape, targets: Targets) -> list[str] | str:
 
 
 def module_names(shape: ModelShape, paths: Iterable[str]) -> list[str] | str:
-    """Shortest name endings that match `paths` and no other linear or norm module, sorted; else a regex."""
+    """Shortest name endings that match `paths` and no other module, sorted; else a regex."""
     wanted = set(paths)
-    others = [path for path in (*shape.linear_sizes, *shape.norm_paths) if path not in wanted]
+    others = [path for path in (*shape.linear_sizes, *shape.norm_paths, *shape.module_paths) if path not in wanted]
     endings = set()
     for path in wanted:
         parts = path.rpartition("*.")[2].split(".")
-        candidates = [".".join(parts[start:]) for start in reversed(range(len(parts)))]
+        candidates = [".".join(parts[start:]) for start in reversed(range(len(parts))) if parts[start] != "*"]
         ending = next((c for c in candidates if not any(o == c or o.endswith(f".{c}") for o in others)), None)
         if ending is None:
             return "|".join(re.escape(p).replace(r"\*", r"\d+") for p in sorted(wanted))

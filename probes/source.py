@@ -92,6 +92,18 @@ def load_config(source: ModelSource) -> PretrainedConfig:
         return AutoConfig.from_pretrained(_metadata_place(source), trust_remote_code=source.trust_remote_code)
 
 
+def check_full_precision(source: ModelSource, config: PretrainedConfig) -> None:
+    """Raises BadInput where the weights are kept in few bits: methods differ in what they can train on such a base, and
+    its memory follows rules of its own."""
+    kept = getattr(config, "quantization_config", None)
+    if kept is not None:
+        found = kept if isinstance(kept, dict) else kept.to_dict()
+        raise BadInput(
+            f"The weights of {source.reference} are quantized already ({found.get('quant_method', 'no kind named')})."
+            " Give the model in full precision; --quantize nf4 (or int8) keeps it in few bits for training."
+        )
+
+
 def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
     """The model's tokenizer, with a pad token: its own, else the end-of-sequence token. Padding is masked by position,
     so the end of a row is still learned. `tokenizer.pad_token_was_missing` tells which it was."""
@@ -223,11 +235,24 @@ def _explained(source: ModelSource) -> Iterator[None]:
                 f"{source.reference} needs code that comes with the model. If you trust its author, add "
                 "--trust-remote-code."
             ) from error
+        if "Unrecognized configuration class" in words:
+            raise BadInput(f"{source.reference} {_no_class(words)}") from error
         if isinstance(error, OSError) and source.kind == "hub":
             raise NoModelAccess(f"{source.reference} cannot be loaded: {words}") from error
         raise BadInput(
             f"{source.reference} cannot be loaded by transformers {_transformers_version()}: {words}"
         ) from error
+
+
+def _no_class(words: str) -> str:
+    """From transformers' message, which lists all configurations that it knows."""
+    found = re.search(r"(\w+)'> for this kind of AutoModel: AutoModelFor(\w+)", words)
+    config, kind = found.groups() if found else ("its configuration", "this")
+    tasks = {"CausalLM": "a language model of texts alone", "SequenceClassification": "a classifier"}
+    return (
+        f"has no form as {tasks.get(kind, kind)} in transformers {_transformers_version()} ({config}): models that see "
+        "or hear too are probed only where they have one. Give a model of texts, or another --task."
+    )
 
 
 def _transformers_version() -> str:

@@ -18,7 +18,7 @@ from pydantic import Field
 from knowledge.errors import BadInput
 from knowledge.schema import Finite, Record, Task
 from knowledge.shape import ModelShape
-from knowledge.targets import Targets, target_modules, target_paths
+from knowledge.targets import Targets, goes_through_text, target_modules, target_paths
 
 __all__ = [
     "PEFT_TASK_TYPES",
@@ -168,6 +168,8 @@ class Method(Record):
         config = {"peft_type": self.peft_type, "task_type": PEFT_TASK_TYPES[shape.task], **self.settings}
         if self.targets != "none":
             config["target_modules"] = target_modules(shape, self.targets)
+        if shape.head_modules and shape.quantization == "none" and self.family != "prompt":
+            config["modules_to_save"] = list(shape.head_modules)
         return self.fit_settings(config, shape, max_steps)
 
     def fit_settings(self, config: dict[str, Any], shape: ModelShape, max_steps: int) -> dict[str, Any]:
@@ -194,7 +196,7 @@ class Method(Record):
     def select_trainable(self, model: Any) -> None:
         """Called instead of wrapping where `peft_type` is None: only parameters named like `trains` are trained."""
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(re.search(self.trains, name) is not None)
+            parameter.requires_grad_(re.search(self.trains, name) is not None and goes_through_text(name))
 
     @property
     def saved_rank_factor(self) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from knowledge.methods.base import Capabilities, Method
 from knowledge.shape import ModelShape
-from knowledge.targets import target_paths
+from knowledge.targets import goes_through_text, target_paths
 
 # There is no adapter: what is trained is what is served, and the base is no more what it was.
 _IN_PLACE = Capabilities(mergeable=True, restores_base=False, quantized=(), vllm="merged")
@@ -33,7 +33,7 @@ class BitFit(Method):
     """Trains the biases that are there; most decoder models have none."""
 
     def unsupported_reason(self, shape: ModelShape) -> str | None:
-        if not any("*" in path for path in shape.bias_paths):
+        if not any("*" in path and goes_through_text(path) for path in shape.bias_paths):
             return f"{self.title} trains biases, and the layers of {shape.model_type} have none"
         return super().unsupported_reason(shape)
 
@@ -75,7 +75,7 @@ METHODS = (
         name="bitfit",
         title="BitFit",
         peft_type=None,
-        trains=r"\.bias$|^(classifier|score)\.",
+        trains=r"\.bias$|^(pre_)?classifier\.|^(score|pooler|head|dense)\.",
         family="bias-or-norm",
         summary="Trains the biases of the model and, for classification, its head. "
         "A thousandth of the weights; strong for encoders with little data, no use for models without biases.",

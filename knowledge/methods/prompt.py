@@ -30,6 +30,15 @@ class AdaptionPrompt(Method):
         return {**config, "adapter_layers": shape.num_layers}
 
 
+class PrefixTuning(Method):
+    """Hands keys and values to all layers."""
+
+    def unsupported_reason(self, shape: ModelShape) -> str | None:
+        if not shape.keeps_past:
+            return f"{self.title} hands keys and values to every layer, which {shape.model_type} does not take"
+        return super().unsupported_reason(shape)
+
+
 METHODS = (
     Method(
         name="prompt-tuning",
@@ -60,7 +69,7 @@ METHODS = (
         supports_conv1d=True,
         capabilities=_PROMPT,
     ),
-    Method(
+    PrefixTuning(
         name="prefix-tuning",
         title="Prefix tuning",
         peft_type="PREFIX_TUNING",
