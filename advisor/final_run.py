@@ -23,7 +23,7 @@ from knowledge.errors import BadInput
 from knowledge.methods import get_method
 from knowledge.schema import Curve, PlannedRun
 from probes.device import training_devices
-from probes.journal import Journal
+from probes.journal import InUse, Journal
 from probes.metrics import own_place, title
 from probes.schema import DatasetProfile, ProbeContext, ProbeJob
 
@@ -77,6 +77,8 @@ class FinalRun:
         journal = Journal(self.state / JOURNAL_FILE, f"{self.identity} {self.job.id} {self.context.dtype}", resume=True)
         try:
             journal.__enter__()
+        except InUse:
+            raise InUse(f"Another training is writing to {self.state}. Wait for it to end.") from None
         except BadInput:
             raise BadInput(
                 f"{self.state} holds a part of another run: of another recommendation, of changed data, or made on "
@@ -140,7 +142,7 @@ def _context(facts: Recommended, data: PreparedData, state: Path) -> ProbeContex
     return context_of(
         run,
         state,
-        model_reference=facts.result.model.reference,
+        model_reference=model_location(facts.result),
         device=device,
         dtype=probe_dtype(device, run),
         eval_rows=min(EVAL_ROWS, len(data.eval)),  # the rows that the prediction is of
@@ -203,7 +205,7 @@ def model_source(facts: Recommended) -> ModelSource:
     """The base model. Raises NoModelAccess where it cannot be reached any more."""
     from probes.source import resolve_model
 
-    return resolve_model(facts.result.model.reference, trust_remote_code=_trusts_code(facts))
+    return resolve_model(model_location(facts.result), trust_remote_code=_trusts_code(facts))
 
 
 def _trusts_code(facts: Recommended) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from advisor.own_task import suite_of_survey
@@ -50,7 +51,7 @@ def training_plan(survey: Survey | PublishedAnswer, decision: Decision | None) -
         return None
     return TrainingPlan(
         **facts_of_method(decision),
-        data_path=survey.data.profile.path,
+        data_path=_absolute(survey.data.profile.path),
         data_format=survey.data.profile.format,
         held_out_key=survey.data.held_out_key,
         keyed_by=survey.data.keyed_by,
@@ -60,6 +61,12 @@ def training_plan(survey: Survey | PublishedAnswer, decision: Decision | None) -
         uses_chat_template=survey.uses_chat_template,
         pad_token=survey.pad_token,
     )
+
+
+def _absolute(data: str) -> str:
+    """A file's path wherever a later command is run from; the id of a hub dataset as it is."""
+    path = Path(data).expanduser()
+    return str(path.resolve()) if path.is_file() else data
 
 
 def facts_of_method(decision: Decision) -> dict[str, Any]:

@@ -45,7 +45,10 @@ def load(folder: Path) -> Result:
     if not path.is_file():
         raise BadInput(f"{folder} holds no {RESULT_FILE}. Give the --out folder of an earlier `advisor recommend`.")
     try:
-        return Result.model_validate_json(path.read_text(encoding="utf-8"))
+        result = Result.model_validate_json(path.read_text(encoding="utf-8"))
+        if result.schema_version != SCHEMA_VERSION:
+            raise ValueError(f"it is of version {result.schema_version}")
+        return result
     except ValueError as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error  # else: no UTF-8
         raise BadInput(

@@ -21,6 +21,10 @@ from probes.schema import ProbeOutcome
 FORMAT_VERSION = 1
 
 
+class InUse(BadInput):
+    """Another process is writing to the folder."""
+
+
 class Journal:
     """Measurements of one race in `path`, keyed by candidate id. Use as a context manager: it holds a lock.
 
@@ -49,7 +53,7 @@ class Journal:
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
-            raise BadInput(
+            raise InUse(
                 f"Another race is writing to {self.path.parent}. Wait for it to end, or give another --out folder."
             ) from None
         try:

@@ -204,6 +204,7 @@ def main():
     if any(Path(args.output).glob("*")):
         raise SystemExit(f"{args.output} already holds files, and they are not overwritten: give another --output.")
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    seed_everything(SEED)  # the head of a classifier is drawn as the model is loaded
     base, tokenizer = load_base(device)
     train_rows, eval_rows = load_data(args.data, tokenizer)
     if not len(train_rows) or not len(eval_rows):

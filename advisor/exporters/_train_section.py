@@ -31,9 +31,10 @@ def training_section(facts: Recommended) -> str:
     options = f", num_labels={len(plan.label_names)}, ignore_mismatched_sizes=True" if plan.label_names else ""
     options += f', quantization_config={_quantization(run)}, device_map={{"": device}}' if quantized else ""
     options += "" if is_gguf else ", use_safetensors=True"
+    trusting = ", trust_remote_code=True" if facts.result.request.get("trust_remote_code") else ""
     words, make_model = _make_model(facts)
     return "".join(map(source, _helpers(facts))) + Template(parts.TRAINING).substitute(
-        model_arguments="Path(MODEL).parent, gguf_file=Path(MODEL).name" if is_gguf else "MODEL",
+        model_arguments=("Path(MODEL).parent, gguf_file=Path(MODEL).name" if is_gguf else "MODEL") + trusting,
         pad_token=literal(plan.pad_token) if plan.pad_token else "tokenizer.eos_token or tokenizer.unk_token",
         auto_class=AUTO_CLASSES[run.task],
         load_options=options,

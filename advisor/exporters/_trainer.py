@@ -49,6 +49,11 @@ class TrainerRun:
         return self.plan.data_path if self.data_form is None else str(Path(self.plan.data_path).expanduser().resolve())
 
     @property
+    def trust(self) -> dict[str, bool]:
+        """The key by which a model's own code may run, where the recommendation was allowed to."""
+        return {"trust_remote_code": True} if self.result.request.get("trust_remote_code") else {}
+
+    @property
     def held_out_share(self) -> float:
         """The share of rows that the probes held out; the trainer draws its own rows."""
         data = self.result.data

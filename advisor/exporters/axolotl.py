@@ -32,6 +32,8 @@ def export(folder: Path, result: Result) -> list[Path]:
     run = trainer_run(result, "Axolotl")
     check_lora(run, "Axolotl", also=("use_dora", "use_rslora", "init_lora_weights", "modules_to_save"))
     check_optimizer(run, "Axolotl", known=("torch.optim:AdamW", LORA_PLUS))
+    if run.plan.data_format == "text" and run.result.data is not None and run.result.data.cut_rows:
+        raise NotExpressible("Axolotl makes several rows of a text above the limit, and the probes cut it.", SCRIPT)
     lines = [
         "Axolotl draws its own held-out rows.",
         f"Checked with {CHECKED_WITH}. Run in this folder: axolotl train {FILE}",
@@ -46,6 +48,7 @@ def config(run: TrainerRun) -> dict[str, Any]:
         raise NotExpressible("Axolotl has no constant rate after a warm-up.", SCRIPT)
     return {
         "base_model": run.model,
+        **run.trust,
         "adapter": "qlora" if planned.quantization == "nf4" else "lora",
         "load_in_4bit": planned.quantization == "nf4",
         "load_in_8bit": planned.quantization == "int8",
@@ -63,6 +66,7 @@ def config(run: TrainerRun) -> dict[str, Any]:
         "train_on_inputs": plan.data_format == "text",
         "val_set_size": run.held_out_share,
         "sequence_len": planned.max_length_tokens,
+        "excess_length_strategy": "truncate",  # as the probes did; its own way is to drop such rows
         "sample_packing": False,
         "pad_to_sequence_len": False,
         "micro_batch_size": planned.batch_size,

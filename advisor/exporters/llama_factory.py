@@ -14,7 +14,6 @@ from advisor.exporters._trainer import (
     check_optimizer,
     columns_among,
     header,
-    prompts_are_text,
     trainer_arguments,
     trainer_run,
     yaml_text,
@@ -39,6 +38,8 @@ def export(folder: Path, result: Result) -> list[Path]:
     check_optimizer(run, "LLaMA-Factory", known=("torch.optim:AdamW", LORA_PLUS))
     info = json.dumps({DATASET: _dataset_info(run)}, indent=2) + "\n"
     lines = ["LLaMA-Factory draws its own held-out rows."]
+    if run.run.dtype == "float32":
+        lines.append("On a GPU it loads a model in half precision where the run, as the probes, is in float32.")
     if run.plan.data_format == "alpaca":
         lines.append("It joins instruction and input by one line break; the probes joined them by two.")
     lines.append(f"Checked with {CHECKED_WITH}. Run in this folder: llamafactory-cli train {FILE}")
@@ -61,6 +62,7 @@ def config(run: TrainerRun) -> dict[str, Any]:
     arguments["disable_gradient_checkpointing"] = not arguments.pop("gradient_checkpointing")
     return {
         "model_name_or_path": run.model,
+        **run.trust,
         **quantized,
         "stage": "pt" if plan.data_format == "text" else "sft",
         "do_train": True,
@@ -113,8 +115,8 @@ def _dataset_info(run: TrainerRun) -> dict[str, Any]:
     kind = run.plan.data_format
     if kind == "text":
         return {**place, "columns": {"prompt": "text"}}
-    if kind == "prompt-completion" and prompts_are_text(run):
-        return {**place, "columns": {"prompt": "prompt", "response": "completion"}}
+    if kind == "prompt-completion":  # of its templates the one that leaves texts as they are is "empty"
+        raise NotExpressible("LLaMA-Factory trains no end of an answer without a chat template.", SCRIPT)
     if kind == "alpaca":
         columns = {"prompt": "instruction", "query": "input", "response": "output", **_also(run, "system", "history")}
         return {**place, "columns": columns}

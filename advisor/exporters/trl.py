@@ -25,6 +25,10 @@ NAME = "trl"
 TITLE = "TRL config (trl sft --config)"
 CHECKED_WITH = "TRL 1.16.0"
 FILE = "trl-sft.yaml"
+CHATS = (
+    "TRL trains answers alone (assistant_only_loss) by chat templates that mark them with {% generation %}, and by",
+    "those of which it has such a form (Llama 3, Qwen, Gemma, ...). At others it stops at once: use train.py then.",
+)
 
 
 def export(folder: Path, result: Result) -> list[Path]:
@@ -34,6 +38,7 @@ def export(folder: Path, result: Result) -> list[Path]:
     check_optimizer(run, "TRL")
     lines = [
         "TRL draws its own held-out rows.",
+        *(CHATS if run.plan.data_format == "messages" else ()),
         f"Checked with {CHECKED_WITH}. Run in this folder: trl sft --config {FILE}",
     ]
     return [write_text(folder / FILE, header(result, *lines) + yaml_text(config(run)))]
@@ -49,6 +54,7 @@ def config(run: TrainerRun) -> dict[str, Any]:
     }[planned.quantization]
     return {
         "model_name_or_path": run.model,
+        **run.trust,
         "dtype": planned.dtype,
         **quantized,
         **_data(run),

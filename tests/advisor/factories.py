@@ -234,3 +234,12 @@ def result(candidates: Sequence[CandidateReport] | None = None, **fields: Any) -
         "files": ("adapter_config.json", "train.py", "recommendation.json", "report.html"),
     }
     return Result(**{**values, **fields})
+
+
+def of_chats(recommendation: Result) -> Result:
+    """The same run on conversations, which every trainer reads, where it is of prompts and completions."""
+    plan = recommendation.training
+    if plan is None or plan.data_format != "prompt-completion":
+        return recommendation
+    chats = plan.model_copy(update={"data_format": "messages", "uses_chat_template": True})
+    return recommendation.model_copy(update={"training": chats})

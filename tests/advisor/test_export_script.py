@@ -191,6 +191,20 @@ def test_the_script_trains_exactly_what_the_probe_trained(architecture, method, 
     assert f"{len(case.data.train)} rows to train on, {len(case.data.eval)} held out" in output
 
 
+def test_a_head_that_no_checkpoint_holds_is_drawn_as_by_the_probe(tmp_path, monkeypatch, capsys):
+    case = Case(tmp_path, "bert", "lora")
+    tiny_model("bert").bert.save_pretrained(tmp_path / "model")
+    assert_trains_as_the_probe(case, tmp_path, monkeypatch, capsys)
+
+
+def test_the_permission_to_run_the_models_code_goes_along(tmp_path):
+    case = Case(tmp_path, "llama", "lora")
+    made = case.result()
+    allowed = made.model_copy(update={"request": {**made.request, "trust_remote_code": True}})
+    assert training_script(allowed).count("trust_remote_code=True") == 2
+    assert "trust_remote_code" not in training_script(made)
+
+
 @pytest.mark.parametrize(("architecture", "quantization"), [("llama", "nf4"), ("llama", "int8"), ("bert", "nf4")])
 def test_on_a_quantised_base_too(architecture, quantization, tmp_path, monkeypatch, capsys):
     """A classifier's head is new, and trained in full."""
@@ -258,11 +272,13 @@ def test_other_forms_of_data_give_the_same_rows(form, tmp_path):
         ("faulty.csv", "prompt,completion\n" + "p,c\n" * 300 + '"p"p,c\n'),
         ("lines.json", '{"prompt": "p\u2028p", "completion": "c"}\n' * 30),
         ("faulty.json", '{"prompt": "p", "completion": "c"}\n' * 300 + "{oops\n"),
+        ("deep.jsonl", '{"prompt": "p", "completion": "c"}\n' * 300 + "[" * 100_000 + "\n"),
+        ("bytes.json", '{"prompt": "p", "completion": "c"}\n' * 300 + '{"prompt": "\udce4"}\n'),
     ],
 )
 def test_the_script_passes_over_what_the_probes_passed_over(name, content, tmp_path):
     case, data = Case(tmp_path, "llama", "lora"), tmp_path / name
-    data.write_text(content, encoding="utf-8")
+    data.write_text(content, encoding="utf-8", errors="surrogateescape")
     [script] = export(tmp_path / "out", case.result(data_path=str(data)))
     read = list(runpy.run_path(str(script))["read_rows"](str(data)))
     assert read == [row for _, row in read_rows(data)] and len(read) >= 30

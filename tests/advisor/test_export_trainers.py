@@ -23,7 +23,7 @@ from advisor.exporters._trainer import yaml_text
 from advisor.recommendation import Result
 from knowledge.errors import BadInput
 from knowledge.schema import PlannedRun
-from tests.advisor.factories import LORA_CONFIG, candidate, result
+from tests.advisor.factories import LORA_CONFIG, candidate, of_chats, result
 from tests.advisor.test_export_script import save_tiny
 
 GOLDEN = Path(__file__).parent / "snapshots"
@@ -42,7 +42,12 @@ def lora_run(config=LORA_CONFIG, *, run: PlannedRun | None = None, model=None, *
 def exported(target: str, folder: Path, recommendation: Result) -> dict:
     import yaml
 
-    return yaml.safe_load(get_exporter(target).export(folder, recommendation)[0].read_text(encoding="utf-8"))
+    written = get_exporter(target).export(folder, for_target(target, recommendation))
+    return yaml.safe_load(written[0].read_text(encoding="utf-8"))
+
+
+def for_target(target: str, recommendation: Result) -> Result:
+    return of_chats(recommendation) if target == "llama-factory" else recommendation
 
 
 def test_a_target_is_known_in_any_case_of_the_letters_and_a_near_one_is_offered():
@@ -53,7 +58,7 @@ def test_a_target_is_known_in_any_case_of_the_letters_and_a_near_one_is_offered(
 
 @pytest.mark.parametrize("target", TRAINERS)
 def test_golden_files(target, tmp_path):
-    for path in get_exporter(target).export(tmp_path, lora_run()):
+    for path in get_exporter(target).export(tmp_path, for_target(target, lora_run())):
         golden = GOLDEN / f"{target}-{path.name}"
         if os.environ.get("UPDATE_SNAPSHOTS"):
             golden.write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
@@ -96,6 +101,7 @@ def test_yaml_reads_back_as_it_was_even_by_the_old_rules():
     ],
 )
 def test_what_a_trainer_cannot_say_is_refused_with_an_alternative(target, recommendation, words, tmp_path):
+    recommendation = recommendation if words == "chat template" else for_target(target, recommendation)
     with pytest.raises(NotExpressible, match=words) as refused:
         get_exporter(target).export(tmp_path, recommendation)
     assert refused.value.alternative
@@ -110,6 +116,8 @@ def test_differences_between_the_trainers():
         get_exporter("trl").export(Path("unused"), lora_run(**LORA_PLUS))
     with pytest.raises(NotExpressible, match="sharegpt"):
         get_exporter("trl").export(Path("unused"), lora_run(data_format="sharegpt", uses_chat_template=True))
+    with pytest.raises(NotExpressible, match="no end of an answer"):
+        get_exporter("llama-factory").export(Path("unused"), lora_run())
     with pytest.raises(NotExpressible, match="alpaca"):
         get_exporter("axolotl").export(Path("unused"), lora_run(data_format="alpaca", uses_chat_template=True))
 
@@ -184,7 +192,7 @@ def expressible(target: str, folder: Path):
     """(name, file) of every variant that the target can say."""
     for name, run in {"plain": lora_run(), **variants()}.items():
         try:
-            yield name, get_exporter(target).export(folder / name, run)[0]
+            yield name, get_exporter(target).export(folder / name, for_target(target, run))[0]
         except NotExpressible:
             continue
 

@@ -122,6 +122,11 @@ def test_the_rest_of_another_run_is_refused(tmp_path):
         pass
     with pytest.raises(BadInput, match="another run"):
         train(folder, resume=True, live=Silent())
+    with (
+        Journal(folder / STATE_FOLDER / "journal.jsonl", "another run", resume=True),
+        pytest.raises(BadInput, match="Another training is writing"),
+    ):
+        train(folder, resume=True, live=Silent())
 
 
 def test_it_goes_on_from_the_probe_of_the_race(tmp_path):

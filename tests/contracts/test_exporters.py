@@ -12,7 +12,7 @@ from advisor.exporters import NotExpressible, all_exporters, get_exporter
 from advisor.exporters.base import canonical
 from advisor.files import MANIFEST, write_text
 from knowledge.errors import BadInput
-from tests.advisor.factories import LORA_CONFIG, candidate, result
+from tests.advisor.factories import LORA_CONFIG, candidate, of_chats, result
 
 EXPORTERS = sorted(all_exporters())
 
@@ -23,7 +23,7 @@ def contents(folder):
 
 @pytest.mark.parametrize("name", EXPORTERS)
 def test_the_same_result_gives_the_same_bytes(name, tmp_path):
-    exporter, recommendation = get_exporter(name), result()
+    exporter, recommendation = get_exporter(name), of_chats(result())
     written = exporter.export(tmp_path / "a", recommendation)
     assert exporter.title
     assert written
@@ -38,7 +38,7 @@ def test_sets_are_written_in_order(name, tmp_path):
     texts = []
     for folder, targets in (("a", {"v_proj", "q_proj", "k_proj"}), ("b", {"k_proj", "v_proj", "q_proj"})):
         pick = candidate(peft_config={**LORA_CONFIG, "target_modules": targets})
-        get_exporter(name).export(tmp_path / folder, result([pick]))
+        get_exporter(name).export(tmp_path / folder, of_chats(result([pick])))
         texts.append(contents(tmp_path / folder))
     assert texts[0] == texts[1]
     assert any(b"k_proj" in text for text in texts[0].values())
@@ -53,10 +53,10 @@ def test_without_a_recommendation_there_is_nothing_to_export(name, tmp_path):
 
 @pytest.mark.parametrize("name", EXPORTERS)
 def test_a_file_of_the_users_is_kept(name, tmp_path, caplog):
-    written = get_exporter(name).export(tmp_path, result())
+    written = get_exporter(name).export(tmp_path, of_chats(result()))
     edited = written[0]
     edited.write_text("my own words")
-    get_exporter(name).export(tmp_path, result())
+    get_exporter(name).export(tmp_path, of_chats(result()))
     kept = edited.with_name(f"{edited.name}.1.bak")
     assert kept.read_text() == "my own words"
     assert kept.name in caplog.text
