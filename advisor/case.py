@@ -54,7 +54,7 @@ class Case:
 
     @property
     def others_by_quality(self) -> list[CandidateReport]:
-        others = [c for c in self.rivals if c is not self.pick]
+        others = [c for c in self.rivals if c.name != self.pick.name]  # not another rate of it, in one that was chosen
         return sorted(others, key=lambda c: (-value_of(c, self.quality), c.name))
 
     @property

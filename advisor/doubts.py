@@ -10,7 +10,7 @@ from advisor.held_out import EVAL_ROWS
 from advisor.overtraining import overtrained
 from advisor.quality import baseline_of, value_of
 from advisor.recommendation import CandidateReport
-from advisor.text import bytes_text, is_percentage, quality_text
+from advisor.text import bytes_text, quality_text
 
 SMALL_HELD_OUT_ROWS = 100
 SHORT_PROBE = 0.1  # at a tenth of the run the warm-up is over; before it, short probes favour who moves fastest
@@ -87,7 +87,7 @@ def _forgetting_warning(case: Case) -> str:
 
 def _held_out_warning(rows: int, metric: str) -> str:
     text = f"Only {rows} held-out rows"
-    if is_percentage(metric):
+    if metric in ("exact match", "accuracy"):  # one trial a row
         measured = min(EVAL_ROWS, max(1, rows))
         text += f": {metric} is known to about {100 * math.sqrt(0.25 / measured):.0f} points"
     return text + "."

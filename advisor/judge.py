@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from advisor.candidates import Candidate
@@ -14,11 +14,13 @@ from advisor.planned_memory import corrected_memory, measured_memory
 from advisor.predictor import Forecast, Predictor
 from advisor.recommendation import CandidateReport, Prediction
 from advisor.survey import Survey
+from advisor.telling_metric import SINGLE_TOKENS
 from knowledge.intervals import Z_80
 from knowledge.prior import REFERENCE, MethodPrior
 from knowledge.schema import Curve, CurvePoint, RunRecord
 from probes.conduct import Evidence
 from probes.device import training_devices
+from probes.metrics import is_share
 from probes.race import Race
 from probes.schema import Baseline, ProbeOutcome
 
@@ -57,8 +59,13 @@ def judge(
         survey.data.profile.metric_name,
         CurvePoint(step=0, eval_loss=baseline.eval_loss, metric=baseline.metric),
     )
-    sampling = held_out_noise({c.id: _row_losses(evidence, c.id) for c in candidates if c.id in measured})
-    unknown = max(sampling.values(), default=0.0)  # of a probe that was cut off
+    sampling = _sampling(evidence, measured, "row_losses")
+    # The tokens of a row are right or wrong together, so they are no independent trials as whole answers are.
+    of_tokens = _sampling(evidence, measured, "row_right") if survey.data.profile.metric_name == SINGLE_TOKENS else {}
+    last: dict[str, list[ProbeOutcome]] = {c.method.name: [] for c in candidates}
+    for c in candidates:
+        last[c.method.name] += evidence.outcomes.get(c.id, [])[-1:]
+    step_s = {name: _step_s(outcomes) for name, outcomes in last.items()}
     reasons_left = {id: reason for decision in race.decisions for id, reason in decision.left.items()}
     return [
         _report(
@@ -67,9 +74,11 @@ def judge(
             evidence,
             baseline,
             forecasts.get(c.id),
-            sampling.get(c.id, unknown),
+            sampling.get(c.id, 0.0),
+            of_tokens.get(c.id),
             reasons_left.get(c.id),
             c.id in race.finalists,
+            step_s[c.method.name],
         )
         for c in candidates
     ]
@@ -159,13 +168,14 @@ def _report(
     baseline: Baseline,
     forecast: Forecast | None,
     sampling_noise: float,
+    token_noise: float | None,
     reason_left: str | None,
     is_finalist: bool,
+    step_s: float | None,
 ) -> CandidateReport:
     method, outcomes = candidate.method, evidence.outcomes.get(candidate.id, [])
     failure = evidence.failed.get(candidate.id)
     curve = evidence.curves.get(candidate.id, Curve())
-    step_s = _step_s(outcomes)
     probe_peak_bytes = max((o.peak_bytes for o in outcomes if o.peak_bytes), default=None)
     in_whole = all(o.micro_batches == 1 and o.status != "out of memory" for o in outcomes)
     return CandidateReport(
@@ -176,7 +186,9 @@ def _report(
         status=_status(candidate, failure, curve, is_finalist),
         reason=failure.reason if failure else (reason_left or ""),
         curve=curve,
-        predicted=_with_noise(forecast.metric, _metric_noise(forecast, min(EVAL_ROWS, survey.data.profile.eval_rows)))
+        predicted=_with_noise(
+            forecast.metric, _metric_noise(forecast, min(EVAL_ROWS, survey.data.profile.eval_rows), token_noise)
+        )
         if forecast
         else None,
         predicted_loss=_with_noise(forecast.loss, _loss_noise(forecast, sampling_noise)) if forecast else None,
@@ -226,10 +238,14 @@ def _loss_noise(forecast: Forecast, sampling_noise: float) -> float:
     return 0.0 if forecast.loss is None else math.hypot(forecast.loss_noise, sampling_noise * forecast.loss.value)
 
 
-def _metric_noise(forecast: Forecast, rows: int) -> float:
-    """The same for the metric: shares such as exact match vary with the rows that are evaluated as counts do."""
-    if forecast.metric is None or not 0 <= forecast.metric.value <= 1:
+def _metric_noise(forecast: Forecast, rows: int, token_noise: float | None) -> float:
+    """The same for the metric: shares such as exact match vary with the rows that are evaluated as counts do, right
+    tokens as they do from row to row (a share of their mean). How a metric of the user's own varies is not known."""
+    if forecast.metric is None or not is_share(forecast.metric.metric):
         return forecast.metric_noise
+    if token_noise is not None:
+        return math.hypot(forecast.metric_noise, token_noise * forecast.metric.value)
+    rows = max(2, rows)
     share = min(max(forecast.metric.value, 1 / rows), 1 - 1 / rows)
     return math.hypot(forecast.metric_noise, Z_80 * math.sqrt(share * (1 - share) / rows))
 
@@ -254,15 +270,22 @@ def _trainable(evidence: Evidence, id: str) -> int | None:
     return next((o.trainable_parameters for o in reversed(outcomes) if o.trainable_parameters), None)
 
 
-def _row_losses(evidence: Evidence, id: str) -> Sequence[float]:
-    """Of the candidate's last evaluation."""
-    return next((o.row_losses for o in reversed(evidence.outcomes.get(id, [])) if o.row_losses), ())
+def _sampling(evidence: Evidence, ids: Iterable[str], column: str) -> dict[str, float]:
+    """The noise of the held-out rows, by a column of each one's last evaluation; of a probe that was cut off, which has
+    none, the largest of the others."""
+    rows = {
+        id: next((found for o in reversed(evidence.outcomes.get(id, [])) if (found := getattr(o, column))), ())
+        for id in ids
+    }
+    noise = held_out_noise(rows)
+    return {id: noise.get(id, max(noise.values())) for id in rows} if noise else {}
 
 
 def _step_s(outcomes: Sequence[ProbeOutcome]) -> float | None:
-    """Seconds per optimizer step of the last job; train_s and last_step count from the probe's beginning."""
+    """Seconds per optimizer step of the last jobs of a method's candidates. Learning rates take the same time, and one
+    short probe may have had a busy machine. train_s and last_step count from a probe's beginning."""
     done = [o for o in outcomes if o.last_step and o.train_s]
-    return done[-1].train_s / done[-1].last_step if done else None
+    return sum(o.train_s for o in done) / sum(o.last_step for o in done) if done else None
 
 
 def _tokens_per_s(outcomes: Sequence[ProbeOutcome]) -> float | None:

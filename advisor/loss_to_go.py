@@ -150,6 +150,8 @@ class TaskToGo:
         of_few = errors.own / math.sqrt(max(1, len(self._reached(fraction, since=fraction))))
         less, more = math.hypot(errors.less, of_few), math.hypot(errors.more, of_few)
         low, high = fall_of(odds - less), fall_of(odds + more)
+        if expected < 0:  # log-odds know no rise: above it the interval is as wide as where a loss stands still
+            low = expected - fall_of(log_odds_of(0.0) + more)
         own_half = (fall_of(odds + errors.own) - fall_of(odds - errors.own)) / 2
         return ToGo(expected, min(low, expected), max(high, expected), own_half)
 

@@ -26,7 +26,7 @@ from advisor.same_task import SameTask
 from knowledge.intervals import Z_80
 from knowledge.prior import in_one_era, suite_of
 from knowledge.schema import CurvePoint, RunRecord, Task
-from probes.metrics import BUILT_IN
+from probes.metrics import is_share
 
 FEWEST_RUNS = 20  # of a benchmark, to learn ends from
 # Half-widths of 80 % intervals for the same candidate run again: .005 in log loss with
@@ -235,8 +235,7 @@ class _Relation:
             out = owner == i
             line = _metric_line().fit(x[~out], y[~out])
             errors[out] = y[out] - line.predict(x[out])
-        is_share = name.endswith(tuple(BUILT_IN)) and y.max() <= 1  # an own accuracy may count in per cent
-        return cls(x, y, max(error_bound(errors), RERUN_METRIC), is_share)
+        return cls(x, y, max(error_bound(errors), RERUN_METRIC if is_share(name) else 0.0), is_share(name))
 
     def predict(self, name: str, end: _End, last: CurvePoint, log_loss: float) -> Prediction:
         """The metric at the end of a run. What was measured last, at `log_loss`, stands where the run is over, and is
@@ -281,7 +280,7 @@ def _metric_line() -> LocalLine:
 def _range(metrics: ArrayLike) -> tuple[float, float]:
     """What the metric can be: from 0 to 1 if all values seen are."""
     low, high = float(np.min(metrics)), float(np.max(metrics))
-    return min(0.0, low), 1.0 if high <= 1 else math.inf
+    return 0.0 if low >= 0 else -math.inf, 1.0 if low >= 0 and high <= 1 else math.inf
 
 
 def _prediction(name: str, value: float, low: float, high: float, extrapolated: bool) -> Prediction:

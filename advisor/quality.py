@@ -8,12 +8,12 @@ from typing import Literal
 
 from advisor.recommendation import CandidateReport
 from knowledge.intervals import Z_80
+from probes.metrics import LOSSES
 
 # In parts of the noise. A lead of .43 standard deviations is real with odds of two to one.
 LIKELY = 0.43 / Z_80
 MEMORY_STEP = 0.01  # no memory estimate is finer than that: the dry run's mean error on published runs is half of it
 
-LOSSES = ("eval loss", "train loss")
 
 QualityField = Literal["predicted", "predicted_loss"]
 

@@ -59,7 +59,7 @@ def objection_to(outcome: ProbeOutcome, texts: Sequence[str], case: Case) -> str
 
 def effects(texts: Sequence[str], reports: Sequence[CandidateReport]) -> tuple[RequirementEffect, ...]:
     """What each requirement took out, from the reports of all methods of the catalogue."""
-    remaining = {report.name for report in reports if not report.violates}
+    remaining = {report.name for report in reports if not report.violates and report.status not in ENDED_BY_ITSELF}
     found = []
     for text in dict.fromkeys(texts):
         against = [report for report in reports if text in report.violates]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import unicodedata
 
+from probes.metrics import is_share
+
 _HIDDEN_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-_PERCENT_METRICS = ("accuracy", "exact match", "f1")
 
 
 def clean(text: object, limit: int = 500) -> str:
@@ -80,7 +81,7 @@ def rate_text(rate: float) -> str:
 
 def is_percentage(metric: str) -> bool:
     """True for metrics that are shares of right answers, shown in percent."""
-    return any(word in metric.lower() for word in _PERCENT_METRICS)
+    return is_share(metric)
 
 
 def quality_text(value: float | None, metric: str) -> str:

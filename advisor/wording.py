@@ -58,7 +58,8 @@ def standing(candidate: CandidateReport, case: Case) -> str:
     if candidate.reason or candidate is case.pick:
         return candidate.reason
     if point_of(candidate, case.quality) is None:
-        return ""
+        unknown = candidate.memory is None and getattr(candidate, case.quality) is not None
+        return "its memory is unknown, so it cannot be compared" if unknown else ""
     return compare(candidate, case.pick, case.quality)
 
 
@@ -69,9 +70,12 @@ def _memory_difference(one: CandidateReport, other: CandidateReport) -> str:
     return f"needs {bytes_text(abs(a - b))} {'more' if a > b else 'less'}"
 
 
+TIME_KNOWN_TO = 0.1  # of a run: probes on a busy machine differ by that
+
+
 def _time_difference(one: CandidateReport, other: CandidateReport) -> str:
     a, b = one.planned_run_s, other.planned_run_s
-    if a is None or b is None or abs(a - b) < max(1.0, 0.05 * b):
+    if a is None or b is None or abs(a - b) < max(1.0, TIME_KNOWN_TO * b):
         return ""
     return f"takes {duration_text(abs(a - b))} {'longer' if a > b else 'less'}"
 
@@ -80,8 +84,10 @@ def _gain_over_lora(case: Case, instead_of: CandidateReport | None = None) -> st
     lora = case.lora
     tuned = "" if case.pick.status == "from table" else "tuned "
     if case.pick.name == LORA:
-        others = len(case.rivals) > 1
-        why = "nothing else that was tried pays for a change" if others else "no other method has been tried"
+        why = "nothing else that was tried pays for a change"
+        if len(case.rivals) == 1:
+            others = any(c.curve.points for c in case.candidates if c.name != LORA)
+            why = "no other method came through" if others else "no other method has been tried"
         if instead_of is not None:
             why = f"{instead_of.title} at {rate_text(instead_of.learning_rate)} was recommended"
         return f"This is LoRA{' with a tuned learning rate' if tuned else ''}; {why}."
@@ -138,7 +144,13 @@ def _tie_breaker(case: Case) -> str:
 def _among(case: Case) -> str:
     """A tie may still be probably worse than the target, and was then not asked for its costs."""
     asked = len(case.as_good)
-    return "" if asked == len(case.ties) else f"of the {asked + 1} most likely to end best it is "
+    left_ahead = any(value_of(c, case.quality) > value_of(case.pick, case.quality) for c in _left(case))
+    stayed = "among those that stayed in the race, " if left_ahead else ""
+    return "" if asked == len(case.ties) else f"{stayed}of the {asked + 1} most likely to end best it is "
+
+
+def _left(case: Case) -> list[CandidateReport]:
+    return [c for c in case.ties if c not in case.contenders]
 
 
 def _cheaper_by(case: Case) -> str:

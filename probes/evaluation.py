@@ -29,6 +29,7 @@ class Evaluation(Record):
         description="nats summed over the label tokens of each row, in the order of the rows, to five digits"
     )
     row_labels: tuple[int, ...] = Field(description="label tokens of each row; 1 for classification")
+    row_right: tuple[int, ...] = Field((), description="right label tokens of each row")
 
 
 class NotFinite(Exception):
@@ -102,6 +103,7 @@ def evaluate(
         tokens=tokens,
         row_losses=tuple(round(nats, 5) for nats in row_losses.tolist()),
         row_labels=tuple(int(count) for count in row_labels),
+        row_right=tuple(int(count) for count in right),
     )
 
 

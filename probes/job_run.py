@@ -38,6 +38,7 @@ class JobRun:
         self.status, self.reason = "finished", ""
         self.points: list[CurvePoint] = []
         self.row_losses: tuple[float, ...] = ()
+        self.row_right: tuple[int, ...] = ()
         self.progress = Progress()
         self.first_step = 0
         self.peak_bytes: int | None = None
@@ -51,7 +52,7 @@ class JobRun:
 
     def remember(self, held_out: Evaluation) -> Evaluation:
         """Passes the evaluation on; its rows are the outcome's until the next one."""
-        self.row_losses = held_out.row_losses
+        self.row_losses, self.row_right = held_out.row_losses, held_out.row_right
         return held_out
 
     def take(self, item: CurvePoint | float) -> None:
@@ -70,6 +71,7 @@ class JobRun:
             reason=self.reason,
             points=tuple(self.points),
             row_losses=self.row_losses,
+            row_right=self.row_right,
             first_step=self.first_step,
             last_step=self.progress.step,
             duration_s=duration_s,

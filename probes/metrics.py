@@ -24,6 +24,7 @@ BUILT_IN: dict[str, tuple[Task, ...]] = {
     "token accuracy": ("causal-lm", "seq2seq-lm"),
     "accuracy": ("sequence-classification",),
 }
+LOSSES = ("eval loss", "train loss")  # what is lower the better
 
 
 class MetricFailed(AdvisorError):
@@ -84,9 +85,19 @@ def identity(metric: str | None) -> str:
     return f"{function} {hashlib.sha256(code).hexdigest()[:16]}"
 
 
+def is_share(name: str) -> bool:
+    """Whether a metric of that name is a share of right answers, from 0 to 1: those built in, also as benchmarks tell
+    of which rows they are. What a metric of the user's own is, its name does not say."""
+    return name.removeprefix("held-out ").removeprefix("test ").removeprefix("valid ") in BUILT_IN
+
+
 def title(metric: str) -> str:
-    """How the metric is called in reports: 'letter overlap' for metrics.py:letter_overlap."""
-    return metric.rpartition(":")[2].replace("_", " ") if is_own(metric) else metric
+    """How the metric is called in reports: 'letter overlap' for metrics.py:letter_overlap, 'own accuracy' where another
+    has the name."""
+    if not is_own(metric):
+        return metric
+    name = metric.rpartition(":")[2].replace("_", " ")
+    return f"own {name}" if is_share(name) or name in LOSSES else name
 
 
 def _function(place: str) -> Callable[[list[str], list[str]], Any]:

@@ -22,6 +22,7 @@ __all__ = ["Entry", "Job", "Race", "RacePlan", "RungDecision", "plan_race", "rec
 
 RECENT_SHARE = 0.1  # the last tenth of the steps done counts as "now"
 FRONTIER_SLACK = 1  # near the frontier: at most this many others have less loss and need no more memory
+LEFT_FOR_ANOTHER_RATE = "learning rate"  # how the reason begins
 FRONTIER_EVERY = 4  # this place and its multiples go to the frontier, the others to the lowest loss
 
 Score = Callable[[Curve, Entry], float]
@@ -155,7 +156,7 @@ class Race:
         better = self._entries[next(i for i in self._best_rates(ranking) if self._entries[i].method == entry.method)]
         if better.id != id:
             found = f"{scores[better.id]:.3f} against {scores[id]:.3f}"
-            return f"learning rate {better.learning_rate:g} does better: {found} at step {steps}"
+            return f"{LEFT_FOR_ANOTHER_RATE} {better.learning_rate:g} does better: {found} at step {steps}"
         leader = ranking[0]
         behind = scores[id] - scores[leader]
         reason = f"{behind:.3f} behind {self._entries[leader].title or self._entries[leader].method} at step {steps}"

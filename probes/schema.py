@@ -166,6 +166,7 @@ class ProbeOutcome(Record):
         description="nats of each held-out row at the last of `points`, summed over its label tokens (their number is "
         "in Baseline.row_labels): candidates are compared row by row",
     )
+    row_right: tuple[int, ...] = Field((), description="right label tokens of each of these rows")
     first_step: int = Field(0, description="step from which this job trained; 0 where it could not continue")
     last_step: int = 0
     duration_s: Finite = Field(0.0, description="wall time of the job with wrapping and evaluation")

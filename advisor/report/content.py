@@ -16,6 +16,7 @@ from advisor.requirements import advice_on_dropping
 from advisor.serving import served_as
 from advisor.text import bytes_text, clean, count_text, duration_text, quality_text, rate_text
 from knowledge.methods.base import QUANTIZED_BASES
+from probes.race import LEFT_FOR_ANOTHER_RATE
 
 LEFT_HEADINGS: dict[Status, str] = {
     "eliminated": "behind in the race",
@@ -182,8 +183,8 @@ def left_the_race(result: Result) -> list[tuple[str, list[tuple[str, str]]]]:
     case, for that is what the requirement costs."""
     came_through = {c.name for c in result.candidates if c.status in ("finished", "from table") or c is result.pick}
     groups: dict[str, dict[str, str]] = {}
-    # The rate that stayed longest tells why its method left.
-    for c in sorted(result.candidates, key=lambda c: -c.curve.last_step):
+    # The rate that stayed longest tells why its method left: not one that left for another rate, which left as well.
+    for c in sorted(result.candidates, key=lambda c: (-c.curve.last_step, c.reason.startswith(LEFT_FOR_ANOTHER_RATE))):
         status = "does not fit" if c.fits is False else c.status
         required_away = status == "excluded" and bool(c.curve.points)
         title = f"{clean(c.title, 60)} at {rate(c)}" if required_away else clean(c.title, 60)

@@ -70,7 +70,7 @@ def body(result: Result, folder: Path | None) -> list[Markup | None]:
                 charts.frontier_chart,
                 result,
                 "Bars are 80 % intervals of the prediction and the range of the memory estimate. The line joins the "
-                "frontier: each of its methods is probably better than all cheaper ones.",
+                "frontier: each method on it is probably better than all cheaper ones on it.",
             ),
             _candidate_table(result),
         ),

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from advisor.case import Case
 from advisor.decision import decide
 from advisor.recommendation import Prediction
 from knowledge.schema import Curve, CurvePoint, PlannedRun
@@ -68,7 +69,8 @@ def test_a_forecast_that_is_ahead_counts_for_less_than_having_been_behind_in_the
     assert "taken because it will probably end best of those that stayed in the race." in " ".join(chosen.reasons)
     chosen = pick_of([ahead, candidate("ia3", 0.50, 18.0), candidate("lora", 0.499, 12.0)])
     assert chosen.name == "lora"
-    assert "of the 2 most likely to end best it is taken because it needs the least memory" in " ".join(chosen.reasons)
+    asked = "among those that stayed in the race, of the 2 most likely to end best it is"
+    assert f"{asked} taken because it needs the least memory" in " ".join(chosen.reasons)
 
 
 def test_seconds_of_a_short_run_decide_only_where_speed_is_asked_for():
@@ -307,8 +309,22 @@ def test_no_gain_is_claimed_over_a_high_rate_of_lora_alone():
 
 def test_lora_alone_is_not_said_to_have_won():
     assert pick_of([candidate("lora", 0.5, 9.0)]).gain_over_lora.endswith("no other method has been tried.")
+    lost = candidate("oft", None, 9.0, status="diverged", curve=curve(2.0, steps=8))
+    assert pick_of([candidate("lora", 0.5, 9.0), lost]).gain_over_lora.endswith("no other method came through.")
     beside = pick_of([candidate("lora", 0.5, 9.0), candidate("oft", 0.3, 9.0)])
     assert beside.gain_over_lora.endswith("nothing else that was tried pays for a change.")
+
+
+def test_what_cannot_be_compared_says_why():
+    reports, _ = decide([candidate("lora", 0.5, 9.0), candidate("oft", 0.9, None)], CARD, "balanced")
+    assert "memory is unknown" in next(r.reason for r in reports if r.name == "oft")
+
+
+def test_another_rate_of_what_was_chosen_is_no_tie_of_it():
+    low, high = (candidate("lora", 0.5, 9.0, learning_rate=rate) for rate in (1e-4, 1e-3))
+    oft = candidate("oft", 0.5, 9.0)
+    case = Case(low, low, [high, oft], [high, oft], [low, high, oft], "balanced", "predicted", CARD, None, None)
+    assert case.ties == [oft]
 
 
 def test_what_only_an_unlucky_order_does_not_fit_is_picked_with_the_way_out():

@@ -117,6 +117,14 @@ class TestTaskToGo:
     def test_a_finished_run_has_nothing_to_go(self):
         assert self.task().predict(log_curve(curve(1.0, 0.2), STEPS)) == (0.0, 0.0, 0.0, 0.0)
 
+    def test_where_a_rise_is_expected_it_may_be_larger(self):
+        """Of a task whose finished curves rose again, as on little data."""
+        rising = Curve(points=tuple(CurvePoint(step=s, eval_loss=x) for s, x in ((20, 2.0), (40, 1.5), (200, 2.7))))
+        race = [log_curve(rising, STEPS)] * 8
+        to_go = TaskToGo(LossToGo(table()), race).predict(log_curve(rising.until(40), STEPS))
+        assert to_go.expected < 0
+        assert to_go.low < to_go.expected - 0.02 < to_go.expected < to_go.high
+
     def test_without_a_table_nothing_is_known(self):
         assert self.task(runs=[]).predict(log_curve(curve(1.0, 0.2, until=0.1), STEPS)).high == math.inf
 

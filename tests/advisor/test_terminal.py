@@ -182,3 +182,5 @@ def test_of_a_method_that_left_the_rate_that_stayed_longest_tells_why():
     late = candidate("oft", learning_rate=1e-3, reason="0.093 behind at step 34", curve=curve(1.5, steps=34), **out)
     for order in ([early, late], [late, early]):
         assert left_the_race(result([candidate("lora"), *order]))[0][1] == [("OFT", "0.093 behind at step 34")]
+    beaten = candidate("oft", learning_rate=1e-4, reason="learning rate 0.001 does better", curve=late.curve, **out)
+    assert left_the_race(result([candidate("lora"), beaten, late]))[0][1] == [("OFT", "0.093 behind at step 34")]

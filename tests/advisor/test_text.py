@@ -60,5 +60,7 @@ def test_counts_rates_and_qualities():
     assert [rate_text(r) for r in (1e-4, 4.5e-3, 0.3, 1e-2)] == ["1e-4", "4.5e-3", "0.3", "1e-2"]
     assert quality_text(0.532, "exact match") == "53.2 %"
     assert quality_text(1.1488, "eval loss") == "1.149"
+    assert quality_text(53.2, "f1") == "53.200", "an own one may count to a hundred"
+    assert quality_text(0.532, "held-out exact match") == "53.2 %"
     assert difference_text(-0.0171, "test accuracy") == "1.7 points"
     assert difference_text(0.0432, "eval loss") == "0.043"

@@ -44,6 +44,9 @@ def test_padded_batches_give_the_loss_of_each_row_alone(architecture):
         assert found.loss == pytest.approx(sum(losses) / sum(counts), abs=1e-4)
         assert found.row_losses == pytest.approx(losses, abs=1e-3)  # in the order of the rows, not of the batches
         assert found.row_labels == tuple(counts)
+        assert len(found.row_right) == len(rows)
+        if found.token_accuracy is not None:
+            assert sum(found.row_right) / sum(counts) == pytest.approx(found.token_accuracy)
 
 
 def test_single_tokens_are_counted_beside_whole_answers():

@@ -33,11 +33,14 @@ def test_what_was_written_is_read_again(tmp_path):
 def test_losses_of_rows_and_forgetting_are_read_again_and_older_journals_had_none(tmp_path):
     path = tmp_path / "journal.jsonl"
     with Journal(path, "race-a", resume=False) as journal:
-        journal.add_outcome(ProbeOutcome(id="lora", status="finished", row_losses=(1.5, 0.25), forgetting=0.125))
+        journal.add_outcome(
+            ProbeOutcome(id="lora", status="finished", row_losses=(1.5, 0.25), row_right=(1, 2), forgetting=0.125)
+        )
     assert read_race(path)[1]["lora"][0].row_losses == (1.5, 0.25)
+    assert read_race(path)[1]["lora"][0].row_right == (1, 2)
     assert read_race(path)[1]["lora"][0].forgetting == 0.125
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    for name in ("row_losses", "forgetting", "forgetting_noise", "forgetting_note"):
+    for name in ("row_losses", "row_right", "forgetting", "forgetting_noise", "forgetting_note"):
         del lines[1]["outcome"][name]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert read_race(path)[1]["lora"][0].row_losses == ()
