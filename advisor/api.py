@@ -16,7 +16,7 @@ from advisor.candidates import Candidate, propose
 from advisor.decision import decide
 from advisor.disk import check_room, explained
 from advisor.fitting import with_fitting_run
-from advisor.gather import gather, open_executor, open_journal
+from advisor.gather import JOURNAL_FILE, gather, open_executor, open_journal
 from advisor.judge import judge, judge_from_table, not_tried, shortlist_from_table, would_be_probed
 from advisor.outcome import NotSaved, Recommendation
 from advisor.own_task import suite_of_survey
@@ -34,7 +34,7 @@ from advisor.survey import Survey, survey
 from advisor.telling_metric import with_telling_metric
 from advisor.text import duration_text
 from knowledge import table
-from knowledge.errors import NothingFits
+from knowledge.errors import BadInput, NothingFits
 from knowledge.prior import MethodPrior, method_priors
 from probes.conduct import await_baseline
 from probes.interrupts import finishing
@@ -78,6 +78,10 @@ def run(
     with ExitStack() as stack:
         observer = stack.enter_context(LiveRace(budget_s=request.budget_minutes * 60, quiet=not show_progress))
         keep = Path(out) if out and not dry_run else None
+        if keep and not request.probe and (keep / JOURNAL_FILE).exists():
+            raise BadInput(
+                f"{keep} holds a race, whose files an answer without probes would replace. Give another --out folder."
+            )
         folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="advisor-")))
         check_room(folder)
         if asks_for_images(request):

@@ -139,7 +139,8 @@ def judge_from_table(candidates: Sequence[Candidate], priors: Mapping[str, Metho
         )
         report = _without_probe(candidate, "from table", "known from published runs")
         # What trains is held as it is saved, but for what becomes a LoRA of twice its rank.
-        adapter_bytes = candidate.memory.breakdown.get("adapter") if candidate.memory else None
+        is_known = candidate.memory is not None and not candidate.method.saves_other
+        adapter_bytes = candidate.memory.breakdown.get("adapter") if is_known else None
         if adapter_bytes is not None:
             adapter_bytes *= candidate.method.saved_rank_factor
         reports.append(report.model_copy(update={"predicted": predicted, "adapter_bytes": adapter_bytes}))

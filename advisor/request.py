@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from advisor.limits import LONGEST, MOST, MOST_STEPS
 from knowledge.errors import BadInput
 from knowledge.methods import name_of
 from knowledge.schema import Finite, Quantization, Record, Task
@@ -26,7 +27,7 @@ class Request(Record):
     """The arguments of `recommend`, in the user's terms. Defaults that depend on model or data are None here."""
 
     model: str = Field(min_length=1, description="hub id, local folder, GGUF file, or an alias such as 'llama'")
-    data: str | None = Field(None, description="JSONL, JSON, CSV or Parquet file, or a hub dataset id")
+    data: str | None = Field(None, min_length=1, description="JSONL, JSON, CSV or Parquet file, or a hub dataset id")
     budget_minutes: Finite = Field(15.0, gt=0, description="wall-clock minutes for probing")
     vram: str | None = Field(None, description="plan for a card with this much memory, e.g. '24GB'")
     gpu: str | None = Field(None, description="plan for this card, e.g. 'RTX 4090'")
@@ -35,13 +36,20 @@ class Request(Record):
     methods: tuple[str, ...] = Field((), description="race only these methods")
     exclude: tuple[str, ...] = Field((), description="leave these methods out")
     task: Task | None = Field(None, description="found from model and data unless given")
-    epochs: Finite | None = Field(None, gt=0, description="passes over the data in the planned run; default 3")
-    max_steps: int | None = Field(None, gt=0, description="optimizer steps of the planned run, instead of epochs")
-    batch_size: int | None = Field(
-        None, gt=0, description="sequences per forward pass; default 8, in smaller portions where memory asks for it"
+    epochs: Finite | None = Field(None, gt=0, le=MOST, description="passes over the data in the planned run; default 3")
+    max_steps: int | None = Field(
+        None, gt=0, le=MOST_STEPS, description="optimizer steps of the planned run, instead of epochs"
     )
-    gradient_accumulation_steps: int = Field(1, gt=0)
-    max_length_tokens: int | None = Field(None, gt=1, description="default: what model and data need, at most 2048")
+    batch_size: int | None = Field(
+        None,
+        gt=0,
+        le=MOST,
+        description="sequences per forward pass; default 8, in smaller portions where memory asks for it",
+    )
+    gradient_accumulation_steps: int = Field(1, gt=0, le=MOST)
+    max_length_tokens: int | None = Field(
+        None, gt=1, le=LONGEST, description="default: what model and data need, at most 2048"
+    )
     format: str | None = Field(None, description="data format; detected unless given")
     metric: str | None = Field(
         None, description="exact match, token accuracy, accuracy, or an own FILE.py:FUNCTION; default: by the data"

@@ -197,6 +197,8 @@ class MaxAdapterSize(Requirement):
         return self._over(outcome.adapter_bytes)
 
     def reason_against_report(self, report: CandidateReport) -> str | None:
+        if report.status == "from table" and report.adapter_bytes is None:
+            return "the size of its adapter is known from a probe alone"
         return self._over(report.adapter_bytes)
 
     def _over(self, adapter_bytes: int | None) -> str | None:

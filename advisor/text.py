@@ -6,6 +6,7 @@ Model names, data and error messages come from outside. `clean` takes away what 
 
 from __future__ import annotations
 
+import math
 import unicodedata
 
 from probes.metrics import is_share
@@ -73,7 +74,7 @@ def count_text(count: int | None) -> str:
 
 def rate_text(rate: float) -> str:
     """A learning rate as people write it: '1e-4', '4.5e-3', '0.3'."""
-    if rate >= 0.1 or rate == 0:
+    if rate >= 0.1 or rate == 0 or not math.isfinite(rate):
         return f"{rate:g}"
     mantissa, exponent = f"{rate:.2e}".split("e")
     return f"{float(mantissa):g}e{int(exponent)}"

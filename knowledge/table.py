@@ -88,6 +88,8 @@ def merge(path: Path, new: Iterable[RunRecord], replace: bool = False) -> MergeR
 
 def write(path: Path, records: Iterable[RunRecord]) -> None:
     """Writes runs as JSON lines, in the order of `load`; folders are made as needed."""
+    if path.is_dir():
+        raise BadInput(f"{path} is a folder. Give the name of a file for the runs.")
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [record.model_dump_json(exclude_defaults=True) + "\n" for record in in_order(records)]
     partial = path.with_name(path.name + ".partial")

@@ -7,6 +7,7 @@ included; PEFT keeps adapter weights in float32 beside a bfloat16 base.
 from __future__ import annotations
 
 import inspect
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
@@ -294,14 +295,25 @@ def save_adapter(model: torch.nn.Module, folder: Path) -> None:
         config, tensors = as_plain_lora(model)
         config.save_pretrained(folder)
         save_file(tensors, folder / "adapter_model.safetensors")
+        give_usual_rights(folder)
         return
     if isinstance(model, peft.PeftModel):
         with _without_peft_chatter():
             model.save_pretrained(folder, safe_serialization=True)
+        give_usual_rights(folder)
         return
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.contiguous() for name, tensor in _tensors_to_save(model).items()}
     save_file(tensors, folder / TRAINED_FILE)
+    give_usual_rights(folder)
+
+
+def give_usual_rights(folder: Path) -> None:
+    """safetensors writes files that nobody else can read, as a server that runs as another user would have to."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for file in folder.glob("*.safetensors"):
+        file.chmod(0o666 & ~mask)
 
 
 def load_adapter(base: torch.nn.Module, folder: Path) -> torch.nn.Module:

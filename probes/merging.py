@@ -87,6 +87,7 @@ def merge(place: Workplace, folder: Path, dtype: DType) -> Agreement:
     model = _merged(model)
     with quiet():
         model.to(getattr(torch, dtype)).save_pretrained(folder, safe_serialization=True)
+    adapters.give_usual_rights(folder)
     del model
     gc.collect()
     found = _agreement(place.logits(_reload(folder, place.task)), tuned_logits, base_logits)
@@ -112,6 +113,7 @@ def convert(place: Workplace, folder: Path, rank: int) -> Agreement:
     config.inference_mode = True
     config.save_pretrained(folder)
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "adapter_model.safetensors")
+    adapters.give_usual_rights(folder)
     del model
     gc.collect()
     converted = place.logits(_with_adapter(place.load_base(), folder))

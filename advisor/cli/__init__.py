@@ -53,6 +53,10 @@ def main(arguments: list[str] | None = None) -> None:
         build()(args=arguments, prog_name="advisor", standalone_mode=True)
     except KeyboardInterrupt:
         _end_interrupted()
+    except SystemExit:
+        if type(sys.stdout).__name__ == "PacifyFlushWrapper":  # Typer's, where the reader of our output went away
+            sys.exit(0)
+        raise
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output went away: no traceback about it
         sys.exit(0)

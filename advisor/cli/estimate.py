@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from advisor.cli._several import several
+from advisor.limits import LONGEST, MOST
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -27,9 +28,9 @@ def command(
         list[str] | None, typer.Option(callback=several, help="Only these methods, a,b or repeated. Default: all.")
     ] = None,
     data: Annotated[Text, typer.Option(help="Use the lengths of this dataset's rows.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Sequences per forward pass.")] = 8,
-    gradient_accumulation: Annotated[int, typer.Option(min=1, help="Forward passes per optimizer step.")] = 1,
-    max_length: Annotated[int, typer.Option(min=2, help="Longest sequence in tokens.")] = 512,
+    batch_size: Annotated[int, typer.Option(min=1, max=MOST, help="Sequences per forward pass.")] = 8,
+    gradient_accumulation: Annotated[int, typer.Option(min=1, max=MOST, help="Forward passes per optimizer step.")] = 1,
+    max_length: Annotated[int, typer.Option(min=2, max=LONGEST, help="Longest sequence in tokens.")] = 512,
     dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32.")] = "bfloat16",
     quantize: Annotated[str, typer.Option(help="Base weights: none, nf4 or int8.")] = "none",
     gradient_checkpointing: Annotated[bool, typer.Option(help="Trade time for memory.")] = False,

@@ -55,7 +55,7 @@ def command(
     if json:
         import json as json_module
 
-        print(json_module.dumps(as_dict(found), indent=2, allow_nan=False, ensure_ascii=False))
+        print(json_module.dumps(as_dict(found), indent=2, allow_nan=False))
     else:
         from rich.console import Console
 

@@ -99,6 +99,10 @@ def _read_runs(place: Path) -> tuple[Sequence[RunRecord], dict[str, str]]:
 
     if place.is_file():
         return read(place), {}
+    if not place.exists():
+        raise BadInput(
+            f"There is no {place}. Give a file that `advisor knowledge export` wrote, or a folder of results."
+        )
     report = import_folder(place)
     if not report.records:
         reasons = "; ".join(f"{name}: {why}" for name, why in list(report.rejected.items())[:3])
@@ -187,7 +191,9 @@ def _print_tables(groups: dict) -> None:
 
 
 def _metric(value: float | None, name: str) -> str:
-    """Accuracies in per cent, as published; similarities as they are."""
+    """Shares of right answers in per cent, as published; similarities as they are."""
+    from advisor.text import quality_text
+
     if value is None:
         return "-"
-    return f"{100 * value:.1f} %" if "accuracy" in name else f"{value:.3f}"
+    return quality_text(value, name)

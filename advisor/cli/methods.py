@@ -11,6 +11,8 @@ import typer
 if TYPE_CHECKING:
     from knowledge.methods.base import Method
 
+WIDE = 120  # columns: below, a table with everything would be cut
+
 
 def command(
     name: Annotated[str | None, typer.Argument(help="a method to explain, e.g. 'lora'")] = None,
@@ -62,17 +64,19 @@ def _print_candidates(methods: list[Method]) -> None:
     # Rows are for reading and for grep: without a terminal they are never folded at 80 columns.
     console = Console() if sys.stdout.isatty() else Console(width=200)
     table = Table(box=None, pad_edge=False)
-    for heading in ("name", "method", "family", "adapts", "learning rates", "merges", "vLLM", "quantised"):
-        table.add_column(heading, no_wrap=heading in ("name", "method"))
+    columns = {
+        "name": lambda method: method.name,
+        "method": lambda method: method.title,
+        "family": lambda method: method.family,
+        "adapts": lambda method: "-" if method.targets == "none" else method.targets,
+        "learning rates": lambda method: " ".join(rate_text(rate) for rate in method.learning_rates),
+        "merges": lambda method: "yes" if method.capabilities.mergeable else "no",
+        "vLLM": lambda method: method.capabilities.vllm,
+        "quantised": lambda method: " ".join(method.capabilities.quantized) or "no",
+    }
+    shown = [name for name in columns if console.width >= WIDE or name not in ("method", "family", "quantised")]
+    for heading in shown:
+        table.add_column(heading, no_wrap=True)
     for method in methods:
-        table.add_row(
-            method.name,
-            method.title,
-            method.family,
-            "-" if method.targets == "none" else method.targets,
-            " ".join(rate_text(rate) for rate in method.learning_rates),
-            "yes" if method.capabilities.mergeable else "no",
-            method.capabilities.vllm,
-            " ".join(method.capabilities.quantized) or "no",
-        )
+        table.add_row(*(columns[heading](method) for heading in shown))
     console.print(table)

@@ -17,13 +17,17 @@ def command(
     """Show a recommendation again and write it as one HTML page."""
     from advisor.report.html import write_report
     from advisor.save import load
+    from knowledge.errors import BadInput
 
     result = load(folder)
     if json:
         print(result.model_dump_json(indent=2))
         return
     place = out or folder
-    page = write_report(place / "report.html" if place.is_dir() else place, result, folder)
+    page = place / "report.html" if place.is_dir() else place
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise BadInput(f"{page} is no name of an HTML page. Give a folder, or a name that ends in .html.")
+    page = write_report(page, result, folder)
     if not quiet:
         from rich.console import Console
 

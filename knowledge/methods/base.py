@@ -110,6 +110,9 @@ class Method(Record):
     trains_in_base_dtype: bool = Field(
         False, description="what it trains stays in the precision of the base; others train in float32"
     )
+    saves_other: bool = Field(
+        False, description="its file holds other tensors than those that it trains: only a probe tells its size"
+    )
     needs_batches: bool = Field(False, description="its initialisation reads a few training batches")
 
     def variant(self, kind: type[Method] | None = None, /, **changes: Any) -> Method:

@@ -75,7 +75,7 @@ METHODS = (
         name="bitfit",
         title="BitFit",
         peft_type=None,
-        trains=r"\.bias$|^(pre_)?classifier\.|^(score|pooler|head|dense)\.",
+        trains=r"\.bias$|^(\w*classifier|score|pooler|head)\.",
         family="bias-or-norm",
         summary="Trains the biases of the model and, for classification, its head. "
         "A thousandth of the weights; strong for encoders with little data, no use for models without biases.",

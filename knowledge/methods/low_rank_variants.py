@@ -43,6 +43,7 @@ METHODS = (
         targets="attention-qv",
         learning_rates=_RATES,
         weight_decay=0.1,
+        saves_other=True,
         capabilities=_NEEDS_FULL_WEIGHTS,
     ),
     LowRank(
@@ -104,6 +105,7 @@ METHODS = (
         learning_rates=(1e-3, 3e-3, 1e-2),
         weight_decay=0.1,
         cost="high",
+        saves_other=True,
         capabilities=_NEEDS_FULL_WEIGHTS,
     ),
     LowRank(

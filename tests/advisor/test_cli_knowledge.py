@@ -67,7 +67,7 @@ def test_a_differing_run_is_kept_unless_replace_is_given(tmp_path):
     [
         (("show", "--method", "lroa"), "Did you mean .*'lora'"),
         (("show", "--benchmark", "nothing"), "Benchmarks: .*image-gen"),
-        (("import", "missing-folder"), "not a folder"),
+        (("import", "missing-folder"), "There is no missing-folder"),
     ],
 )
 def test_bad_input_names_the_next_step(arguments, message):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from advisor.cli import build
@@ -80,6 +81,23 @@ def test_a_folder_without_a_recommendation_is_refused(tmp_path):
             run(*command)
 
 
+def test_a_report_takes_the_place_of_no_other_file_of_the_recommendation(folder):
+    before = (folder / "recommendation.json").read_bytes()
+    with pytest.raises(BadInput, match=r"ends in \.html"):
+        run("report", folder, "--out", folder / "recommendation.json")
+    assert (folder / "recommendation.json").read_bytes() == before
+
+
+def test_a_reader_that_goes_away_is_no_failure():
+    code = "from advisor.cli import main; main(['methods', '--json'])"
+    writer = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    writer.stdout.readline()
+    writer.stdout.close()
+    assert writer.wait(60) == 0 and b"Traceback" not in writer.stderr.read()
+
+
 def test_several_values_come_with_commas_or_by_repeating_the_option():
     assert several(["lora, ia3", "oft"]) == ["lora", "ia3", "oft"]
-    assert several(None) == several([","]) == []
+    assert several(None) == several([]) == []
+    with pytest.raises(typer.BadParameter, match="names nothing"):
+        several([","])  # as of a variable that is not set: not the same as no option

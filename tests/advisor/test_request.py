@@ -14,6 +14,15 @@ def test_the_file_of_an_own_metric_is_found_from_any_folder(tmp_path, monkeypatc
     assert make_request(model="m", data="d", metric="exact match").metric == "exact match"
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("epochs", 1e17), ("max_steps", 10**12), ("batch_size", 10**8), ("max_length_tokens", 10**7), ("data", "")],
+)
+def test_a_slip_of_the_keyboard_is_named(field, value):
+    with pytest.raises(BadInput, match=field.replace("max_length_tokens", "max.length").replace("_", ".")):
+        make_request(**{"model": "m", "data": "d.jsonl", field: value})
+
+
 def test_methods_may_be_called_by_their_titles():
     asked = make_request(model="m", data="d", methods=("LoRA+", "IA3", "all", "lorra"), exclude=("Prompt Tuning",))
     assert asked.methods == ("lora-plus", "ia3", "all", "lorra") and asked.exclude == ("prompt-tuning",)

@@ -58,6 +58,7 @@ def test_durations(seconds, text):
 def test_counts_rates_and_qualities():
     assert [count_text(n) for n in (3_212_749_824, 134_515_008, 920_000, 512)] == ["3.21 B", "135 M", "920 k", "512"]
     assert [rate_text(r) for r in (1e-4, 4.5e-3, 0.3, 1e-2)] == ["1e-4", "4.5e-3", "0.3", "1e-2"]
+    assert [rate_text(float(rate)) for rate in ("nan", "inf")] == ["nan", "inf"]
     assert quality_text(0.532, "exact match") == "53.2 %"
     assert quality_text(1.1488, "eval loss") == "1.149"
     assert quality_text(53.2, "f1") == "53.200", "an own one may count to a hundred"

@@ -23,6 +23,14 @@ def wrap(name: str, architecture: str = "llama", max_steps: int = 20, dtype=torc
     return adapters.apply_method(base, method, config, batches=lambda: tiny_calibration(architecture))
 
 
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_what_is_saved_is_as_large_as_what_trains_unless_the_catalogue_says_otherwise(name):
+    model, method = wrap(name), get_method(name)
+    trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    saved = adapters.adapter_bytes(model, method) / method.saved_rank_factor
+    assert method.saves_other == (abs(saved - trained) > 0.05 * trained), (saved, trained)
+
+
 def train(model, name: str, steps: int, architecture: str = "llama") -> list[float]:
     method = get_method(name)
     optimizer = adapters.make_optimizer(model, method, method.learning_rates[-1])
