@@ -27,6 +27,9 @@ ROWS = 8  # held-out rows on which the outputs are compared
 NEEDED_BYTES_PER_PARAMETER = 5  # float32 and room to work
 
 
+PROCESSORS = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
+
+
 class Merging(Record):
     """What `advisor merge` wrote, and how near it is to the base with the adapter."""
 
@@ -142,6 +145,7 @@ def _write(target: Path, make: Callable[[Path], Agreement], facts: Recommended) 
     try:
         load_tokenizer(model_source(facts)).save_pretrained(partial)  # what is made is read from there again
         agreement = make(partial)
+        _copy_processors(facts, partial)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -149,6 +153,19 @@ def _write(target: Path, make: Callable[[Path], Agreement], facts: Recommended) 
         target.rename(free_name(target))
     partial.rename(target)
     return agreement
+
+
+def _copy_processors(facts: Recommended, target: Path) -> None:
+    """What a model that sees or hears too reads its images by: servers look for it."""
+    import shutil
+
+    from transformers.utils import cached_file
+
+    source = model_source(facts)
+    for name in PROCESSORS if source.kind in ("local folder", "hub") else ():
+        found = cached_file(source.location, name, _raise_exceptions_for_missing_entries=False, local_files_only=True)
+        if found is not None:
+            shutil.copyfile(found, target / name)
 
 
 def _merging(

@@ -191,7 +191,10 @@ class MaxAdapterSize(Requirement):
 
     @classmethod
     def parse_limit(cls, text: str, value: str) -> float:
-        return parse_bytes(value)
+        try:
+            return parse_bytes(value)
+        except BadInput as error:
+            raise BadInput(f"{text}: {error}") from None
 
     def reason_against_going_on(self, outcome: ProbeOutcome) -> str | None:
         return self._over(outcome.adapter_bytes)

@@ -6,6 +6,7 @@ import os
 import platform
 from pathlib import Path
 
+from knowledge.errors import BadInput
 from knowledge.gpus import find_gpu, parse_bytes
 from knowledge.schema import DType
 from probes.nvml import Gpu, NvmlReport, read_gpus
@@ -32,7 +33,10 @@ def detect(vram: str | None = None, gpu: str | None = None) -> DeviceReport:
         limit_bytes = card.memory_bytes - CUDA_CONTEXT_BYTES
         return _planned(card.name, card.memory_bytes, limit_bytes, bf16=card.has_bfloat16)
     if vram is not None:
-        total_bytes = parse_bytes(vram)
+        try:
+            total_bytes = parse_bytes(vram)
+        except BadInput as error:
+            raise BadInput(f"vram: {error}") from None
         return _planned(f"a card with {total_bytes / 1e9:g} GB", total_bytes, total_bytes)
     return max(detect_all(), key=lambda device: device.free_bytes)
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from advisor.recommendation import Result
 
 
 def command(
@@ -34,4 +39,16 @@ def command(
         from advisor.report.terminal import print_summary
 
         print_summary(result, Console(), folder)
+        _print_what_was_reached(result, folder, Console())
     print(f"report: {page}")
+
+
+def _print_what_was_reached(result: Result, folder: Path, console: Console) -> None:
+    """Where the recommendation was trained to its end."""
+    from advisor.report.next_steps import serving_step
+    from advisor.report.training import print_training
+    from advisor.train import finished_report
+
+    reached = finished_report(folder, result)
+    if reached is not None:
+        print_training(reached, folder, console, serving_step(result, folder))

@@ -42,11 +42,11 @@ def command(
 def _show(report: TrainingReport, folder: Path) -> None:
     from rich.console import Console
 
-    from advisor.report.next_steps import next_steps
+    from advisor.report.next_steps import serving_step
     from advisor.report.training import print_training
     from advisor.save import load
 
-    serve = next((step for step in next_steps(load(folder), folder) if step.heading == "Serve"), None)
+    serve = serving_step(load(folder), folder)
     print_training(report, folder, Console(), serve)
 
 

@@ -35,6 +35,11 @@ def next_steps(result: Result, folder: Path | None = None) -> list[Step]:
     return [*steps, _serving(result, pick, _place(result, folder, "train.py"))]
 
 
+def serving_step(result: Result, folder: Path) -> Step | None:
+    """How to serve what was trained."""
+    return next((step for step in next_steps(result, folder) if step.heading == "Serve"), None)
+
+
 def _training(result: Result, folder: Path | None) -> list[Step]:
     """Nothing where there is no data to train on."""
     command, script = training_command(result, folder), training_script(result, folder)

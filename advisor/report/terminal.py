@@ -91,7 +91,8 @@ def _headline(result: Result, boxed: bool, folder: Path | None) -> RenderableTyp
     if result.files:
         facts.add_row(Text("files", style="dim"), Text("\n".join(content.paths_of_files(result, folder))))
     command = content.training_command(result, folder)
-    if command:
+    is_trained = folder is not None and (folder / "training.json").is_file()
+    if command and not is_trained:
         facts.add_row(Text("next", style="dim"), Text(command, style="bold"))
     if instead := content.choice_command(result, folder):
         facts.add_row(Text("or", style="dim"), Text(f"{instead}, or another one below"))

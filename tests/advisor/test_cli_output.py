@@ -81,6 +81,19 @@ def test_a_folder_without_a_recommendation_is_refused(tmp_path):
             run(*command)
 
 
+def test_of_a_trained_recommendation_it_shows_what_was_reached(folder):
+    from tests.advisor.test_train import report_of
+
+    save(result(files=()), folder)
+    assert "advisor train" in run("report", folder).output
+    (folder / "adapter").mkdir()
+    made = result()
+    reached = report_of(folder, name=made.pick.name, learning_rate=made.pick.learning_rate)
+    (folder / "training.json").write_text(reached.model_dump_json())
+    shown = run("report", folder).output
+    assert "advisor train" not in shown and "reached" in shown and "60.0 %" in shown
+
+
 def test_a_report_takes_the_place_of_no_other_file_of_the_recommendation(folder):
     before = (folder / "recommendation.json").read_bytes()
     with pytest.raises(BadInput, match=r"ends in \.html"):

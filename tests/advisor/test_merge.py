@@ -42,8 +42,13 @@ def test_the_merged_model_is_the_trained_one(architecture, method, tmp_path):
     from transformers import AutoModel
 
     folder = trained(tmp_path, architecture, method)
+    (tmp_path / "model" / "preprocessor_config.json").write_text("{}")  # as of a model that sees too
     made = merge_recommended(folder)
     assert made.form == "model"
+    assert (folder / "merged" / "preprocessor_config.json").read_text() == "{}"
+    assert not (folder / "merged" / "processor_config.json").exists()
+    modes = {file.name: file.stat().st_mode & 0o777 for file in (folder / "merged").iterdir()}
+    assert len(set(modes.values())) == 1, "weights can be read by whoever reads the config"
     assert made.agreement.change_error < 1e-3
     assert made.agreement.same_choice == 1
     assert made.agreement.positions > 4

@@ -36,6 +36,21 @@ def objection(*texts, case=CASE, **fields):
     return objection_to(ProbeOutcome(id="lora", status="finished", **fields), texts, case)
 
 
+def test_a_size_that_only_a_probe_tells_is_not_taken_for_small_enough():
+    reports = [
+        candidate("lora", adapter_bytes=10**6, status="from table"),
+        candidate("lily", adapter_bytes=None, status="from table"),
+    ]
+    assert reasons(reports, "max-adapter-size=50MB") == {"lily": "the size of its adapter is known from a probe alone"}
+
+
+def test_of_a_method_that_failed_no_rate_stayed():
+    forgets = {"forgetting": 0.5, "forgetting_noise": 0.01}
+    reports = [candidate("lora", learning_rate=1e-4, **forgets), candidate("lora", None, status="diverged")]
+    [effect] = effects(["max-forgetting=0.1"], without_violators(reports, ["max-forgetting=0.1"], CASE))
+    assert effect.methods == ("lora",) and effect.rates == 0
+
+
 def test_what_forgets_too_much_is_out_with_both_figures():
     reports = [candidate("lora", forgetting=0.08), candidate("oft", forgetting=0.25), candidate("vera", forgetting=0.1)]
     assert reasons(reports, "max-forgetting=0.1") == {"oft": "forgets 0.250 nats per token, over 0.1"}
@@ -86,6 +101,8 @@ def test_an_unknown_requirement_is_told_what_there_is():
         parse_requirements(["max-forgeting"], CASE)
     with pytest.raises(BadInput, match=r"Write max-adapter-size=50MB"):
         parse_requirements(["max-adapter-size"], CASE)
+    with pytest.raises(BadInput, match=r"max-adapter-size=50XB: '50XB' is no memory size"):
+        parse_requirements(["max-adapter-size=50XB"], CASE)
     with pytest.raises(BadInput, match=r"Write mergeable\."):
         parse_requirements(["mergeable=yes"], CASE)
     assert parse_requirements(["mergeable", "max-adapter-size=50MB"], CASE)[1].limit == 50_000_000
