@@ -247,8 +247,8 @@ def _config(model: str, task: str | None, trust_remote_code: bool) -> tuple[Any,
 
 
 def _shape(config: Any, run: PlannedRun) -> tuple[ModelShape, int]:
-    from probes.adapters import model_shape
     from probes.memory.build import build_base
+    from probes.shape import model_shape
 
     try:
         base = build_base(config, run.model_copy(update={"quantization": "none"}))

@@ -52,11 +52,18 @@ def survey(
 ) -> Survey:
     """Looks at model, data and device. `on_progress(bytes_done, bytes_total)` is called while a data file is read.
     Raises NoModelAccess and BadInput."""
-    from probes.adapters import model_shape
     from probes.dataset import prepare
     from probes.device import detect
     from probes.metrics import check_metric, title
-    from probes.source import check_full_precision, empty_model, load_config, load_tokenizer, resolve_model
+    from probes.shape import drawn_poolers, model_shape
+    from probes.source import (
+        check_full_precision,
+        empty_model,
+        load_config,
+        load_tokenizer,
+        resolve_model,
+        stored_names,
+    )
 
     device = detect(request.vram, request.gpu)
     say(f"reading the model's configuration: {request.model}")
@@ -88,8 +95,11 @@ def survey(
             data = data.judged_by(title(request.metric))
     meta = empty_model(source, config, task, num_labels=len(data.label_names) or None if data else None)
     planned_run = plan(request, task, data, device, limit_tokens)
-    shape = model_shape(meta, task).model_copy(
-        update={"quantization": planned_run.quantization, "dtype": planned_run.dtype}
+    shape = model_shape(meta, task)
+    stored = stored_names(source) if task == "sequence-classification" else None
+    heads = shape.head_modules + (drawn_poolers(meta, stored) if stored else ())
+    shape = shape.model_copy(
+        update={"quantization": planned_run.quantization, "dtype": planned_run.dtype, "head_modules": heads}
     )
     model = ModelReport(
         reference=request.model,

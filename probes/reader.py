@@ -188,8 +188,7 @@ def _lines(stream: BinaryIO, ledger: SkipLedger, max_line_bytes: int) -> Iterato
 
 def _read_json(stream: BinaryIO, ledger: SkipLedger, max_line_bytes: int) -> Iterator[NumberedRow]:
     """A JSON array of objects, or {"data": [...]} with one array. JSON Lines under this ending are read as such."""
-    first, _, rest = stream.peek(2**16).lstrip().partition(b"\n")
-    if first.startswith(b"{") and rest.strip() and _is_object(first):
+    if is_json_lines(stream.peek(2**16)):
         yield from _read_jsonl(stream, ledger, max_line_bytes)
         return
     content = stream.read(MAX_JSON_BYTES + 1)
@@ -214,6 +213,12 @@ def _read_json(stream: BinaryIO, ledger: SkipLedger, max_line_bytes: int) -> Ite
             yield number, row
         else:
             ledger.skip(number, "not a JSON object", type(row).__name__)
+
+
+def is_json_lines(head: bytes) -> bool:
+    """Whether a file that begins so has an object in its first line, and further lines."""
+    first, _, rest = head.lstrip().partition(b"\n")
+    return first.startswith(b"{") and bool(rest.strip()) and _is_object(first)
 
 
 def _is_object(line: bytes) -> bool:

@@ -127,6 +127,27 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def stored_names(source: ModelSource) -> frozenset[str] | None:
+    """Names of the tensors in the model's files, from their headers alone; None where they cannot be read."""
+    import json
+
+    from huggingface_hub import get_safetensors_metadata
+    from safetensors import safe_open
+
+    folder = Path(source.location)
+    if source.kind == "local folder" and (index := folder / "model.safetensors.index.json").is_file():
+        return frozenset(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+    if source.kind == "local folder" and (file := folder / "model.safetensors").is_file():
+        with safe_open(file, framework="pt") as tensors:
+            return frozenset(tensors.keys())
+    if source.kind != "hub":
+        return None
+    try:
+        return frozenset(get_safetensors_metadata(source.location).weight_map)
+    except Exception:  # offline, gated, no such files: whatever it is, reading the weights will say it
+        return None
+
+
 def empty_model(
     source: ModelSource, config: PretrainedConfig, task: Task, num_labels: int | None = None
 ) -> PreTrainedModel:

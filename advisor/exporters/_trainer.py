@@ -19,6 +19,7 @@ from advisor.text import clean
 from advisor.training_arguments import training_arguments
 from knowledge.schema import PlannedRun
 
+JQ = "Take the rows out of it, e.g. `jq -c '.[][]'`, or use the training script (--to script)."
 SCRIPT = "Use the training script instead (--to script)."
 LORA_KEYS = frozenset({"peft_type", "task_type", "r", "lora_alpha", "lora_dropout", "target_modules"})
 CHAT_FORMATS = ("messages", "alpaca", "sharegpt")
@@ -85,9 +86,22 @@ def trainer_run(result: Result, target: str) -> TrainerRun:
             f"{target} is not sure to read {path.suffix} files.", "Decompress the data, or use the script."
         )
     run = TrainerRun(result, facts.plan, canonical(facts.pick.peft_config), form)
+    if _is_around_the_rows(path):
+        raise NotExpressible(f"{target} would read {path.name}, an object around its rows, as a single row.", JQ)
     if facts.plan.data_format == "messages" and columns_among(run, ["system"]):
         raise NotExpressible(f"{target} does not read `system` beside the messages.", SCRIPT)
     return run
+
+
+def _is_around_the_rows(path: Path) -> bool:
+    """Whether a JSON file, where it is here, is one object that holds the array of rows, as `{"data": [...]}`."""
+    if path.suffix.lower() != ".json" or not path.is_file():
+        return False
+    from probes.reader import is_json_lines
+
+    with path.open("rb") as file:
+        head = file.read(2**16)
+    return head.lstrip().startswith(b"{") and not is_json_lines(head)
 
 
 def trainer_arguments(run: TrainerRun) -> dict[str, Any]:

@@ -193,7 +193,7 @@ def _rounded(point: CurvePoint) -> CurvePoint:
 
 
 def _shape(bench: Workbench) -> ModelShape:
-    from probes.adapters import model_shape
+    from probes.shape import model_shape
     from probes.source import empty_model, load_config
 
     source = bench.session.source

@@ -87,7 +87,7 @@ class Case:
             metric_name=self.data.profile.metric_name,
             quantization=self.run.quantization,
         )
-        from probes.adapters import model_shape
+        from probes.shape import model_shape
 
         self.peft_config = self.method.peft_config(model_shape(tiny_model(architecture), task), STEPS)
 

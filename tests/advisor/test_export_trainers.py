@@ -108,6 +108,18 @@ def test_what_a_trainer_cannot_say_is_refused_with_an_alternative(target, recomm
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("target", TRAINERS)
+def test_an_object_around_the_rows_is_no_row(target, tmp_path):
+    path, rows = tmp_path / "rows.json", [{"messages": [{"role": "user", "content": "a"}]}]
+    run = of_chats(lora_run(data_path=str(path)))
+    path.write_text(json.dumps({"data": rows}))
+    with pytest.raises(NotExpressible, match=r"rows.json, an object around its rows"):
+        get_exporter(target).export(tmp_path / "out", run)
+    for text in (json.dumps(rows), "\n".join(json.dumps(row) for row in rows * 2)):
+        path.write_text(text)
+        assert get_exporter(target).export(tmp_path / "out", run)
+
+
 def test_differences_between_the_trainers():
     pissa = {**LORA_CONFIG, "init_lora_weights": "pissa"}
     with pytest.raises(NotExpressible, match="init_lora_weights"):

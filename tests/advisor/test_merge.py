@@ -15,6 +15,7 @@ from knowledge.errors import BadInput
 from knowledge.methods import get_method
 from probes import adapters
 from probes.merging import CannotMerge, saved_rank
+from probes.shape import model_shape
 from tests.advisor.test_train import planned
 from tests.tiny import tiny_batch, tiny_calibration, tiny_model, tiny_task
 
@@ -27,7 +28,7 @@ def trained(folder, architecture="llama", method="lora", **changes):
     case.data.save(place / "data")
     base = tiny_model(architecture)
     chosen = get_method(method)
-    config = chosen.peft_config(adapters.model_shape(base, tiny_task(architecture)), 20)
+    config = chosen.peft_config(model_shape(base, tiny_task(architecture)), 20)
     model = adapters.apply_method(base, chosen, config, batches=lambda: tiny_calibration(architecture))
     train(model, chosen, tiny_batch(architecture), chosen.learning_rates[-1])
     adapters.save_adapter(model, place / ADAPTER_FOLDER)

@@ -54,6 +54,8 @@ def test_what_is_called_better_mostly_is(figures):
 
 def test_the_last_line_is_json(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["new_task", "--sets", "1"])
+    few = list(new_task.tasks())[1:3]
+    monkeypatch.setattr(new_task, "tasks", lambda: iter(few))
     new_task.main()
     printed = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert all(set(by_budget) == {"10%", "20%", "40%"} for by_budget in printed.values())

@@ -16,6 +16,7 @@ from knowledge.schema import Record
 from knowledge.seen import Seen, matrix
 from knowledge.shape import ModelShape
 from probes import adapters
+from probes.shape import model_shape
 from tests.tiny import QUANTIZED, in_full, tiny_batch, tiny_calibration, tiny_model, tiny_task
 
 STEPS = 20
@@ -150,8 +151,8 @@ def _observe(method: Method, architecture: str, learning_rate: float) -> Observa
 def _shape(base: Any, architecture: str) -> ModelShape:
     """As the advisor sees it: the full model's shape, and what is said of its quantisation (advisor/survey.py)."""
     if architecture not in QUANTIZED:
-        return adapters.model_shape(base, tiny_task(architecture))
-    full = adapters.model_shape(tiny_model(in_full(architecture)), tiny_task(architecture))
+        return model_shape(base, tiny_task(architecture))
+    full = model_shape(tiny_model(in_full(architecture)), tiny_task(architecture))
     return full.model_copy(update={"quantization": QUANTIZED[architecture]})
 
 

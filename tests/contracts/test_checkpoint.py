@@ -6,10 +6,11 @@ from safetensors.torch import load_file
 
 from knowledge.methods import all_methods
 from probes import adapters, checkpoint
+from probes.shape import model_shape
 from tests.probes.runs import Run
 from tests.tiny import tiny_model
 
-SHAPE = adapters.model_shape(tiny_model("llama", trained=False), "causal-lm")
+SHAPE = model_shape(tiny_model("llama", trained=False), "causal-lm")
 CANDIDATES = [name for name, method in all_methods().items() if method.unsupported_reason(SHAPE) is None]
 
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from knowledge.methods import all_methods
-from probes import adapters
+from probes.shape import model_shape
 from tests.probes.runs import Run
 from tests.tiny import tiny_model
 
-SHAPE = adapters.model_shape(tiny_model("llama", trained=False), "causal-lm")
+SHAPE = model_shape(tiny_model("llama", trained=False), "causal-lm")
 METHODS = {name: method for name, method in all_methods().items() if method.unsupported_reason(SHAPE) is None}
 
 

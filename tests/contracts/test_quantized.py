@@ -8,6 +8,7 @@ import torch
 from knowledge.methods import all_methods, get_method
 from knowledge.methods.base import QUANTIZED_BASES
 from probes import adapters
+from probes.shape import model_shape
 from tests.contracts.observe import SAME, STEPS, hold_against_matrix, logits, observe
 from tests.tiny import QUANTIZED, in_full, tiny_batch, tiny_model, tiny_task
 
@@ -32,7 +33,7 @@ def test_does_on_a_quantised_base_what_it_claims(method, column):
         assert seen.unsupported
     elif seen.unsupported and (method.name, column) not in ALSO_REFUSED:  # as on a full base of that architecture
         architecture = in_full(column)
-        shape = adapters.model_shape(tiny_model(architecture), tiny_task(architecture))
+        shape = model_shape(tiny_model(architecture), tiny_task(architecture))
         assert seen.unsupported == method.unsupported_reason(shape)
     if seen.unsupported:
         return
@@ -62,7 +63,7 @@ def test_what_is_refused_on_such_a_base_would_indeed_fail(method, kind):
 
 
 def test_the_refusal_names_the_kind_of_base():
-    shape = adapters.model_shape(tiny_model("llama-int8"), "causal-lm")
+    shape = model_shape(tiny_model("llama-int8"), "causal-lm")
     assert shape.quantization == "int8"
     assert get_method("dora").unsupported_reason(shape) == f"DoRA does not work on a base in {QUANTIZED_BASES['int8']}"
     assert get_method("lora").unsupported_reason(shape) is None
@@ -71,7 +72,7 @@ def test_the_refusal_names_the_kind_of_base():
 def gradients(base):
     torch.manual_seed(0)
     method = get_method("lora-all-linear")
-    model = adapters.apply_method(base, method, method.peft_config(adapters.model_shape(base, "causal-lm"), STEPS))
+    model = adapters.apply_method(base, method, method.peft_config(model_shape(base, "causal-lm"), STEPS))
     model.train()
     model(**tiny_batch()).loss.backward()
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.requires_grad])

@@ -13,6 +13,7 @@ from safetensors import safe_open
 
 from knowledge.methods import all_methods, get_method
 from probes import adapters
+from probes.shape import model_shape
 from tests.contracts.observe import SAME, STEPS, cross_entropy, difference, logits, observe, train
 from tests.probes.runs import Run
 from tests.tiny import tiny_batch, tiny_calibration, tiny_model, tiny_task
@@ -25,7 +26,7 @@ def wrap(name: str, architecture: str = "llama", **changes):
     method = get_method(name).variant(**changes)
     torch.manual_seed(0)
     base = tiny_model(architecture)
-    config = method.peft_config(adapters.model_shape(base, tiny_task(architecture)), STEPS)
+    config = method.peft_config(model_shape(base, tiny_task(architecture)), STEPS)
     return method, adapters.apply_method(base, method, config, batches=lambda: tiny_calibration(architecture))
 
 
@@ -64,7 +65,7 @@ def test_a_base_that_an_initialisation_rewrites_is_not_used_again_and_a_fresh_on
 
 
 def test_osf_finds_nothing_on_gpt2_and_is_stopped():
-    assert "Conv1D" in get_method("osf").unsupported_reason(adapters.model_shape(tiny_model("gpt2"), "causal-lm"))
+    assert "Conv1D" in get_method("osf").unsupported_reason(model_shape(tiny_model("gpt2"), "causal-lm"))
     with pytest.raises(adapters.Ineffective, match="trains nothing on this gpt2 model"):
         wrap("osf", "gpt2", supports_conv1d=True)
 
@@ -116,7 +117,7 @@ def test_beft_merges_where_there_are_biases_and_raises_where_there_are_none():
 
 def test_peft_leaves_the_base_frozen_and_it_is_thawed_here():
     base = tiny_model()
-    config = PeftConfig.from_peft_type(**get_method("lora").peft_config(adapters.model_shape(base, "causal-lm"), STEPS))
+    config = PeftConfig.from_peft_type(**get_method("lora").peft_config(model_shape(base, "causal-lm"), STEPS))
     assert not any(p.requires_grad for p in get_peft_model(base, config).unload().parameters())
     _, model = wrap("lora")
     assert all(p.requires_grad for p in adapters.remove_method(model).parameters())
@@ -125,7 +126,7 @@ def test_peft_leaves_the_base_frozen_and_it_is_thawed_here():
 @pytest.mark.parametrize("method", SERVED_BY_VLLM, ids=lambda method: method.name)
 def test_what_vllm_is_said_to_serve_is_an_ordinary_lora(method, tmp_path):
     """vLLM's loader refuses use_dora and modules_to_save, and knows the two matrices alone."""
-    column = "llama" if not method.unsupported_reason(adapters.model_shape(tiny_model(), "causal-lm")) else "llama-nf4"
+    column = "llama" if not method.unsupported_reason(model_shape(tiny_model(), "causal-lm")) else "llama-nf4"
     _, model = wrap(method.name, column)
     adapters.save_adapter(model, tmp_path)
     saved = PeftConfig.from_pretrained(tmp_path)

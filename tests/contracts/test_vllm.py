@@ -17,6 +17,7 @@ from advisor.serving import VLLM_DEFAULT_RANK, VLLM_RANKS, serve_adapter, serve_
 from knowledge.methods import all_methods
 from probes import adapters
 from probes.merging import saved_rank
+from probes.shape import model_shape
 from tests.contracts.test_traps import SERVED_BY_VLLM, train, wrap
 from tests.tiny import tiny_batch, tiny_model
 
@@ -56,7 +57,7 @@ def arguments_of(command: str):
 def saved(name: str, folder):
     """A method after a few steps on the tiny Llama, as it is saved."""
     method = all_methods()[name]
-    whole = method.unsupported_reason(adapters.model_shape(tiny_model(), "causal-lm")) is None
+    whole = method.unsupported_reason(model_shape(tiny_model(), "causal-lm")) is None
     method, model = wrap(name, "llama" if whole else "llama-nf4")
     train(model, method, tiny_batch(), method.learning_rates[-1])
     adapters.save_adapter(model, folder)

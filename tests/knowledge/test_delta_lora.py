@@ -9,6 +9,7 @@ from knowledge.methods import get_method
 from knowledge.methods.anchored_lora import as_plain_lora, lora_layers
 from knowledge.methods.low_rank import LowRank
 from probes import adapters
+from probes.shape import model_shape
 from tests.tiny import tiny_batch, tiny_model
 
 STEPS, RATE = 25, 1e-2
@@ -32,7 +33,7 @@ def train(model, after_step) -> tuple[list[float], torch.Tensor]:
 def wrapped(method):
     torch.manual_seed(0)
     base = tiny_model()
-    return adapters.apply_method(base, method, METHOD.peft_config(adapters.model_shape(base, "causal-lm"), STEPS))
+    return adapters.apply_method(base, method, METHOD.peft_config(model_shape(base, "causal-lm"), STEPS))
 
 
 def telescoped(ratio: float):

@@ -9,6 +9,7 @@ from knowledge.errors import BadInput
 from knowledge.methods import get_method
 from knowledge.methods.quantized_base import low_rank_factors
 from probes import adapters
+from probes.shape import model_shape
 from probes.source import load_model, resolve_model
 from tests.tiny import tiny_model
 
@@ -18,7 +19,7 @@ LOFTQ = get_method("loftq")
 def start(base, rank=16):
     """LoftQ on `base` before training."""
     torch.manual_seed(0)
-    config = LOFTQ.peft_config(adapters.model_shape(base, "causal-lm"), 20)
+    config = LOFTQ.peft_config(model_shape(base, "causal-lm"), 20)
     return adapters.apply_method(base, LOFTQ, {**config, "r": rank, "lora_alpha": 2 * rank})
 
 
@@ -37,7 +38,7 @@ def errors(model):
 
 @pytest.mark.parametrize("name", ["qlora", "loftq"])
 def test_they_want_a_quantised_base(name):
-    shape = adapters.model_shape(tiny_model("llama"), "causal-lm")
+    shape = model_shape(tiny_model("llama"), "causal-lm")
     assert "--quantize nf4" in get_method(name).unsupported_reason(shape)
     for quantization in ("nf4", "int8"):
         assert get_method(name).unsupported_reason(shape.model_copy(update={"quantization": quantization})) is None

@@ -10,7 +10,7 @@ import transformers
 
 from knowledge.errors import BadInput
 from knowledge.targets import join_names, target_modules, target_paths
-from probes.adapters import model_shape
+from probes.shape import model_shape
 
 _DECODER = {"vocab_size": 64, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "pad_token_id": 0}
 _LLAMA = {**_DECODER, "intermediate_size": 128, "num_key_value_heads": 2}

@@ -9,6 +9,7 @@ from probes.evaluation import evaluate
 from probes.rows import TokenRows
 from probes.schema import ProbeContext, Schedule
 from probes.session import seed_everything
+from probes.shape import model_shape
 from probes.training import Progress, train
 from tests.tiny import tiny_batch, tiny_calibration, tiny_model, tiny_task
 
@@ -50,7 +51,7 @@ class Run:
         self.schedule = Schedule(shape="cosine", total_steps=steps, warmup_steps=2)
         self.method = get_method(method_name)
         base = tiny_model(architecture).to(getattr(torch, self.context.dtype))
-        config = self.method.peft_config(adapters.model_shape(base, self.context.task), steps)
+        config = self.method.peft_config(model_shape(base, self.context.task), steps)
         seed_everything(0)
         self.model = adapters.apply_method(base, self.method, config, batches=lambda: tiny_calibration(architecture))
         rate = learning_rate or self.method.default_learning_rate

@@ -9,6 +9,7 @@ from knowledge.errors import BadInput
 from knowledge.methods import all_methods, get_method
 from knowledge.methods.base import Method
 from probes import adapters
+from probes.shape import model_shape
 from tests.tiny import ARCHITECTURES, tiny_batch, tiny_calibration, tiny_model, tiny_task
 
 ADAPTERS = [name for name, method in all_methods().items() if method.peft_type and not method.special_purpose]
@@ -19,7 +20,7 @@ TRAINED_IN_BASE_PRECISION = {"adaption-prompt"}
 def wrap(name: str, architecture: str = "llama", max_steps: int = 20, dtype=torch.float32):
     method = get_method(name)
     base = tiny_model(architecture).to(dtype)
-    config = method.peft_config(adapters.model_shape(base, tiny_task(architecture)), max_steps)
+    config = method.peft_config(model_shape(base, tiny_task(architecture)), max_steps)
     return adapters.apply_method(base, method, config, batches=lambda: tiny_calibration(architecture))
 
 
@@ -52,11 +53,11 @@ def test_shape_of_a_meta_model_is_that_of_the_real_one(architecture):
     with torch.device("meta"):
         meta = type(real)(real.config)
     task = tiny_task(architecture)
-    assert adapters.model_shape(meta, task) == adapters.model_shape(real, task)
+    assert model_shape(meta, task) == model_shape(real, task)
 
 
 def test_shape_holds_sizes_norms_and_biases():
-    llama, gpt2 = (adapters.model_shape(tiny_model(name), "causal-lm") for name in ("llama", "gpt2"))
+    llama, gpt2 = (model_shape(tiny_model(name), "causal-lm") for name in ("llama", "gpt2"))
     assert llama.linear_sizes["model.layers.*.self_attn.k_proj"] == ((64, 32),)
     assert llama.linear_sizes["model.layers.*.mlp.down_proj"] == ((128, 64),)
     assert llama.norm_paths == (
@@ -95,7 +96,7 @@ def test_a_classification_head_is_trained_in_float32_and_put_back():
     head = base.classifier
     weights = head.weight.clone()
     method = get_method("lora")
-    shape = adapters.model_shape(base, "sequence-classification")
+    shape = model_shape(base, "sequence-classification")
     model = adapters.apply_method(base, method, method.peft_config(shape, 20))
     losses = train(model, "lora", steps=5, architecture="bert")
     assert losses[-1] < losses[0]
@@ -109,7 +110,7 @@ def test_a_restored_base_can_be_adapted_again_as_if_it_were_new():
     train(first, "lora", steps=3)
     base = adapters.remove_method(first)
     method = get_method("oft")
-    config = method.peft_config(adapters.model_shape(base, "causal-lm"), 20)
+    config = method.peft_config(model_shape(base, "causal-lm"), 20)
     again = adapters.apply_method(base, method, config)
     assert train(again, "oft", steps=3) == train(wrap("oft"), "oft", steps=3)
 

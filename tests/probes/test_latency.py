@@ -8,15 +8,14 @@ from peft.tuners.lora import LoraLayer
 from knowledge.methods import get_method
 from probes import adapters
 from probes.latency import WRITTEN_TOKENS, latency_overhead, measured_overhead
+from probes.shape import model_shape
 from tests.probes.runs import context_of
 from tests.tiny import tiny_batch, tiny_model, tiny_task
 
 
 def wrapped(name: str, architecture: str = "llama"):
     method, base = get_method(name), tiny_model(architecture)
-    return adapters.apply_method(
-        base, method, method.peft_config(adapters.model_shape(base, tiny_task(architecture)), 20)
-    )
+    return adapters.apply_method(base, method, method.peft_config(model_shape(base, tiny_task(architecture)), 20))
 
 
 def tokens_of(architecture: str = "llama") -> list[int]:

@@ -14,7 +14,8 @@ from knowledge.methods import get_method
 from knowledge.targets import module_names, target_modules
 from probes import adapters
 from probes.merging import _merged
-from probes.source import check_full_precision, empty_model, load_config, resolve_model
+from probes.shape import drawn_poolers, model_shape
+from probes.source import check_full_precision, empty_model, load_config, resolve_model, stored_names
 
 SIZES = {
     "vocab_size": 64,
@@ -36,7 +37,7 @@ def classifier(config, seed=0):
 def tuned(model, name):
     """With something else in all that is trained than at the start."""
     method = get_method(name)
-    config = method.peft_config(adapters.model_shape(model, "sequence-classification"), max_steps=10)
+    config = method.peft_config(model_shape(model, "sequence-classification"), max_steps=10)
     wrapped = adapters.apply_method(model, method, config)
     with torch.no_grad():
         for parameter in wrapped.parameters():
@@ -75,6 +76,17 @@ def test_what_is_drawn_anew_beside_the_head_is_trained_and_saved_with_it(name, t
     torch.testing.assert_close(logits(adapters.load_adapter(other, tmp_path / "adapter")), logits(wrapped))
 
 
+def test_a_pooler_that_the_files_do_not_hold_is_known_as_drawn_anew(tmp_path):
+    model = classifier(transformers.BertConfig(**SIZES))
+    torch.manual_seed(0)
+    transformers.BertForMaskedLM(model.config).save_pretrained(tmp_path / "words")
+    model.bert.save_pretrained(tmp_path / "base")
+    for name, drawn in (("words", ("bert.pooler",)), ("base", ())):
+        source = resolve_model(str(tmp_path / name), need="config")
+        meta = empty_model(source, load_config(source), "sequence-classification", num_labels=2)
+        assert drawn_poolers(meta, stored_names(source)) == drawn
+
+
 def test_biases_of_the_head_are_trained_with_all_of_it():
     model = classifier(transformers.DistilBertConfig(vocab_size=64, dim=32, hidden_dim=64, n_layers=2, n_heads=4))
     adapters.apply_method(model, get_method("bitfit"), None)
@@ -90,7 +102,7 @@ def test_a_wrapper_of_the_same_name_is_not_taken_for_a_target():
         model[part]["layers"] = torch.nn.ModuleList([torch.nn.ModuleDict({"q_proj": projection})])
     model.config = transformers.LlamaConfig(**SIZES)
     model.base_model_prefix = ""
-    shape = adapters.model_shape(model, "causal-lm")
+    shape = model_shape(model, "causal-lm")
     names = module_names(shape, ["text.layers.*.q_proj"])
     assert names == r"text\.layers\.\d+\.q_proj"
     alone = shape.model_copy(update={"module_paths": ()})
@@ -99,15 +111,15 @@ def test_a_wrapper_of_the_same_name_is_not_taken_for_a_target():
 
 def test_norms_that_do_more_or_are_missing_in_a_layer_are_left_alone():
     config = transformers.ModernBertConfig(**SIZES, global_attn_every_n_layers=1)
-    shape = adapters.model_shape(classifier(config), "sequence-classification")
+    shape = model_shape(classifier(config), "sequence-classification")
     assert "attn_norm" not in str(target_modules(shape, "norms")), "the first layer's does nothing"
     assert any("attn_norm" in path for path in shape.module_paths)
 
 
 def test_prefixes_are_for_models_whose_every_layer_takes_them():
-    shape = adapters.model_shape(classifier(transformers.DebertaV2Config(**SIZES)), "sequence-classification")
+    shape = model_shape(classifier(transformers.DebertaV2Config(**SIZES)), "sequence-classification")
     assert "does not take" in get_method("prefix-tuning").unsupported_reason(shape)
-    shape = adapters.model_shape(classifier(transformers.BertConfig(**SIZES)), "sequence-classification")
+    shape = model_shape(classifier(transformers.BertConfig(**SIZES)), "sequence-classification")
     assert get_method("prefix-tuning").unsupported_reason(shape) is None
 
 

@@ -3,10 +3,10 @@
 import pytest
 
 from knowledge.methods import get_method
-from probes import adapters
 from probes.dataset import prepare
 from probes.schema import ProbeContext, ProbeJob, Schedule
 from probes.session import Session
+from probes.shape import model_shape
 from probes.source import load_tokenizer, resolve_model
 from tests.advisor.test_export_script import save_tiny, write_rows
 from tests.tiny import tiny_model, tiny_task
@@ -37,7 +37,7 @@ def make_context(folder, architecture):
 
 def job_of(name, id, stop=4, **settings):
     method = get_method(name)
-    config = method.peft_config(adapters.model_shape(tiny_model("llama"), "causal-lm"), 8)
+    config = method.peft_config(model_shape(tiny_model("llama"), "causal-lm"), 8)
     settings = {"learning_rate": method.default_learning_rate, "peft_config": config} | settings
     schedule = Schedule(shape="cosine", total_steps=8, warmup_steps=1)
     return ProbeJob(id=id, method=name, schedule=schedule, stop_step=stop, eval_steps=(stop,), **settings)
@@ -154,7 +154,7 @@ def test_what_is_saved_reloads_to_the_same_loss_on_a_fresh_base(architecture, na
     if architecture == "bert":
         AutoModel.from_pretrained(context.model_reference).save_pretrained(context.model_reference)
     method = get_method(name)
-    config = method.peft_config(adapters.model_shape(tiny_model(architecture), context.task), 8)
+    config = method.peft_config(model_shape(tiny_model(architecture), context.task), 8)
     job = job_of(name, "final", stop=8, save_to=str(tmp_path / "adapter"), peft_config=config)
     outcome, _, _ = run(Session(context), job)
     assert outcome.status == "finished", outcome.reason

@@ -273,8 +273,8 @@ def seeing_model():
 def test_of_a_model_that_sees_too_what_reads_text_is_adapted(name):
     """AdaLoRA asks every adapter for a gradient, and FRoD's dry run builds one layer of each stack."""
     from knowledge.methods import get_method
-    from probes.adapters import model_shape
     from probes.memory.build import build_base
+    from probes.shape import model_shape
 
     config, method, run = seeing_model(), get_method(name), planned(max_length_tokens=64, batch_size=2)
     made = method.peft_config(model_shape(build_base(config, run), "causal-lm"), 50)
