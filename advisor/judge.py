@@ -24,6 +24,7 @@ from probes.metrics import is_share
 from probes.race import Race
 from probes.schema import Baseline, ProbeOutcome
 
+UNREACHED = "the race ended before its turn"
 SHORTLIST = 8  # methods of an answer without probes
 
 
@@ -185,7 +186,7 @@ def _report(
         peft_type=method.peft_type,
         learning_rate=candidate.learning_rate,
         status=_status(candidate, failure, curve, is_finalist),
-        reason=failure.reason if failure else (reason_left or ""),
+        reason=failure.reason if failure else reason_left or ("" if curve.points else UNREACHED),
         curve=curve,
         predicted=_with_noise(
             forecast.metric, _metric_noise(forecast, min(EVAL_ROWS, survey.data.profile.eval_rows), token_noise)

@@ -125,13 +125,16 @@ def _packages(facts: Recommended, body: str) -> str:
 
 
 def _expectation(facts: Recommended) -> str:
-    p = facts.pick.predicted
+    p, profile = facts.pick.predicted, facts.result.data
+    sampled = profile is not None and profile.tokenised_rows < profile.usable_rows
+    other_rows = " It draws from all rows; the probes drew from a sample of them." if sampled else ""
     if p is None:
-        return "No prediction was made for it."
+        return f"No prediction was made for it.{other_rows}"
     text = f"Predicted {_comment(p.metric)} at the end: {quality_text(p.value, p.metric)}"
     text += f" (80 % interval {quality_text(p.low, p.metric)} to {quality_text(p.high, p.metric)})"
     seconds = facts.pick.planned_run_s
-    return textwrap.fill(text + (f", in about {duration_text(seconds)}." if seconds else "."), 100)
+    text += f", in about {duration_text(seconds)}." if seconds else "."
+    return textwrap.fill(text + other_rows, 100)
 
 
 def _settings(facts: Recommended) -> str:

@@ -197,6 +197,13 @@ def test_a_head_that_no_checkpoint_holds_is_drawn_as_by_the_probe(tmp_path, monk
     assert_trains_as_the_probe(case, tmp_path, monkeypatch, capsys)
 
 
+def test_where_the_probes_saw_a_sample_the_script_says_that_it_sees_all(tmp_path):
+    made = Case(tmp_path, "llama", "lora").result()
+    assert "a sample of them" not in training_script(made)
+    many = made.data.model_copy(update={"usable_rows": 10**6})
+    assert "the probes drew from a sample" in training_script(made.model_copy(update={"data": many}))
+
+
 def test_the_permission_to_run_the_models_code_goes_along(tmp_path):
     case = Case(tmp_path, "llama", "lora")
     made = case.result()

@@ -61,7 +61,9 @@ def test_sigterm_counts_as_ctrl_c(undisturbed, bench):
     advisor.wait_until(lambda: any("outcome" in record for record in bench.journal()))
     advisor.kill(signal.SIGTERM)
     assert advisor.wait() == 130
-    assert bench.result()["race"]["interrupted"]
+    result = bench.result()
+    assert result["race"]["interrupted"]
+    assert all(c["reason"] for c in result["candidates"] if c["status"] == "not tried")
     assert bench.workers_running() == []
 
 
