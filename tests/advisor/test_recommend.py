@@ -48,7 +48,7 @@ def test_without_probes_the_next_of_the_table_are_looked_at_where_the_first_are_
         "probe": False,
         "vram": "1GB",
         "show_progress": False,
-        "methods": (*large, "lora", "frod", "c3a", "road"),
+        "methods": (*large, "lora", "ln-tuning", "c3a", "road"),
     }
     rec = recommend(model, require=("max-adapter-size=3KB",), **settings)
     meet = [c for c in rec.candidates if c.status == "from table"]
