@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from examples.study.debian_sections import FILE as DEBIAN_SECTIONS
 from examples.study.debian_synopses import FILE as DEBIAN_SYNOPSES
 from examples.study.debian_tags import INTERFACES, LANGUAGES
-from examples.study.stdlib_functions import functions
+from examples.study.stdlib_functions import Function, functions
 from knowledge.errors import BadInput
 from knowledge.schema import Task
 
@@ -132,15 +133,12 @@ def debian_languages() -> list[dict[str, Any]]:
 
 def library_packages() -> list[dict[str, Any]]:
     """First lines of documentation, and which of eight packages of Python's library they are of: few rows again."""
-    found = [f for f in functions() if f.package in PACKAGES]
-    draw = random.Random(0)
-    rows = [
-        {"text": line, "label": package}
-        for package in PACKAGES
-        for line in draw.sample([f.line for f in found if f.package == package], ROWS_PER_PACKAGE)
-    ]
-    draw.shuffle(rows)
-    return rows
+    return _of_packages(attrgetter("line"))
+
+
+def function_packages() -> list[dict[str, Any]]:
+    """Heads of the same functions, and their package: code."""
+    return _of_packages(attrgetter("head"))
 
 
 def debian_synopses() -> list[dict[str, Any]]:
@@ -166,6 +164,25 @@ def few_docstrings() -> list[dict[str, Any]]:
 def few_chain_sums() -> list[dict[str, Any]]:
     """A task that is learned from few rows as well as from many."""
     return chain_sum()[:FEW_ROWS]
+
+
+def simple_equations() -> list[dict[str, Any]]:
+    """`7*m - 3 = 32`, and the number that solves it."""
+    entries = _reasoning_gym("simple_equations", min_terms=2, max_terms=2, min_value=1, max_value=12)
+    rows = [(e["metadata"], e["answer"]) for e in entries]
+    return [_row(f"{m['equation']}, {m['variable']} =", answer) for m, answer in rows]
+
+
+def _of_packages(text_of: Callable[[Function], str]) -> list[dict[str, Any]]:
+    found = [f for f in functions() if f.package in PACKAGES]
+    draw = random.Random(0)
+    rows = [
+        {"text": text, "label": package}
+        for package in PACKAGES
+        for text in draw.sample([text_of(f) for f in found if f.package == package], ROWS_PER_PACKAGE)
+    ]
+    draw.shuffle(rows)
+    return rows
 
 
 def _sample(rows: Iterable[dict[str, str]]) -> list[dict[str, str]]:
@@ -226,5 +243,7 @@ TASKS = {
         _smollm2(function_names, is_compared=False),
         _smollm2(few_docstrings, metric_name="token accuracy", is_compared=False),
         _smollm2(few_chain_sums, is_compared=False),
+        _minilm(function_packages, is_compared=False),
+        _smollm2(simple_equations, is_compared=False),
     )
 }

@@ -13,7 +13,7 @@ from knowledge.errors import BadInput
 REASONING = ["spell_backward", "chain_sum", "word_sorting", "family_relationships"]
 
 
-@pytest.mark.parametrize("name", REASONING)
+@pytest.mark.parametrize("name", [*REASONING, "simple_equations"])
 def test_reasoning_rows_are_many_short_and_always_the_same(name):
     pytest.importorskip("reasoning_gym")
     rows = TASKS[name].rows()
@@ -35,6 +35,10 @@ def test_answers_are_right():
         assert row["completion"].strip().split(", ") == sorted(words, reverse=direction == "descending")
     for row in TASKS["chain_sum"].rows()[:50]:
         assert eval(row["prompt"].removesuffix("=")) == int(row["completion"])
+    for row in TASKS["simple_equations"].rows()[:50]:
+        equation, _, name = row["prompt"].removesuffix(" =").rpartition(", ")
+        left, right = equation.split(" = ")
+        assert eval(left, {name: int(row["completion"])}) == int(right)
     for row in TASKS["family_relationships"].rows()[:50]:
         who, _, whom = row["prompt"].rpartition(". ")[2].removesuffix(":").split()
         is_couple = any(f"{a} + {b}" in row["prompt"] for a, b in ((who, whom), (whom, who)))
@@ -73,7 +77,7 @@ def test_synopses_are_of_other_programs_than_those_held_out():
     assert all(row["prompt"].endswith("):") and row["completion"].startswith(" ") for row in rows)
 
 
-@pytest.mark.parametrize("name", ["debian_interfaces", "debian_languages", "library_packages"])
+@pytest.mark.parametrize("name", ["debian_interfaces", "debian_languages", "library_packages", "function_packages"])
 def test_classes_are_balanced_and_no_text_comes_twice(name):
     rows = TASKS[name].rows()
     assert len(set(Counter(row["label"] for row in rows).values())) == 1
