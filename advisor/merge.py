@@ -27,6 +27,7 @@ ROWS = 8  # held-out rows on which the outputs are compared
 NEEDED_BYTES_PER_PARAMETER = 5  # float32 and room to work
 
 
+MAY_BE_MISSING = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
 PROCESSORS = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 
 
@@ -163,7 +164,7 @@ def _copy_processors(facts: Recommended, target: Path) -> None:
 
     source = model_source(facts)
     for name in PROCESSORS if source.kind in ("local folder", "hub") else ():
-        found = cached_file(source.location, name, _raise_exceptions_for_missing_entries=False, local_files_only=True)
+        found = cached_file(source.location, name, **MAY_BE_MISSING)
         if found is not None:
             shutil.copyfile(found, target / name)
 

@@ -101,7 +101,7 @@ def module_names(shape: ModelShape, paths: Iterable[str]) -> list[str] | str:
     endings = set()
     for path in wanted:
         parts = path.rpartition("*.")[2].split(".")
-        candidates = [".".join(parts[start:]) for start in reversed(range(len(parts))) if parts[start] != "*"]
+        candidates = [".".join(parts[start:]) for start in reversed(range(len(parts))) if "*" not in parts[start:]]
         ending = next((c for c in candidates if not any(o == c or o.endswith(f".{c}") for o in others)), None)
         if ending is None:
             return "|".join(re.escape(p).replace(r"\*", r"\d+") for p in sorted(wanted))

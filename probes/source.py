@@ -133,15 +133,16 @@ def stored_names(source: ModelSource) -> frozenset[str] | None:
 
     from huggingface_hub import get_safetensors_metadata
     from safetensors import safe_open
+    from transformers.utils import cached_file
 
-    folder = Path(source.location)
-    if source.kind == "local folder" and (index := folder / "model.safetensors.index.json").is_file():
-        return frozenset(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
-    if source.kind == "local folder" and (file := folder / "model.safetensors").is_file():
+    if source.kind not in ("local folder", "hub"):
+        return None
+    here = {"_raise_exceptions_for_missing_entries": False, "local_files_only": True}
+    if (index := cached_file(source.location, "model.safetensors.index.json", **here)) is not None:
+        return frozenset(json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"])
+    if (file := cached_file(source.location, "model.safetensors", **here)) is not None:
         with safe_open(file, framework="pt") as tensors:
             return frozenset(tensors.keys())
-    if source.kind != "hub":
-        return None
     try:
         return frozenset(get_safetensors_metadata(source.location).weight_map)
     except Exception:  # offline, gated, no such files: whatever it is, reading the weights will say it

@@ -39,8 +39,11 @@ def chat_segments(tokenizer, messages, tools=None, first_trained=0):
         return tokenizer.apply_chat_template(part, tools=tools, tokenize=False, add_generation_prompt=generation_prompt)
 
     messages, whole = render_whole(render, messages, trained)
-    marks = [*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()]
     segments, done = [], 0
+
+    def marks():
+        return [*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()]
+
     for index in filter(None, trained):
         before, text = render(messages[:index], True), chat_messages(messages)[index]["content"].strip()
         if not whole.startswith(before):  # it may open a thought that finished turns are written without
@@ -56,6 +59,8 @@ def chat_segments(tokenizer, messages, tools=None, first_trained=0):
         end = turn_end(whole, len(before), render(messages[: index + 1])[len(before) :], text, marks)
         if end is not None:
             part = whole[len(before) : end]
+            if text.rpartition("</think>")[2].strip() not in part:
+                raise ValueError("it leaves answers out")
             if any(call.get("function", call)["name"] not in part for call in messages[index].get("tool_calls") or []):
                 raise ValueError("it does not write tool calls")
             segments += [(whole[done : len(before)], False), (part, True)]
@@ -132,12 +137,16 @@ def render_whole(render, messages, trained):
         forms.append([as_called(m) for m in messages])
     forms.append([{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages])
     answers = [messages[index]["content"].rpartition("</think>")[2].strip() for index in trained]
+    asked = [m["content"].strip() for m in messages if m["role"] == "user"]  # short answers are found anywhere
     nearly = problem = None
     for form in forms:
         try:
             whole = render(form)
         except Exception as error:
             problem = problem or error
+            continue
+        if not all(text in whole for text in asked):
+            problem = problem or ValueError("it leaves questions out")
             continue
         if all(answer in whole for answer in answers):
             return form, whole
@@ -170,23 +179,26 @@ def turn_end(whole, start, turn, text, marks):
         if rest.startswith(turn[skipped:]) and text in turn[skipped:]:
             return start + len(turn) - skipped
         skipped = turn.find(rest[:4], skipped + 1)
-    shared = shared_length(turn, rest, marks)
-    if text not in turn[:shared] or turn[shared:].strip() not in marks:
+    shared, known = shared_length(turn, rest, marks), marks()
+    if text not in turn[:shared] or turn[shared:].strip() not in known:
         return None
-    if not turn[:shared].rstrip().endswith(tuple(marks)):  # one end in the place of another
-        shared += len(next((mark for mark in marks if rest.startswith(mark, shared)), ""))
+    if not turn[:shared].rstrip().endswith(tuple(known)):  # one end in the place of another
+        shared += len(next((mark for mark in known if rest.startswith(mark, shared)), ""))
     return start + shared
 
 
 def shared_length(one, other, marks):
-    """How many characters two texts begin with in common, without the beginning of a special token of either."""
+    """How many characters two texts begin with in common, without the beginning of a special token of either (`marks`
+    lists them: some models have thousands)."""
     differ = (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
     length = next(differ, min(len(one), len(other)))
+    known = marks() if length < max(len(one), len(other)) else []
+    longest, first = max(map(len, known), default=0), {mark[0] for mark in known}
     torn = [
         at
-        for mark in marks
-        for at in range(max(0, length - len(mark) + 1), length)
-        if one.startswith(mark, at) or other.startswith(mark, at)
+        for at in range(max(0, length - longest + 1), length)
+        for text in (one, other)
+        if text[at] in first and any(at + len(mark) > length and text.startswith(mark, at) for mark in known)
     ]
     return min(torn, default=length)
 
@@ -231,6 +243,8 @@ def encode_segments(batch, tokenizer):
     def encode(texts, **options):
         return tokenizer(texts, add_special_tokens=False, verbose=False, **options) if texts else {"input_ids": []}
 
+    if not batch:
+        return []
     alone, within = encode(["a", "\na"])["input_ids"]
     if within[-len(alone) :] == alone or not tokenizer.is_fast:
         pieces = iter(encode([text for segments in batch for text, _ in segments])["input_ids"])

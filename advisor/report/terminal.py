@@ -7,6 +7,7 @@ are cleaned and go through rich.text.Text, so markup in a model's or a file's na
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from rich.box import ROUNDED, SIMPLE_HEAD
@@ -23,6 +24,7 @@ from advisor.report.plan import plan_view
 from advisor.report.provenance import race_line
 from advisor.report.required import requirement_lines
 from advisor.text import bytes_text, clean, duration_text
+from knowledge.errors import BadInput
 
 WIDE_COLUMNS = 120  # from here on there is room for forgetting and for the reason of each candidate
 WIDEST_COLUMNS = 140
@@ -77,6 +79,14 @@ def summary(result: Result, width: int, *, boxed: bool, folder: Path | None = No
     yield Text()
 
 
+def _is_trained(result: Result, folder: Path | None) -> bool:
+    from advisor.train import finished_report
+
+    with suppress(BadInput):  # a report that cannot be read is none of this
+        return folder is not None and finished_report(folder, result) is not None
+    return False
+
+
 def _headline(result: Result, boxed: bool, folder: Path | None) -> RenderableType:
     decision = result.recommendation
     title = Text.assemble(
@@ -91,8 +101,7 @@ def _headline(result: Result, boxed: bool, folder: Path | None) -> RenderableTyp
     if result.files:
         facts.add_row(Text("files", style="dim"), Text("\n".join(content.paths_of_files(result, folder))))
     command = content.training_command(result, folder)
-    is_trained = folder is not None and (folder / "training.json").is_file()
-    if command and not is_trained:
+    if command and not _is_trained(result, folder):
         facts.add_row(Text("next", style="dim"), Text(command, style="bold"))
     if instead := content.choice_command(result, folder):
         facts.add_row(Text("or", style="dim"), Text(f"{instead}, or another one below"))

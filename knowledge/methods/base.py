@@ -147,6 +147,9 @@ class Method(Record):
             return f"{self.title} is not made for {shape.task}"
         if shape.quantization != "none" and shape.quantization not in self.capabilities.quantized:
             return f"{self.title} does not work on a base in {QUANTIZED_BASES[shape.quantization]}"
+        if shape.head_modules and self.family == "prompt":
+            drawn = ", ".join(shape.head_modules)
+            return f"{self.title} does not save {drawn}, which is drawn anew wherever the model is loaded"
         if self.trains_in_base_dtype and shape.dtype == "float16":
             return f"{self.title} trains weights in the base's float16, in which the steps of AdamW are lost"
         try:

@@ -90,7 +90,10 @@ def test_of_a_trained_recommendation_it_shows_what_was_reached(folder):
     made = result()
     reached = report_of(folder, name=made.pick.name, learning_rate=made.pick.learning_rate)
     (folder / "training.json").write_text(reached.model_dump_json())
+    other = reached.model_copy(update={"learning_rate": 0.5})
     shown = run("report", folder).output
+    (folder / "training.json").write_text(other.model_dump_json())
+    assert "advisor train" in run("report", folder).output, "another recommendation was trained"
     assert "advisor train" not in shown and "reached" in shown and "60.0 %" in shown
 
 

@@ -86,6 +86,20 @@ def test_texts_in_parts_are_the_same_texts(name):
         chat_segments(tokenizer, [{"role": "user", "content": [{"type": "image"}]}, TURNS[1]])
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_an_answer_of_a_letter_is_trained_with_its_question(name):
+    turns = [{"role": "user", "content": "Which letter is right: A or B?"}, {"role": "assistant", "content": "A"}]
+    (before, _), (part, is_trained) = chat_segments(of_family(name), turns)
+    assert is_trained and turns[0]["content"] in before
+    assert re.fullmatch(r"(<\S+?>|final|\s)*A((<[^<>]+>|\[[^]]+])\s*)*", part)
+
+
+def test_marks_of_a_large_vocabulary_are_not_read_for_each_row():
+    tokenizer = of_family("gemma")
+    tokenizer.get_added_vocab = None  # for templates that write every turn alike there is no need of it
+    assert len(trained(tokenizer, TURNS)) == 3
+
+
 @pytest.mark.parametrize("name", CALL_TOOLS)
 def test_calls_are_trained_with_their_arguments_as_objects(name):
     tokenizer = of_family(name)

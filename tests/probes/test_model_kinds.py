@@ -87,6 +87,20 @@ def test_a_pooler_that_the_files_do_not_hold_is_known_as_drawn_anew(tmp_path):
         assert drawn_poolers(meta, stored_names(source)) == drawn
 
 
+def test_what_would_not_save_what_is_drawn_anew_is_not_offered():
+    shape = model_shape(classifier(transformers.DebertaV2Config(**SIZES)), "sequence-classification")
+    assert "does not save pooler" in get_method("prompt-tuning").unsupported_reason(shape)
+    assert get_method("bitfit").unsupported_reason(shape) is None, "it trains a pooler beside the base"
+    inner = shape.model_copy(update={"head_modules": ("bert.pooler",)})
+    assert "does not save bert.pooler" in get_method("bitfit").unsupported_reason(inner)
+
+
+def test_a_name_that_ends_in_a_number_is_told_as_a_pattern():
+    shape = model_shape(classifier(transformers.BertConfig(**SIZES)), "sequence-classification")
+    shape = shape.model_copy(update={"linear_sizes": {"h.*.ffn.*": ((4, 4),)}, "module_paths": ("h.*.ffn.*",)})
+    assert module_names(shape, ["h.*.ffn.*"]) == r"h\.\d+\.ffn\.\d+"
+
+
 def test_biases_of_the_head_are_trained_with_all_of_it():
     model = classifier(transformers.DistilBertConfig(vocab_size=64, dim=32, hidden_dim=64, n_layers=2, n_heads=4))
     adapters.apply_method(model, get_method("bitfit"), None)

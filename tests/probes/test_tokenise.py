@@ -59,6 +59,7 @@ def test_where_a_tokenizer_puts_a_space_before_a_text_rows_are_encoded_as_a_whol
         [(ids, trained)] = encode_batch([[(prompt, False), (answer, True)]], tokenizer)
         assert ids[:-1] == tokenizer(prompt + answer, add_special_tokens=False)["input_ids"]
         assert trained_text(tokenizer, ids, trained).strip() == "cd</s>"
+        assert encode_batch([], tokenizer) == []
         assert not trained[0] and tokenizer.convert_ids_to_tokens(ids).count("▁") <= prompt.count(" ") + 2
 
 
