@@ -25,10 +25,13 @@ class Scale:
     def costs(self, candidate: CandidateReport) -> tuple[float, float, int]:
         """What is paid, most important first: memory, time and the effort of deployment; where speed is the objective,
         time before memory."""
-        served = {"adapter": 0, "merged": 1}.get(str(candidate.capabilities.get("vllm")), 2)
-        effort = served + (0 if candidate.capabilities.get("mergeable") else 1)
-        memory, duration = self.memory_step(candidate), self.time_step(candidate)
+        memory, duration, effort = self.memory_step(candidate), self.time_step(candidate), self.effort(candidate)
         return (duration, memory, effort) if self.objective == "speed" else (memory, duration, effort)
+
+    def effort(self, candidate: CandidateReport) -> int:
+        """Of deployment: least where vLLM serves the adapter as it is, more where it has to be merged first."""
+        served = {"adapter": 0, "merged": 1}.get(str(candidate.capabilities.get("vllm")), 2)
+        return served + (0 if candidate.capabilities.get("mergeable") else 1)
 
     def memory_step(self, candidate: CandidateReport) -> int:
         """Peak memory in steps of one percent of the device, or of itself where memory is the objective."""

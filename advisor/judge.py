@@ -13,9 +13,11 @@ from advisor.own_task import suite_of_survey
 from advisor.planned_memory import corrected_memory, measured_memory
 from advisor.predictor import Forecast, Predictor
 from advisor.recommendation import CandidateReport, Prediction
+from advisor.serving import served_as
 from advisor.survey import Survey
 from advisor.telling_metric import SINGLE_TOKENS
 from knowledge.intervals import Z_80
+from knowledge.methods.base import Method
 from knowledge.prior import REFERENCE, MethodPrior
 from knowledge.schema import Curve, CurvePoint, RunRecord
 from probes.conduct import Evidence
@@ -208,9 +210,15 @@ def _report(
         adapter_bytes=next((o.adapter_bytes for o in reversed(outcomes) if o.adapter_bytes is not None), None),
         **_forgetting(outcomes, survey.planned_run.max_steps),
         latency_overhead=next((o.latency_overhead for o in reversed(outcomes) if o.latency_overhead is not None), None),
-        capabilities=method.capabilities.model_dump(mode="json"),
+        capabilities=_capabilities(method, survey),
         peft_config=candidate.peft_config,
     )
+
+
+def _capabilities(method: Method, survey: Survey) -> dict[str, Any]:
+    """Those that hold for this model and task: beside a GGUF file vLLM loads no adapter, and no classifier at all."""
+    all_of_it = method.capabilities.model_dump(mode="json")
+    return all_of_it | {"vllm": served_as(all_of_it, survey.source.kind, survey.planned_run.task)}
 
 
 def _is_probed_like_planned(survey: Survey) -> bool:

@@ -157,7 +157,7 @@ def _cheaper_by(case: Case) -> str:
     """The first of the costs, in their order, by which the pick is ahead of all that are as good; '' if none is."""
     if case.objective == "speed":
         return _by_time(case) or _by_forgetting(case, case.scale.time_step) or _by_memory(case)
-    return _by_memory(case) or _by_forgetting(case, case.scale.memory_step) or _by_time(case)
+    return _by_memory(case) or _by_forgetting(case, case.scale.memory_step) or _by_time(case) or _by_effort(case)
 
 
 def _by_memory(case: Case) -> str:
@@ -165,6 +165,16 @@ def _by_memory(case: Case) -> str:
         return ""
     saved = bytes_text(min(c.memory.peak_bytes for c in case.as_good) - case.pick.memory.peak_bytes)
     return f"taken because it needs the least memory ({saved} less)"
+
+
+def _by_effort(case: Case) -> str:
+    """Where the others need as much memory and time, or more."""
+    pick, others = case.scale.costs(case.pick), [case.scale.costs(c) for c in case.as_good]
+    if not all(pick[:2] <= other[:2] and pick[2] < other[2] for other in others):
+        return ""
+    if case.pick.capabilities.get("vllm") == "adapter":
+        return "taken because vLLM serves its adapter as it is"
+    return "taken because it is the least effort to serve"
 
 
 def _by_forgetting(case: Case, first_cost: Callable[[CandidateReport], float]) -> str:

@@ -62,6 +62,13 @@ def test_equal_memory_is_decided_by_time_then_by_deployment_then_by_quality():
     assert pick_of([candidate("miss", 0.505, 12.0), candidate("lora", 0.50, 12.0)]).name == "miss"
 
 
+def test_where_the_effort_to_serve_decides_it_is_named():
+    serves = {"mergeable": True, "vllm": "adapter"}
+    merged = candidate("oft", 0.505, 12.0, capabilities={"mergeable": True, "vllm": "merged"})
+    chosen = pick_of([merged, candidate("lora", 0.50, 12.0, capabilities=serves)])
+    assert chosen.name == "lora" and "taken because vLLM serves its adapter as it is" in " ".join(chosen.reasons)
+
+
 def test_a_forecast_that_is_ahead_counts_for_less_than_having_been_behind_in_the_race():
     ahead = candidate("oft", 0.51, 12.0, status="eliminated")
     chosen = pick_of([ahead, candidate("ia3", 0.50, 12.0), candidate("lora", 0.49, 12.0)])
