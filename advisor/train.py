@@ -189,6 +189,8 @@ def _report(run: FinalRun, baseline: Baseline, curve: Curve, outcome: ProbeOutco
     from probes.device import detect
 
     facts, device = run.facts, detect()
+    if outcome.peak_bytes is None:  # the race had trained it to its end: nothing was left to do
+        outcome = outcome.model_copy(update={"peak_bytes": facts.pick.probe_peak_bytes})
     return TrainingReport(
         advisor_version=version("peft-advisor"),
         versions=library_versions(),

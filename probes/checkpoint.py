@@ -111,9 +111,12 @@ def load(folder: Path, model: Any, optimizer: Any, newest_step: int | None = Non
                 parameter.copy_(stored.get_tensor(f"weight/{name}"))
         held_state.restore(model, _stored_under("held", stored))
         states: list[dict[str, Any]] = json.loads(metadata["state_numbers"])
+        device = next((p.device for p in parameters.values()), None)
         for name in (n for n in names if n.startswith("optimizer/")):
             _, position, key = name.split("/", 2)
-            states[int(position)][key] = stored.get_tensor(name)
+            # PyTorch moves what it finds under a parameter; LoRA-FA's optimizer keeps its own under names. Counts stay.
+            value = stored.get_tensor(name)
+            states[int(position)][key] = value.to(device) if value.ndim else value
         _restore_generators(_stored_under("generator", stored))
     state = dict(zip(json.loads(metadata["state_keys"]), states, strict=True))
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

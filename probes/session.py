@@ -91,7 +91,8 @@ class Session:
         except Exception as error:  # the boundary of a probe: whatever a method raises is a result
             self._base = None
             run.status, run.reason = classify(error)
-        if run.peak_bytes is None:
+        has_trained = run.progress.step > run.first_step  # else it was through before, and held less than a step does
+        if run.peak_bytes is None and (has_trained or run.status != "finished"):
             run.peak_bytes = self.memory.peak_bytes()
         return run.outcome(time.perf_counter() - started)
 
@@ -135,7 +136,8 @@ class Session:
             # Where a point of the curve is due, the step alone is not all of it: what follows would be lost.
             if job.save_to and (isinstance(item, CurvePoint) or run.progress.step not in job.eval_steps):
                 on_the_way.save_if_due(run.progress)
-        run.peak_bytes = self.memory.peak_bytes()
+        if run.progress.step > run.first_step:
+            run.peak_bytes = self.memory.peak_bytes()
         run.forgetting, run.forgetting_note = self._forgetting.measure(model)
         run.latency_overhead = latency_overhead(model, method, context, self.held_out.row(0)[0])
         # After all measurements: a probe that dies between its checkpoint and its outcome would have to start over.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Diverged(Exception):
-    """The loss became nan, infinite or exactly zero."""
+    """The loss became nan, infinite or, by an overflow, exactly zero."""
 
 
 @dataclass
@@ -86,16 +86,17 @@ def train(
     while progress.step < stop_step:
         started = time.perf_counter()
         step_loss = 0.0
-        for micro in range(accumulation):
-            indices = order[progress.step * accumulation + micro]
-            batch = to_device(collate(rows, indices, pad_token_id, context.task), context.device)
+        passes = order[progress.step * accumulation : (progress.step + 1) * accumulation]
+        parts = [collate(rows, indices, pad_token_id, context.task) for indices in passes]
+        for part, share in zip(parts, _shares(parts), strict=True):
+            batch = to_device(part, context.device)
             loss, own_loss = _losses(model, batch, context, through_model_loss)
-            scaler.scale(loss / accumulation).backward()
-            step_loss += own_loss / accumulation
+            scaler.scale(loss * share).backward()
+            step_loss += own_loss * share
             progress.trained_tokens += batch["input_ids"].numel()
-        _check_loss(step_loss, progress.step)
         scaler.unscale_(optimizer)
         norm = torch.nn.utils.clip_grad_norm_(trainable, context.max_grad_norm)
+        _check_loss(step_loss, float(norm), progress.step)
         if progress.step == 0 and float(norm) == 0.0:
             raise Ineffective("no gradient reaches the trainable parameters")
         for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
@@ -140,11 +141,18 @@ def _point(progress: Progress, held_out: Evaluation) -> CurvePoint:
     )
 
 
+def _shares(parts: Sequence[dict[str, Any]]) -> list[float]:
+    """What each part of a step's batch weighs: its share of the labels, so that a batch in parts is the batch."""
+    counts = [int((part["labels"] != -100).sum()) for part in parts]
+    return [count / max(1, sum(counts)) for count in counts]
+
+
 def _losses(model: Any, batch: dict[str, Any], context: ProbeContext, through_model_loss: bool) -> tuple[Any, float]:
     """The loss to differentiate, and the plain cross-entropy to record."""
     if through_model_loss:
-        inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
-        output = model(**inputs, labels=_full_labels(batch, context.task))
+        inputs = forward_inputs(model, batch, context.task) | {"labels": _full_labels(batch, context.task)}
+        inputs.pop("logits_to_keep", None)  # the model's own loss is of all positions
+        output = model(**inputs)
         aligned = label_logits(output.logits, batch, context.task)
         return output.loss, float(label_loss(aligned.detach(), batch["labels"]))
     output = model(**forward_inputs(model, batch, context.task))
@@ -161,7 +169,9 @@ def _full_labels(batch: dict[str, Any], task: str) -> Any:
     return labels
 
 
-def _check_loss(loss: float, step: int) -> None:
-    # A loss of exactly zero is how overflowing runs report themselves in some set-ups; it is no success.
-    if not math.isfinite(loss) or loss == 0.0:
+def _check_loss(loss: float, gradient_norm: float, step: int) -> None:
+    # A loss of exactly zero is how overflowing runs report themselves in some set-ups. Later in a run it may be that of
+    # easy rows, where the right answer is all that float32 can see.
+    overflows = loss == 0.0 and (step == 0 or not math.isfinite(gradient_norm))
+    if not math.isfinite(loss) or overflows:
         raise Diverged(f"training loss is {loss} at step {step + 1}")

@@ -230,15 +230,18 @@ def main():
     model.train()
     for step in range(last_step):
         step_loss = 0.0
-        for indices in order[step * GRADIENT_ACCUMULATION_STEPS : (step + 1) * GRADIENT_ACCUMULATION_STEPS]:
-            batch = to_device(collate(train_rows, indices, pad, TASK), device)
+        passes = order[step * GRADIENT_ACCUMULATION_STEPS : (step + 1) * GRADIENT_ACCUMULATION_STEPS]
+        parts = [collate(train_rows, indices, pad, TASK) for indices in passes]
+        labels_of = [int((part["labels"] != -100).sum()) for part in parts]
+        for part, count in zip(parts, labels_of, strict=True):
+            batch, share = to_device(part, device), count / max(1, sum(labels_of))
 $losses
-            scaler.scale(loss / GRADIENT_ACCUMULATION_STEPS).backward()
-            step_loss += float($own_loss.detach()) / GRADIENT_ACCUMULATION_STEPS
-        if not math.isfinite(step_loss) or step_loss == 0.0:
-            raise SystemExit(f"The training loss is {step_loss} at step {step + 1}: the run has diverged.")
+            scaler.scale(loss * share).backward()
+            step_loss += float($own_loss.detach()) * share
         scaler.unscale_(optimizer)
-        torch.nn.utils.clip_grad_norm_(trainable, MAX_GRAD_NORM)
+        norm = float(torch.nn.utils.clip_grad_norm_(trainable, MAX_GRAD_NORM))
+        if not math.isfinite(step_loss) or (step_loss == 0.0 and (step == 0 or not math.isfinite(norm))):
+            raise SystemExit(f"The training loss is {step_loss} at step {step + 1}: the run has diverged.")
         for group, rate in zip(optimizer.param_groups, peak_rates, strict=True):
             group["lr"] = rate * schedule_factor(step)
         scale = scaler.get_scale()

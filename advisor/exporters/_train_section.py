@@ -152,7 +152,9 @@ def _losses(task: Task, through_model_loss: bool) -> str:
                 'labels[:, -batch["labels"].shape[1] :] = batch["labels"]',
             ]
         lines += [
-            'output = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels)',
+            'inputs = forward_inputs(model, batch, TASK) | {"labels": labels}',
+            'inputs.pop("logits_to_keep", None)  # its own loss is of all positions',
+            "output = model(**inputs)",
             "loss = output.loss  # with the terms that the method adds to it",
             'plain_loss = label_loss(label_logits(output.logits, batch, TASK), batch["labels"])',
         ]

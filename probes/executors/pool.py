@@ -25,11 +25,15 @@ class WorkerPool(ABC, Generic[Worker]):
     """`workers` places, each with a worker or none. The executor says how one is started, and how it gets a job."""
 
     def __init__(self, workers: int) -> None:
-        self.workers = workers
         self._pool: list[Worker | None] = [None] * workers
         self._waiting: deque[ProbeJob] = deque()
         self._given_up: set[int] = set()
         """Places whose worker could not start: where others could, the race goes on without these."""
+
+    @property
+    def workers(self) -> int:
+        """How many can work: those that could not start do not count."""
+        return max(1, len(self._pool) - len(self._given_up))
 
     def submit(self, job: ProbeJob) -> None:
         self._waiting.append(job)
@@ -54,7 +58,7 @@ class WorkerPool(ABC, Generic[Worker]):
 
     def _dispatch(self) -> Iterator[Event]:
         """Gives waiting jobs to free workers; at places whose worker was lost a new one starts."""
-        for index in range(self.workers):
+        for index in range(len(self._pool)):
             if not self._waiting:
                 return
             if self._pool[index] is None and index not in self._given_up:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import queue
 import signal
@@ -111,8 +112,10 @@ class ProcessExecutor(WorkerPool[_Worker]):
         self._inbox: queue.Queue = queue.Queue()
 
     def start(self, context: ProbeContext) -> None:
-        self._context = context
-        for index in range(self.workers):
+        # Where more workers than cards are asked for, a probe that needs more than its part fails, not its neighbour.
+        sharing = math.ceil(len(self._pool) / len(self._devices)) if self._devices else 1
+        self._context = context.model_copy(update={"memory_share": 1 / sharing})
+        for index in range(len(self._pool)):
             self._spawn(index)
 
     def events(self, timeout_s: float) -> Iterator[Event]:
@@ -139,13 +142,13 @@ class ProcessExecutor(WorkerPool[_Worker]):
 
     def close(self) -> None:
         self._waiting.clear()
-        workers, self._pool = [w for w in self._pool if w], [None] * self.workers
+        workers, self._pool = [w for w in self._pool if w], [None] * len(self._pool)
         for worker in workers:
             worker.end(grace_s=0.0 if worker.job else 0.5)
 
     def _busy(self) -> bool:
         at_work = any(w and (w.job or not w.ready) for w in self._pool)
-        return at_work or (bool(self._waiting) and len(self._given_up) < self.workers)
+        return at_work or (bool(self._waiting) and len(self._given_up) < len(self._pool))
 
     def _spawn(self, index: int) -> None:
         assert self._context
@@ -195,7 +198,7 @@ class ProcessExecutor(WorkerPool[_Worker]):
     def _give_up(self, worker: _Worker, reason: str) -> Iterator[Event]:
         self._pool[worker.index] = None
         self._given_up.add(worker.index)
-        if len(self._given_up) == self.workers:
+        if len(self._given_up) == len(self._pool):
             yield Event(worker.index, fatal=reason)
 
     def _end_hung(self) -> Iterator[Event]:

@@ -188,10 +188,10 @@ class RayExecutor(WorkerPool[_Worker]):
     def _give_up(self, worker: _Worker, reason: str) -> Iterator[Event]:
         self._end([worker])
         self._given_up.add(worker.index)
-        if len(self._given_up) == self.workers:
+        if len(self._given_up) == len(self._pool):
             yield Event(worker.index, fatal=reason)
         elif not any(self._pool):
-            self._spawn(next(i for i in range(self.workers) if i not in self._given_up))
+            self._spawn(next(i for i in range(len(self._pool)) if i not in self._given_up))
 
     def _end(self, workers: Sequence[_Worker]) -> None:
         """Lets workers clear up behind them, and then ends them."""

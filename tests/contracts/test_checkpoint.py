@@ -29,6 +29,19 @@ def test_a_continued_probe_equals_an_uninterrupted_one(name, tmp_path):
     assert start + second.to(8) == pytest.approx(uninterrupted, abs=1e-6)
 
 
+def test_what_an_optimizer_keeps_under_names_comes_to_the_device_of_the_parameters(tmp_path):
+    """PyTorch moves what it finds under a parameter; LoRA-FA keeps its moments under the names of layers."""
+    first = Run("llama", "lora-fa", tmp_path)
+    first.to(4)
+    checkpoint.save(tmp_path / "probe", first.model, first.optimizer, first.progress)
+    second, given = Run("llama", "lora-fa", tmp_path), {}
+    second.model.to("meta")  # stands for a card
+    second.optimizer.load_state_dict = given.update
+    checkpoint.load(tmp_path / "probe", second.model, second.optimizer)
+    kept = [value for state in given["state"].values() for value in state.values() if torch.is_tensor(value)]
+    assert {value.device.type for value in kept if value.ndim} == {"meta"}
+
+
 def test_the_scale_of_float16_is_a_part_of_it(tmp_path):
     whole, first, second = (Run("llama", "lora", tmp_path, dtype="float16") for _ in range(3))
     for run in (whole, first):

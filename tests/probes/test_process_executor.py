@@ -22,6 +22,23 @@ def test_a_race_goes_on_without_the_worker_that_cannot_start(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")
+def test_workers_that_share_a_card_share_its_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(ProcessExecutor, "_spawn", lambda self, index: None)
+    shares = []
+    for workers, devices in ((1, ["0"]), (2, ["0", "1"]), (3, ["0", "1"]), (4, None)):
+        executor = ProcessExecutor(workers, devices)
+        executor.start(stub_context(tmp_path))
+        shares.append(executor._context.memory_share)
+    assert shares == [1, 1, 0.5, 1]
+
+
+def test_places_whose_worker_could_not_start_are_no_workers_that_a_plan_counts_on():
+    executor = ProcessExecutor(4)
+    assert executor.workers == 4
+    executor._given_up |= {1, 2, 3}
+    assert executor.workers == 1
+
+
 def test_a_worker_does_not_outlive_its_parent():
     parent = subprocess.Popen(
         [

@@ -206,6 +206,14 @@ def test_a_probe_that_starts_over_tells_the_training_loss_since_its_last_point(c
     assert over.points[0].train_loss == pytest.approx(went_on.points[0].train_loss, rel=1e-6)
 
 
+def test_what_was_through_before_has_held_less_than_a_step_does(context):
+    session = Session(context)
+    trained, _, _ = run(session, job_of("lora", "through"))
+    again, steps, _ = run(session, job_of("lora", "through", start_step=4))
+    assert (again.status, again.first_step, steps) == ("finished", 4, [])
+    assert trained.peak_bytes and again.peak_bytes is None
+
+
 def test_a_full_disk_costs_a_probe_its_checkpoint_and_no_result(context, monkeypatch):
     from probes import checkpoint
 

@@ -1,13 +1,17 @@
 """The training loop, on real tiny models."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
 from knowledge.schema import CurvePoint
 from probes.adapters import Ineffective
-from probes.training import Diverged
+from probes.batching import collate
+from probes.training import Diverged, _check_loss, _losses
 from tests.probes.runs import Run
+from tests.probes.test_evaluation import ragged_rows
 
 
 @pytest.mark.parametrize("architecture", ["llama", "bert", "t5"])
@@ -32,6 +36,44 @@ def test_accumulated_micro_batches_equal_one_large_batch(tmp_path):
     small.order = [np.arange(4) + 4 * (i % 8) for i in range(24)]
     small_losses = small.to(3)
     assert small_losses == pytest.approx(large_losses, abs=1e-5)
+
+
+def gradient_of(run, order, accumulation):
+    run.order = [np.array(indices) for indices in order]
+    run.context = run.context.model_copy(update={"gradient_accumulation_steps": accumulation, "max_grad_norm": 1e9})
+    run.rows, found = ragged_rows(), []
+    run.optimizer.zero_grad = lambda: found.append(
+        torch.cat([p.grad.flatten().clone() for p in run.model.parameters() if p.requires_grad])
+    )
+    losses = run.to(1)
+    return losses[0], found[0]
+
+
+def test_a_batch_in_parts_is_the_batch_however_many_labels_each_has(tmp_path):
+    whole, parts = (Run("llama", "lora", tmp_path) for _ in range(2))
+    loss, gradient = gradient_of(whole, [[0, 1, 2, 3]], 1)
+    same_loss, same_gradient = gradient_of(parts, [[0, 1, 2], [3]], 2)
+    assert same_loss == pytest.approx(loss, abs=1e-5)
+    assert torch.cosine_similarity(gradient, same_gradient, dim=0) > 0.9999
+    assert same_gradient.norm() == pytest.approx(gradient.norm().item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "bert"])
+def test_what_trains_through_the_models_own_loss_sees_the_positions_that_are_evaluated(architecture, tmp_path):
+    """Rows are padded on the left, which models with learned positions would count."""
+    run = Run(architecture, "lora", tmp_path)
+    rows = run.rows if architecture == "bert" else ragged_rows()
+    batch = collate(rows, np.arange(4), 0, run.context.task)
+    run.model.eval()
+    own, plain = (_losses(run.model, batch, run.context, through)[1] for through in (True, False))
+    assert own == pytest.approx(plain, abs=1e-5)
+
+
+def test_a_loss_of_zero_is_an_overflow_at_the_start_and_where_the_gradient_is_no_number():
+    for norm, step in ((0.0, 0), (math.nan, 5), (math.inf, 5)):
+        with pytest.raises(Diverged, match=r"0\.0 at step"):
+            _check_loss(0.0, norm, step)
+    _check_loss(0.0, 1e-9, 5)  # easy rows, late in a run
 
 
 def test_the_recorded_loss_is_cross_entropy_even_where_the_model_trains_on_more(tmp_path):
