@@ -5,8 +5,6 @@ BIN := $(VENV)/bin
 DEMO_BUDGET ?= 7
 DEMO_OUT ?= demo-out
 FUZZ_SECONDS ?= 60
-# One more than cores, up to four: many tests wait for processes that they started.
-TEST_WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(4, (os.cpu_count() or 1) + 1))")
 
 .PHONY: demo test check fuzz clean
 
@@ -31,7 +29,7 @@ demo: $(VENV)/.demo
 		--budget $(DEMO_BUDGET) --out $(DEMO_OUT)
 
 test: $(VENV)/.test check
-	$(BIN)/python -m pytest -n $(TEST_WORKERS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -19,9 +19,9 @@ def held_out_noise(row_losses: Mapping[str, Sequence[float]]) -> dict[str, float
     happened to be held out.
 
     row_losses: per candidate the losses of the same rows, or how much of them is right. Rows that are hard are hard
-    for all candidates, which says
-    nothing about the order of these: every row's mean over the candidates, scaled to the candidate's level, is taken
-    off first. What is left is the noise of a paired comparison; a single candidate keeps all of it.
+    for all candidates, which says nothing about their order: every row's mean over the candidates, scaled to the
+    candidate's level, is taken off first. What is left is the noise of a paired comparison; a single candidate keeps
+    all of it.
 
     Candidates without losses, or with losses of other rows than most, get no entry.
     """

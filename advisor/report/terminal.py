@@ -80,10 +80,12 @@ def summary(result: Result, width: int, *, boxed: bool, folder: Path | None = No
 
 
 def _is_trained(result: Result, folder: Path | None) -> bool:
+    if folder is None or not (folder / "training.json").is_file():
+        return False  # as after a race: what follows takes time to import
     from advisor.train import finished_report
 
     with suppress(BadInput):  # a report that cannot be read is none of this
-        return folder is not None and finished_report(folder, result) is not None
+        return finished_report(folder, result) is not None
     return False
 
 
