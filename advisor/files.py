@@ -15,6 +15,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from knowledge.rights import usual_rights
+
 MANIFEST = ".advisor.json"
 
 logger = logging.getLogger("advisor")
@@ -51,9 +53,7 @@ def replace_file(path: Path, content: bytes, *, executable: bool = False) -> Non
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)  # mkstemp's files are private; give the usual rights
-        Path(name).chmod((0o777 if executable else 0o666) & ~mask)
+        Path(name).chmod(usual_rights(executable))  # mkstemp's files are private
         Path(name).replace(path)
     except BaseException:
         with contextlib.suppress(OSError):

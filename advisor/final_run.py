@@ -19,6 +19,7 @@ from advisor.held_out import EVAL_ROWS
 from advisor.own_task import suite_name
 from advisor.recommendation import TrainingPlan
 from advisor.telling_metric import judged_by
+from advisor.training_report import ADAPTER_FOLDER
 from knowledge.errors import BadInput
 from knowledge.methods import get_method
 from knowledge.schema import Curve, PlannedRun
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from probes.source import ModelSource
 
 STATE_FOLDER = "training"
-ADAPTER_FOLDER = "adapter"
 # Shares of the run after which held-out rows are evaluated: as dense at the beginning as the rungs of races, so that a
 # finished run teaches what beginnings lead to.
 EVAL_FRACTIONS = (0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.55, 0.7, 0.85, 1.0)

@@ -65,10 +65,10 @@ def judge(
     sampling = _sampling(evidence, measured, "row_losses")
     # The tokens of a row are right or wrong together, so they are no independent trials as whole answers are.
     of_tokens = _sampling(evidence, measured, "row_right") if survey.data.profile.metric_name == SINGLE_TOKENS else {}
-    last: dict[str, list[ProbeOutcome]] = {c.method.name: [] for c in candidates}
+    last_jobs: dict[str, list[ProbeOutcome]] = {c.method.name: [] for c in candidates}
     for c in candidates:
-        last[c.method.name] += evidence.outcomes.get(c.id, [])[-1:]
-    step_s = {name: _step_s(outcomes) for name, outcomes in last.items()}
+        last_jobs[c.method.name] += evidence.outcomes.get(c.id, [])[-1:]
+    step_s = {name: _step_s(outcomes) for name, outcomes in last_jobs.items()}
     reasons_left = {id: reason for decision in race.decisions for id, reason in decision.left.items()}
     return [
         _report(
@@ -142,7 +142,7 @@ def judge_from_table(candidates: Sequence[Candidate], priors: Mapping[str, Metho
         )
         report = _without_probe(candidate, "from table", "known from published runs")
         # What trains is held as it is saved, but for what becomes a LoRA of twice its rank.
-        is_known = candidate.memory is not None and not candidate.method.saves_other
+        is_known = candidate.memory is not None and not candidate.method.saved_size_differs
         adapter_bytes = candidate.memory.breakdown.get("adapter") if is_known else None
         if adapter_bytes is not None:
             adapter_bytes *= candidate.method.saved_rank_factor

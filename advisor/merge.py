@@ -11,11 +11,11 @@ from pydantic import Field
 
 from advisor.exporters.base import Recommended, model_location, recommended
 from advisor.files import free_name
-from advisor.final_run import ADAPTER_FOLDER, model_source, read_data
+from advisor.final_run import model_source, read_data
 from advisor.save import load
 from advisor.serving import serve_adapter, serve_model
 from advisor.text import bytes_text
-from advisor.train import REPORT_FILE, finished_report
+from advisor.training_report import ADAPTER_FOLDER, REPORT_FILE, finished_report
 from knowledge.errors import BadInput
 from knowledge.schema import DType, Record
 from probes.merging import SAME_CHANGE, Agreement, CannotMerge, Workplace, convert, merge

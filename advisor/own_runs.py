@@ -12,8 +12,7 @@ from typing import Any
 
 from advisor.recommendation import CandidateReport, Result
 from advisor.save import load
-from advisor.train import finished_report
-from advisor.training_report import TrainingReport
+from advisor.training_report import TrainingReport, finished_report
 from knowledge import table
 from knowledge.era import software_era
 from knowledge.errors import BadInput

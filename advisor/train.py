@@ -20,7 +20,6 @@ from advisor.explosion import ExplosionWatch
 from advisor.exporters.base import recommended
 from advisor.files import free_name, write_text
 from advisor.final_run import (
-    ADAPTER_FOLDER,
     STATE_FOLDER,
     FinalRun,
     first_gpu,
@@ -30,12 +29,11 @@ from advisor.final_run import (
 )
 from advisor.gather import JOURNAL_FILE, schedule_of
 from advisor.model_card import model_card
-from advisor.recommendation import Result
 from advisor.report.live_training import LiveTraining
 from advisor.result import library_versions
 from advisor.save import load
 from advisor.text import clean, rate_text
-from advisor.training_report import TrainingReport, compare
+from advisor.training_report import ADAPTER_FOLDER, REPORT_FILE, TrainingReport, compare, finished_report
 from knowledge.errors import AdvisorError, BadInput
 from knowledge.schema import Curve
 from probes import interrupts
@@ -43,8 +41,6 @@ from probes.conduct import TICK_S, await_baseline
 from probes.executors.process import ProcessExecutor
 from probes.journal import Journal
 from probes.schema import Baseline, ProbeOutcome
-
-REPORT_FILE = "training.json"
 
 
 class TrainingFailed(AdvisorError):
@@ -91,22 +87,6 @@ def train(
             report = _report(run, baseline, journal.curves[run.job.id], outcome)
     _finish(run, report)
     return report
-
-
-def finished_report(folder: Path, result: Result) -> TrainingReport | None:
-    """What a training of `result` in that folder reached; None where none came to its end, or that of another
-    recommendation did. Raises BadInput where the report cannot be read."""
-    path = folder / REPORT_FILE
-    if not path.is_file() or not (folder / ADAPTER_FOLDER).is_dir():
-        return None
-    try:
-        report = TrainingReport.model_validate_json(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        reason = str(error).splitlines()[0]
-        raise BadInput(
-            f"{path} cannot be read: {reason}. Was it changed, or written by another version of advisor? Move it aside."
-        ) from None
-    return report if report.is_of(result) else None
 
 
 def _make_room(folder: Path, resume: bool, force: bool) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from advisor.overtraining import overtrained
 from advisor.recommendation import CandidateReport, Prediction, Result
+from knowledge.errors import BadInput
 from knowledge.schema import Curve, CurvePoint, DType, Finite, Record
 from probes.schema import ProbeOutcome
 
 SCHEMA_VERSION = 1
+REPORT_FILE, ADAPTER_FOLDER = "training.json", "adapter"  # in the folder of a recommendation
 # The two losses are means over one batch in the same arithmetic: more than this is another model.
 SAME_LOSS = 1e-3
 
@@ -88,6 +91,22 @@ class TrainingReport(Record):
     def overtrained(self) -> str | None:
         """In words, where the held-out loss was clearly lower on the way than at the end."""
         return overtrained(self.curve, self.max_steps)
+
+
+def finished_report(folder: Path, result: Result) -> TrainingReport | None:
+    """What a training of `result` in that folder reached; None where none came to its end, or that of another
+    recommendation did. Raises BadInput where the report cannot be read."""
+    path = folder / REPORT_FILE
+    if not path.is_file() or not (folder / ADAPTER_FOLDER).is_dir():
+        return None
+    try:
+        report = TrainingReport.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        reason = str(error).splitlines()[0]
+        raise BadInput(
+            f"{path} cannot be read: {reason}. Was it changed, or written by another version of advisor? Move it aside."
+        ) from None
+    return report if report.is_of(result) else None
 
 
 def compare(pick: CandidateReport, last: CurvePoint, outcome: ProbeOutcome, device_kind: str) -> tuple[Comparison, ...]:

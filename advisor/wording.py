@@ -144,12 +144,12 @@ def _tie_breaker(case: Case) -> str:
 def _among(case: Case) -> str:
     """A tie may still be probably worse than the target, and was then not asked for its costs."""
     asked = len(case.as_good)
-    left_ahead = any(value_of(c, case.quality) > value_of(case.pick, case.quality) for c in _left(case))
+    left_ahead = any(value_of(c, case.quality) > value_of(case.pick, case.quality) for c in _ties_that_left(case))
     stayed = "among those that stayed in the race, " if left_ahead else ""
     return "" if asked == len(case.ties) else f"{stayed}of the {asked + 1} most likely to end best it is "
 
 
-def _left(case: Case) -> list[CandidateReport]:
+def _ties_that_left(case: Case) -> list[CandidateReport]:
     return [c for c in case.ties if c not in case.contenders]
 
 

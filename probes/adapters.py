@@ -7,7 +7,6 @@ included; PEFT keeps adapter weights in float32 beside a bfloat16 base.
 from __future__ import annotations
 
 import inspect
-import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from knowledge.errors import AdvisorError, BadInput
 from knowledge.methods.anchored_lora import as_plain_lora, is_anchored
 from knowledge.methods.base import PEFT_TASK_TYPES
+from knowledge.rights import usual_rights
 from probes.calibration import Calibration
 
 if TYPE_CHECKING:
@@ -129,19 +129,11 @@ def remove_method(model: torch.nn.Module) -> torch.nn.Module:
     `unload` does not do.
     """
     import peft
-    from peft.utils import ModulesToSaveWrapper
 
     base = model
     if isinstance(model, peft.PeftModel):
         base = model.get_base_model()
-        originals = {
-            name: module.original_module
-            for name, module in base.named_modules()
-            if isinstance(module, ModulesToSaveWrapper)
-        }
-        for name, module in originals.items():  # before unloading, which takes a wrapped head for a layer
-            parent, _, child = name.rpartition(".")
-            setattr(base.get_submodule(parent), child, module)
+        unwrap_heads(base, lambda head: head.original_module)
         if hasattr(type(model.base_model), "unload"):
             base = model.unload()
         elif not model.active_peft_config.is_prompt_learning:  # LLaMA-Adapter: puts the attention modules back
@@ -151,6 +143,17 @@ def remove_method(model: torch.nn.Module) -> torch.nn.Module:
             parameter.requires_grad_(True)
             parameter.grad = None
     return base
+
+
+def unwrap_heads(base: torch.nn.Module, chosen: Callable[[Any], torch.nn.Module]) -> None:
+    """Puts one of the two that PEFT's wrapper of a trained head holds in its place. PEFT's own unloading and merging
+    take a wrapped head that is made of layers for a layer."""
+    from peft.utils import ModulesToSaveWrapper
+
+    heads = {name: module for name, module in base.named_modules() if isinstance(module, ModulesToSaveWrapper)}
+    for name, head in heads.items():
+        parent, _, child = name.rpartition(".")
+        setattr(base.get_submodule(parent), child, chosen(head))
 
 
 def make_optimizer(model: torch.nn.Module, method: Method, learning_rate: float) -> torch.optim.Optimizer:
@@ -232,10 +235,8 @@ def save_adapter(model: torch.nn.Module, folder: Path) -> None:
 
 def give_usual_rights(folder: Path) -> None:
     """safetensors writes files that nobody else can read, as a server that runs as another user would have to."""
-    mask = os.umask(0)
-    os.umask(mask)
     for file in folder.glob("*.safetensors"):
-        file.chmod(0o666 & ~mask)
+        file.chmod(usual_rights())
 
 
 def load_adapter(base: torch.nn.Module, folder: Path) -> torch.nn.Module:

@@ -50,6 +50,11 @@ class JobRun:
         self.saved_loss = 0.0
         self.reload_difference: float | None = None
 
+    @property
+    def has_trained(self) -> bool:
+        """Whether it did a step: what was through before holds less than a step does."""
+        return self.progress.step > self.first_step
+
     def remember(self, held_out: Evaluation) -> Evaluation:
         """Passes the evaluation on; its rows are the outcome's until the next one."""
         self.row_losses, self.row_right = held_out.row_losses, held_out.row_right

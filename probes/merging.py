@@ -156,11 +156,7 @@ def _merged(model: Any) -> Any:
     merge_and_unload = getattr(model, "merge_and_unload", None)
     if merge_and_unload is None:
         raise CannotMerge("What this method trains lies beside the weights, so it cannot become part of them.")
-    for name, module in [*model.get_base_model().named_modules()]:
-        if isinstance(module, peft.utils.ModulesToSaveWrapper):  # PEFT takes a wrapped head for a layer
-            parent, _, child = name.rpartition(".")
-            trained = module.modules_to_save[module.active_adapters[0]]
-            setattr(model.get_base_model().get_submodule(parent), child, trained)
+    adapters.unwrap_heads(model.get_base_model(), lambda head: head.modules_to_save[head.active_adapters[0]])
     try:
         with quiet():
             return merge_and_unload()

@@ -91,8 +91,7 @@ class Session:
         except Exception as error:  # the boundary of a probe: whatever a method raises is a result
             self._base = None
             run.status, run.reason = classify(error)
-        has_trained = run.progress.step > run.first_step  # else it was through before, and held less than a step does
-        if run.peak_bytes is None and (has_trained or run.status != "finished"):
+        if run.peak_bytes is None and (run.has_trained or run.status != "finished"):
             run.peak_bytes = self.memory.peak_bytes()
         return run.outcome(time.perf_counter() - started)
 
@@ -136,7 +135,7 @@ class Session:
             # Where a point of the curve is due, the step alone is not all of it: what follows would be lost.
             if job.save_to and (isinstance(item, CurvePoint) or run.progress.step not in job.eval_steps):
                 on_the_way.save_if_due(run.progress)
-        if run.progress.step > run.first_step:
+        if run.has_trained:
             run.peak_bytes = self.memory.peak_bytes()
         run.forgetting, run.forgetting_note = self._forgetting.measure(model)
         run.latency_overhead = latency_overhead(model, method, context, self.held_out.row(0)[0])

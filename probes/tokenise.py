@@ -38,6 +38,7 @@ def chat_segments(tokenizer, messages, tools=None, first_trained=0):
     def render(part, generation_prompt=False):
         return tokenizer.apply_chat_template(part, tools=tools, tokenize=False, add_generation_prompt=generation_prompt)
 
+    texts = [m["content"].strip() for m in messages]
     messages, whole = render_whole(render, messages, trained)
     segments, done = [], 0
 
@@ -45,7 +46,7 @@ def chat_segments(tokenizer, messages, tools=None, first_trained=0):
         return [*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()]
 
     for index in filter(None, trained):
-        before, text = render(messages[:index], True), chat_messages(messages)[index]["content"].strip()
+        before, text = render(messages[:index], True), texts[index]
         if not whole.startswith(before):  # it may open a thought that finished turns are written without
             thought = open_thought(before, text, whole)
             if thought is not None:
@@ -78,12 +79,13 @@ def chat_messages(messages):
             return {key: without_nulls(inner) for key, inner in value.items() if inner is not None}
         return [without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
-    def as_object(arguments):
+    def called(call):
+        function = call.get("function", {})
         try:
-            value = json.loads(arguments)
-        except ValueError:
-            return arguments
-        return value if isinstance(value, dict) else arguments
+            arguments = json.loads(function["arguments"])
+        except (KeyError, TypeError, ValueError):  # none, an object already, or no JSON
+            return call
+        return {**call, "function": {**function, "arguments": arguments}} if isinstance(arguments, dict) else call
 
     known = []
     for message in map(without_nulls, messages):
@@ -93,13 +95,7 @@ def chat_messages(messages):
             if not all(isinstance(part, str) for part in parts):
                 raise ValueError("a message holds more than text")
             content = "".join(parts)
-        calls = [dict(call) for call in message.get("tool_calls") or []]
-        for call in calls:
-            inner = call["function"] = dict(call["function"]) if "function" in call else {}
-            if isinstance(inner.get("arguments"), str):
-                inner["arguments"] = as_object(inner["arguments"])
-            if not inner:
-                del call["function"]
+        calls = [called(call) for call in message.get("tool_calls") or []]
         known.append({**message, "content": content, **({"tool_calls": calls} if calls else {})})
     return known
 
@@ -123,18 +119,16 @@ def render_whole(render, messages, trained):
     the first form raises."""
     import json
 
-    def with_texts(call):
-        inner = call.get("function", {})
-        arguments = inner.get("arguments")
-        return {**call, "function": {**inner, "arguments": json.dumps(arguments)}} if arguments else call
-
-    def as_called(message):
-        calls = [with_texts(call) for call in message.get("tool_calls", [])]
-        return {**message, "tool_calls": calls} if calls else message
+    def with_text(call):
+        function = call.get("function", {})
+        if not isinstance(function.get("arguments"), dict):
+            return call
+        return {**call, "function": {**function, "arguments": json.dumps(function["arguments"])}}
 
     forms = [messages]
     if any(m.get("tool_calls") for m in messages):
-        forms.append([as_called(m) for m in messages])
+        calling = [{"tool_calls": [*map(with_text, m["tool_calls"])]} if m.get("tool_calls") else {} for m in messages]
+        forms.append([{**m, **calls} for m, calls in zip(messages, calling, strict=True)])
     forms.append([{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages])
     answers = [messages[index]["content"].rpartition("</think>")[2].strip() for index in trained]
     asked = [m["content"].strip() for m in messages if m["role"] == "user"]  # short answers are found anywhere

@@ -19,7 +19,7 @@ from advisor.text import clean
 from advisor.training_arguments import training_arguments
 from knowledge.schema import PlannedRun
 
-JQ = "Take the rows out of it, e.g. `jq -c '.[][]'`, or use the training script (--to script)."
+UNWRAP = "Take the rows out of it, e.g. `jq -c '.[][]'`, or use the training script (--to script)."
 SCRIPT = "Use the training script instead (--to script)."
 LORA_KEYS = frozenset({"peft_type", "task_type", "r", "lora_alpha", "lora_dropout", "target_modules"})
 CHAT_FORMATS = ("messages", "alpaca", "sharegpt")
@@ -87,7 +87,7 @@ def trainer_run(result: Result, target: str) -> TrainerRun:
         )
     run = TrainerRun(result, facts.plan, canonical(facts.pick.peft_config), form)
     if _is_around_the_rows(path):
-        raise NotExpressible(f"{target} would read {path.name}, an object around its rows, as a single row.", JQ)
+        raise NotExpressible(f"{target} would read {path.name}, an object around its rows, as a single row.", UNWRAP)
     if facts.plan.data_format == "messages" and columns_among(run, ["system"]):
         raise NotExpressible(f"{target} does not read `system` beside the messages.", SCRIPT)
     return run

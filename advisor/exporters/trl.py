@@ -25,7 +25,7 @@ NAME = "trl"
 TITLE = "TRL config (trl sft --config)"
 CHECKED_WITH = "TRL 1.16.0"
 FILE = "trl-sft.yaml"
-CHATS = (
+ABOUT_CHATS = (
     "TRL trains answers alone (assistant_only_loss) by chat templates that mark them with {% generation %}, and by",
     "those of which it has such a form (Llama 3, Qwen, Gemma, ...). At others it stops at once: use train.py then.",
 )
@@ -38,7 +38,7 @@ def export(folder: Path, result: Result) -> list[Path]:
     check_optimizer(run, "TRL")
     lines = [
         "TRL draws its own held-out rows.",
-        *(CHATS if run.plan.data_format == "messages" else ()),
+        *(ABOUT_CHATS if run.plan.data_format == "messages" else ()),
         f"Checked with {CHECKED_WITH}. Run in this folder: trl sft --config {FILE}",
     ]
     return [write_text(folder / FILE, header(result, *lines) + yaml_text(config(run)))]

@@ -24,6 +24,7 @@ from advisor.report.plan import plan_view
 from advisor.report.provenance import race_line
 from advisor.report.required import requirement_lines
 from advisor.text import bytes_text, clean, duration_text
+from advisor.training_report import finished_report
 from knowledge.errors import BadInput
 
 WIDE_COLUMNS = 120  # from here on there is room for forgetting and for the reason of each candidate
@@ -80,12 +81,8 @@ def summary(result: Result, width: int, *, boxed: bool, folder: Path | None = No
 
 
 def _is_trained(result: Result, folder: Path | None) -> bool:
-    if folder is None or not (folder / "training.json").is_file():
-        return False  # as after a race: what follows takes time to import
-    from advisor.train import finished_report
-
     with suppress(BadInput):  # a report that cannot be read is none of this
-        return finished_report(folder, result) is not None
+        return folder is not None and finished_report(folder, result) is not None
     return False
 
 

@@ -110,8 +110,8 @@ class Method(Record):
     trains_in_base_dtype: bool = Field(
         False, description="what it trains stays in the precision of the base; others train in float32"
     )
-    saves_other: bool = Field(
-        False, description="its file holds other tensors than those that it trains: only a probe tells its size"
+    saved_size_differs: bool = Field(
+        False, description="its file holds more or less than what it trains: only a probe tells its size"
     )
     needs_batches: bool = Field(False, description="its initialisation reads a few training batches")
 
@@ -147,9 +147,8 @@ class Method(Record):
             return f"{self.title} is not made for {shape.task}"
         if shape.quantization != "none" and shape.quantization not in self.capabilities.quantized:
             return f"{self.title} does not work on a base in {QUANTIZED_BASES[shape.quantization]}"
-        if shape.head_modules and self.family == "prompt":
-            drawn = ", ".join(shape.head_modules)
-            return f"{self.title} does not save {drawn}, which is drawn anew wherever the model is loaded"
+        if lost := [head for head in shape.head_modules if not self.saves_head(head)]:
+            return f"{self.title} does not save {', '.join(lost)}, which is drawn anew wherever the model is loaded"
         if self.trains_in_base_dtype and shape.dtype == "float16":
             return f"{self.title} trains weights in the base's float16, in which the steps of AdamW are lost"
         try:
@@ -166,6 +165,10 @@ class Method(Record):
             )
         return None
 
+    def saves_head(self, name: str) -> bool:
+        """Whether it can train a module of a classifier beside the head, and save it: PEFT's prompts cannot."""
+        return self.family != "prompt"
+
     def peft_config(self, shape: ModelShape, max_steps: int) -> dict[str, Any] | None:
         """The canonical PEFT config (keys of adapter_config.json) for a model and a run of `max_steps`,
         or None where no adapter is added. Raises BadInput where the model lacks the modules it adapts."""
@@ -174,7 +177,7 @@ class Method(Record):
         config = {"peft_type": self.peft_type, "task_type": PEFT_TASK_TYPES[shape.task], **self.settings}
         if self.targets != "none":
             config["target_modules"] = target_modules(shape, self.targets)
-        if shape.head_modules and shape.quantization == "none" and self.family != "prompt":
+        if shape.head_modules and shape.quantization == "none":
             config["modules_to_save"] = list(shape.head_modules)
         return self.fit_settings(config, shape, max_steps)
 

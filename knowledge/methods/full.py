@@ -35,9 +35,10 @@ class BitFit(Method):
     def unsupported_reason(self, shape: ModelShape) -> str | None:
         if not any("*" in path and goes_through_text(path) for path in shape.bias_paths):
             return f"{self.title} trains biases, and the layers of {shape.model_type} have none"
-        if lost := [head for head in shape.head_modules if not re.search(self.trains, f"{head}.")]:
-            return f"{self.title} does not save {', '.join(lost)}, which is drawn anew wherever the model is loaded"
         return super().unsupported_reason(shape)
+
+    def saves_head(self, name: str) -> bool:
+        return re.search(self.trains, f"{name}.") is not None
 
 
 METHODS = (

@@ -45,7 +45,7 @@ METHODS = (
         learning_rates=(1e-4, 3e-4, 1e-3),
         same_rates_on_narrow=True,  # 3e-4 is the best of its rates there too (examples/study/rates.py)
         weight_decay=0.1,
-        saves_other=True,
+        saved_size_differs=True,
         capabilities=Capabilities(mergeable=False),
     ),
 )

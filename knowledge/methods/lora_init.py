@@ -145,7 +145,7 @@ METHODS = (
         "Half of LoRA's trainable parameters, and little interference with what the model knows.",
         paper="arXiv 2604.01694",
         settings_source="PEFT's public method comparison (MetaMathQA, Llama-3.2-3B), lora/llama-3.2-3B-rank32-mica",
-        saves_other=True,
+        saved_size_differs=True,
         capabilities=_NEEDS_FULL_WEIGHTS,
     ),
 )

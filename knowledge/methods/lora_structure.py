@@ -122,7 +122,7 @@ METHODS = (
         settings={**LORA.settings, "monteclora_config": {}},
         settings_source="LoRA's settings with PEFT's defaults for MonteCLoRA",
         trains_through_model_loss=True,
-        saves_other=True,
+        saved_size_differs=True,
         capabilities=_NEEDS_FULL_WEIGHTS,
     ),
 )

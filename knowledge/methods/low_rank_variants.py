@@ -43,7 +43,7 @@ METHODS = (
         targets="attention-qv",
         learning_rates=_RATES,
         weight_decay=0.1,
-        saves_other=True,
+        saved_size_differs=True,
         capabilities=_NEEDS_FULL_WEIGHTS,
     ),
     LowRank(
@@ -105,7 +105,7 @@ METHODS = (
         learning_rates=(1e-3, 3e-3, 1e-2),
         weight_decay=0.1,
         cost="high",
-        saves_other=True,
+        saved_size_differs=True,
         capabilities=_NEEDS_FULL_WEIGHTS,
     ),
     LowRank(

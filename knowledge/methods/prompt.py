@@ -67,7 +67,7 @@ METHODS = (
         settings_source=f"{_BENCHMARK}, ptuning/llama-3.2-3B-default; above 1e-3 it was unstable on a small encoder",
         learning_rates=(1e-4, 3e-4, 1e-3),
         supports_conv1d=True,
-        saves_other=True,
+        saved_size_differs=True,
         capabilities=_PROMPT,
     ),
     PrefixTuning(

@@ -20,7 +20,7 @@ VERA = LowRank(
     targets="attention-qv",
     learning_rates=(1e-3, 3e-3, 1e-2),
     supports_conv1d=True,
-    saves_other=True,
+    saved_size_differs=True,
     capabilities=Capabilities(mergeable=True, vllm="merged"),
 )
 
@@ -49,7 +49,7 @@ RANDLORA = LowRank(
     learning_rates=(1e-4, 3e-4, 1e-3),
     weight_decay=0.1,
     supports_conv1d=True,
-    saves_other=True,
+    saved_size_differs=True,
     capabilities=Capabilities(mergeable=True, vllm="merged"),
 )
 

@@ -19,7 +19,7 @@ METHODS = (
         "shira/llama-3.2-3B-lr_0.0003-random_seed_42",
         targets="attention-qv",
         learning_rates=(1e-4, 3e-4, 1e-3),
-        saves_other=True,
+        saved_size_differs=True,
         capabilities=Capabilities(mergeable=True, vllm="merged"),
     ),
     Method(
@@ -35,7 +35,7 @@ METHODS = (
         "fewer entries move",
         targets="attention-qv",
         learning_rates=(1e-3, 3e-3, 1e-2),
-        saves_other=True,
+        saved_size_differs=True,
         capabilities=Capabilities(mergeable=True, quantized=(), vllm="merged"),
     ),
     Method(

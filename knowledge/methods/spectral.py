@@ -87,7 +87,7 @@ METHODS = (
         weight_decay=0.1,
         cost="high",
         supports_conv1d=True,
-        saves_other=True,
+        saved_size_differs=True,
         capabilities=_NEEDS_FULL_WEIGHTS,
     ),
     LowRank(
@@ -136,7 +136,7 @@ METHODS = (
         targets="attention-qv",
         learning_rates=(2e-3, 5e-3, 2e-2),
         supports_conv1d=True,
-        saves_other=True,
+        saved_size_differs=True,
         capabilities=_NEEDS_FULL_WEIGHTS,
     ),
 )

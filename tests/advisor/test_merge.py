@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from advisor.final_run import ADAPTER_FOLDER
 from advisor.merge import merge_recommended
 from advisor.save import load, save
+from advisor.training_report import ADAPTER_FOLDER
 from knowledge.errors import BadInput
 from knowledge.methods import get_method
 from probes import adapters

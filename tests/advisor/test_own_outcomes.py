@@ -18,7 +18,7 @@ from advisor.own_runs import finished_runs, record_outcomes
 from advisor.own_task import suite_name
 from advisor.predictor import Predictor
 from advisor.save import save
-from advisor.train import REPORT_FILE
+from advisor.training_report import REPORT_FILE
 from knowledge import table
 from knowledge.errors import BadInput
 from knowledge.importers.peft_method_comparison import read

@@ -11,14 +11,14 @@ from rich.console import Console
 
 from advisor.explosion import FACTOR, WINDOW_STEPS, ExplosionWatch
 from advisor.exporters.base import recommended
-from advisor.final_run import ADAPTER_FOLDER, STATE_FOLDER, eval_steps, prepare_run, read_data
+from advisor.final_run import STATE_FOLDER, eval_steps, prepare_run, read_data
 from advisor.model_card import model_card
 from advisor.report.live_training import LiveTraining
 from advisor.report.next_steps import Step
 from advisor.report.training import print_training
 from advisor.save import load, save
-from advisor.train import REPORT_FILE, TrainingFailed, finished_report, train
-from advisor.training_report import TrainingReport
+from advisor.train import TrainingFailed, train
+from advisor.training_report import ADAPTER_FOLDER, REPORT_FILE, TrainingReport, finished_report
 from knowledge.errors import BadInput
 from knowledge.schema import Curve, CurvePoint, PlannedRun
 from probes.schema import Schedule
