@@ -11,6 +11,7 @@ from advisor.overtraining import overtrained
 from advisor.quality import baseline_of, value_of
 from advisor.recommendation import CandidateReport
 from advisor.text import bytes_text, quality_text
+from knowledge.methods import all_methods
 
 SMALL_HELD_OUT_ROWS = 100
 SHORT_PROBE = 0.1  # at a tenth of the run the warm-up is over; before it, short probes favour who moves fastest
@@ -38,9 +39,8 @@ def warnings(case: Case) -> list[str]:
         found.append(fall)
     if case.planned_run and (rise := overtrained(pick.curve, case.planned_run.max_steps)):
         found.append(f"It learns its rows by heart: {rise}.")
-    edge = _rate_at_edge(case)
-    if edge:
-        found.append(edge)
+    if rate := _rate_at_edge(case) or _only_rate(case):
+        found.append(rate)
     if forgetful := _forgetting_warning(case):
         found.append(forgetful)
     if pick.memory.high_bytes > NARROW_FIT * case.device.limit_bytes:
@@ -120,6 +120,15 @@ def _last_fall(case: Case) -> str:
 
 def _was_tried(candidate: CandidateReport) -> bool:
     return bool(candidate.curve.points) or candidate.status == "diverged"
+
+
+def _only_rate(case: Case) -> str:
+    """Short races compare no learning rates (probes/plan.py)."""
+    tried = {c.learning_rate for c in case.candidates if c.name == case.pick.name and _was_tried(c)}
+    method = all_methods().get(case.pick.name)
+    if len(tried) != 1 or method is None or len(method.learning_rates) == 1:
+        return ""
+    return "Its learning rate is the usual one, compared with no other: a longer --budget compares rates."
 
 
 def _rate_at_edge(case: Case) -> str:

@@ -90,6 +90,7 @@ def plan_probes(
             title=c.method.title,
             # On narrow models the lowest rate was seldom the best (examples/study).
             spare=survey.shape.is_narrow and c.learning_rate == c.method.learning_rates_for(survey.shape)[0],
+            usual=c.learning_rate == c.method.default_learning_rate_for(survey.shape),
         )
         for c in candidates
     ]

@@ -4,8 +4,8 @@ The shape was chosen on replayed published curves (tests/benchmarks/selection.py
 third of them to 10 %, a quarter to 20 %, an eighth as far as the budget reaches, to the end if it can; of very many
 no more than of LARGEST_FIELD. With three learning rates per method a third is one rate of each. Where an eighth would
 not come to half of the run fewer are kept after each rung, for losses order the last few only from there on. A small
-budget takes methods out before it shortens the first rung, and shortens the first rung before it goes below six
-methods; a large one keeps more to the end.
+budget does without a choice of learning rates, then takes methods out before it shortens the first rung, and shortens
+the first rung before it goes below six methods; a large one keeps more to the end.
 """
 
 from __future__ import annotations
@@ -36,6 +36,13 @@ FEWEST_METHODS = 6  # below that, breadth is worth more than a longer first rung
 # Short probes favour learning rates that are too high. On the curves of examples/study, at a fifth of the sweep's cost,
 # a race that settles rates at 5 % of the run ends .017 nats above the best, one that waits .003 (its race.py).
 RATES_SETTLED = 0.2
+# A race that ends by then chooses rates worse than the catalogue does. On the study's curves (examples/study/race.py),
+# with half to one and a half planned runs as budget (2, 3.5 and 5 % of the sweep), it ended .156, .155 and .090 nats
+# above the best; with each method at its usual rate alone .096, .068 and .046, and where that is a step too high .155,
+# .099 and .091, too low .136, .156 and .176. Of published runs at one rate (63 settings) six that go to half of the run
+# lose .042 in accuracy, twelve .024, sixteen that go to a fifth .023: of large fields twelve are compared at their
+# rates before others enter.
+METHODS_WORTH_RATES = 12  # at least, of which rates are compared
 WORTHWHILE_STRETCH = 1.25  # a last rung that reaches less further than that is left out
 
 
@@ -53,6 +60,8 @@ class Entry:
     """The method's name for people, where it differs."""
     spare: bool = False
     """A learning rate of the method that seldom is its best: it enters where the budget is large."""
+    usual: bool = True
+    """The learning rate to take where the budget is too small to compare any, or one of several such."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,8 @@ class RacePlan:
     reference: str = REFERENCE
     reference_rungs: int = 0
     two_rates: bool = True
+    rates_left_out: bool = False
+    """Whether methods enter at their usual learning rates alone, for want of time."""
     expected_s: float = 0.0
     budget_s: float = 0.0
 
@@ -79,6 +90,8 @@ class RacePlan:
         reference = next((e.title or e.method for e in self.entries if e.method == self.reference), None)
         methods = len({entry.method for entry in self.entries})
         of_methods = f"{methods} method{'' if methods == 1 else 's'}"
+        if self.rates_left_out:
+            of_methods += ", each at its usual learning rate: no time to compare rates"
         lines = [f"{len(self.entries)} candidates ({of_methods}) to {_per_cent(self.fractions[0])} of the run"]
         for rung, (count, fraction) in enumerate(zip(self.keep, self.fractions[1:], strict=True)):
             rates = ", each also at its next lower learning rate," if self.keeps_two_rates(rung) else ""
@@ -93,8 +106,12 @@ class RacePlan:
 
     def keeps_two_rates(self, rung: int) -> bool:
         """Whether methods leave this rung with two learning rates, as far as they have them."""
-        has_rates = len(self.entries) > len({e.method for e in self.entries})
-        return self.two_rates and has_rates and self.fractions[rung] < RATES_SETTLED - 1e-9
+        return self.two_rates and self.has_rates and self.fractions[rung] < RATES_SETTLED - 1e-9
+
+    @property
+    def has_rates(self) -> bool:
+        """Whether a method is in it with several learning rates."""
+        return len(self.entries) > len({e.method for e in self.entries})
 
 
 def plan_race(
@@ -122,6 +139,10 @@ def plan_race(
     # On the study's curves (examples/study/race.py) spare rates pay from where the finalists reach the end in any case.
     if plan.fractions[-1] < 1 and 0 < len(needed) < len(entries):
         plan = planner.best(needed)
+    with_usual = {entry.method for entry in needed if entry.usual}
+    usual = [entry for entry in needed if entry.usual or entry.method not in with_usual]
+    if plan.has_rates and plan.fractions[-1] <= RATES_SETTLED + 1e-9 and len(usual) < len(needed):
+        plan = planner.with_rates(needed) or replace(planner.best(usual), rates_left_out=True)
     methods = {entry.method for entry in plan.entries}
     not_tried = {e.id: "the budget does not reach it" for e in entries if e.method not in methods}
     return replace(plan, not_tried=not_tried, expected_s=planner.clock.wall_s(plan), budget_s=budget_s)
@@ -173,6 +194,18 @@ class _Planner:
         first_rungs_end = RUNG_GROWTH[-1] * plan.fractions[0]
         return plan if plan.fractions[-1] >= WORTH_NARROWING * first_rungs_end else wide
 
+    def with_rates(self, entries: Sequence[Entry]) -> RacePlan | None:
+        """The most methods, at least METHODS_WORTH_RATES, of which finalists come far enough for their rates to be told
+        apart; None where the budget does not allow so many."""
+        order = _order(entries)
+        counts = range(len(order) - 1, METHODS_WORTH_RATES - 1, -1)
+
+        def of(count: int) -> RacePlan:
+            return self.best([entry for entry in entries if entry.method in order[:count]])
+
+        first = bisect_left(counts, True, key=lambda count: of(count).fractions[-1] >= FINALISTS_FAR_ENOUGH)
+        return of(counts[first]) if first < len(counts) else None
+
     def _affords(self, plan: RacePlan) -> bool:
         return self.clock.wall_s(plan) <= self.budget_s
 
@@ -192,7 +225,7 @@ class _Planner:
 
     def _first_rungs(self, entries: Sequence[Entry], two_rates: bool, width: float) -> RacePlan:
         """As many methods in the first rungs as the budget allows, and those rungs as long as it allows."""
-        order = probing_order({e.method: e.family for e in entries}, {e.method: e.prior for e in entries})
+        order = _order(entries)
 
         def build(methods: int, fraction: float) -> RacePlan:
             chosen = [e for name in order[:methods] for e in sorted(_of(entries, name), key=lambda e: e.learning_rate)]
@@ -253,6 +286,11 @@ def _kept(entries: Sequence[Entry], width: float) -> tuple[int, ...]:
 def _per_cent(fraction: float) -> str:
     """Of a long run, a rung of a few steps is not "0.0 %"."""
     return f"{100 * fraction:.1f} %" if fraction >= 0.01 else f"{100 * fraction:.2g} %"
+
+
+def _order(entries: Sequence[Entry]) -> list[str]:
+    """Their methods, in the order in which they deserve a probe."""
+    return probing_order({e.method: e.family for e in entries}, {e.method: e.prior for e in entries})
 
 
 def _of(entries: Sequence[Entry], method: str) -> list[Entry]:

@@ -1,12 +1,14 @@
 """Replays the product's race on the study's curves: what it picks, and what that costs.
 
-    python -m examples.study.race [--sets 300] [--first-rung branch] [--last-rung branch] [--rates usual]
+    python -m examples.study.race [--sets 300] [--first-rung branch] [--last-rung branch] [--rates usual] [--off 1]
 
 Each set holds all learning rates of some of the methods. Regret is the final held-out loss of the pick above that of
 the best candidate of the set, in nats. With `--first-rung branch` (or `short`) the first rung is decided by these
 probes, and who goes on has to train its steps again; with `--last-rung branch` the last one is, where it is as long as
 one of the study's probes. With `--rates usual` (or `narrow`) only the catalogue's rates for large (for narrow) models
-enter the race, as far as the study has them; budgets and regrets stay those of all rates.
+enter the race, as far as the study has them; budgets and regrets stay those of all rates. A race that is too short
+for a choice of rates takes each method's usual one; with `--off 1` (or -1) the rate that is so many steps further up:
+what is lost where the catalogue is wrong.
 """
 
 from __future__ import annotations
@@ -29,9 +31,9 @@ from probes.race import Entry, Race, plan_race
 Rates = Literal["all", "usual", "narrow"]
 
 METHODS_IN_A_SET = 8
-BUDGETS = (0.1, 0.15, 0.2, 0.3, 0.4)
+BUDGETS = (0.02, 0.035, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
 CLOSE_NATS = 0.03
-SHORTEST_FRACTION = 0.05  # the study's first evaluations that a race could use
+SHORTEST_FRACTION = 0.04  # FEWEST_STEPS (advisor/planning.py) of the reasoning tasks' 200
 
 
 def full_runs(results: Sequence[StudyResult], task: str) -> list[RunRecord]:
@@ -77,12 +79,19 @@ def is_spare(run: RunRecord, rates: Rates) -> bool:
     return rates == "narrow" and math.isclose(run.learning_rate, get_method(run.method).narrow_learning_rates[0])
 
 
+def is_usual(run: RunRecord, off: int) -> bool:
+    """Whether a run's rate is so many steps above the one that narrow models get where no rates are compared."""
+    rates = get_method(run.method).narrow_learning_rates
+    return math.isclose(run.learning_rate, rates[min(len(rates) - 1, len(rates) // 2 + off)])
+
+
 def play(
     runs: Sequence[RunRecord],
     share_of_sweep: float,
     first_rung: ProbeLosses | None = None,
     last_rung: ProbeLosses | None = None,
     rates: Rates = "all",
+    off: int = 0,
 ) -> tuple[float, float]:
     """The cost in parts of what all runs cost together, and the regret in nats.
 
@@ -90,7 +99,16 @@ def play(
     """
     by_id = {run.experiment: run for run in runs}
     entries = [
-        Entry(id, run.method, run.method, run.learning_rate, run.peak_bytes, NEUTRAL, spare=is_spare(run, rates))
+        Entry(
+            id=id,
+            method=run.method,
+            family=run.method,
+            learning_rate=run.learning_rate,
+            predicted_peak_bytes=run.peak_bytes,
+            prior=NEUTRAL,
+            spare=is_spare(run, rates) and not is_usual(run, off),
+            usual=is_usual(run, off),
+        )
         for id, run in by_id.items()
         if is_offered(run, rates)
     ]
@@ -121,6 +139,7 @@ def main() -> None:
     parser.add_argument("--first-rung", choices=("branch", "short"), help="protocol of the first rung's probes")
     parser.add_argument("--last-rung", choices=("branch", "short"), help="the same of the last one")
     parser.add_argument("--rates", choices=get_args(Rates), default="all", help="which learning rates take part")
+    parser.add_argument("--off", type=int, default=0, help="steps by which the usual rates are wrong")
     options = parser.parse_args()
     sets = options.sets
     results = read_collected()
@@ -139,10 +158,11 @@ def main() -> None:
             rows = []
             for _ in range(sets):
                 chosen = set(random.choice(methods, METHODS_IN_A_SET, replace=False))
-                rows.append(play([run for run in runs if run.method in chosen], budget, first, last, options.rates))
+                raced = [run for run in runs if run.method in chosen]
+                rows.append(play(raced, budget, first, last, options.rates, options.off))
             cost, regret = np.array(rows).T
             close = np.mean(regret <= CLOSE_NATS)
-            print(f"| {task.task} | {budget:.0%} | {cost.mean():.1%} | {regret.mean():.4f} | {close:.0%} |")
+            print(f"| {task.task} | {100 * budget:g} % | {cost.mean():.1%} | {regret.mean():.4f} | {close:.0%} |")
 
 
 if __name__ == "__main__":

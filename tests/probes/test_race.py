@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knowledge.schema import Curve, CurvePoint
-from probes.plan import FIRST_FRACTION, RacePlan
+from probes.plan import FINALISTS_FAR_ENOUGH, FIRST_FRACTION, METHODS_WORTH_RATES, RATES_SETTLED, RacePlan
 from probes.race import Entry, Race, plan_race, recent_loss
 
 TOTAL_STEPS = 100
@@ -299,3 +299,33 @@ def test_a_plan_runs_to_its_end():
     rungs = drive(Race(made), losses)
     assert len(rungs) == len(made.fractions)
     assert len(rungs[-1]) == made.keep[-1]
+
+
+def with_usual(entries):
+    """The middle one of three rates."""
+    return [replace(e, usual=e.learning_rate == 1e-2) for e in entries]
+
+
+def test_a_race_too_short_to_compare_rates_takes_the_usual_ones():
+    entries, run_s = grid(8)
+    entries = with_usual(entries)
+    short, long = (plan_race(entries, run_s, budget_s) for budget_s in (150.0, 400.0))
+    assert short.rates_left_out and {e.learning_rate for e in short.entries} == {1e-2}
+    assert len(short.entries) == 8 and not short.not_tried, "room for all methods"
+    assert "usual learning rate" in short.lines()[0]
+    assert long.has_rates and not long.rates_left_out and long.fractions[-1] > RATES_SETTLED
+    assert "usual" not in long.lines()[0]
+    without = [e for e in entries if e.method != "m1" or e.learning_rate != 1e-2]
+    assert {e.method for e in plan_race(without, run_s, 150.0).entries} == {e.method for e in entries}
+
+
+def test_of_very_many_some_are_compared_at_their_rates_before_all_enter_at_one():
+    entries, run_s = grid(40)
+    entries = with_usual(entries)
+    budgets = [300.0, 400.0, 800.0]
+    short, some, more = (plan_race(entries, run_s, budget_s) for budget_s in budgets)
+    assert short.rates_left_out
+    for made in (some, more):
+        assert made.has_rates and made.fractions[-1] >= FINALISTS_FAR_ENOUGH and made.expected_s <= made.budget_s
+    counts = [len({e.method for e in made.entries}) for made in (some, more)]
+    assert METHODS_WORTH_RATES <= counts[0] < counts[1] < 40
