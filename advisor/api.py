@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,8 @@ def run(
     with ExitStack() as stack:
         observer = stack.enter_context(LiveRace(budget_s=request.budget_minutes * 60, quiet=not show_progress))
         keep = Path(out) if out and not dry_run else None
+        if resume:
+            _say_whether_there_is_a_race(out, observer.message)
         if keep and not request.probe and (keep / JOURNAL_FILE).exists():
             raise BadInput(
                 f"{keep} holds a race, whose files an answer without probes would replace. Give another --out folder."
@@ -101,6 +104,13 @@ def run(
         if keep:
             result = _saved(result, keep)
     return Recommendation(result, keep)
+
+
+def _say_whether_there_is_a_race(out: str | Path | None, say: Callable[[str], None]) -> None:
+    if out is None:
+        raise BadInput("Resuming needs the folder of the race to go on with: give --out (from Python: out=).")
+    if not (Path(out) / JOURNAL_FILE).exists():
+        say(f"{out} holds no race to go on with: a new one begins")
 
 
 @dataclass(frozen=True)
@@ -151,13 +161,13 @@ def _from_table(
     """
     rest, reports, too_large = candidates, [], []
     while True:
-        shortlist, waiting = shortlist_from_table(rest, priors)
+        shortlist, waiting = shortlist_from_table(found, rest, priors)
         if candidates and not shortlist and rest is candidates:
             names = ", ".join(dict.fromkeys(candidate.method.title for candidate in candidates))
             raise NothingFits(f"No published run says how good these are: {names}. Leave out --no-probe to race them.")
         fitting, larger = with_memory(shortlist, found, observer.message)
         too_large += larger
-        reports += without_violators(judge_from_table(fitting, priors), found.request.require, Case.of(found))
+        reports += without_violators(judge_from_table(found, fitting, priors), found.request.require, Case.of(found))
         if not shortlist or sum(report.status == "from table" for report in reports) >= FEWEST_TO_CHOOSE_FROM:
             break
         looked_at = {candidate.method.name for candidate in shortlist}
@@ -177,7 +187,7 @@ def _probe(
     budget_s = call.request.budget_minutes * 60
     deadline = call.started + budget_s
     # The journal comes first: its lock keeps this race from touching the files of another one in the same folder.
-    with open_journal(found, folder, call.resume) as journal, open_executor(found, folder) as executor:
+    with open_journal(found, folder, call.resume) as journal, open_executor(found, folder) as (executor, probed_on):
         observer.message("loading the model and measuring it untuned")
         baseline = await_baseline(executor)
         costs = measure_costs(found, baseline, candidates, priors)
@@ -185,7 +195,7 @@ def _probe(
         plan = lineup.plan
         for line in (*plan.lines(), f"about {duration_text(plan.expected_s)} of probing from here"):
             observer.message(line)
-        waiting = not_tried(candidates, plan.not_tried)
+        waiting = not_tried(found, candidates, plan.not_tried)
         race_report = RaceReport(
             budget_s=budget_s,
             duration_s=0.0,
@@ -197,13 +207,13 @@ def _probe(
             not_tried=tuple(report.title for report in waiting),
         )
         if call.dry_run:
-            return found, [*would_be_probed(lineup.entering), *waiting], lineup.too_large, race_report
+            return found, [*would_be_probed(found, lineup.entering), *waiting], lineup.too_large, race_report
         check_room(folder, lineup.entering)
         earlier_s = journal.probing_s / executor.workers
         evidence, race = gather(found, lineup, executor, journal, observer, deadline, costs.silence_limit_s)
         call.stack.enter_context(finishing(observer.message))
     found, evidence, baseline = with_telling_metric(found, evidence, baseline, observer.message)
-    reports = judge(found, lineup.entering, evidence, race, baseline, table.load())
+    reports = judge(found, lineup.entering, evidence, race, baseline, table.load(), probed_on)
     reports = without_violators(reports, found.request.require, Case.of(found))
     race_report = race_report.model_copy(
         update={

@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from advisor.recommendation import CandidateReport
-from advisor.request import Request
+from advisor.request import ALL_METHODS, Request
 from advisor.requirement_kinds import Case
 from advisor.requirements import advice_on_dropping, parse_checkable, violations_of
+from advisor.serving import served_as
 from advisor.survey import Survey
-from knowledge.errors import BadInput, NothingFits, did_you_mean
+from knowledge.errors import NothingFits
 from knowledge.methods import all_methods
-from knowledge.methods.base import Method, ModelShape
+from knowledge.methods.base import Method
 from knowledge.schema import MemoryEstimate, PlannedRun
 
 REASONS_TOLD = 12
-ALL_METHODS = "all"
 NOT_ASKED_FOR = "not among the methods asked for"
 
 
@@ -41,10 +41,9 @@ class Candidate:
 def propose(survey: Survey) -> tuple[list[Candidate], list[CandidateReport]]:
     """All candidates that the model and the request admit, and a report for each method that is left out.
 
-    Raises BadInput for unknown method names and requirements that cannot be checked, and NothingFits when none is left.
+    Raises BadInput for requirements that cannot be checked, and NothingFits when none is left.
     """
     request, run = survey.request, survey.planned_run
-    check_method_names(request)
     requirements = parse_checkable(request.require, Case.of(survey))
     candidates: list[Candidate] = []
     left_out: list[CandidateReport] = []
@@ -52,7 +51,7 @@ def propose(survey: Survey) -> tuple[list[Candidate], list[CandidateReport]]:
         reason = _reason_against(method, survey)
         violations = {} if reason else violations_of(method, requirements)
         if reason or violations:
-            report = report_without_probe(method, survey.shape, "excluded", reason or "; ".join(violations.values()))
+            report = report_without_probe(method, survey, "excluded", reason or "; ".join(violations.values()))
             left_out.append(report.model_copy(update={"violates": tuple(violations)}))
             continue
         config = method.peft_config(survey.shape, run.max_steps)
@@ -66,20 +65,34 @@ def propose(survey: Survey) -> tuple[list[Candidate], list[CandidateReport]]:
 
 
 def report_without_probe(
-    method: Method, shape: ModelShape, status: str, reason: str, memory: MemoryEstimate | None = None
+    method: Method,
+    survey: Survey,
+    status: str,
+    reason: str,
+    *,
+    learning_rate: float | None = None,
+    memory: MemoryEstimate | None = None,
+    peft_config: Mapping[str, Any] | None = None,
 ) -> CandidateReport:
-    """A line for a method that nothing was measured of."""
+    """A line for a method that nothing was measured of, at its default learning rate unless one is given."""
     return CandidateReport(
         name=method.name,
         title=method.title,
         peft_type=method.peft_type,
-        learning_rate=method.default_learning_rate_for(shape),
+        learning_rate=method.default_learning_rate_for(survey.shape) if learning_rate is None else learning_rate,
         status=status,
         reason=reason,
         memory=memory,
         fits=False if status == "does not fit" else None,
-        capabilities=method.capabilities.model_dump(mode="json"),
+        capabilities=capabilities_of(method, survey),
+        peft_config=peft_config,
     )
+
+
+def capabilities_of(method: Method, survey: Survey) -> dict[str, Any]:
+    """Those that hold for this model and task: beside a GGUF file vLLM loads no adapter, and no classifier at all."""
+    all_of_it = method.capabilities.model_dump(mode="json")
+    return all_of_it | {"vllm": served_as(all_of_it, survey.source.kind, survey.planned_run.task)}
 
 
 def candidate_id(method: Method, learning_rate: float, peft_config: Mapping[str, Any] | None, run: PlannedRun) -> str:
@@ -87,14 +100,6 @@ def candidate_id(method: Method, learning_rate: float, peft_config: Mapping[str,
     definition = [method.name, learning_rate, peft_config, method.optimizer, dict(method.optimizer_settings)]
     text = json.dumps([definition, run.model_dump(mode="json")], sort_keys=True, default=str)
     return f"{method.name}@{learning_rate:g}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-
-
-def check_method_names(request: Request) -> None:
-    """Raises BadInput for a name that the catalogue does not have."""
-    catalogue = all_methods()
-    for name in (*request.methods, *request.exclude):
-        if name not in catalogue and (name != ALL_METHODS or name in request.exclude):
-            raise BadInput(f"There is no method {name!r}. {did_you_mean(name, list(catalogue))}")
 
 
 def left_out_by(request: Request, method: Method) -> str | None:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, ValidationError
 
+from knowledge.diffusion_models import known_image_generator
 from knowledge.errors import BadInput, did_you_mean
 from knowledge.gpus import smallest_gpu
 from knowledge.methods import all_methods, name_of
@@ -65,9 +66,9 @@ class MemoryReport(Record):
             row = method.model_dump(exclude={"memory", "reach"})
             if method.memory:
                 row |= {
-                    "peak": method.memory.peak_bytes,
-                    "low": method.memory.low_bytes,
-                    "high": method.memory.high_bytes,
+                    "peak_bytes": method.memory.peak_bytes,
+                    "low_bytes": method.memory.low_bytes,
+                    "high_bytes": method.memory.high_bytes,
                 }
                 row |= dict(method.memory.breakdown)
             rows.append(row)
@@ -100,7 +101,7 @@ def estimate_memory(
     gpu, vram: the card to judge for; default: the one that is here. Without any, each method's smallest card is named.
     max_batch: also find the largest batch and the longest sequence that fit.
 
-    Raises BadInput for what is not understood, NoModelAccess where a config cannot be reached.
+    Raises BadInput for what is not understood and for image generators, NoModelAccess where a config cannot be reached.
     """
     from advisor.survey import check_length
     from probes.device import detect
@@ -113,15 +114,14 @@ def estimate_memory(
     limit_bytes = None if device.kind == "cpu" else device.limit_bytes
     if max_batch and limit_bytes is None:
         raise BadInput("No GPU is here that could be filled: name one with --gpu 'RTX 4090', or give --vram 24GB.")
-    config, run_task = _config(model, task, trust_remote_code)
-    if run_task == "text-to-image":
+    if task == "text-to-image" or (task is None and known_image_generator(model)):
         raise BadInput(
             "Memory is estimated for language models and classifiers. For an image generator, "
             "`advisor recommend --no-probe` tells what published runs needed."
         )
-    run = PlannedRun(
+    config, run_task = _config(model, task, trust_remote_code)
+    run = _checked_run(
         task=run_task,
-        max_steps=1000,
         batch_size=batch_size,
         gradient_accumulation_steps=gradient_accumulation_steps,
         max_length_tokens=max_length_tokens,
@@ -137,6 +137,14 @@ def estimate_memory(
         say(f"dry run: {line.title} ({len(lines) + 1} of {len(chosen)})")
         lines.append(line)
     return MemoryReport(model=model, parameters=parameters, planned_run=run, device=device, methods=tuple(lines))
+
+
+def _checked_run(**fields: Any) -> PlannedRun:
+    try:
+        return PlannedRun(max_steps=1000, **fields)
+    except ValidationError as error:
+        problems = "; ".join(f"{p['loc'][0]}: {p['msg']} (seen: {p['input']!r})" for p in error.errors())
+        raise BadInput(f"The run cannot be estimated: {problems}") from None
 
 
 def _line(

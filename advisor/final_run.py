@@ -23,7 +23,7 @@ from advisor.training_report import ADAPTER_FOLDER
 from knowledge.errors import BadInput
 from knowledge.methods import get_method
 from knowledge.schema import Curve, PlannedRun
-from probes.device import training_devices
+from probes.device import cpu_cores, free_host_bytes, training_devices
 from probes.journal import InUse, Journal
 from probes.metrics import own_place, title
 from probes.schema import DatasetProfile, ProbeContext, ProbeJob
@@ -78,7 +78,7 @@ class FinalRun:
         try:
             journal.__enter__()
         except InUse:
-            raise InUse(f"Another training is writing to {self.state}. Wait for it to end.") from None
+            raise being_trained(self.state) from None
         except BadInput:
             raise BadInput(
                 f"{self.state} holds a part of another run: of another recommendation, of changed data, or made on "
@@ -89,12 +89,22 @@ class FinalRun:
         finally:
             journal.__exit__()
 
+    def save_data(self) -> None:
+        """Writes the rows for the worker. Only to be called while the journal is open: its lock keeps this run from
+        cutting files that the worker of another one has mapped into its memory."""
+        self.data.save(self.state / "data")
+
 
 def prepare_run(facts: Recommended, folder: Path, say: Callable[[str], None]) -> FinalRun:
-    """Reads all of the data, as far as the run can see it. Raises BadInput where it is not what was probed."""
+    """Reads all of the data, as far as the run can see it, and writes nothing. Raises BadInput where it is not what was
+    probed."""
     data, state = read_data(facts, say), folder / STATE_FOLDER
-    data.save(state / "data")
     return FinalRun(facts, folder, data, _context(facts, data, state), _job(facts, state))
+
+
+def being_trained(state: Path) -> InUse:
+    """What to raise where another process holds the journal in the folder `state`."""
+    return InUse(f"Another training is writing to {state}. Wait for it to end.")
 
 
 def read_data(facts: Recommended, say: Callable[[str], None]) -> PreparedData:
@@ -114,7 +124,7 @@ def read_data(facts: Recommended, say: Callable[[str], None]) -> PreparedData:
         format=plan.data_format,
         seed=run.seed,
         max_train_rows=max(MAX_TRAIN_ROWS, seen_rows),
-        max_train_bytes=max(MAX_SAMPLE_BYTES, psutil.virtual_memory().available // MEMORY_PER_CHARACTER),
+        max_train_bytes=max(MAX_SAMPLE_BYTES, free_host_bytes() // MEMORY_PER_CHARACTER),
     )
     if len(data.train) < 0.99 * min(seen_rows, data.profile.train_rows):
         say(f"only {len(data.train):,} of {data.profile.train_rows:,} rows fit into memory: these are trained on")
@@ -224,4 +234,6 @@ def _threads() -> int:
     limit = os.environ.get("OMP_NUM_THREADS", "")
     if limit.isdigit() and int(limit) > 0:
         return int(limit)
-    return max(1, (os.cpu_count() or 1) - round(psutil.getloadavg()[0]))
+    # The load is that of the whole machine, of which a container may have a few cores.
+    idle = (os.cpu_count() or 1) - round(psutil.getloadavg()[0])
+    return max(1, min(cpu_cores(), idle))

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 
 def with_fitting_run(survey: Survey, say: Callable[[str], None]) -> Survey:
-    """The survey with the first run with which plain LoRA fits the device: for certain, else at least as expected.
+    """The survey with the first run with which plain LoRA fits the device: for certain, else at least as expected, and
+    with a base in 4 bits only where it does neither in full.
 
     The batch is halved, and accumulation doubled, unless the user gave a batch size; then, with `--quantize auto`, the
     same with the base in nf4. Nothing changes where LoRA cannot be estimated, or fits by no means: what then fits is
@@ -30,27 +31,29 @@ def with_fitting_run(survey: Survey, say: Callable[[str], None]) -> Survey:
     if survey.device.kind != "cuda":
         return survey
     limit_bytes = survey.device.limit_bytes
-    fits_as_expected = None
-    for tried in _from_large_to_small(survey, say):
-        if get_method(REFERENCE).unsupported_reason(tried.shape):
-            break
-        try:
-            memory = _lora_memory(tried)
-        except NotEstimable:
-            break
-        if memory.high_bytes <= limit_bytes:
-            return _told(tried, survey, say)
-        if memory.peak_bytes <= limit_bytes and fits_as_expected is None:
-            fits_as_expected = tried
-        say(f"LoRA may need {bytes_text(memory.high_bytes)} {_words(tried.planned_run)}: trying less")
-    return _told(fits_as_expected or survey, survey, say)
-
-
-def _from_large_to_small(survey: Survey, say: Callable[[str], None]) -> Iterator[Survey]:
     for quantization in _quantizations(survey, say):
-        shape = survey.shape.model_copy(update={"quantization": quantization})
-        for run in _portions(survey.planned_run, survey.request.batch_size is not None):
-            yield replace(survey, shape=shape, planned_run=run.model_copy(update={"quantization": quantization}))
+        fits_as_expected = None
+        for tried in _from_large_to_small(survey, quantization):
+            if get_method(REFERENCE).unsupported_reason(tried.shape):
+                return survey
+            try:
+                memory = _lora_memory(tried)
+            except NotEstimable:
+                return survey
+            if memory.high_bytes <= limit_bytes:
+                return _told(tried, survey, say)
+            if memory.peak_bytes <= limit_bytes and fits_as_expected is None:
+                fits_as_expected = tried
+            say(f"LoRA may need {bytes_text(memory.high_bytes)} {_words(tried.planned_run)}")
+        if fits_as_expected:
+            return _told(fits_as_expected, survey, say)
+    return survey
+
+
+def _from_large_to_small(survey: Survey, quantization: Quantization) -> Iterator[Survey]:
+    shape = survey.shape.model_copy(update={"quantization": quantization})
+    for run in _portions(survey.planned_run, survey.request.batch_size is not None):
+        yield replace(survey, shape=shape, planned_run=run.model_copy(update={"quantization": quantization}))
 
 
 def _quantizations(survey: Survey, say: Callable[[str], None]) -> Iterator[Quantization]:
@@ -94,6 +97,6 @@ def _told(fitting: Survey, asked: Survey, say: Callable[[str], None]) -> Survey:
 
 
 def _words(run: PlannedRun) -> str:
-    """'with batches of 4, 2 per optimizer step, and the base in 4 bits (nf4)'."""
+    """'with batches of 4, 2 per optimizer step, and the base in nf4'."""
     base = f" and the base in {run.quantization}" if run.quantization != "none" else ""
     return f"with batches of {run.batch_size}, {run.gradient_accumulation_steps} per optimizer step,{base}".rstrip(",")

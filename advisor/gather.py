@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from advisor.held_out import EVAL_ROWS
 from advisor.planning import Lineup
@@ -18,7 +18,7 @@ from knowledge.errors import BadInput
 from knowledge.schema import DType, PlannedRun
 from probes.conduct import Conductor, Contestant, Evidence
 from probes.dataset import PreparedData
-from probes.device import cpu_cores, training_devices
+from probes.device import cpu_cores, free_host_bytes, training_devices
 from probes.executors.base import Executor
 from probes.executors.process import ProcessExecutor
 from probes.journal import Journal
@@ -33,18 +33,17 @@ MAX_CPU_WORKERS = 4
 BYTES_PER_PARAMETER = 6  # a base in float32, and half as much again for training beside it
 
 
-def open_executor(survey: Survey, folder: Path) -> Executor:
-    """The executor that the request names, started: its workers load the base while the memory is estimated."""
+@contextmanager
+def open_executor(survey: Survey, folder: Path) -> Iterator[tuple[Executor, str]]:
+    """The executor that the request names, with the device that its workers train on. It is started: they load the base
+    while the memory is estimated."""
     assert survey.data is not None
     survey.data.save(folder / "data")
     on_cluster = survey.request.executor == "ray"
     executor, device = _ray_executor(survey) if on_cluster else _process_executor(survey)
-    try:
+    with executor:
         executor.start(_context(survey, folder, device))
-    except BaseException:
-        executor.close()
-        raise
-    return executor
+        yield executor, device
 
 
 def _process_executor(survey: Survey) -> tuple[Executor, str]:
@@ -59,7 +58,7 @@ def _workers_without_cuda(survey: Survey, device: str) -> int:
     if device == "mps":
         return 1
     needed_bytes = BYTES_PER_PARAMETER * survey.model.parameters
-    have_room = int(psutil.virtual_memory().available // needed_bytes) if needed_bytes else MAX_CPU_WORKERS
+    have_room = int(free_host_bytes() // needed_bytes) if needed_bytes else MAX_CPU_WORKERS
     return max(1, min(MAX_CPU_WORKERS, cpu_cores(), have_room))
 
 

@@ -6,22 +6,19 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from advisor.candidates import Candidate
+from advisor.candidates import Candidate, capabilities_of, report_without_probe
 from advisor.end_model import Probe
 from advisor.held_out import EVAL_ROWS, held_out_noise
 from advisor.own_task import suite_of_survey
 from advisor.planned_memory import corrected_memory, measured_memory
 from advisor.predictor import Forecast, Predictor
 from advisor.recommendation import CandidateReport, Prediction
-from advisor.serving import served_as
 from advisor.survey import Survey
 from advisor.telling_metric import SINGLE_TOKENS
 from knowledge.intervals import Z_80
-from knowledge.methods.base import Method
 from knowledge.prior import REFERENCE, MethodPrior
 from knowledge.schema import Curve, CurvePoint, RunRecord
 from probes.conduct import Evidence
-from probes.device import training_devices
 from probes.metrics import is_share
 from probes.race import Race
 from probes.schema import Baseline, ProbeOutcome
@@ -37,8 +34,12 @@ def judge(
     race: Race,
     baseline: Baseline,
     records: Sequence[RunRecord],
+    probed_on: str,
 ) -> list[CandidateReport]:
-    """A report for each candidate that entered the race, with predictions where there is a curve."""
+    """A report for each candidate that entered the race, with predictions where there is a curve.
+
+    `probed_on` is the kind of device that the probes ran on: cuda, mps or cpu.
+    """
     assert survey.data is not None
     measured = {c.id: evidence.curves[c.id] for c in candidates if _is_usable(c, evidence)}
     predictor = Predictor(
@@ -82,24 +83,25 @@ def judge(
             reasons_left.get(c.id),
             c.id in race.finalists,
             step_s[c.method.name],
+            probed_on,
         )
         for c in candidates
     ]
 
 
-def not_tried(candidates: Sequence[Candidate], reasons: Mapping[str, str]) -> list[CandidateReport]:
+def not_tried(survey: Survey, candidates: Sequence[Candidate], reasons: Mapping[str, str]) -> list[CandidateReport]:
     """One report per method that the budget did not reach, not one per learning rate."""
     missed = _at_middle_rates([c for c in candidates if c.id in reasons])
-    return [_without_probe(candidate, "not tried", reasons[candidate.id]) for candidate in missed.values()]
+    return [_without_probe(candidate, survey, "not tried", reasons[candidate.id]) for candidate in missed.values()]
 
 
-def would_be_probed(candidates: Sequence[Candidate]) -> list[CandidateReport]:
+def would_be_probed(survey: Survey, candidates: Sequence[Candidate]) -> list[CandidateReport]:
     """One report per method that the plan of a dry run lets enter, with its memory."""
     rates: dict[str, list[float]] = {}
     for candidate in candidates:
         rates.setdefault(candidate.method.name, []).append(candidate.learning_rate)
     return [
-        _without_probe(candidate, "planned", f"at learning rates {', '.join(f'{r:g}' for r in rates[name])}")
+        _without_probe(candidate, survey, "planned", f"at learning rates {', '.join(f'{r:g}' for r in rates[name])}")
         for name, candidate in _at_middle_rates(candidates).items()
     ]
 
@@ -113,7 +115,7 @@ def _at_middle_rates(candidates: Sequence[Candidate]) -> dict[str, Candidate]:
 
 
 def shortlist_from_table(
-    candidates: Sequence[Candidate], priors: Mapping[str, MethodPrior]
+    survey: Survey, candidates: Sequence[Candidate], priors: Mapping[str, MethodPrior]
 ) -> tuple[list[Candidate], list[CandidateReport]]:
     """The methods that published runs favour, at their default learning rates, and reports of the rest: a dry run of
     each of the catalogue's methods takes minutes and would not change the answer. Plain LoRA is always among them.
@@ -125,6 +127,7 @@ def shortlist_from_table(
     return chosen, [
         _without_probe(
             c,
+            survey,
             "not tried",
             "published runs favour others" if c.method.name in priors else "no published run to judge it by",
         )
@@ -132,7 +135,9 @@ def shortlist_from_table(
     ]
 
 
-def judge_from_table(candidates: Sequence[Candidate], priors: Mapping[str, MethodPrior]) -> list[CandidateReport]:
+def judge_from_table(
+    survey: Survey, candidates: Sequence[Candidate], priors: Mapping[str, MethodPrior]
+) -> list[CandidateReport]:
     """Reports whose quality is the share of methods beaten in the benchmark table: the answer without probes."""
     reports = []
     for candidate in candidates:
@@ -140,7 +145,8 @@ def judge_from_table(candidates: Sequence[Candidate], priors: Mapping[str, Metho
         predicted = Prediction(
             metric="table rank", value=prior.score, low=prior.low, high=prior.high, extrapolated=True
         )
-        report = _without_probe(candidate, "from table", "known from published runs")
+        status = "reference" if candidate.method.reference_only else "from table"
+        report = _without_probe(candidate, survey, status, "known from published runs")
         # What trains is held as it is saved, but for what becomes a LoRA of twice its rank.
         is_known = candidate.memory is not None and not candidate.method.saved_size_differs
         adapter_bytes = candidate.memory.breakdown.get("adapter") if is_known else None
@@ -150,17 +156,14 @@ def judge_from_table(candidates: Sequence[Candidate], priors: Mapping[str, Metho
     return reports
 
 
-def _without_probe(candidate: Candidate, status: str, reason: str) -> CandidateReport:
-    method = candidate.method
-    return CandidateReport(
-        name=method.name,
-        title=method.title,
-        peft_type=method.peft_type,
+def _without_probe(candidate: Candidate, survey: Survey, status: str, reason: str) -> CandidateReport:
+    return report_without_probe(
+        candidate.method,
+        survey,
+        status,
+        reason,
         learning_rate=candidate.learning_rate,
-        status="reference" if method.reference_only and status == "from table" else status,
-        reason=reason,
         memory=candidate.memory,
-        capabilities=method.capabilities.model_dump(mode="json"),
         peft_config=candidate.peft_config,
     )
 
@@ -176,12 +179,16 @@ def _report(
     reason_left: str | None,
     is_finalist: bool,
     step_s: float | None,
+    probed_on: str,
 ) -> CandidateReport:
     method, outcomes = candidate.method, evidence.outcomes.get(candidate.id, [])
     failure = evidence.failed.get(candidate.id)
     curve = evidence.curves.get(candidate.id, Curve())
     probe_peak_bytes = max((o.peak_bytes for o in outcomes if o.peak_bytes), default=None)
+    # A probe that ran out of memory, or did its batches in parts, held something else than the run will; what a process
+    # holds on a processor says nothing of a card.
     in_whole = all(o.micro_batches == 1 and o.status != "out of memory" for o in outcomes)
+    held_bytes = probe_peak_bytes if in_whole and probed_on == survey.device.kind else None
     return CandidateReport(
         name=method.name,
         title=method.title,
@@ -198,9 +205,7 @@ def _report(
         predicted_loss=_with_noise(forecast.loss, _loss_noise(forecast, sampling_noise)) if forecast else None,
         baseline_value=baseline.metric,
         baseline_loss=baseline.eval_loss,
-        # A probe that ran out of memory, or did its batches in parts, held something else than the run will.
-        memory=corrected_memory(candidate, survey, curve.last_step, probe_peak_bytes if in_whole else None)
-        or (measured_memory(probe_peak_bytes) if in_whole and _is_probed_like_planned(survey) else None),
+        memory=corrected_memory(candidate, survey, curve.last_step, held_bytes) or measured_memory(held_bytes),
         probe_peak_bytes=probe_peak_bytes,
         probe_s=sum(o.duration_s for o in outcomes) if outcomes else None,
         micro_batches=max((o.micro_batches for o in outcomes), default=1),
@@ -210,21 +215,9 @@ def _report(
         adapter_bytes=next((o.adapter_bytes for o in reversed(outcomes) if o.adapter_bytes is not None), None),
         **_forgetting(outcomes, survey.planned_run.max_steps),
         latency_overhead=next((o.latency_overhead for o in reversed(outcomes) if o.latency_overhead is not None), None),
-        capabilities=_capabilities(method, survey),
+        capabilities=capabilities_of(method, survey),
         peft_config=candidate.peft_config,
     )
-
-
-def _capabilities(method: Method, survey: Survey) -> dict[str, Any]:
-    """Those that hold for this model and task: beside a GGUF file vLLM loads no adapter, and no classifier at all."""
-    all_of_it = method.capabilities.model_dump(mode="json")
-    return all_of_it | {"vllm": served_as(all_of_it, survey.source.kind, survey.planned_run.task)}
-
-
-def _is_probed_like_planned(survey: Survey) -> bool:
-    """What a process holds on a processor says nothing of a card that the run is planned for; a cluster has cards."""
-    is_here = survey.request.executor != "ray"
-    return not survey.device.planned or not is_here or training_devices()[0] == survey.device.kind
 
 
 def _forgetting(outcomes: Sequence[ProbeOutcome], max_steps: int) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-import psutil
 from pydantic import Field
 
 from advisor.exporters.base import Recommended, model_location, recommended
@@ -18,6 +17,7 @@ from advisor.text import bytes_text
 from advisor.training_report import ADAPTER_FOLDER, REPORT_FILE, finished_report
 from knowledge.errors import BadInput
 from knowledge.schema import DType, Record
+from probes.device import free_host_bytes
 from probes.merging import SAME_CHANGE, Agreement, CannotMerge, Workplace, convert, merge
 
 Form = Literal["model", "lora"]
@@ -94,7 +94,7 @@ def merge_recommended(
 
 
 def _check_memory(facts: Recommended) -> None:
-    needed, free = NEEDED_BYTES_PER_PARAMETER * facts.result.model.parameters, psutil.virtual_memory().available
+    needed, free = NEEDED_BYTES_PER_PARAMETER * facts.result.model.parameters, free_host_bytes()
     if needed > free:
         raise BadInput(
             f"Merging is done in float32 on the processor and needs {bytes_text(needed)} of memory; "

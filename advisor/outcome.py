@@ -85,7 +85,7 @@ class Recommendation:
         return self.result.model_dump_json(indent=2)
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Writes adapter_config.json, train.py and recommendation.json; returns what was written."""
+        """Writes adapter_config.json, train.py, recommendation.json and report.html; returns what was written."""
         from advisor.save import save
 
         self.folder = Path(folder)

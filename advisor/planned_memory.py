@@ -44,7 +44,7 @@ def with_memory(
         method, memory = candidate.method, estimates[candidate.method.name]
         if memory and memory.low_bytes > survey.device.limit_bytes:
             reason = f"needs {memory.peak_bytes / 1e9:.1f} GB, the device has {survey.device.limit_bytes / 1e9:.1f} GB"
-            too_large[method.name] = report_without_probe(method, survey.shape, "does not fit", reason, memory)
+            too_large[method.name] = report_without_probe(method, survey, "does not fit", reason, memory=memory)
         else:
             fitting.append(replace(candidate, memory=memory))
     return fitting, list(too_large.values())

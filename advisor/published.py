@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
 
-from advisor.candidates import check_method_names, left_out_by
+from advisor.candidates import left_out_by
 from advisor.recommendation import CandidateReport, Prediction
 from advisor.request import Request
 from advisor.requirement_kinds import Case
@@ -64,8 +64,8 @@ def asks_for_images(request: Request) -> bool:
 def published_answer(request: Request, say: Callable[[str], None]) -> PublishedAnswer:
     """A report for each method of which there is a published run on this model.
 
-    Raises BadInput where the request asks for what the published runs cannot answer, NothingFits where the device
-    is too small for all of them.
+    Raises BadInput where the request asks for what the published runs cannot answer or there is no card to judge for,
+    NothingFits where the device is too small for all of them.
     """
     from probes.device import detect
 
@@ -74,6 +74,11 @@ def published_answer(request: Request, say: Callable[[str], None]) -> PublishedA
     say(f"nothing is probed: {len(runs)} published runs of {runs[0].model} on {runs[0].device} give the answer")
     device = detect(request.vram, request.gpu)
     chosen, reports = _chosen(runs, request, device.limit_bytes)
+    if device.kind != "cuda":
+        raise BadInput(
+            f"The published runs of {request.model} held memory of a card, and no GPU is here: name one with "
+            "--gpu 'RTX 4090', or give --vram 24GB."
+        )
     noise = evaluation_noise(runs)
     measured = without_violators([_report(run, noise) for run in chosen.values()], request.require, CASE)
     reports = [*measured, *reports]
@@ -84,10 +89,10 @@ def published_answer(request: Request, say: Callable[[str], None]) -> PublishedA
 
 def evaluation_noise(runs: Sequence[RunRecord]) -> float:
     """Standard deviation of one evaluation, over all runs: neighbouring ones late in a run differ by noise alone, and
-    the difference of two has twice the variance of one."""
+    the difference of two has twice the variance of one. 0 where no run was evaluated twice."""
     late = [[p.metric for p in run.curve.points if p.metric is not None][-SETTLED_POINTS:] for run in runs]
     squares = [(b - a) ** 2 for values in late for a, b in pairwise(values)]
-    return math.sqrt(fmean(squares) / 2)
+    return math.sqrt(fmean(squares) / 2) if squares else 0.0
 
 
 def _check(request: Request) -> None:
@@ -121,7 +126,6 @@ def _chosen(
 ) -> tuple[dict[tuple[str, float], RunRecord], list[CandidateReport]]:
     """The run that stands for each method and rate: one that fits before one that does not, then by quality. And a
     report for each method that the request leaves out."""
-    check_method_names(request)
     catalogue = all_methods()
     requirements = parse_checkable(request.require, CASE)
     chosen: dict[tuple[str, float], RunRecord] = {}

@@ -1,4 +1,4 @@
-"""The answer: what `recommend()` returns, what `--json` prints and what recommendation.json holds.
+"""The answer as data: `result` of what `recommend()` returns, what `--json` prints and recommendation.json holds.
 
 The models are the schema. `schema_version` rises with every change that could break a reader.
 """
@@ -26,7 +26,7 @@ Status = Literal[
     "diverged",  # loss became nan, inf or exactly zero
     "out of memory",
     "failed",  # the worker raised or died; `reason` has the words
-    "ineffective",  # nothing trains, or the loss does not move
+    "ineffective",  # nothing trains
     "reference",  # measured for comparison only
     "from table",  # no probe: known from the benchmark table and the dry run
 ]
@@ -162,7 +162,7 @@ class TrainingPlan(Record):
 
 
 class Result(Record):
-    """The whole of a recommendation as data; `Recommendation` in api.py adds the conveniences."""
+    """The whole of a recommendation as data; `Recommendation` in outcome.py adds the conveniences."""
 
     schema_version: int = SCHEMA_VERSION
     advisor_version: str

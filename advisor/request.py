@@ -5,16 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from advisor.limits import LONGEST, MOST, MOST_STEPS
-from knowledge.errors import BadInput
-from knowledge.methods import name_of
+from advisor.requirement_kinds import Case
+from advisor.requirement_words import parse_requirement
+from knowledge.errors import BadInput, did_you_mean
+from knowledge.methods import all_methods, name_of
 from knowledge.schema import Finite, Quantization, Record, Task
 from probes.formats import get_format
 from probes.metrics import own_place
 
 Objective = Literal["accuracy", "balanced", "memory", "speed"]
+ALL_METHODS = "all"
 # Fields whose option on the command line is called otherwise.
 OPTIONS = {
     "budget_minutes": "--budget",
@@ -69,9 +72,29 @@ class Request(Record):
 
     @field_validator("methods", "exclude")
     @classmethod
-    def _by_their_names(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
+    def _by_their_names(cls, methods: tuple[str, ...], field: ValidationInfo) -> tuple[str, ...]:
         """Methods may be called by their titles, which is how the tables name them."""
-        return tuple(map(name_of, methods))
+        names, catalogue = tuple(map(name_of, methods)), list(all_methods())
+        known = {*catalogue, ALL_METHODS} if field.field_name == "methods" else {*catalogue}
+        if unknown := [name for name in names if name not in known]:
+            raise ValueError(
+                " ".join(f"there is no method {name!r}. {did_you_mean(name, catalogue)}" for name in unknown)
+            )
+        return names
+
+    @field_validator("require")
+    @classmethod
+    def _can_be_read(cls, require: tuple[str, ...]) -> tuple[str, ...]:
+        """Whether a requirement can be met depends on the model; what is no requirement is said before it is read."""
+        problems = []
+        for text in require:
+            try:
+                parse_requirement(text, Case())
+            except BadInput as error:
+                problems.append(str(error))
+        if problems:
+            raise ValueError(" ".join(problems))
+        return require
 
     @field_validator("format")
     @classmethod

@@ -151,7 +151,28 @@ class Convertible(Requirement):
         return f"converts to a LoRA of rank 16 with an error of {_percent(error)}, over {_percent(self.limit)}"
 
 
-class Edge(Requirement):
+class _OfAdapterSize:
+    """What requirements on the size of the saved adapter have in common."""
+
+    def _allowed(self) -> tuple[float, str]:
+        """At most so many bytes, and the same in words."""
+        raise NotImplementedError
+
+    def reason_against_going_on(self, outcome: ProbeOutcome) -> str | None:
+        return self._over(outcome.adapter_bytes)
+
+    def reason_against_report(self, report: CandidateReport) -> str | None:
+        if report.status == "from table" and report.adapter_bytes is None:
+            return "the size of its adapter is known from a probe alone"
+        return self._over(report.adapter_bytes)
+
+    def _over(self, adapter_bytes: int | None) -> str | None:
+        limit_bytes, limit_text = self._allowed()
+        is_over = adapter_bytes is not None and adapter_bytes > limit_bytes
+        return f"its adapter has {bytes_text(adapter_bytes)}, over {limit_text}" if is_over else None
+
+
+class Edge(_OfAdapterSize, Requirement):
     """Fit for a small device: it trains on a base in 4 bits, and its adapter adds at most EDGE_ADAPTER_SHARE to it."""
 
     name = "edge"
@@ -160,29 +181,16 @@ class Edge(Requirement):
         small = self.case.task != "text-to-image"
         return None if small else "what is small for a device is known of language models and classifiers alone"
 
-    @property
-    def limit_bytes(self) -> float:
-        return EDGE_ADAPTER_SHARE * self.case.base_parameters / 2
+    def _allowed(self) -> tuple[float, str]:
+        base_bytes = self.case.base_parameters / 2
+        words = f"{_percent(EDGE_ADAPTER_SHARE)} of the {bytes_text(base_bytes)} of the base in 4 bits"
+        return EDGE_ADAPTER_SHARE * base_bytes, words
 
     def reason_against(self, method: Method) -> str | None:
         return None if "nf4" in method.capabilities.quantized else "does not train on a base in 4 bits"
 
-    def reason_against_going_on(self, outcome: ProbeOutcome) -> str | None:
-        return self._over(outcome.adapter_bytes)
 
-    def reason_against_report(self, report: CandidateReport) -> str | None:
-        return self._over(report.adapter_bytes)
-
-    def _over(self, adapter_bytes: int | None) -> str | None:
-        if adapter_bytes is None or adapter_bytes <= self.limit_bytes:
-            return None
-        base_in_4_bits = f"{bytes_text(self.case.base_parameters / 2)} of the base in 4 bits"
-        return (
-            f"its adapter has {bytes_text(adapter_bytes)}, over {_percent(EDGE_ADAPTER_SHARE)} of the {base_in_4_bits}"
-        )
-
-
-class MaxAdapterSize(Requirement):
+class MaxAdapterSize(_OfAdapterSize, Requirement):
     """The saved adapter has at most so many bytes."""
 
     name = "max-adapter-size"
@@ -196,18 +204,8 @@ class MaxAdapterSize(Requirement):
         except BadInput as error:
             raise BadInput(f"{text}: {error}") from None
 
-    def reason_against_going_on(self, outcome: ProbeOutcome) -> str | None:
-        return self._over(outcome.adapter_bytes)
-
-    def reason_against_report(self, report: CandidateReport) -> str | None:
-        if report.status == "from table" and report.adapter_bytes is None:
-            return "the size of its adapter is known from a probe alone"
-        return self._over(report.adapter_bytes)
-
-    def _over(self, adapter_bytes: int | None) -> str | None:
-        if adapter_bytes is None or adapter_bytes <= self.limit:
-            return None
-        return f"its adapter has {bytes_text(adapter_bytes)}, over {bytes_text(self.limit)}"
+    def _allowed(self) -> tuple[float, str]:
+        return self.limit, bytes_text(self.limit)
 
 
 class MaxForgetting(Requirement):

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from advisor.recommendation import CandidateReport, RequirementEffect
-from advisor.requirement_kinds import KINDS, WORDS, Case, Requirement
-from knowledge.errors import BadInput, did_you_mean
+from advisor.requirement_kinds import Case, Requirement
+from advisor.requirement_words import parse_requirement
+from knowledge.errors import BadInput
 from knowledge.methods.base import Method
 from probes.schema import ProbeOutcome
 
@@ -16,7 +17,7 @@ ENDED_BY_ITSELF = ("diverged", "out of memory", "failed", "ineffective")
 
 def parse_requirements(texts: Sequence[str], case: Case) -> list[Requirement]:
     """Requirements from the user's words; raises BadInput that names the word and what is known."""
-    return [_parse(text, case) for text in dict.fromkeys(texts)]
+    return [parse_requirement(text, case) for text in dict.fromkeys(texts)]
 
 
 def parse_checkable(texts: Sequence[str], case: Case) -> list[Requirement]:
@@ -101,15 +102,3 @@ def advice_on_dropping(reports: Sequence[CandidateReport]) -> str:
     named = ", ".join(titles[:4]) + (" and others" if len(titles) > 4 else "")
     count = "1 method comes" if len(titles) == 1 else f"{len(titles)} methods come"
     return f"Without {words} {count} back: {named}."
-
-
-def _parse(text: str, case: Case) -> Requirement:
-    name, equals, value = text.partition("=")
-    kind = KINDS.get(name)
-    if kind is None:
-        raise BadInput(f"Unknown requirement {text!r}. {did_you_mean(text, list(WORDS))}")
-    if not equals and kind.value != "needed":
-        return kind(text, case, kind.limit_if_none)
-    if not value:
-        raise BadInput(f"The requirement {text!r} is not complete. Write {kind.example or kind.name}.")
-    return kind(text, case, kind.parse_limit(text, value))

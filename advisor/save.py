@@ -12,7 +12,7 @@ from advisor.report.html import write_report
 
 DEFAULT_TARGETS = ("peft", "script")
 RESULT_FILE = "recommendation.json"
-REPORT_FILE = "report.html"
+HTML_FILE = "report.html"
 
 
 def save(result: Result, folder: Path, targets: tuple[str, ...] = DEFAULT_TARGETS) -> Result:
@@ -28,9 +28,9 @@ def save(result: Result, folder: Path, targets: tuple[str, ...] = DEFAULT_TARGET
                 names += [path.name for path in get_exporter(target).export(folder, result)]
             except NotExpressible:
                 continue
-    result = result.model_copy(update={"files": (*names, RESULT_FILE, REPORT_FILE)})
+    result = result.model_copy(update={"files": (*names, RESULT_FILE, HTML_FILE)})
     write_text(folder / RESULT_FILE, result.model_dump_json(indent=2) + "\n")
-    write_report(folder / REPORT_FILE, result, folder)
+    write_report(folder / HTML_FILE, result, folder)
     return result
 
 

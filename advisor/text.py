@@ -63,11 +63,12 @@ def duration_text(seconds: float | None) -> str:
 
 
 def count_text(count: int | None) -> str:
-    """'135 M', '3.21 B', '920 k', '512'."""
+    """'1.03 T', '3.21 B', '135 M', '920 k', '512'."""
     if count is None:
         return "unknown"
-    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if count >= size:
+    for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        # 999,999 is shown as 1 M, not as 1e+03 k.
+        if count >= 0.9995 * size:
             return f"{count / size:.3g} {unit}"
     return str(count)
 

@@ -14,14 +14,13 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from advisor.explosion import ExplosionWatch
 from advisor.exporters.base import recommended
 from advisor.files import free_name, write_text
 from advisor.final_run import (
     STATE_FOLDER,
     FinalRun,
+    being_trained,
     first_gpu,
     model_source,
     prepare_run,
@@ -39,7 +38,7 @@ from knowledge.schema import Curve
 from probes import interrupts
 from probes.conduct import TICK_S, await_baseline
 from probes.executors.process import ProcessExecutor
-from probes.journal import Journal
+from probes.journal import Journal, is_in_use
 from probes.schema import Baseline, ProbeOutcome
 
 
@@ -70,6 +69,7 @@ def train(
     with live or LiveTraining() as shown:
         run = prepare_run(facts, folder, shown.message)
         with run.open_journal() as journal, ProcessExecutor(1, first_gpu()) as executor:
+            run.save_data()
             executor.start(run.context)
             take_over_probe(run, journal, shown.message)
             if was_stopped and not run.has_checkpoint:
@@ -92,19 +92,15 @@ def train(
 def _make_room(folder: Path, resume: bool, force: bool) -> None:
     """Raises BadInput where something is in the way; with `force` a run that was stopped is given up."""
     adapter, state = folder / ADAPTER_FOLDER, folder / STATE_FOLDER
+    if is_in_use(state / JOURNAL_FILE):
+        raise being_trained(state)
     is_stopped = (state / JOURNAL_FILE).exists()
     if is_stopped and not (resume or force):
         raise BadInput(f"{state} holds a run that was stopped. Go on with it by --resume, or begin anew by --force.")
     # A run that was begun by --force has been allowed to move the earlier adapter aside.
     if adapter.is_dir() and any(adapter.iterdir()) and not force and not (resume and is_stopped):
         raise BadInput(f"{adapter} already holds files. Use --force to train anew: they are then moved aside.")
-    if not is_stopped:
-        return
-    try:
-        FileLock((state / JOURNAL_FILE).with_suffix(".lock")).acquire(timeout=0).lock.release()
-    except Timeout:
-        raise BadInput(f"Another training is writing to {state}. Wait for it to end.") from None
-    if force:
+    if is_stopped and force:
         shutil.rmtree(state)
 
 

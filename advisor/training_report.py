@@ -138,13 +138,14 @@ def _quality(made: Prediction, reached: float | None, raced: bool) -> Comparison
 def _peak_memory(pick: CandidateReport, outcome: ProbeOutcome, device_kind: str) -> Comparison:
     memory = pick.memory
     interval = {} if memory is None else {"low": memory.low_bytes, "high": memory.high_bytes}
-    is_gpu = device_kind == "cuda"
+    is_like_predicted = device_kind == "cuda"
+    place = "an Apple GPU" if device_kind == "mps" else "a processor"
     return Comparison(
         quantity="peak memory",
         kind="bytes",
         predicted=memory.peak_bytes if memory else None,
-        reached=outcome.peak_bytes if is_gpu else None,
-        note="" if is_gpu else "the prediction is for a GPU, this run was on a processor",
+        reached=outcome.peak_bytes if is_like_predicted else None,
+        note="" if is_like_predicted else f"the prediction is for an NVIDIA GPU, this run was on {place}",
         **interval,
     )
 

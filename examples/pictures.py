@@ -17,7 +17,7 @@ from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 
 from advisor.report.terminal import print_summary
-from advisor.save import REPORT_FILE, load
+from advisor.save import HTML_FILE, load
 
 PICTURES = Path(__file__).parent / "pictures"
 COLUMNS = 100
@@ -40,7 +40,7 @@ def report(folder: Path, browser: str) -> Path:
     path, (width, height) = PICTURES / "report.png", REPORT_SIZE
     with tempfile.TemporaryDirectory() as profile:
         options = ["--headless", "--no-sandbox", "--hide-scrollbars", f"--user-data-dir={profile}"]
-        page = (folder / REPORT_FILE).resolve().as_uri()
+        page = (folder / HTML_FILE).resolve().as_uri()
         picture = [f"--screenshot={path}", f"--window-size={width},{height}"]
         subprocess.run([browser, *options, *picture, page], check=True, capture_output=True)
     return path

@@ -117,16 +117,11 @@ def _without_peft_chatter() -> Any:
         yield
 
 
-def restores_base(method: Method) -> bool:
-    """Whether `remove_method` gives back the very base model, so that the next probe may use it."""
-    return method.capabilities.restores_base
-
-
 def remove_method(model: torch.nn.Module) -> torch.nn.Module:
     """The base model without the adapter, all parameters trainable again as after loading.
 
-    Exact where `restores_base` says so. A trained classification head is put back as well, which PEFT's own
-    `unload` does not do.
+    Exact where the method's capabilities say that it restores the base. A trained classification head is put back as
+    well, which PEFT's own `unload` does not do.
     """
     import peft
 

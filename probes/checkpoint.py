@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def supported(model: Any, optimizer: Any, *, any_size: bool = False) -> bool:
 
 
 def save(folder: Path, model: Any, optimizer: Any, progress: Progress) -> None:
-    """Writes the checkpoint; a crash in between leaves the previous one or none, never half of one.
+    """Writes the checkpoint; a crash or a power cut in between leaves the previous one or none, never half of one.
 
     Raises OSError where it cannot be written, such as on a full disk.
     """
@@ -63,7 +64,9 @@ def save(folder: Path, model: Any, optimizer: Any, progress: Progress) -> None:
     temporary = folder / f"checkpoint.{os.getpid()}.tmp"
     try:
         save_file({name: t.clone() for name, t in tensors.items()}, temporary, metadata=metadata)
-    except SafetensorError as error:
+        with temporary.open("r+b") as written:  # through to the disk, before it takes the place of the previous one
+            os.fsync(written.fileno())
+    except (SafetensorError, OSError) as error:
         temporary.unlink(missing_ok=True)
         raise OSError(f"{temporary} cannot be written: {error}") from error
     temporary.replace(folder / FILE)
@@ -88,39 +91,70 @@ class Periodic:
         self._next_s = started + max(SAVE_EVERY_S, took_s / LARGEST_SHARE)
 
 
-def load(folder: Path, model: Any, optimizer: Any, newest_step: int | None = None) -> Progress | None:
-    """Restores model and optimizer in place and returns the progress, or None where there is no checkpoint, or only
-    one from beyond `newest_step`."""
-    import torch
-    from safetensors import safe_open
+@dataclass(frozen=True)
+class _Stored:
+    """All of a checkpoint."""
 
-    path = folder / FILE
+    progress: Progress
+    weights: dict[str, Any]
+    held: dict[str, Any]
+    generators: dict[str, Any]
+    optimizer: dict[Any, dict[str, Any]]
+
+
+def load(folder: Path, model: Any, optimizer: Any, newest_step: int | None = None) -> Progress | None:
+    """Restores model and optimizer in place and returns the progress, or None where there is no checkpoint, only one
+    from beyond `newest_step`, or one that cannot be read: then nothing is changed."""
+    import torch
+
+    stored = _read(folder / FILE)
+    if stored is None or (newest_step is not None and stored.progress.step > newest_step):
+        return None
+    parameters = dict(_trainable(model))
+    if parameters.keys() != stored.weights.keys():
+        return None  # another version of the method: start over
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(stored.weights[name])
+    held_state.restore(model, stored.held)
+    _restore_generators(stored.generators)
+    device = next((p.device for p in parameters.values()), None)
+    # PyTorch moves what it finds under a parameter; LoRA-FA's optimizer keeps its own under names. Counts stay.
+    state = {
+        of: {key: value.to(device) if getattr(value, "ndim", 0) else value for key, value in values.items()}
+        for of, values in stored.optimizer.items()
+    }
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return stored.progress
+
+
+def _read(path: Path) -> _Stored | None:
+    """The checkpoint in `path`, or None where there is none, or none that can be read: a power cut may leave an empty
+    file or the beginning of one, and a version of this code may have written another form."""
+    from safetensors import SafetensorError, safe_open
+
     if not path.exists():
         return None
-    with safe_open(path, "pt") as stored:
-        metadata = stored.metadata()
-        progress = Progress(**json.loads(metadata["progress"]))
-        if newest_step is not None and progress.step > newest_step:
-            return None
-        names = set(stored.keys())
-        parameters = dict(_trainable(model))
-        if {f"weight/{name}" for name in parameters} != {n for n in names if n.startswith("weight/")}:
-            return None  # another version of the method: start over
-        with torch.no_grad():
-            for name, parameter in parameters.items():
-                parameter.copy_(stored.get_tensor(f"weight/{name}"))
-        held_state.restore(model, _stored_under("held", stored))
-        states: list[dict[str, Any]] = json.loads(metadata["state_numbers"])
-        device = next((p.device for p in parameters.values()), None)
-        for name in (n for n in names if n.startswith("optimizer/")):
-            _, position, key = name.split("/", 2)
-            # PyTorch moves what it finds under a parameter; LoRA-FA's optimizer keeps its own under names. Counts stay.
-            value = stored.get_tensor(name)
-            states[int(position)][key] = value.to(device) if value.ndim else value
-        _restore_generators(_stored_under("generator", stored))
-    state = dict(zip(json.loads(metadata["state_keys"]), states, strict=True))
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return progress
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            return _Stored(
+                progress=Progress(**json.loads(metadata["progress"])),
+                weights=_stored_under("weight", file),
+                held=_stored_under("held", file),
+                generators=_stored_under("generator", file),
+                optimizer=_optimizer_state(metadata, file),
+            )
+    except (SafetensorError, LookupError, ValueError, TypeError):
+        return None
+
+
+def _optimizer_state(metadata: dict[str, str], stored: Any) -> dict[Any, dict[str, Any]]:
+    states: list[dict[str, Any]] = json.loads(metadata["state_numbers"])
+    for name, value in _stored_under("optimizer", stored).items():
+        position, key = name.split("/", 1)
+        states[int(position)][key] = value
+    return dict(zip(json.loads(metadata["state_keys"]), states, strict=True))
 
 
 def _stored_under(kind: str, stored: Any) -> dict[str, Any]:

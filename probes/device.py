@@ -151,7 +151,6 @@ def _why_no_gpu(nvml: NvmlReport) -> tuple[str, ...]:
 
 
 def _apple() -> DeviceReport:
-    import psutil
     import torch
 
     total_bytes = torch.mps.recommended_max_memory()
@@ -159,7 +158,7 @@ def _apple() -> DeviceReport:
         kind="mps",
         name=f"Apple GPU ({platform.processor() or platform.machine()})",
         total_bytes=total_bytes,
-        free_bytes=min(total_bytes, psutil.virtual_memory().available),
+        free_bytes=min(total_bytes, free_host_bytes()),
         limit_bytes=total_bytes,
         dtypes=("float32", "float16"),
         notes=("memory is shared with the processor; the memory model is made for CUDA and only a guide here",),
@@ -169,17 +168,15 @@ def _apple() -> DeviceReport:
 def _cpu(notes: tuple[str, ...] = ()) -> DeviceReport:
     import psutil
 
-    memory = psutil.virtual_memory()
-    limit_bytes, used_bytes = _cgroup_memory()
-    total_bytes, free_bytes = memory.total, memory.available
+    total_bytes, (limit_bytes, _) = psutil.virtual_memory().total, _cgroup_memory()
     if limit_bytes is not None and limit_bytes < total_bytes:
-        total_bytes, free_bytes = limit_bytes, min(free_bytes, max(0, limit_bytes - used_bytes))
+        total_bytes = limit_bytes
         notes = (*notes, f"memory is limited to {limit_bytes / 1e9:.1f} GB by the container")
     return DeviceReport(
         kind="cpu",
         name=f"{_cpu_name()}, {cpu_cores()} core(s)",
         total_bytes=total_bytes,
-        free_bytes=free_bytes,
+        free_bytes=free_host_bytes(),
         limit_bytes=total_bytes,
         dtypes=("float32", "bfloat16") if not _has_amx() else ("bfloat16", "float32"),
         notes=notes,
@@ -216,8 +213,21 @@ def cpu_cores() -> int:
     return cores
 
 
+def free_host_bytes() -> int:
+    """Bytes of main memory that this process may still take, with a container's limit taken into account."""
+    import psutil
+
+    free_bytes = psutil.virtual_memory().available
+    limit_bytes, used_bytes = _cgroup_memory()
+    return free_bytes if limit_bytes is None else min(free_bytes, max(0, limit_bytes - used_bytes))
+
+
 def _cgroup_memory() -> tuple[int | None, int]:
-    """(smallest memory limit of this process's control groups or None, bytes in use under it); versions 2 and 1."""
+    """(smallest memory limit of this process's control groups or None, bytes in use under it); versions 2 and 1.
+
+    Pages of files are left out of what is in use, as they are on a machine without a limit: reading a model fills the
+    group with them, and they make room as soon as a process asks for memory.
+    """
     tightest: tuple[int | None, int] = (None, 0)
     for folder in _cgroup_folders():
         for limit_name, used_name in (
@@ -230,8 +240,18 @@ def _cgroup_memory() -> tuple[int | None, int]:
             except (OSError, ValueError):  # no such file, or "max"
                 continue
             if tightest[0] is None or limit < tightest[0]:
-                tightest = (limit, used)
+                tightest = (limit, max(0, used - _file_cache_bytes((folder / used_name).parent)))
     return tightest
+
+
+def _file_cache_bytes(group: Path) -> int:
+    """Bytes of files that the kernel keeps in memory on account of the control group `group` and those under it."""
+    try:
+        counts = dict(line.split(maxsplit=1) for line in (group / "memory.stat").read_text().splitlines())
+        # Version 1 counts the groups under it in fields of their own, version 2 always.
+        return sum(int(counts.get(f"total_{name}", counts.get(name, 0))) for name in ("active_file", "inactive_file"))
+    except (OSError, ValueError):
+        return 0
 
 
 def _cgroup_folders() -> list[Path]:

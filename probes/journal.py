@@ -25,6 +25,23 @@ class InUse(BadInput):
     """Another process is writing to the folder."""
 
 
+def is_in_use(path: Path) -> bool:
+    """Whether a process holds the journal in `path`, which need not exist yet."""
+    lock = _lock(path)
+    if not Path(lock.lock_file).exists():
+        return False  # and taking the lock would make the file
+    try:
+        with lock.acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def _lock(path: Path) -> FileLock:
+    """The lock of the journal in `path`."""
+    return FileLock(path.with_suffix(".lock"))
+
+
 class Journal:
     """Measurements of one race in `path`, keyed by candidate id. Use as a context manager: it holds a lock.
 
@@ -40,7 +57,7 @@ class Journal:
         self.plans: dict[str, Any] = {}
         """What was decided before the race began, as JSON by what it was decided for."""
         self._resume = resume
-        self._lock = FileLock(path.with_suffix(".lock"))
+        self._lock = _lock(path)
         self._file: Any = None
 
     @property

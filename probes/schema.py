@@ -151,7 +151,7 @@ class ProbeJob(Record):
     )
 
 
-ProbeStatus = Literal["finished", "diverged", "out of memory", "ineffective", "failed", "stopped"]
+ProbeStatus = Literal["finished", "diverged", "out of memory", "ineffective", "failed"]
 
 
 class ProbeOutcome(Record):

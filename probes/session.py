@@ -230,7 +230,7 @@ class Session:
         return abs(self._first_loss(model) - run.saved_loss)
 
     def _give_back(self, model: Any, method: Method) -> None:
-        if not adapters.restores_base(method):
+        if not method.capabilities.restores_base:
             return
         try:
             base = adapters.remove_method(model)

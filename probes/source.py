@@ -40,13 +40,6 @@ class ModelSource:
     location: str
     trust_remote_code: bool = False
 
-    @property
-    def folder_name(self) -> str:
-        """A name for files about this model: no separators, no leading dots, at most 80 characters."""
-        path = Path(self.location)
-        name = {"gguf file": path.stem, "local folder": path.name}.get(self.kind, self.location)
-        return re.sub(r"[^A-Za-z0-9._-]+", "--", name).strip(".-")[:80] or "model"
-
 
 def resolve_model(reference: str, *, trust_remote_code: bool = False, need: Need = "weights") -> ModelSource:
     """Find the model without loading it. All that is needed of it must be reachable; where that is the config alone, a

@@ -82,7 +82,7 @@ def record(
 ) -> None:
     """Record the finished runs of a recommendation: those that went to the last step. `advisor train` does it itself.
 
-    The next recommendation for the same data and model rests on them.
+    The next recommendation for the same data, model and planned run (length, batch, 4 bits or not) rests on them.
     """
     from advisor.own_runs import record_outcomes
 

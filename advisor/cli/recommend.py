@@ -19,7 +19,9 @@ Text = str | None
 def command(
     model: Annotated[str, typer.Option(help="Hub id, local folder, GGUF file, or an alias such as 'llama'.")],
     data: Annotated[Text, typer.Option(help="JSONL, JSON, CSV or Parquet file, or a hub dataset id.")] = None,
-    budget: Annotated[float, typer.Option(help="Minutes for probing.")] = 15.0,
+    budget: Annotated[
+        float, typer.Option(help="Minutes for all of it: loading (and download), planning, probing.")
+    ] = 15.0,
     vram: Annotated[Text, typer.Option(help="Plan for a card with this much memory, e.g. 24GB.")] = None,
     gpu: Annotated[Text, typer.Option(help="Plan for this card, e.g. 'RTX 4090'.")] = None,
     objective: Annotated[str, typer.Option(help="accuracy, balanced, memory or speed.")] = "balanced",
@@ -32,7 +34,8 @@ def command(
         ),
     ] = None,
     methods: Annotated[
-        list[str] | None, typer.Option(callback=several, help="Race only these, a,b or repeated, or 'all'.")
+        list[str] | None,
+        typer.Option(callback=several, help="Race only these, a,b or repeated. Default: all that the budget reaches."),
     ] = None,
     exclude: Annotated[
         list[str] | None, typer.Option(callback=several, help="Leave these methods out, a,b or repeated.")
@@ -43,11 +46,18 @@ def command(
     epochs: Annotated[float | None, typer.Option(help="Passes over the data in the run you plan. Default 3.")] = None,
     max_steps: Annotated[int | None, typer.Option(help="Optimizer steps of the run you plan.")] = None,
     batch_size: Annotated[
-        int | None, typer.Option(help="Sequences per forward pass. Default 8, less where memory asks for it.")
+        int | None,
+        typer.Option(help="Rows per forward pass. Default 8; where memory asks for it in parts, accumulated."),
     ] = None,
     gradient_accumulation: Annotated[int, typer.Option(help="Forward passes per optimizer step.")] = 1,
-    max_length: Annotated[int | None, typer.Option(help="Longest sequence in tokens.")] = None,
-    format: Annotated[Text, typer.Option(help="Data format. Detected unless given.")] = None,
+    max_length: Annotated[
+        int | None,
+        typer.Option(help="Longest row in tokens, longer ones are cut. Default: as the model reads, at most 2048."),
+    ] = None,
+    format: Annotated[
+        Text,
+        typer.Option(help="prompt-completion, messages, alpaca, sharegpt, text-label or text. Detected unless given."),
+    ] = None,
     metric: Annotated[
         Text,
         typer.Option(help="'exact match', 'token accuracy', 'accuracy', or FILE.py:FUNCTION, whose code is run."),
@@ -57,8 +67,13 @@ def command(
     ] = "auto",
     gradient_checkpointing: Annotated[bool, typer.Option(help="Trade time for memory.")] = False,
     no_probe: Annotated[bool, typer.Option("--no-probe", help="Train nothing: table and dry run only.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, time and memory. Train nothing.")] = False,
-    workers: Annotated[int | None, typer.Option(help="Probe workers. Default: as the machine allows.")] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Show plan, time and memory. Loads and measures the model, trains nothing."),
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(help="Probe workers. Default: one a GPU, else one a core up to 4.")
+    ] = None,
     executor: Annotated[str, typer.Option(help="Where probes run: process (here) or ray (a cluster).")] = "process",
     ray_address: Annotated[Text, typer.Option(help="Head of the Ray cluster, as HOST:PORT.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the race in --out.")] = False,
@@ -73,7 +88,7 @@ def command(
     from advisor.outcome import NotSaved
     from advisor.request import make_request
     from advisor.text import printable
-    from knowledge.errors import BadInput, NothingFits
+    from knowledge.errors import NothingFits
 
     request = make_request(
         model=model,
@@ -102,9 +117,7 @@ def command(
         seed=seed,
         trust_remote_code=trust_remote_code,
     )
-    if resume and out is None:
-        raise BadInput("--resume needs --out: the folder of the race to go on with.")
-    if out is None and not dry_run:
+    if out is None and not dry_run and not resume:
         out = _new_folder(model)
     try:
         recommendation = run(

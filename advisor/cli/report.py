@@ -21,7 +21,7 @@ def command(
 ) -> None:
     """Show a recommendation again and write it as one HTML page."""
     from advisor.report.html import write_report
-    from advisor.save import load
+    from advisor.save import HTML_FILE, load
     from knowledge.errors import BadInput
 
     result = load(folder)
@@ -29,7 +29,7 @@ def command(
         print(result.model_dump_json(indent=2))
         return
     place = out or folder
-    page = place / "report.html" if place.is_dir() else place
+    page = place / HTML_FILE if place.is_dir() else place
     if page.suffix.lower() not in (".html", ".htm"):
         raise BadInput(f"{page} is no name of an HTML page. Give a folder, or a name that ends in .html.")
     page = write_report(page, result, folder)

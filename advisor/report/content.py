@@ -204,7 +204,9 @@ def mark(candidate: CandidateReport, result: Result) -> str:
         return candidate.status
     if candidate.on_frontier:
         return "frontier"
-    if result.recommendation and candidate.title in result.recommendation.ties:
+    ties = result.recommendation.ties if result.recommendation else ()
+    # Ties are told by title, and meant is the rate that stands for the method.
+    if candidate.title in ties and any(candidate is c for c in one_per_method(result)):
         return "tie"
     return "behind" if candidate.status == "eliminated" else ""
 

@@ -24,7 +24,6 @@ from advisor.text import clean, duration_text, quality_text, rate_text
 REDRAWS_PER_S = 4
 LINE_EVERY_S = 15.0  # without a terminal: how often a running probe may report its progress
 LEADERS_SHOWN = 5
-MESSAGES_SHOWN = 3
 
 
 @dataclass
@@ -64,7 +63,7 @@ class _State:
     workers: dict[int, _Running] = field(default_factory=dict)
     standings: dict[tuple[str, float], _Standing] = field(default_factory=dict)
     rung: _Rung | None = None
-    messages: list[str] = field(default_factory=list)
+    message: str = ""
     failures: int = 0
     data_read_bytes: int = 0
     data_total_bytes: int = 0
@@ -119,7 +118,7 @@ class LiveRace:
 
     def message(self, text: str) -> None:
         """What is being done outside of probes, e.g. reading the data."""
-        self._state.messages = [*self._state.messages, clean(text, 300)][-MESSAGES_SHOWN:]
+        self._state.message = clean(text, 300)
         self._line(clean(text, 300))
 
     def data_read(self, done_bytes: int, total_bytes: int) -> None:
@@ -167,7 +166,7 @@ class LiveRace:
             self._state.standings[key] = _Standing(*key, eval_loss, metric, step)
             self._line(f"  {name}: held-out loss {eval_loss:.3f}{self._metric_text(metric)}")
         else:
-            self._state.failures += status not in ("finished", "stopped")
+            self._state.failures += status != "finished"
             self._state.standings.pop(key, None)
             self._line(f"  {name}: {clean(status, 60)}")
 
@@ -186,8 +185,8 @@ class LiveRace:
         leaders = self._leaders()[:LEADERS_SHOWN]
         if leaders:
             parts += [Text(), self._leaders_table(leaders)]
-        if self._state.messages:
-            parts += [Text(), Text(self._state.messages[-1], style="dim", overflow="ellipsis", no_wrap=True)]
+        if self._state.message:
+            parts += [Text(), Text(self._state.message, style="dim", overflow="ellipsis", no_wrap=True)]
         return Panel(Group(*parts), title=self._heading(), title_align="left", border_style="cyan", padding=(0, 1))
 
     def _heading(self) -> Text:

@@ -166,6 +166,22 @@ def few_chain_sums() -> list[dict[str, Any]]:
     return chain_sum()[:FEW_ROWS]
 
 
+def debian_section_names() -> list[dict[str, Any]]:
+    """The classification of sections as a language model is asked for it: a description, and the section's name."""
+    return [_row(f"{row['text']} =", row["label"]) for row in debian_sections()]
+
+
+def long_debian_sections() -> list[dict[str, Any]]:
+    """The classification of sections in a run of four times as many steps."""
+    return debian_sections()
+
+
+def binary_numbers() -> list[dict[str, Any]]:
+    """Numbers below 4096 in binary."""
+    entries = _reasoning_gym("base_conversion", max_value=4095)
+    return [_row(f"{n} in binary =", f"{n:b}") for n in (e["metadata"]["decimal_value"] for e in entries)]
+
+
 def simple_equations() -> list[dict[str, Any]]:
     """`7*m - 3 = 32`, and the number that solves it."""
     entries = _reasoning_gym("simple_equations", min_terms=2, max_terms=2, min_value=1, max_value=12)
@@ -245,5 +261,8 @@ TASKS = {
         _smollm2(few_chain_sums, is_compared=False),
         _minilm(function_packages, is_compared=False),
         _smollm2(simple_equations, is_compared=False),
+        _smollm2(debian_section_names, is_compared=False),
+        _minilm(long_debian_sections, is_compared=False, max_steps=1200),
+        _smollm2(binary_numbers, is_compared=False),
     )
 }

@@ -61,12 +61,10 @@ class Replay:
         for handle in range(CUBLAS_HANDLES):
             self.allocator.allocate(f"cublas {handle}", CUBLAS_WORKSPACE_BYTES)
 
-    def run(self, lengths: Iterable[Length], empty_cache_every: int | None = None) -> None:
-        """Runs one step per length; `empty_cache_every` that many steps, the cache is emptied."""
+    def run(self, lengths: Iterable[Length]) -> None:
+        """Runs one step per length."""
         for length in lengths:
             self.step(length)
-            if empty_cache_every and self._steps_done % empty_cache_every == 0:
-                self.allocator.empty_cache()
 
     def step(self, length: Length) -> None:
         self._run_step(self.template, self._steps_done, length)
@@ -96,10 +94,10 @@ def _handles(step: Step, index: int) -> np.ndarray:
     )
 
 
-def replay_lengths(template: Template, lengths: Sequence[Length], empty_cache_every: int | None = None) -> Peak:
+def replay_lengths(template: Template, lengths: Sequence[Length]) -> Peak:
     """The peak of a run whose batches have these lengths, in this order."""
     replay = Replay(template)
-    replay.run(lengths, empty_cache_every)
+    replay.run(lengths)
     return replay.peak()
 
 

@@ -37,7 +37,6 @@ class AllocationTracer(TorchDispatchMode):
         super().__init__()
         self.events = Events()
         self.phase = Kind.ACTIVATIONS
-        self.data_dependent_ops: set[str] = set()
         self._device_type = device_type
         # On a device with data every operation has to run.
         self._call = MetaMemo().call if device_type == "meta" else _simply_call
@@ -98,7 +97,6 @@ class AllocationTracer(TorchDispatchMode):
             if self._device_type != "meta":
                 raise
             result = run_on_cpu_instead(func, args, kwargs, error)
-            self.data_dependent_ops.add(str(func))
         for output in tree_iter(result):
             if isinstance(output, torch.Tensor):
                 self.watch(output)

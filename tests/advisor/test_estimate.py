@@ -50,6 +50,13 @@ def test_rows_that_are_longer_than_numbered_positions_are_refused(tmp_path):
 def test_images_are_not_estimated_and_the_next_step_is_named():
     with pytest.raises(BadInput, match="--no-probe"):
         estimate_memory("smollm-135m", "lora", task="text-to-image")
+    with pytest.raises(BadInput, match="--no-probe"):
+        estimate_memory("flux2-klein", "lora")
+
+
+def test_a_precision_that_is_none_is_refused_from_python_too():
+    with pytest.raises(BadInput, match=r"dtype.*fp8"):
+        estimate_memory("llama", "lora", dtype="fp8")
 
 
 def test_a_known_model_needs_neither_network_nor_weights():

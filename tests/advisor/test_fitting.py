@@ -80,6 +80,11 @@ def test_what_fits_unless_batches_come_unluckily_is_better_than_nothing(found, n
     assert facts(result) == (4, 2, "nf4", "nf4")  # 6 GB expected; one row at a time may take 6.75
 
 
+def test_what_fits_as_expected_in_full_is_not_kept_in_4_bits(found, needs):
+    needs(base=22, row=0.01, spread=0.1)
+    assert facts(fitted(found, 24, batch_size=8)[0]) == (8, 1, "none", "none")  # 24.3 GB in an unlucky order
+
+
 def test_what_fits_by_no_means_stays_as_it_is(found, needs):
     needs(base=12, row=0.5)
     assert facts(fitted(found, 1)[0]) == (8, 1, "none", "none")

@@ -1,5 +1,7 @@
 """Where the probes of a request run."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from advisor import gather
@@ -19,8 +21,17 @@ class Cluster:
         self.asked, self.closed = (address, workers, memory_bytes), False
         Cluster.last = self
 
+    def start(self, context):
+        pass
+
     def close(self):
         self.closed = True
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
 
 
 class Survey:
@@ -56,6 +67,27 @@ def test_a_cluster_of_gpus_needs_a_card_to_plan_for_where_there_is_none_here():
     assert Cluster.last.closed
 
 
+@pytest.mark.parametrize("trains_on", ["cuda", "cpu"])
+def test_the_executor_comes_with_the_device_that_its_workers_train_on_and_is_closed(monkeypatch, tmp_path, trains_on):
+    monkeypatch.setattr(Cluster, "device", trains_on)
+    survey = Survey(device(kind="cuda", planned=True))
+    survey.data, started = SimpleNamespace(save=lambda folder: None), []
+    monkeypatch.setattr(gather, "_context", lambda survey, folder, place: place)
+    monkeypatch.setattr(Cluster, "start", lambda self, context: started.append(context))
+    with gather.open_executor(survey, tmp_path) as (executor, probed_on):
+        assert (executor, probed_on, started) == (Cluster.last, trains_on, [trains_on])
+        assert not executor.closed
+    assert executor.closed
+
+    def fail(self, context):
+        raise OSError("no room")
+
+    monkeypatch.setattr(Cluster, "start", fail)
+    with pytest.raises(OSError, match="no room"), gather.open_executor(survey, tmp_path):
+        pass
+    assert Cluster.last.closed
+
+
 def test_an_address_is_for_the_ray_executor_alone():
     with pytest.raises(BadInput, match="--executor ray"):
         make_request(model="m", data="d.jsonl", ray_address="10.0.0.1:6379")
@@ -69,5 +101,5 @@ def test_without_cuda_there_are_as_many_workers_as_there_is_memory_for(monkeypat
     survey = Survey(device())
     survey.model = result().model.model_copy(update={"parameters": 1_100_000_000})
     monkeypatch.setattr(gather, "cpu_cores", lambda: 8)
-    monkeypatch.setattr("psutil.virtual_memory", lambda: type("M", (), {"available": free_bytes})())
+    monkeypatch.setattr(gather, "free_host_bytes", lambda: free_bytes)
     assert gather._workers_without_cuda(survey, place) == workers

@@ -17,12 +17,13 @@ from xml.etree import ElementTree
 
 import pytest
 
+from advisor.report import content
 from advisor.report.html import page, render_fragment, write_report
 from advisor.report.markup import Markup, element
 from advisor.report.plot import Frame, Labels, Scale, spread
 from advisor.requirements import effects
 from knowledge.schema import Curve
-from tests.advisor.factories import candidate, field_of_candidates, result
+from tests.advisor.factories import candidate, curve, field_of_candidates, result
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -104,6 +105,21 @@ def test_the_charts_are_well_formed_and_hold_every_candidate():
     assert {"rsLoRA", "DoRA", "LoRA", "OFT", "BEFT", "Lily", "Full fine-tuning"} <= names
     for chart in charts[1:]:
         ElementTree.fromstring(chart)
+
+
+def test_of_a_tied_method_the_rate_that_ties_alone_is_marked_so():
+    rates = [
+        candidate("oft", 0.495, 12.0, title="OFT", learning_rate=1e-4),
+        candidate("oft", 0.44, 12.0, title="OFT", learning_rate=2e-4),
+        candidate("oft", 0.30, 12.0, title="OFT", learning_rate=3e-4, status="eliminated", steps=20),
+        candidate("oft", None, 12.0, title="OFT", learning_rate=4e-4, status="diverged", curve=curve(9.0)),
+    ]
+    answer = result([candidate("lora", 0.50, 12.0), *rates])
+    assert answer.recommendation.ties == ("OFT",)
+    marks = {c.learning_rate: content.mark(c, answer) for c in answer.candidates if c.name == "oft"}
+    assert marks == {1e-4: "tie", 2e-4: "", 3e-4: "behind", 4e-4: ""}
+    curves = re.findall(r"<svg.*?</svg>", page(answer), re.DOTALL)[2]
+    assert len(re.findall(r'class="line is-tie"', curves)) == 1
 
 
 def test_every_point_of_the_curves_is_in_the_table():

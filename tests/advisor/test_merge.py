@@ -149,7 +149,7 @@ def test_what_is_in_the_way_or_missing_is_told(tmp_path, monkeypatch):
         merge_recommended(folder)
     merge_recommended(folder, force=True)
     assert (folder / "merged.1.bak" / "mine.txt").exists()
-    monkeypatch.setattr("psutil.virtual_memory", lambda: type("M", (), {"available": 1})())
+    monkeypatch.setattr("advisor.merge.free_host_bytes", lambda: 1)
     with pytest.raises(BadInput, match=r"needs .* of memory"):
         merge_recommended(folder, out=tmp_path / "other")
     (folder / ADAPTER_FOLDER).rename(folder / "elsewhere")

@@ -75,6 +75,15 @@ def test_without_a_measurement_or_an_estimate_nothing_is_made_up(rows):
     assert corrected_memory(candidate(None), here, steps=5, measured_bytes=5000) is None
 
 
+def test_what_does_not_fit_is_reported_with_its_memory_and_how_vllm_serves_this_model(rows):
+    small = survey(rows, limit_bytes=1)
+    small.shape, small.source = SimpleNamespace(is_narrow=False), SimpleNamespace(kind="gguf file")
+    fitting, (report,) = with_memory([candidate(None)], small, lambda text: None)
+    assert not fitting and (report.status, report.fits) == ("does not fit", False)
+    assert report.memory.low_bytes > 1
+    assert report.capabilities["vllm"] == "merged"
+
+
 def test_dry_runs_on_other_cores_find_the_same_and_tell_what_cannot_be_estimated(rows, tmp_path, monkeypatch):
     def found(folder, worth_processes_s):
         monkeypatch.setenv("ADVISOR_CACHE_DIR", str(tmp_path / folder))

@@ -107,12 +107,17 @@ def test_all_methods_can_be_asked_for():
         ({"gradient_checkpointing": True}, "leave out gradient_checkpointing"),
         ({"require": ("edge",)}, "small for a device"),
         ({"methods": ("lorra",)}, "no method 'lorra'"),
+        ({}, "no GPU is here"),  # its processor's memory is no card's
         ({"require": ("vllm",)}, "serves no image generators"),
     ],
 )
 def test_what_the_published_runs_cannot_answer_is_refused(options, words):
     with pytest.raises(BadInput, match=words):
         recommend(MODEL, **{"probe": False, "show_progress": False, **options})
+
+
+def test_without_repeated_evaluations_there_is_no_noise_to_tell():
+    assert evaluation_noise([run.model_copy(update={"curve": Curve()}) for run in RUNS]) == 0
 
 
 def test_a_generator_without_published_runs_is_refused_with_those_that_have_some():

@@ -153,6 +153,14 @@ def test_a_finished_race_resumes_without_training_and_says_the_same(recommendati
     assert again.result.race.duration_s >= probing_s / again.result.race.workers
 
 
+def test_where_there_is_nothing_to_resume_it_is_said(model, data, tmp_path, capsys):
+    with pytest.raises(BadInput, match="give --out"):
+        recommend(model, data, resume=True, **RACE)
+    with pytest.raises(BadInput, match="no/such"):
+        recommend("no/such/model", data, out=tmp_path / "typo", resume=True, **RACE | {"show_progress": True})
+    assert "holds no race to go on with" in capsys.readouterr().err.replace("\n", " ")
+
+
 def test_another_race_in_the_same_folder_is_refused(recommendation, model, data):
     with pytest.raises(BadInput, match="--resume"):
         recommend(model, data, out=recommendation.folder, **RACE)

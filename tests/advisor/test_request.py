@@ -24,8 +24,18 @@ def test_a_slip_of_the_keyboard_is_named(field, value):
 
 
 def test_methods_may_be_called_by_their_titles():
-    asked = make_request(model="m", data="d", methods=("LoRA+", "IA3", "all", "lorra"), exclude=("Prompt Tuning",))
-    assert asked.methods == ("lora-plus", "ia3", "all", "lorra") and asked.exclude == ("prompt-tuning",)
+    asked = make_request(model="m", data="d", methods=("LoRA+", "IA3", "all"), exclude=("Prompt Tuning",))
+    assert asked.methods == ("lora-plus", "ia3", "all") and asked.exclude == ("prompt-tuning",)
+
+
+def test_all_words_that_are_not_known_are_told_at_once():
+    with pytest.raises(BadInput) as raised:
+        make_request(
+            model="m", data="d", methods=["lorra", "oftt"], exclude=["all"], require=["mergable", "vllm", "edgy"]
+        )
+    told = str(raised.value)
+    assert all(f"no method {name!r}" in told for name in ("lorra", "oftt", "all")) and "'lora'" in told
+    assert "'mergeable'" in told and "'edgy'" in told and "'vllm'. " not in told
 
 
 @pytest.mark.parametrize(

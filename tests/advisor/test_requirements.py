@@ -44,6 +44,15 @@ def test_a_size_that_only_a_probe_tells_is_not_taken_for_small_enough():
     assert reasons(reports, "max-adapter-size=50MB") == {"lily": "the size of its adapter is known from a probe alone"}
 
 
+def test_a_size_that_only_a_probe_tells_is_not_taken_for_small_enough_for_a_small_device():
+    reports = [
+        candidate(name, adapter_bytes=size, status="from table") for name, size in (("vera", 10**6), ("oft", None))
+    ]
+    assert reasons(reports, "edge") == {"oft": "the size of its adapter is known from a probe alone"}
+    raced = [candidate("oft", adapter_bytes=None, status=status) for status in ("finished", "not tried")]
+    assert reasons(raced, "edge", "max-adapter-size=50MB") == {}
+
+
 def test_of_a_method_that_failed_no_rate_stayed():
     forgets = {"forgetting": 0.5, "forgetting_noise": 0.01}
     reports = [candidate("lora", learning_rate=1e-4, **forgets), candidate("lora", None, status="diverged")]

@@ -57,6 +57,8 @@ def test_durations(seconds, text):
 
 def test_counts_rates_and_qualities():
     assert [count_text(n) for n in (3_212_749_824, 134_515_008, 920_000, 512)] == ["3.21 B", "135 M", "920 k", "512"]
+    rounded = [count_text(n) for n in (999_999, 999_700_000, 999_499, 999_600_000_000, 1_026_000_000_000, 999, None)]
+    assert rounded == ["1 M", "1 B", "999 k", "1 T", "1.03 T", "999", "unknown"]
     assert [rate_text(r) for r in (1e-4, 4.5e-3, 0.3, 1e-2)] == ["1e-4", "4.5e-3", "0.3", "1e-2"]
     assert [rate_text(float(rate)) for rate in ("nan", "inf")] == ["nan", "inf"]
     assert quality_text(0.532, "exact match") == "53.2 %"

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+from contextlib import ExitStack
 
 import pytest
 import typer
 from rich.console import Console
 
+from advisor import final_run
 from advisor.explosion import FACTOR, WINDOW_STEPS, ExplosionWatch
 from advisor.exporters.base import recommended
 from advisor.final_run import STATE_FOLDER, eval_steps, prepare_run, read_data
+from advisor.gather import JOURNAL_FILE
 from advisor.model_card import model_card
 from advisor.report.live_training import LiveTraining
 from advisor.report.next_steps import Step
@@ -21,6 +24,7 @@ from advisor.train import TrainingFailed, train
 from advisor.training_report import ADAPTER_FOLDER, REPORT_FILE, TrainingReport, finished_report
 from knowledge.errors import BadInput
 from knowledge.schema import Curve, CurvePoint, PlannedRun
+from probes.journal import InUse, Journal
 from probes.schema import Schedule
 from probes.session import Session
 from tests.advisor.test_export_script import STEPS, Case
@@ -115,8 +119,6 @@ def test_a_run_that_was_stopped_between_its_last_step_and_the_record_of_it_is_ev
 
 
 def test_the_rest_of_another_run_is_refused(tmp_path):
-    from probes.journal import Journal
-
     _, folder = planned(tmp_path)
     with Journal(folder / STATE_FOLDER / "journal.jsonl", "another run", resume=False):
         pass
@@ -129,11 +131,53 @@ def test_the_rest_of_another_run_is_refused(tmp_path):
         train(folder, resume=True, live=Silent())
 
 
+@pytest.mark.parametrize("options", [{}, {"resume": True}, {"force": True}])
+def test_a_training_in_progress_is_not_taken_for_one_that_was_stopped(options, tmp_path):
+    _, folder = planned(tmp_path)
+    with (
+        Journal(folder / STATE_FOLDER / JOURNAL_FILE, "in progress", resume=False),
+        pytest.raises(InUse, match=r"Another training is writing to .* Wait for it"),
+    ):
+        train(folder, live=Silent(), **options)
+    assert (folder / STATE_FOLDER / JOURNAL_FILE).exists()
+
+
+def test_rows_that_the_worker_of_another_training_reads_are_not_written_over(tmp_path):
+    """Of two that tokenise at the same time the second finds the files of the first, which has begun to train."""
+    _, folder = planned(tmp_path)
+    state = folder / STATE_FOLDER
+    prepare_run(recommended(load(folder)), folder, str)
+    assert not state.exists()
+    with ExitStack() as first:
+
+        class Second(Silent):
+            def message(self, text):
+                if "tokenising" in text:
+                    first.enter_context(Journal(state / JOURNAL_FILE, "in progress", resume=False))
+
+        with pytest.raises(InUse, match="Another training is writing"):
+            train(folder, live=Second())
+        assert {path.name for path in state.iterdir()} <= {JOURNAL_FILE, "journal.lock"}
+
+
+@pytest.mark.parametrize(
+    ("own_cores", "cores", "load", "threads"),
+    [(4, 4, 0.0, 4), (4, 4, 2.2, 2), (4, 4, 9.0, 1), (2, 64, 0.0, 2), (2, 64, 30.0, 2)],
+)
+def test_a_run_on_a_processor_takes_idle_cores_and_no_more_than_its_container_has(
+    own_cores, cores, load, threads, monkeypatch
+):
+    monkeypatch.setattr(final_run, "cpu_cores", lambda: own_cores)
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    monkeypatch.setattr("psutil.getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert final_run._threads() == threads
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert final_run._threads() == 7
+
+
 def test_it_goes_on_from_the_probe_of_the_race(tmp_path):
     """With the journal and the checkpoint as a race leaves them."""
-    from advisor.gather import JOURNAL_FILE
-    from probes.journal import Journal
-
     case, folder = planned(tmp_path)
     run = prepare_run(recommended(load(folder)), folder, lambda text: None)
     job = run.job.model_copy(update={"stop_step": 3, "eval_steps": (3,), "save_to": None})
@@ -244,7 +288,7 @@ def test_all_rows_that_a_run_sees_are_read_and_what_has_no_room_is_told(tmp_path
     facts, said = recommended(load(folder)), []
     assert len(read_data(facts, said.append).train) == len(case.data.train)
     assert not any("fit into memory" in text for text in said)
-    monkeypatch.setattr("psutil.virtual_memory", lambda: type("M", (), {"available": 1600})())
+    monkeypatch.setattr("advisor.final_run.free_host_bytes", lambda: 1600)
     assert 0 < len(read_data(facts, said.append).train) < len(case.data.train)
     assert "rows fit into memory: these are trained on" in said[-1]
 

@@ -1,8 +1,12 @@
 """Every method that claims to continue from a checkpoint continues as if it had never stopped."""
 
+import os
+from pathlib import Path
+
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from knowledge.methods import all_methods
 from probes import adapters, checkpoint
@@ -82,6 +86,77 @@ def test_a_checkpoint_of_another_method_is_not_taken(tmp_path):
     checkpoint.save(tmp_path / "probe", lora.model, lora.optimizer, lora.progress)
     assert checkpoint.load(tmp_path / "probe", miss.model, miss.optimizer) is None
     assert checkpoint.load(tmp_path / "nothing", lora.model, lora.optimizer) is None
+
+
+def _cut(path: Path, kept_bytes: int) -> None:
+    """As a power cut leaves it; a positive number keeps the beginning, a negative one drops so much of the end."""
+    path.write_bytes(path.read_bytes()[:kept_bytes])
+
+
+def _without(path: Path, key: str) -> None:
+    with safe_open(path, "pt") as stored:
+        metadata = stored.metadata()
+    save_file(load_file(path), path, metadata={name: text for name, text in metadata.items() if name != key})
+
+
+def _with(path: Path, key: str, text: str) -> None:
+    with safe_open(path, "pt") as stored:
+        metadata = stored.metadata()
+    save_file(load_file(path), path, metadata=metadata | {key: text})
+
+
+DAMAGES = {
+    "empty": lambda path: _cut(path, 0),
+    "cut in its header": lambda path: _cut(path, 100),
+    "cut in its tensors": lambda path: _cut(path, -1),
+    "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "no metadata at all": lambda path: save_file(load_file(path), path),
+    "no progress": lambda path: _without(path, "progress"),
+    "no keys of the optimizer": lambda path: _without(path, "state_keys"),
+    "keys of another optimizer": lambda path: _with(path, "state_keys", "[0]"),
+    "fewer states than tensors": lambda path: _with(path, "state_numbers", "[]"),
+    "progress that is no JSON": lambda path: _with(path, "progress", "{"),
+    "progress of another version": lambda path: _with(path, "progress", '{"steps_done": 1}'),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_from_a_checkpoint_that_cannot_be_read_the_probe_starts_over_untouched(damage, tmp_path):
+    first, second = Run("llama", "lora", tmp_path), Run("llama", "lora", tmp_path)
+    first.to(2)
+    checkpoint.save(tmp_path / "probe", first.model, first.optimizer, first.progress)
+    DAMAGES[damage](tmp_path / "probe" / checkpoint.FILE)
+    before = {name: value.clone() for name, value in second.model.state_dict().items()}
+    random = torch.get_rng_state()
+    assert checkpoint.load(tmp_path / "probe", second.model, second.optimizer) is None
+    assert all(torch.equal(value, before[name]) for name, value in second.model.state_dict().items())
+    assert not second.optimizer.state_dict()["state"]
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_takes_the_place_of_the_previous_one(tmp_path, monkeypatch):
+    run, done, replace = Run("llama", "lora", tmp_path), [], Path.replace
+    run.to(1)
+    monkeypatch.setattr(os, "fsync", lambda file: done.append(os.fstat(file).st_ino))
+    monkeypatch.setattr(Path, "replace", lambda self, to: (done.append("moved"), replace(self, to)))
+    checkpoint.save(tmp_path / "probe", run.model, run.optimizer, run.progress)
+    assert done == [(tmp_path / "probe" / checkpoint.FILE).stat().st_ino, "moved"]
+
+
+def test_a_disk_that_takes_no_checkpoint_keeps_the_previous_one_and_no_half_of_it(tmp_path, monkeypatch):
+    run = Run("llama", "lora", tmp_path)
+    run.to(1)
+    checkpoint.save(tmp_path / "probe", run.model, run.optimizer, run.progress)
+
+    def refuse(file):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    run.to(2)
+    with pytest.raises(OSError, match=r"cannot be written: No space left"):
+        checkpoint.save(tmp_path / "probe", run.model, run.optimizer, run.progress)
+    assert [path.name for path in (tmp_path / "probe").iterdir()] == [checkpoint.FILE]
+    assert checkpoint.load(tmp_path / "probe", run.model, run.optimizer).step == 1
 
 
 def test_large_runs_start_over_instead_of_writing_gigabytes(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ import pytest
 
 from knowledge.errors import BadInput
 from probes import device
-from probes.device import CUDA_CONTEXT_BYTES, detect, detect_all, training_devices
+from probes.device import CUDA_CONTEXT_BYTES, detect, detect_all, free_host_bytes, training_devices
 from probes.nvml import Gpu, NvmlReport
 from probes.schema import ProcessReport
 
@@ -283,6 +283,34 @@ def test_a_containers_limits_are_respected(no_torch_gpu, monkeypatch, tmp_path):
     assert cpu.name.endswith("1 core(s)") and "1.1 GB by the container" in cpu.notes[-1]
     (tmp_path / "memory.max").write_text("max\n")
     assert detect().total_bytes == psutil.virtual_memory().total
+
+
+@pytest.mark.parametrize(
+    ("limit_file", "used_file", "stat_file", "prefix"),
+    [
+        ("memory.max", "memory.current", "memory.stat", ""),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_"),
+    ],
+)
+def test_of_a_containers_memory_that_is_free_which_no_process_holds(
+    monkeypatch, tmp_path, limit_file, used_file, stat_file, prefix
+):
+    """The files that it has read lately make room when they have to, so that they are not in use."""
+    monkeypatch.setattr(device, "CGROUP_ROOT", tmp_path)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: type("M", (), {"available": 8 * 2**30})())
+    assert free_host_bytes() == 8 * 2**30
+    (tmp_path / "memory").mkdir()
+    (tmp_path / limit_file).write_text(f"{4 * 2**30}\n")
+    (tmp_path / used_file).write_text(f"{3 * 2**30}\n")
+    assert free_host_bytes() == 2**30
+    own = "active_file 1\ninactive_file 1\n" if prefix else ""  # without the groups below
+    counts = f"anon {2**29}\n{own}{prefix}active_file {2**30}\n{prefix}inactive_file {2**29}\n"
+    (tmp_path / stat_file).write_text(counts)
+    assert free_host_bytes() == 2.5 * 2**30
+    (tmp_path / used_file).write_text(f"{6 * 2**30}\n")  # as while a limit is being lowered
+    assert free_host_bytes() == 0
+    (tmp_path / limit_file).write_text(f"{2**60}\n")  # above what the machine has
+    assert free_host_bytes() == 8 * 2**30
 
 
 def test_apple_machines_share_memory(no_torch_gpu, monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 
 from knowledge.errors import BadInput
 from knowledge.schema import CurvePoint
-from probes.journal import Journal
+from probes.journal import Journal, is_in_use
 from probes.schema import ProbeOutcome
 
 
@@ -94,6 +94,16 @@ def test_two_races_cannot_hold_one_journal(tmp_path):
     ):
         pass
     assert read_race(path)[0]  # and the lock is free again
+
+
+def test_whether_it_is_held_can_be_asked_without_taking_it(tmp_path):
+    path = tmp_path / "none yet" / "journal.jsonl"
+    assert not is_in_use(path) and not path.parent.exists()
+    with Journal(path, "race-a", resume=False) as journal:
+        assert is_in_use(path)
+        journal.add_outcome(ProbeOutcome(id="lora", status="finished"))
+    assert not is_in_use(path)
+    assert read_race(path)[1]["lora"]  # and the lock is free after the question
 
 
 def test_values_that_are_no_numbers_never_enter(tmp_path):
