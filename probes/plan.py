@@ -36,13 +36,10 @@ FEWEST_METHODS = 6  # below that, breadth is worth more than a longer first rung
 # Short probes favour learning rates that are too high. On the curves of examples/study, at a fifth of the sweep's cost,
 # a race that settles rates at 5 % of the run ends .017 nats above the best, one that waits .003 (its race.py).
 RATES_SETTLED = 0.2
-# A race that ends by then chooses rates worse than the catalogue does. On the study's curves (examples/study/race.py),
-# with half to one and a half planned runs as budget (2, 3.5 and 5 % of the sweep), it ended .156, .155 and .090 nats
-# above the best; with each method at its usual rate alone .096, .068 and .046, and where that is a step too high .155,
-# .099 and .091, too low .136, .156 and .176. Of published runs at one rate (63 settings) six that go to half of the run
-# lose .042 in accuracy, twelve .024, sixteen that go to a fifth .023: of large fields twelve are compared at their
-# rates before others enter.
-METHODS_WORTH_RATES = 12  # at least, of which rates are compared
+# A race that settles them earlier chooses worse than the catalogue does: with about a planned run as budget it ends .09
+# to .16 nats above the best, with each method at its usual rate .05 to .10 (examples/study). Of 63 published settings
+# twelve that go to half of the run lose .024 in accuracy, six .042: that many enter with their rates, or none.
+METHODS_WORTH_RATES = 12
 WORTHWHILE_STRETCH = 1.25  # a last rung that reaches less further than that is left out
 
 
@@ -113,6 +110,11 @@ class RacePlan:
         """Whether a method is in it with several learning rates."""
         return len(self.entries) > len({e.method for e in self.entries})
 
+    @property
+    def compares_rates(self) -> bool:
+        """Whether methods keep two rates until these can be told apart, and the race goes on from there."""
+        return self.has_rates and self.two_rates and self.fractions[-1] > RATES_SETTLED + 1e-9
+
 
 def plan_race(
     entries: Sequence[Entry],
@@ -141,7 +143,7 @@ def plan_race(
         plan = planner.best(needed)
     with_usual = {entry.method for entry in needed if entry.usual}
     usual = [entry for entry in needed if entry.usual or entry.method not in with_usual]
-    if plan.has_rates and plan.fractions[-1] <= RATES_SETTLED + 1e-9 and len(usual) < len(needed):
+    if plan.has_rates and not plan.compares_rates and len(usual) < len(needed):
         plan = planner.with_rates(needed) or replace(planner.best(usual), rates_left_out=True)
     methods = {entry.method for entry in plan.entries}
     not_tried = {e.id: "the budget does not reach it" for e in entries if e.method not in methods}
@@ -203,7 +205,11 @@ class _Planner:
         def of(count: int) -> RacePlan:
             return self.best([entry for entry in entries if entry.method in order[:count]])
 
-        first = bisect_left(counts, True, key=lambda count: of(count).fractions[-1] >= FINALISTS_FAR_ENOUGH)
+        def comes_far(count: int) -> bool:
+            plan = of(count)
+            return plan.compares_rates and plan.fractions[-1] >= FINALISTS_FAR_ENOUGH
+
+        first = bisect_left(counts, True, key=comes_far)
         return of(counts[first]) if first < len(counts) else None
 
     def _affords(self, plan: RacePlan) -> bool:

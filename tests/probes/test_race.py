@@ -313,7 +313,10 @@ def test_a_race_too_short_to_compare_rates_takes_the_usual_ones():
     assert short.rates_left_out and {e.learning_rate for e in short.entries} == {1e-2}
     assert len(short.entries) == 8 and not short.not_tried, "room for all methods"
     assert "usual learning rate" in short.lines()[0]
-    assert long.has_rates and not long.rates_left_out and long.fractions[-1] > RATES_SETTLED
+    assert long.compares_rates and not long.rates_left_out and long.fractions[-1] > RATES_SETTLED
+    for budget_s in range(20, 1000, 30):
+        made = plan_race(entries, run_s, budget_s)
+        assert made.compares_rates is not made.rates_left_out, "never rates of which the first rung decides"
     assert "usual" not in long.lines()[0]
     without = [e for e in entries if e.method != "m1" or e.learning_rate != 1e-2]
     assert {e.method for e in plan_race(without, run_s, 150.0).entries} == {e.method for e in entries}
@@ -322,10 +325,10 @@ def test_a_race_too_short_to_compare_rates_takes_the_usual_ones():
 def test_of_very_many_some_are_compared_at_their_rates_before_all_enter_at_one():
     entries, run_s = grid(40)
     entries = with_usual(entries)
-    budgets = [300.0, 400.0, 800.0]
+    budgets = [300.0, 500.0, 900.0]
     short, some, more = (plan_race(entries, run_s, budget_s) for budget_s in budgets)
     assert short.rates_left_out
     for made in (some, more):
-        assert made.has_rates and made.fractions[-1] >= FINALISTS_FAR_ENOUGH and made.expected_s <= made.budget_s
+        assert made.compares_rates and made.fractions[-1] >= FINALISTS_FAR_ENOUGH and made.expected_s <= made.budget_s
     counts = [len({e.method for e in made.entries}) for made in (some, more)]
     assert METHODS_WORTH_RATES <= counts[0] < counts[1] < 40
