@@ -97,11 +97,16 @@ def not_tried(survey: Survey, candidates: Sequence[Candidate], reasons: Mapping[
 
 def would_be_probed(survey: Survey, candidates: Sequence[Candidate]) -> list[CandidateReport]:
     """One report per method that the plan of a dry run lets enter, with its memory."""
-    rates: dict[str, list[float]] = {}
+    rates: dict[str, list[str]] = {}
     for candidate in candidates:
-        rates.setdefault(candidate.method.name, []).append(candidate.learning_rate)
+        rates.setdefault(candidate.method.name, []).append(f"{candidate.learning_rate:g}")
     return [
-        _without_probe(candidate, survey, "planned", f"at learning rates {', '.join(f'{r:g}' for r in rates[name])}")
+        _without_probe(
+            candidate,
+            survey,
+            "planned",
+            f"at learning rate{'s' if len(rates[name]) > 1 else ''} {', '.join(rates[name])}",
+        )
         for name, candidate in _at_middle_rates(candidates).items()
     ]
 

@@ -86,10 +86,11 @@ class RacePlan:
         """The plan in words, one line per rung."""
         reference = next((e.title or e.method for e in self.entries if e.method == self.reference), None)
         methods = len({entry.method for entry in self.entries})
-        of_methods = f"{methods} method{'' if methods == 1 else 's'}"
+        of_methods = "1 method" if methods == 1 else f"{methods} methods"
         if self.rates_left_out:
-            of_methods += ", each at its usual learning rate: no time to compare rates"
-        lines = [f"{len(self.entries)} candidates ({of_methods}) to {_per_cent(self.fractions[0])} of the run"]
+            of_methods += ", at the usual learning rate: no time to compare rates"
+        candidates = "1 candidate" if len(self.entries) == 1 else f"{len(self.entries)} candidates"
+        lines = [f"{candidates} ({of_methods}) to {_per_cent(self.fractions[0])} of the run"]
         for rung, (count, fraction) in enumerate(zip(self.keep, self.fractions[1:], strict=True)):
             rates = ", each also at its next lower learning rate," if self.keeps_two_rates(rung) else ""
             stays = reference and rung + 1 < self.reference_rungs and count < methods
