@@ -37,7 +37,7 @@ FEWEST_METHODS = 6  # below that, breadth is worth more than a longer first rung
 # a race that settles rates at 5 % of the run ends .017 nats above the best, one that waits .003 (its race.py).
 RATES_SETTLED = 0.2
 # A race that settles them earlier chooses worse than the catalogue does: with about a planned run as budget it ends .09
-# to .16 nats above the best, with each method at its usual rate .05 to .10 (examples/study). Of 63 published settings
+# to .16 nats above the best, with each method at its usual rate .05 to .09 (examples/study). Of 63 published settings
 # twelve that go to half of the run lose .024 in accuracy, six .042: that many enter with their rates, or none.
 METHODS_WORTH_RATES = 12
 WORTHWHILE_STRETCH = 1.25  # a last rung that reaches less further than that is left out
