@@ -9,6 +9,8 @@ is killed for real by the tests, like any process.
 
 from __future__ import annotations
 
+import gc
+import importlib
 import json
 import os
 import signal
@@ -18,6 +20,26 @@ from contextlib import suppress
 from pathlib import Path
 
 STREAMS = (0, 1, 2)
+MODULES = (
+    "peft",  # with bitsandbytes, which brings torch's compiler
+    "sklearn.ensemble",
+    "transformers.core_model_loading",
+    "transformers.generation.utils",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto",
+    "transformers.models.llama.modeling_llama",
+    "transformers.models.llama.tokenization_llama",
+    "probes.adapters",
+    "probes.checkpoint",
+    "probes.dataset",
+    "probes.evaluation",
+    "probes.forgetting",
+    "probes.latency",
+    "probes.memory",
+    "probes.session",
+    "probes.training",
+    "probes.worker",
+)
 
 
 class Started:
@@ -55,12 +77,11 @@ def serve(path: str) -> None:
 
 
 def _import_everything() -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
-
-    import probes.memory
-    import probes.session
-    import probes.worker  # noqa: F401
-    from probes.source import load_model  # noqa: F401
+    """What a worker or a race imports on its way: imported once here, it is there in every process that is forked."""
+    for module in MODULES:
+        importlib.import_module(module)
+    gc.collect()
+    gc.freeze()  # what is there is neither looked through again nor, for that, copied
 
 
 def _start(connection: socket.socket) -> None:
