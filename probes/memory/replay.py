@@ -61,10 +61,12 @@ class Replay:
         for handle in range(CUBLAS_HANDLES):
             self.allocator.allocate(f"cublas {handle}", CUBLAS_WORKSPACE_BYTES)
 
-    def run(self, lengths: Iterable[Length]) -> None:
-        """Runs one step per length."""
+    def run(self, lengths: Iterable[Length], empty_cache_every: int | None = None) -> None:
+        """Runs one step per length; `empty_cache_every` that many steps, the cache is emptied."""
         for length in lengths:
             self.step(length)
+            if empty_cache_every and self._steps_done % empty_cache_every == 0:
+                self.allocator.empty_cache()
 
     def step(self, length: Length) -> None:
         self._run_step(self.template, self._steps_done, length)

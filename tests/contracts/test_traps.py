@@ -61,7 +61,7 @@ def test_a_base_that_an_initialisation_rewrites_is_not_used_again_and_a_fresh_on
     assert difference(logits(adapters.load_adapter(tiny_model(), tmp_path), tiny_batch()), trained) < SAME
     removed = adapters.remove_method(model)
     assert difference(logits(removed, tiny_batch()), logits(tiny_model(), tiny_batch())) > SAME
-    assert not adapters.restores_base(method)
+    assert not method.capabilities.restores_base
 
 
 def test_osf_finds_nothing_on_gpt2_and_is_stopped():
