@@ -80,9 +80,14 @@ def _time_difference(one: CandidateReport, other: CandidateReport) -> str:
     return f"takes {duration_text(abs(a - b))} {'longer' if a > b else 'less'}"
 
 
+def _rates_tried(case: Case, method: str) -> set[float]:
+    tried = (c for c in case.candidates if c.name == method and (c.curve.points or c.status == "diverged"))
+    return {c.learning_rate for c in tried}
+
+
 def _gain_over_lora(case: Case, instead_of: CandidateReport | None = None) -> str:
     lora = case.lora
-    tuned = "" if case.pick.status == "from table" else "tuned "
+    tuned = "tuned " if len(_rates_tried(case, LORA)) > 1 else ""
     if case.pick.name == LORA:
         why = "nothing else that was tried pays for a change"
         if len(case.rivals) == 1:

@@ -305,6 +305,14 @@ def test_a_loss_that_has_risen_is_told_where_the_rate_has_decayed():
     assert words([60, 120, 300], [1.2, 0.40, 0.405]) == []
 
 
+def test_lora_that_was_tried_at_one_rate_is_not_called_tuned():
+    lora, better = candidate("lora", 0.3, 12.0, learning_rate=1e-3), candidate("oft", 0.5, 12.0)
+    assert pick_of([lora]).gain_over_lora.startswith("This is LoRA;")
+    assert pick_of([lora, better]).gain_over_lora.startswith("Against LoRA (rate 1e-3)")
+    diverged = candidate("lora", None, 12.0, learning_rate=1e-2, status="diverged")
+    assert "tuned" in pick_of([lora, diverged, better]).gain_over_lora
+
+
 def test_no_gain_is_claimed_over_a_high_rate_of_lora_alone():
     """It led LoRA's rates at first and stands still; a lower one, out early, is expected to end better."""
     high = candidate("lora", 0.3, 12.0, learning_rate=3e-3, status="eliminated", steps=60)
