@@ -9,13 +9,9 @@ from advisor.recommendation import Result
 from advisor.report.content import model_name
 from advisor.text import bytes_text, clean, count_text, duration_text, quality_text, rate_text
 from advisor.training_report import Comparison, TrainingReport
+from knowledge.schema import AUTO_CLASSES
 
 _PIPELINES = {"causal-lm": "text-generation", "sequence-classification": "text-classification"}
-_CLASSES = {
-    "causal-lm": "AutoModelForCausalLM",
-    "seq2seq-lm": "AutoModelForSeq2SeqLM",
-    "sequence-classification": "AutoModelForSequenceClassification",
-}
 
 
 def model_card(result: Result, report: TrainingReport) -> str:
@@ -115,7 +111,7 @@ def _data(result: Result) -> str:
 def _use(result: Result) -> str:
     if result.pick.peft_config is None:
         return "`trained.safetensors` holds the trained parameters. `advisor merge` writes the whole model."
-    auto_class = _CLASSES[result.planned_run.task]
+    auto_class = AUTO_CLASSES[result.planned_run.task]
     model = json.dumps(clean(model_location(result))) if result.model.source == "hub" else "FOLDER_OF_THE_BASE_MODEL"
     labels = f", num_labels={len(result.training.label_names)}" if result.training.label_names else ""
     return (

@@ -19,10 +19,10 @@ from knowledge.errors import BadInput
 from knowledge.methods import get_method
 from knowledge.schema import RunRecord
 from knowledge.table_merge import MergeReport
+from probes.schema import FAILURES
 
 SOURCE = "own"
 DRIFT_NAME = "forgetting, own texts"
-_NO_TRUTH = ("diverged", "out of memory", "failed", "ineffective")
 
 
 def record_outcomes(folder: Path) -> MergeReport:
@@ -53,7 +53,7 @@ def finished_runs(folder: Path) -> list[RunRecord]:
 def _went_to_the_end(candidate: CandidateReport, result: Result) -> bool:
     """On a device that the result tells of: for a card that is not here, the probes ran elsewhere."""
     finished = candidate.curve.last_step >= result.planned_run.max_steps
-    return finished and candidate.status not in _NO_TRUTH and not result.device.planned
+    return finished and candidate.status not in FAILURES and not result.device.planned
 
 
 def _identity(report: TrainingReport) -> tuple[str, float]:

@@ -10,9 +10,7 @@ from advisor.requirement_kinds import Case, Requirement
 from advisor.requirement_words import parse_requirement
 from knowledge.errors import BadInput
 from knowledge.methods.base import Method
-from probes.schema import ProbeOutcome
-
-ENDED_BY_ITSELF = ("diverged", "out of memory", "failed", "ineffective")
+from probes.schema import FAILURES, ProbeOutcome
 
 
 def parse_requirements(texts: Sequence[str], case: Case) -> list[Requirement]:
@@ -45,7 +43,7 @@ def without_violators(reports: Sequence[CandidateReport], texts: Sequence[str], 
     checked = []
     for report in reports:
         reasons = {r.text: reason for r in requirements if (reason := r.reason_against_report(report))}
-        if report.status in ENDED_BY_ITSELF:  # which no requirement would bring back
+        if report.status in FAILURES:  # which no requirement would bring back
             reasons = {}
         changes = {"status": "excluded", "reason": "; ".join(reasons.values()), "violates": tuple(reasons)}
         checked.append(report.model_copy(update=changes) if reasons else report)
@@ -60,7 +58,7 @@ def objection_to(outcome: ProbeOutcome, texts: Sequence[str], case: Case) -> str
 
 def effects(texts: Sequence[str], reports: Sequence[CandidateReport]) -> tuple[RequirementEffect, ...]:
     """What each requirement took out, from the reports of all methods of the catalogue."""
-    remaining = {report.name for report in reports if not report.violates and report.status not in ENDED_BY_ITSELF}
+    remaining = {report.name for report in reports if not report.violates and report.status not in FAILURES}
     found = []
     for text in dict.fromkeys(texts):
         against = [report for report in reports if text in report.violates]

@@ -15,6 +15,13 @@ DType = Literal["float32", "bfloat16", "float16"]
 Quantization = Literal["none", "nf4", "int8"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
+# The class of transformers that loads a model for a task; pictures are made by models of diffusers.
+AUTO_CLASSES: Mapping[Task, str] = {
+    "causal-lm": "AutoModelForCausalLM",
+    "seq2seq-lm": "AutoModelForSeq2SeqLM",
+    "sequence-classification": "AutoModelForSequenceClassification",
+}
+
 
 class Record(BaseModel):
     """Base of all records: immutable, and a misspelt field is an error instead of a silent default."""

@@ -25,13 +25,12 @@ from probes.observer import Observer
 from probes.pacing import measured_pace, next_rung_in_time, rung_for_what_is_left, with_last_rung
 from probes.plan import RacePlan
 from probes.race import Race
-from probes.schema import Baseline, ProbeJob, ProbeOutcome, Schedule
+from probes.schema import FAILURES, Baseline, ProbeJob, ProbeOutcome, Schedule
 
 # Looked at this often while nothing happens, so that the end of the budget is noticed in time.
 TICK_S = 0.5
 # An evaluation costs as much as several steps: only stretches at least this long get one half way as well.
 STEPS_WORTH_A_MIDPOINT = 20
-FAILURES = ("diverged", "out of memory", "ineffective", "failed")
 PARTS_AFTER_OUT_OF_MEMORY = 2  # of each forward pass, at the one further try
 TRIES_OF_A_JOB = 2  # where its worker dies under it: an accident happens once, to a method that needs too much twice
 

@@ -57,7 +57,7 @@ def evaluate(
     import torch
     from torch.nn import functional
 
-    from probes.batching import collate
+    from probes.batching import IGNORE_INDEX, collate
 
     was_training = model.training
     model.eval()
@@ -71,7 +71,7 @@ def evaluate(
             batch = to_device(collate(rows, indices, pad_token_id, task), device)
             logits = model(**forward_inputs(model, batch, task)).logits
             aligned, labels = label_logits(logits, batch, task), batch["labels"]
-            kept = labels != -100
+            kept = labels != IGNORE_INDEX
             losses = torch.zeros(kept.shape, device=kept.device)
             losses[kept] = functional.cross_entropy(aligned[kept].float(), labels[kept], reduction="none")
             predicted = aligned.argmax(-1)

@@ -61,7 +61,7 @@ class Workplace:
         import numpy as np
         import torch
 
-        from probes.batching import collate
+        from probes.batching import IGNORE_INDEX, collate
         from probes.forward import forward_inputs, label_logits
 
         found = []
@@ -70,7 +70,7 @@ class Workplace:
                 indices = np.arange(start, min(start + BATCH_ROWS, len(self.rows)))
                 batch = collate(self.rows, indices, self.pad_token_id, self.task)
                 aligned = label_logits(model(**forward_inputs(model, batch, self.task)).logits, batch, self.task)
-                found.append(aligned[batch["labels"] != -100].float())
+                found.append(aligned[batch["labels"] != IGNORE_INDEX].float())
         return torch.cat(found)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field
 
@@ -152,6 +152,7 @@ class ProbeJob(Record):
 
 
 ProbeStatus = Literal["finished", "diverged", "out of memory", "ineffective", "failed"]
+FAILURES: frozenset[str] = frozenset(get_args(ProbeStatus)) - {"finished"}
 
 
 class ProbeOutcome(Record):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from knowledge.errors import BadInput, NoModelAccess
 from knowledge.models import known_config
-from knowledge.schema import DType, Quantization, Task
+from knowledge.schema import AUTO_CLASSES, DType, Quantization, Task
 from knowledge.targets import CLASSIFICATION_HEADS
 from probes import gguf, hub
 
@@ -23,12 +23,6 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 Need = Literal["config", "tokenizer", "weights"]  # each with what stands before it
-
-_AUTO_CLASSES: dict[str, str] = {
-    "causal-lm": "AutoModelForCausalLM",
-    "seq2seq-lm": "AutoModelForSeq2SeqLM",
-    "sequence-classification": "AutoModelForSequenceClassification",
-}
 
 
 @dataclass(frozen=True)
@@ -217,9 +211,9 @@ def _metadata_place(source: ModelSource) -> str:
 def _auto_class(task: Task) -> Any:
     import transformers
 
-    if task not in _AUTO_CLASSES:
-        raise BadInput(f"Models for {task} cannot be probed. Tasks: {', '.join(_AUTO_CLASSES)}.")
-    return getattr(transformers, _AUTO_CLASSES[task])
+    if task not in AUTO_CLASSES:
+        raise BadInput(f"Models for {task} cannot be probed. Tasks: {', '.join(AUTO_CLASSES)}.")
+    return getattr(transformers, AUTO_CLASSES[task])
 
 
 def _check_folder(path: Path, weights: bool) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from knowledge.schema import CurvePoint
 from probes.adapters import Ineffective
+from probes.batching import IGNORE_INDEX, collate
 from probes.evaluation import Evaluation, to_device
 from probes.forward import forward_inputs, label_logits, label_loss
 
@@ -73,8 +74,6 @@ def train(
     Raises Diverged, and Ineffective where no gradient reaches what should train.
     """
     import torch
-
-    from probes.batching import collate
 
     trainable = [p for p in model.parameters() if p.requires_grad]
     base_rates = [group["lr"] for group in optimizer.param_groups]
@@ -143,7 +142,7 @@ def _point(progress: Progress, held_out: Evaluation) -> CurvePoint:
 
 def _shares(parts: Sequence[dict[str, Any]]) -> list[float]:
     """What each part of a step's batch weighs: its share of the labels, so that a batch in parts is the batch."""
-    counts = [int((part["labels"] != -100).sum()) for part in parts]
+    counts = [int((part["labels"] != IGNORE_INDEX).sum()) for part in parts]
     return [count / max(1, sum(counts)) for count in counts]
 
 
@@ -164,7 +163,7 @@ def _full_labels(batch: dict[str, Any], task: str) -> Any:
     """Labels as the model's own loss wants them: one per input position for a causal language model."""
     if task != "causal-lm":
         return batch["labels"]
-    labels = batch["input_ids"].new_full(batch["input_ids"].shape, -100)
+    labels = batch["input_ids"].new_full(batch["input_ids"].shape, IGNORE_INDEX)
     labels[:, -batch["labels"].shape[1] :] = batch["labels"]
     return labels
 

@@ -12,15 +12,9 @@ from typing import Any
 
 from advisor.exporters import _train_parts as parts
 from advisor.exporters.base import Recommended, loads_gguf
-from knowledge.schema import PlannedRun, Task
+from knowledge.schema import AUTO_CLASSES, PlannedRun, Task
 from knowledge.targets import CLASSIFICATION_HEADS
 from probes import adapters
-
-AUTO_CLASSES = {
-    "causal-lm": "AutoModelForCausalLM",
-    "seq2seq-lm": "AutoModelForSeq2SeqLM",
-    "sequence-classification": "AutoModelForSequenceClassification",
-}
 
 
 def training_section(facts: Recommended) -> str:

@@ -21,6 +21,7 @@ from knowledge.schema import PlannedRun
 
 UNWRAP = "Take the rows out of it, e.g. `jq -c '.[][]'`, or use the training script (--to script)."
 SCRIPT = "Use the training script instead (--to script)."
+ADAMW, LORA_PLUS = "torch.optim:AdamW", "peft.optimizers:create_loraplus_optimizer"
 LORA_KEYS = frozenset({"peft_type", "task_type", "r", "lora_alpha", "lora_dropout", "target_modules"})
 CHAT_FORMATS = ("messages", "alpaca", "sharegpt")
 FORMS = {".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
@@ -136,12 +137,19 @@ def check_lora(run: TrainerRun, target: str, also: Collection[str] = ()) -> None
         raise NotExpressible(f"{target} needs the names of the adapted modules.", SCRIPT)
 
 
-def check_optimizer(run: TrainerRun, target: str, known: Sequence[str] = ("torch.optim:AdamW",)) -> None:
+def check_optimizer(run: TrainerRun, target: str, known: Sequence[str] = (ADAMW,)) -> None:
     """Raises NotExpressible for optimizers other than the `known`, and for further settings of AdamW."""
     if run.plan.optimizer not in known:
         raise NotExpressible(f"{target} has no setting for the optimizer {run.plan.optimizer}.", SCRIPT)
-    if run.plan.optimizer == "torch.optim:AdamW" and run.plan.optimizer_settings:
+    if run.plan.optimizer == ADAMW and run.plan.optimizer_settings:
         raise NotExpressible(f"{target} export knows no settings {dict(run.plan.optimizer_settings)} of AdamW.", SCRIPT)
+
+
+def lora_plus_ratio(run: TrainerRun) -> dict[str, float]:
+    """How much faster B learns than A, under the name that the trainers took over from PEFT; empty without LoRA+."""
+    if run.plan.optimizer != LORA_PLUS:
+        return {}
+    return {"loraplus_lr_ratio": float(run.plan.optimizer_settings["loraplus_lr_ratio"])}
 
 
 def prompts_are_text(run: TrainerRun) -> bool:

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from advisor.exporters._trainer import (
+    ADAMW,
+    LORA_PLUS,
     SCRIPT,
     TrainerRun,
     check_lora,
     check_optimizer,
     header,
+    lora_plus_ratio,
     prompts_are_text,
     trainer_run,
     yaml_text,
@@ -24,14 +27,13 @@ NAME = "axolotl"
 TITLE = "Axolotl config"
 CHECKED_WITH = "the config schema of Axolotl 0.19.0"
 FILE = "axolotl.yaml"
-LORA_PLUS = "peft.optimizers:create_loraplus_optimizer"
 
 
 def export(folder: Path, result: Result) -> list[Path]:
     """Writes axolotl.yaml."""
     run = trainer_run(result, "Axolotl")
     check_lora(run, "Axolotl", also=("use_dora", "use_rslora", "init_lora_weights", "modules_to_save"))
-    check_optimizer(run, "Axolotl", known=("torch.optim:AdamW", LORA_PLUS))
+    check_optimizer(run, "Axolotl", known=(ADAMW, LORA_PLUS))
     if run.plan.data_format == "text" and run.result.data is not None and run.result.data.cut_rows:
         raise NotExpressible("Axolotl makes several rows of a text above the limit, and the probes cut it.", SCRIPT)
     lines = [
@@ -61,7 +63,7 @@ def config(run: TrainerRun) -> dict[str, Any]:
         "peft_use_dora": lora.get("use_dora", False),
         "peft_use_rslora": lora.get("use_rslora", False),
         **({"peft_init_lora_weights": lora["init_lora_weights"]} if "init_lora_weights" in lora else {}),
-        **_lora_plus(run),
+        **lora_plus_ratio(run),
         "datasets": [_data(run)],
         "train_on_inputs": plan.data_format == "text",
         "val_set_size": run.held_out_share,
@@ -87,12 +89,6 @@ def config(run: TrainerRun) -> dict[str, Any]:
         "evals_per_epoch": 1,
         "output_dir": "axolotl-output",
     }
-
-
-def _lora_plus(run: TrainerRun) -> dict[str, Any]:
-    if run.plan.optimizer != LORA_PLUS:
-        return {}
-    return {"loraplus_lr_ratio": float(run.plan.optimizer_settings["loraplus_lr_ratio"])}
 
 
 def _data(run: TrainerRun) -> dict[str, Any]:

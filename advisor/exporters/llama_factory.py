@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from advisor.exporters._trainer import (
+    ADAMW,
+    LORA_PLUS,
     SCRIPT,
     TrainerRun,
     check_lora,
     check_optimizer,
     columns_among,
     header,
+    lora_plus_ratio,
     trainer_arguments,
     trainer_run,
     yaml_text,
@@ -28,14 +31,13 @@ CHECKED_WITH = "the argument classes of LLaMA-Factory 0.9.5"
 FILE = "llama-factory.yaml"
 DATA_FOLDER = "llama-factory-data"
 DATASET = "advisor_data"
-LORA_PLUS = "peft.optimizers:create_loraplus_optimizer"
 OFT_KEYS = frozenset({"peft_type", "task_type", "target_modules", "r", "oft_block_size"})
 
 
 def export(folder: Path, result: Result) -> list[Path]:
     """Writes llama-factory.yaml and llama-factory-data/dataset_info.json."""
     run = trainer_run(result, "LLaMA-Factory")
-    check_optimizer(run, "LLaMA-Factory", known=("torch.optim:AdamW", LORA_PLUS))
+    check_optimizer(run, "LLaMA-Factory", known=(ADAMW, LORA_PLUS))
     info = json.dumps({DATASET: _dataset_info(run)}, indent=2) + "\n"
     lines = ["LLaMA-Factory draws its own held-out rows."]
     if run.run.dtype == "float32":
@@ -80,7 +82,7 @@ def config(run: TrainerRun) -> dict[str, Any]:
 
 
 def _adapter(run: TrainerRun) -> dict[str, Any]:
-    adapter, plan = run.config, run.plan
+    adapter = run.config
     if adapter.get("peft_type") == "OFT" and set(adapter) <= OFT_KEYS and isinstance(adapter["target_modules"], list):
         return {
             "finetuning_type": "oft",
@@ -91,7 +93,6 @@ def _adapter(run: TrainerRun) -> dict[str, Any]:
     check_lora(run, "LLaMA-Factory", also=("use_dora", "use_rslora"))
     if not isinstance(adapter["target_modules"], list):
         raise NotExpressible("LLaMA-Factory takes names of modules, not a pattern.", SCRIPT)
-    ratio = plan.optimizer_settings.get("loraplus_lr_ratio")
     return {
         "finetuning_type": "lora",
         "lora_rank": adapter.get("r", 8),
@@ -100,7 +101,7 @@ def _adapter(run: TrainerRun) -> dict[str, Any]:
         "lora_target": ",".join(adapter["target_modules"]),
         "use_rslora": adapter.get("use_rslora", False),
         "use_dora": adapter.get("use_dora", False),
-        **({"loraplus_lr_ratio": float(ratio)} if plan.optimizer == LORA_PLUS else {}),
+        **lora_plus_ratio(run),
     }
 
 

@@ -9,7 +9,7 @@ from string import Template
 
 from advisor.exporters import _train_parts as parts
 from advisor.exporters._train_readers import READERS
-from advisor.exporters._train_section import AUTO_CLASSES, has_head, literal, source, training_section
+from advisor.exporters._train_section import has_head, literal, source, training_section
 from advisor.exporters.base import (
     NotExpressible,
     Recommended,
@@ -22,6 +22,7 @@ from advisor.exporters.base import (
 from advisor.files import write_text
 from advisor.recommendation import Result
 from advisor.text import clean, duration_text, quality_text
+from knowledge.schema import AUTO_CLASSES
 from probes import adapters, batching, forward, split, tokenise
 from probes.formats import get_format
 from probes.metrics import BUILT_IN

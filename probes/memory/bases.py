@@ -15,15 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from knowledge.schema import PlannedRun
+from knowledge.schema import AUTO_CLASSES, PlannedRun
 from probes.memory.not_estimable import NotEstimable
-
-AUTO_CLASSES = {
-    "causal-lm": "AutoModelForCausalLM",
-    "sequence-classification": "AutoModelForSequenceClassification",
-    "seq2seq-lm": "AutoModelForSeq2SeqLM",
-}
-
 
 RANDOM_STD = 0.02  # of the weights of most models when they are new
 
