@@ -27,7 +27,7 @@ from advisor.published import asks_for_images, published_answer
 from advisor.recommendation import CandidateReport, RaceReport, Result
 from advisor.report.live import LiveRace
 from advisor.request import Request, make_request
-from advisor.requirement_kinds import Case
+from advisor.requirement_kinds import Scope
 from advisor.requirements import without_violators
 from advisor.result import make_result
 from advisor.save import save
@@ -167,7 +167,7 @@ def _from_table(
             raise NothingFits(f"No published run says how good these are: {names}. Leave out --no-probe to race them.")
         fitting, larger = with_memory(shortlist, found, observer.message)
         too_large += larger
-        reports += without_violators(judge_from_table(found, fitting, priors), found.request.require, Case.of(found))
+        reports += without_violators(judge_from_table(found, fitting, priors), found.request.require, Scope.of(found))
         if not shortlist or sum(report.status == "from table" for report in reports) >= FEWEST_TO_CHOOSE_FROM:
             break
         looked_at = {candidate.method.name for candidate in shortlist}
@@ -214,7 +214,7 @@ def _probe(
         call.stack.enter_context(finishing(observer.message))
     found, evidence, baseline = with_telling_metric(found, evidence, baseline, observer.message)
     reports = judge(found, lineup.entering, evidence, race, baseline, table.load(), probed_on)
-    reports = without_violators(reports, found.request.require, Case.of(found))
+    reports = without_violators(reports, found.request.require, Scope.of(found))
     race_report = race_report.model_copy(
         update={
             "duration_s": time.monotonic() - call.started + earlier_s,

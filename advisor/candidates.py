@@ -14,7 +14,7 @@ from typing import Any
 
 from advisor.recommendation import CandidateReport
 from advisor.request import ALL_METHODS, Request
-from advisor.requirement_kinds import Case
+from advisor.requirement_kinds import Scope
 from advisor.requirements import advice_on_dropping, parse_checkable, violations_of
 from advisor.serving import served_as
 from advisor.survey import Survey
@@ -44,7 +44,7 @@ def propose(survey: Survey) -> tuple[list[Candidate], list[CandidateReport]]:
     Raises BadInput for requirements that cannot be checked, and NothingFits when none is left.
     """
     request, run = survey.request, survey.planned_run
-    requirements = parse_checkable(request.require, Case.of(survey))
+    requirements = parse_checkable(request.require, Scope.of(survey))
     candidates: list[Candidate] = []
     left_out: list[CandidateReport] = []
     for method in all_methods().values():

@@ -35,9 +35,8 @@ def decide(
 ) -> tuple[list[CandidateReport], Decision | None]:
     """The candidates with `fits`, `on_frontier` and `reason` set, and the pick, or None where there can be none.
 
-    `fits` compares the expected peak with `device.limit_bytes`: more than that only an unlucky order of batches needs,
-    and PyTorch gets through it by emptying its cache, which the warnings tell. The order of `candidates` is
-    kept and does not influence the pick; references are never picked. `planned_run` and `data` sharpen the
+    `fits` says what is likely; the warnings tell what an unlucky order of batches would need. The order of `candidates`
+    is kept and does not influence the pick; references are never picked. `planned_run` and `data` sharpen the
     confidence and the warnings.
     """
     judged, case = weigh(candidates, device, objective, planned_run=planned_run, data=data)
@@ -80,7 +79,7 @@ def weigh(
 
 
 def _fits(candidate: CandidateReport, device: DeviceReport) -> bool | None:
-    return None if candidate.memory is None else candidate.memory.peak_bytes <= device.limit_bytes
+    return None if candidate.memory is None else candidate.memory.is_likely_to_fit(device.limit_bytes)
 
 
 def _identity(candidate: CandidateReport) -> tuple[str, float]:

@@ -12,6 +12,7 @@ from advisor.quality import baseline_of, value_of
 from advisor.recommendation import CandidateReport
 from advisor.text import bytes_text, quality_text
 from knowledge.methods import all_methods
+from knowledge.schema import MemoryEstimate
 
 SMALL_HELD_OUT_ROWS = 100
 SHORT_PROBE = 0.1  # at a tenth of the run the warm-up is over; before it, short probes favour who moves fastest
@@ -44,7 +45,7 @@ def warnings(case: Case) -> list[str]:
     if forgetful := _forgetting_warning(case):
         found.append(forgetful)
     if pick.memory.high_bytes > NARROW_FIT * case.device.limit_bytes:
-        found.append(_tight_memory(pick.memory.high_bytes, case.device.limit_bytes))
+        found.append(_tight_memory(pick.memory, case.device.limit_bytes))
     if pick.micro_batches > 1:
         found.append(_parts_warning(pick.micro_batches))
     if case.data is not None and case.data.eval_rows < SMALL_HELD_OUT_ROWS:
@@ -56,13 +57,13 @@ def warnings(case: Case) -> list[str]:
     return found
 
 
-def _tight_memory(high_bytes: int, limit_bytes: int) -> str:
-    if high_bytes <= limit_bytes:
-        spare = bytes_text(limit_bytes - high_bytes)
+def _tight_memory(memory: MemoryEstimate, limit_bytes: int) -> str:
+    if memory.surely_fits(limit_bytes):
+        spare = bytes_text(limit_bytes - memory.high_bytes)
         return f"Memory is tight: {spare} below the limit in the worst order of batches."
     return (
-        f"Memory is tight: an unlucky order of batches reserves up to {bytes_text(high_bytes)}; PyTorch then empties "
-        "its cache and goes on more slowly. PYTORCH_ALLOC_CONF=expandable_segments:True avoids that."
+        f"Memory is tight: an unlucky order of batches reserves up to {bytes_text(memory.high_bytes)}; PyTorch then "
+        "empties its cache and goes on more slowly. PYTORCH_ALLOC_CONF=expandable_segments:True avoids that."
     )
 
 

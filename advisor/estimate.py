@@ -213,7 +213,7 @@ class Subject:
             return line("not applicable", str(error))
         except NotEstimable as error:
             return line("not estimable", error.reason)
-        return line(judge(memory, limit_bytes), memory.note, memory)
+        return line(verdict_on(memory, limit_bytes), memory.note, memory)
 
 
 def _smallest_card(memory: MemoryEstimate | None) -> str | None:
@@ -223,13 +223,13 @@ def _smallest_card(memory: MemoryEstimate | None) -> str | None:
     return card.name.removeprefix("NVIDIA ").removeprefix("GeForce ") if card else None
 
 
-def judge(memory: MemoryEstimate, limit_bytes: int | None) -> Verdict:
+def verdict_on(memory: MemoryEstimate, limit_bytes: int | None) -> Verdict:
     """'fits' if the worst order of batches does, 'fits with risk' if it gets through by giving cached memory back."""
     if limit_bytes is None:
         return "no card to judge for"
-    if memory.high_bytes <= limit_bytes:
+    if memory.surely_fits(limit_bytes):
         return "fits"
-    return "fits with risk" if memory.low_bytes <= limit_bytes else "does not fit"
+    return "fits with risk" if memory.may_fit(limit_bytes) else "does not fit"
 
 
 def _choose(methods: str | Iterable[str]) -> list[Method]:

@@ -40,9 +40,9 @@ def with_fitting_run(survey: Survey, say: Callable[[str], None]) -> Survey:
                 memory = _lora_memory(tried)
             except NotEstimable:
                 return survey
-            if memory.high_bytes <= limit_bytes:
+            if memory.surely_fits(limit_bytes):
                 return _told(tried, survey, say)
-            if memory.peak_bytes <= limit_bytes and fits_as_expected is None:
+            if memory.is_likely_to_fit(limit_bytes) and fits_as_expected is None:
                 fits_as_expected = tried
             say(f"LoRA may need {bytes_text(memory.high_bytes)} {_words(tried.planned_run)}")
         if fits_as_expected:

@@ -11,7 +11,7 @@ from typing import Any
 
 from advisor.held_out import EVAL_ROWS
 from advisor.planning import Lineup
-from advisor.requirement_kinds import Case
+from advisor.requirement_kinds import Scope
 from advisor.requirements import asks_for_latency, objection_to
 from advisor.survey import Survey
 from knowledge.errors import BadInput
@@ -159,7 +159,7 @@ def gather(
         batch_size=survey.planned_run.batch_size,
         silence_limit_s=silence_limit_s,
         probed_before_s=lineup.probed_before_s,
-        objection_to=lambda outcome: objection_to(outcome, survey.request.require, Case.of(survey)),
+        objection_to=lambda outcome: objection_to(outcome, survey.request.require, Scope.of(survey)),
     )
     return conductor.run(), race
 

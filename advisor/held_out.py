@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from knowledge.intervals import Z_80
+from probes.metrics import is_share
+
+if TYPE_CHECKING:
+    from advisor.predictor import Forecast
 
 FEWEST_ROWS = 2
 # Held-out rows that a probe and the final run are evaluated on: the standard error of a mean loss is below a tenth of a
@@ -38,3 +44,28 @@ def held_out_noise(row_losses: Mapping[str, Sequence[float]]) -> dict[str, float
     # With few candidates a part of what is a candidate's own has gone into the common part.
     spread = own.std(axis=1, ddof=1) * np.sqrt(len(ids) / max(1, len(ids) - 1))
     return dict(zip(ids, (Z_80 * spread / np.sqrt(rows)).tolist(), strict=True))
+
+
+def noise_of_all(row_losses: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """The same with an entry for all, if there is any: who was cut off before its rows were told gets the largest of
+    the others."""
+    noise = held_out_noise(row_losses)
+    return {id: noise.get(id, max(noise.values())) for id in row_losses} if noise else {}
+
+
+def loss_noise(forecast: Forecast, rows_noise: float) -> float:
+    """What is the candidate's own in the forecast's error, and what the choice of held-out rows adds to it, which is
+    `rows_noise` as a share of the loss."""
+    return 0.0 if forecast.loss is None else math.hypot(forecast.loss_noise, rows_noise * forecast.loss.value)
+
+
+def metric_noise(forecast: Forecast, rows: int, tokens_noise: float | None) -> float:
+    """The same for the metric: shares such as exact match vary with the rows that are evaluated as counts do, right
+    tokens as they do from row to row (a share of their mean). How a metric of the user's own varies is not known."""
+    if forecast.metric is None or not is_share(forecast.metric.metric):
+        return forecast.metric_noise
+    if tokens_noise is not None:
+        return math.hypot(forecast.metric_noise, tokens_noise * forecast.metric.value)
+    rows = max(2, rows)
+    share = min(max(forecast.metric.value, 1 / rows), 1 - 1 / rows)
+    return math.hypot(forecast.metric_noise, Z_80 * math.sqrt(share * (1 - share) / rows))

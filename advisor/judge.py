@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-from advisor.candidates import Candidate, capabilities_of, report_without_probe
+from advisor.candidates import Candidate, report_without_probe
 from advisor.end_model import Probe
-from advisor.held_out import EVAL_ROWS, held_out_noise
+from advisor.held_out import EVAL_ROWS, loss_noise, metric_noise, noise_of_all
+from advisor.measured import Measured, step_s_by_method
 from advisor.own_task import suite_of_survey
 from advisor.planned_memory import corrected_memory, measured_memory
-from advisor.predictor import Forecast, Predictor
-from advisor.recommendation import CandidateReport, Prediction
+from advisor.predictor import Predictor
+from advisor.recommendation import CandidateReport, Prediction, Status
 from advisor.survey import Survey
 from advisor.telling_metric import SINGLE_TOKENS
-from knowledge.intervals import Z_80
 from knowledge.prior import REFERENCE, MethodPrior
-from knowledge.schema import Curve, CurvePoint, RunRecord
+from knowledge.schema import CurvePoint, MemoryEstimate, RunRecord
 from probes.conduct import Evidence
-from probes.metrics import is_share
 from probes.race import Race
-from probes.schema import Baseline, ProbeOutcome
+from probes.schema import Baseline
 
 UNREACHED = "the race ended before its turn"
 SHORTLIST = 8  # methods of an answer without probes
@@ -40,59 +37,92 @@ def judge(
 
     `probed_on` is the kind of device that the probes ran on: cuda, mps or cpu.
     """
+    found = [Measured.of(candidate, evidence) for candidate in candidates]
+    predicted = _predictions([one for one in found if one.is_usable], survey, baseline, records)
+    step_s = step_s_by_method(found)
+    max_steps = survey.planned_run.max_steps
+    reports = []
+    for one in found:
+        candidate = one.candidate
+        report = _bare_report(candidate, survey, *_standing(one, race))
+        method_step_s = step_s.get(candidate.method.name)
+        fields = {
+            "baseline_value": baseline.metric,
+            "baseline_loss": baseline.eval_loss,
+            "memory": _memory(one, survey, probed_on),
+            "planned_run_s": method_step_s * max_steps if method_step_s else None,
+        }
+        reports.append(report.model_copy(update=fields | one.fields(max_steps) | predicted.get(candidate.id, {})))
+    return reports
+
+
+def _predictions(
+    found: Sequence[Measured], survey: Survey, baseline: Baseline, records: Sequence[RunRecord]
+) -> dict[str, dict[str, Prediction | None]]:
+    """Per candidate the fields of its report that tell the end of the planned run."""
     assert survey.data is not None
-    measured = {c.id: evidence.curves[c.id] for c in candidates if _is_usable(c, evidence)}
+    profile = survey.data.profile
     predictor = Predictor(
         records,
         suite=suite_of_survey(survey),
         task=survey.planned_run.task,
-        label_mean_tokens=survey.data.profile.label_mean_tokens,
+        label_mean_tokens=profile.label_mean_tokens,
     )
-    forecasts = predictor.predict(
-        {
-            c.id: Probe(
-                curve=measured[c.id],
-                learning_rate=c.learning_rate,
-                trainable_parameters=_trainable(evidence, c.id) or 1,
-                is_prompt=c.method.family == "prompt",
-            )
-            for c in candidates
-            if c.id in measured
-        },
-        survey.planned_run.max_steps,
-        survey.data.profile.metric_name,
-        CurvePoint(step=0, eval_loss=baseline.eval_loss, metric=baseline.metric),
-    )
-    sampling = _sampling(evidence, measured, "row_losses")
+    start = CurvePoint(step=0, eval_loss=baseline.eval_loss, metric=baseline.metric)
+    probes = {one.candidate.id: _probe(one) for one in found}
+    forecasts = predictor.predict(probes, survey.planned_run.max_steps, profile.metric_name, start)
+    of_losses = noise_of_all({one.candidate.id: one.newest("row_losses") or () for one in found})
     # The tokens of a row are right or wrong together, so they are no independent trials as whole answers are.
-    of_tokens = _sampling(evidence, measured, "row_right") if survey.data.profile.metric_name == SINGLE_TOKENS else {}
-    last_jobs: dict[str, list[ProbeOutcome]] = {c.method.name: [] for c in candidates}
-    for c in candidates:
-        last_jobs[c.method.name] += evidence.outcomes.get(c.id, [])[-1:]
-    step_s = {name: _step_s(outcomes) for name, outcomes in last_jobs.items()}
-    reasons_left = {id: reason for decision in race.decisions for id, reason in decision.left.items()}
-    return [
-        _report(
-            c,
-            survey,
-            evidence,
-            baseline,
-            forecasts.get(c.id),
-            sampling.get(c.id, 0.0),
-            of_tokens.get(c.id),
-            reasons_left.get(c.id),
-            c.id in race.finalists,
-            step_s[c.method.name],
-            probed_on,
-        )
-        for c in candidates
-    ]
+    tells_tokens = profile.metric_name == SINGLE_TOKENS
+    of_tokens = noise_of_all({one.candidate.id: one.newest("row_right") or () for one in found if tells_tokens})
+    rows = min(EVAL_ROWS, profile.eval_rows)
+    return {
+        id: {
+            "predicted": _with_noise(forecast.metric, metric_noise(forecast, rows, of_tokens.get(id))),
+            "predicted_loss": _with_noise(forecast.loss, loss_noise(forecast, of_losses.get(id, 0.0))),
+        }
+        for id, forecast in forecasts.items()
+    }
+
+
+def _probe(found: Measured) -> Probe:
+    return Probe(
+        curve=found.curve,
+        learning_rate=found.candidate.learning_rate,
+        trainable_parameters=found.newest("trainable_parameters") or 1,
+        is_prompt=found.candidate.method.family == "prompt",
+    )
+
+
+def _with_noise(prediction: Prediction | None, noise: float) -> Prediction | None:
+    return prediction.model_copy(update={"noise": noise}) if prediction else None
+
+
+def _standing(found: Measured, race: Race) -> tuple[Status, str]:
+    """Where the race left a candidate, and why."""
+    id = found.candidate.id
+    if found.failure:
+        return found.failure.status, found.failure.reason
+    why_left = next((decision.left[id] for decision in reversed(race.decisions) if id in decision.left), "")
+    if not found.curve.points:
+        return "not tried", why_left or UNREACHED
+    if found.candidate.method.reference_only:
+        return "reference", why_left
+    return "finished" if id in race.finalists else "eliminated", why_left
+
+
+def _memory(found: Measured, survey: Survey, probed_on: str) -> MemoryEstimate | None:
+    """Of the planned run. What a process holds on a processor says nothing of a card."""
+    tells = found.did_whole_batches and probed_on == survey.device.kind
+    held_bytes = found.peak_bytes if tells else None
+    estimate = corrected_memory(found.candidate, survey, found.curve.last_step, held_bytes)
+    return estimate or measured_memory(held_bytes)
 
 
 def not_tried(survey: Survey, candidates: Sequence[Candidate], reasons: Mapping[str, str]) -> list[CandidateReport]:
     """One report per method that the budget did not reach, not one per learning rate."""
     missed = _at_middle_rates([c for c in candidates if c.id in reasons])
-    return [_without_probe(candidate, survey, "not tried", reasons[candidate.id]) for candidate in missed.values()]
+    return [_bare_report(candidate, survey, "not tried", reasons[candidate.id]) for candidate in missed.values()]
 
 
 def would_be_probed(survey: Survey, candidates: Sequence[Candidate]) -> list[CandidateReport]:
@@ -101,7 +131,7 @@ def would_be_probed(survey: Survey, candidates: Sequence[Candidate]) -> list[Can
     for candidate in candidates:
         rates.setdefault(candidate.method.name, []).append(f"{candidate.learning_rate:g}")
     return [
-        _without_probe(
+        _bare_report(
             candidate,
             survey,
             "planned",
@@ -130,7 +160,7 @@ def shortlist_from_table(
     chosen = [c for i, c in enumerate(ranked) if i < SHORTLIST or c.method.name == REFERENCE]
     rest = [c for c in at_default.values() if c not in chosen]
     return chosen, [
-        _without_probe(
+        _bare_report(
             c,
             survey,
             "not tried",
@@ -151,7 +181,7 @@ def judge_from_table(
             metric="table rank", value=prior.score, low=prior.low, high=prior.high, extrapolated=True
         )
         status = "reference" if candidate.method.reference_only else "from table"
-        report = _without_probe(candidate, survey, status, "known from published runs")
+        report = _bare_report(candidate, survey, status, "known from published runs")
         # What trains is held as it is saved, but for what becomes a LoRA of twice its rank.
         is_known = candidate.memory is not None and not candidate.method.saved_size_differs
         adapter_bytes = candidate.memory.breakdown.get("adapter") if is_known else None
@@ -161,7 +191,7 @@ def judge_from_table(
     return reports
 
 
-def _without_probe(candidate: Candidate, survey: Survey, status: str, reason: str) -> CandidateReport:
+def _bare_report(candidate: Candidate, survey: Survey, status: str, reason: str) -> CandidateReport:
     return report_without_probe(
         candidate.method,
         survey,
@@ -171,131 +201,3 @@ def _without_probe(candidate: Candidate, survey: Survey, status: str, reason: st
         memory=candidate.memory,
         peft_config=candidate.peft_config,
     )
-
-
-def _report(
-    candidate: Candidate,
-    survey: Survey,
-    evidence: Evidence,
-    baseline: Baseline,
-    forecast: Forecast | None,
-    sampling_noise: float,
-    token_noise: float | None,
-    reason_left: str | None,
-    is_finalist: bool,
-    step_s: float | None,
-    probed_on: str,
-) -> CandidateReport:
-    method, outcomes = candidate.method, evidence.outcomes.get(candidate.id, [])
-    failure = evidence.failed.get(candidate.id)
-    curve = evidence.curves.get(candidate.id, Curve())
-    probe_peak_bytes = max((o.peak_bytes for o in outcomes if o.peak_bytes), default=None)
-    # A probe that ran out of memory, or did its batches in parts, held something else than the run will; what a process
-    # holds on a processor says nothing of a card.
-    in_whole = all(o.micro_batches == 1 and o.status != "out of memory" for o in outcomes)
-    held_bytes = probe_peak_bytes if in_whole and probed_on == survey.device.kind else None
-    return CandidateReport(
-        name=method.name,
-        title=method.title,
-        peft_type=method.peft_type,
-        learning_rate=candidate.learning_rate,
-        status=_status(candidate, failure, curve, is_finalist),
-        reason=failure.reason if failure else reason_left or ("" if curve.points else UNREACHED),
-        curve=curve,
-        predicted=_with_noise(
-            forecast.metric, _metric_noise(forecast, min(EVAL_ROWS, survey.data.profile.eval_rows), token_noise)
-        )
-        if forecast
-        else None,
-        predicted_loss=_with_noise(forecast.loss, _loss_noise(forecast, sampling_noise)) if forecast else None,
-        baseline_value=baseline.metric,
-        baseline_loss=baseline.eval_loss,
-        memory=corrected_memory(candidate, survey, curve.last_step, held_bytes) or measured_memory(held_bytes),
-        probe_peak_bytes=probe_peak_bytes,
-        probe_s=sum(o.duration_s for o in outcomes) if outcomes else None,
-        micro_batches=max((o.micro_batches for o in outcomes), default=1),
-        planned_run_s=step_s * survey.planned_run.max_steps if step_s else None,
-        tokens_per_s=_tokens_per_s(outcomes),
-        trainable_parameters=_trainable(evidence, candidate.id),
-        adapter_bytes=next((o.adapter_bytes for o in reversed(outcomes) if o.adapter_bytes is not None), None),
-        **_forgetting(outcomes, survey.planned_run.max_steps),
-        latency_overhead=next((o.latency_overhead for o in reversed(outcomes) if o.latency_overhead is not None), None),
-        capabilities=capabilities_of(method, survey),
-        peft_config=candidate.peft_config,
-    )
-
-
-def _forgetting(outcomes: Sequence[ProbeOutcome], max_steps: int) -> dict[str, Any]:
-    """The fields about forgetting, from the last probe in which it was measured."""
-    measured = next((o for o in reversed(outcomes) if o.forgetting is not None), None)
-    if measured is None:
-        return {"forgetting_note": outcomes[-1].forgetting_note if outcomes else ""}
-    return {
-        "forgetting": measured.forgetting,
-        "forgetting_noise": measured.forgetting_noise,
-        "forgetting_share": min(1.0, measured.last_step / max_steps),
-    }
-
-
-def _with_noise(prediction: Prediction | None, noise: float) -> Prediction | None:
-    return prediction.model_copy(update={"noise": noise}) if prediction else None
-
-
-def _loss_noise(forecast: Forecast, sampling_noise: float) -> float:
-    """What is the candidate's own in the forecast's error, and what the choice of held-out rows adds to it."""
-    return 0.0 if forecast.loss is None else math.hypot(forecast.loss_noise, sampling_noise * forecast.loss.value)
-
-
-def _metric_noise(forecast: Forecast, rows: int, token_noise: float | None) -> float:
-    """The same for the metric: shares such as exact match vary with the rows that are evaluated as counts do, right
-    tokens as they do from row to row (a share of their mean). How a metric of the user's own varies is not known."""
-    if forecast.metric is None or not is_share(forecast.metric.metric):
-        return forecast.metric_noise
-    if token_noise is not None:
-        return math.hypot(forecast.metric_noise, token_noise * forecast.metric.value)
-    rows = max(2, rows)
-    share = min(max(forecast.metric.value, 1 / rows), 1 - 1 / rows)
-    return math.hypot(forecast.metric_noise, Z_80 * math.sqrt(share * (1 - share) / rows))
-
-
-def _status(candidate: Candidate, failure: ProbeOutcome | None, curve: Curve, is_finalist: bool) -> str:
-    if failure:
-        return failure.status
-    if not curve.points:
-        return "not tried"
-    if candidate.method.reference_only:
-        return "reference"
-    return "finished" if is_finalist else "eliminated"
-
-
-def _is_usable(candidate: Candidate, evidence: Evidence) -> bool:
-    curve = evidence.curves.get(candidate.id)
-    return bool(curve and curve.points) and candidate.id not in evidence.failed
-
-
-def _trainable(evidence: Evidence, id: str) -> int | None:
-    outcomes = evidence.outcomes.get(id, [])
-    return next((o.trainable_parameters for o in reversed(outcomes) if o.trainable_parameters), None)
-
-
-def _sampling(evidence: Evidence, ids: Iterable[str], column: str) -> dict[str, float]:
-    """The noise of the held-out rows, by a column of each one's last evaluation; of a probe that was cut off, which has
-    none, the largest of the others."""
-    rows = {
-        id: next((found for o in reversed(evidence.outcomes.get(id, [])) if (found := getattr(o, column))), ())
-        for id in ids
-    }
-    noise = held_out_noise(rows)
-    return {id: noise.get(id, max(noise.values())) for id in rows} if noise else {}
-
-
-def _step_s(outcomes: Sequence[ProbeOutcome]) -> float | None:
-    """Seconds per optimizer step of the last jobs of a method's candidates. Learning rates take the same time, and one
-    short probe may have had a busy machine. train_s and last_step count from a probe's beginning."""
-    done = [o for o in outcomes if o.last_step and o.train_s]
-    return sum(o.train_s for o in done) / sum(o.last_step for o in done) if done else None
-
-
-def _tokens_per_s(outcomes: Sequence[ProbeOutcome]) -> float | None:
-    done = [o for o in outcomes if o.trained_tokens and o.train_s]
-    return done[-1].trained_tokens / done[-1].train_s if done else None

@@ -42,7 +42,7 @@ def with_memory(
     too_large: dict[str, CandidateReport] = {}
     for candidate in candidates:
         method, memory = candidate.method, estimates[candidate.method.name]
-        if memory and memory.low_bytes > survey.device.limit_bytes:
+        if memory and not memory.may_fit(survey.device.limit_bytes):
             reason = f"needs {memory.peak_bytes / 1e9:.1f} GB, the device has {survey.device.limit_bytes / 1e9:.1f} GB"
             too_large[method.name] = report_without_probe(method, survey, "does not fit", reason, memory=memory)
         else:

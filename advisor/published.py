@@ -15,7 +15,7 @@ from statistics import fmean
 from advisor.candidates import left_out_by
 from advisor.recommendation import CandidateReport, Prediction
 from advisor.request import Request
-from advisor.requirement_kinds import Case
+from advisor.requirement_kinds import Scope
 from advisor.requirements import parse_checkable, violations_of, without_violators
 from knowledge import table
 from knowledge.diffusion_models import known_image_generator
@@ -27,7 +27,7 @@ from knowledge.schema import MemoryEstimate, PlannedRun, RunRecord
 from probes.schema import DeviceReport, ModelReport
 
 TASK = "text-to-image"
-CASE = Case(task=TASK, probe=False, model_type="image generator")
+SCOPE = Scope(task=TASK, probe=False, model_type="image generator")
 # Evaluations late in a run over which its quality is as good as settled: what still moves there is noise.
 SETTLED_POINTS = 4
 # What the user may not choose, for the published runs have chosen it.
@@ -80,7 +80,7 @@ def published_answer(request: Request, say: Callable[[str], None]) -> PublishedA
             "--gpu 'RTX 4090', or give --vram 24GB."
         )
     noise = evaluation_noise(runs)
-    measured = without_violators([_report(run, noise) for run in chosen.values()], request.require, CASE)
+    measured = without_violators([_report(run, noise) for run in chosen.values()], request.require, SCOPE)
     reports = [*measured, *reports]
     if not any(run.peak_bytes <= device.limit_bytes for run in chosen.values()):
         raise NothingFits(_too_small(chosen.values(), device))
@@ -127,7 +127,7 @@ def _chosen(
     """The run that stands for each method and rate: one that fits before one that does not, then by quality. And a
     report for each method that the request leaves out."""
     catalogue = all_methods()
-    requirements = parse_checkable(request.require, CASE)
+    requirements = parse_checkable(request.require, SCOPE)
     chosen: dict[tuple[str, float], RunRecord] = {}
     left_out: dict[str, CandidateReport] = {}
     for run in sorted(runs, key=lambda r: (r.peak_bytes > limit_bytes, -r.metric, r.experiment)):

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from advisor.limits import LONGEST, MOST, MOST_STEPS
-from advisor.requirement_kinds import Case
+from advisor.requirement_kinds import Scope
 from advisor.requirement_words import parse_requirement
 from knowledge.errors import BadInput, did_you_mean
 from knowledge.methods import all_methods, name_of
@@ -89,7 +89,7 @@ class Request(Record):
         problems = []
         for text in require:
             try:
-                parse_requirement(text, Case())
+                parse_requirement(text, Scope())
             except BadInput as error:
                 problems.append(str(error))
         if problems:

@@ -31,7 +31,7 @@ CONVERSION_ERROR = 0.05
 
 
 @dataclass(frozen=True)
-class Case:
+class Scope:
     """What of the request and the model requirements depend on."""
 
     task: Task = "causal-lm"
@@ -41,7 +41,7 @@ class Case:
     quantization: Quantization = "none"
 
     @classmethod
-    def of(cls, survey: Survey) -> Case:
+    def of(cls, survey: Survey) -> Scope:
         run, model = survey.planned_run, survey.model
         return cls(run.task, survey.request.probe, model.model_type, model.parameters, run.quantization)
 
@@ -54,7 +54,7 @@ class Requirement:
     """One requirement as it was written, with its limit where it has one."""
 
     text: str
-    case: Case
+    scope: Scope
     limit: float = math.inf
 
     name: ClassVar[str]
@@ -97,12 +97,12 @@ class Vllm(Requirement):
     name = "vllm"
 
     def reason_against_request(self) -> str | None:
-        if self.case.task == "text-to-image":
+        if self.scope.task == "text-to-image":
             return "vLLM serves no image generators"
         trained = (
-            "classifiers, whose heads are trained" if self.case.task == "sequence-classification" else self.case.task
+            "classifiers, whose heads are trained" if self.scope.task == "sequence-classification" else self.scope.task
         )
-        return None if self.case.task == "causal-lm" else f"vLLM is known to serve language models, not {trained}"
+        return None if self.scope.task == "causal-lm" else f"vLLM is known to serve language models, not {trained}"
 
     def reason_against(self, method: Method) -> str | None:
         served = method.capabilities.vllm != "no"
@@ -124,7 +124,7 @@ class MultiAdapter(Requirement):
     name = "multi-adapter"
 
     def reason_against(self, method: Method) -> str | None:
-        return None if self.case.seen(method).beside_others else "a second adapter cannot be loaded beside it"
+        return None if self.scope.seen(method).beside_others else "a second adapter cannot be loaded beside it"
 
 
 class Convertible(Requirement):
@@ -143,7 +143,7 @@ class Convertible(Requirement):
     def reason_against(self, method: Method) -> str | None:
         if method.capabilities.vllm == "adapter":  # which only an ordinary LoRA is
             return None
-        error = self.case.seen(method).lora_error
+        error = self.scope.seen(method).lora_error
         if error is None:
             return "cannot be converted to a LoRA"
         if error <= self.limit:
@@ -178,11 +178,11 @@ class Edge(_OfAdapterSize, Requirement):
     name = "edge"
 
     def reason_against_request(self) -> str | None:
-        small = self.case.task != "text-to-image"
+        small = self.scope.task != "text-to-image"
         return None if small else "what is small for a device is known of language models and classifiers alone"
 
     def _allowed(self) -> tuple[float, str]:
-        base_bytes = self.case.base_parameters / 2
+        base_bytes = self.scope.base_parameters / 2
         words = f"{_percent(EDGE_ADAPTER_SHARE)} of the {bytes_text(base_bytes)} of the base in 4 bits"
         return EDGE_ADAPTER_SHARE * base_bytes, words
 
@@ -223,9 +223,9 @@ class MaxForgetting(Requirement):
         raise BadInput(f"{text!r}: give a number of nats per token that is not negative, e.g. {cls.example}.")
 
     def reason_against_request(self) -> str | None:
-        if not self.case.probe:
+        if not self.scope.probe:
             return "forgetting is known only by probing"
-        if self.case.task == "sequence-classification":
+        if self.scope.task == "sequence-classification":
             return "forgetting is measured on texts that the base model writes, and a classifier writes none"
         return None
 
@@ -257,7 +257,7 @@ class MaxLatencyOverhead(Requirement):
         return _share(text, value, "how much longer a request may take with the adapter")
 
     def reason_against(self, method: Method) -> str | None:
-        if self.case.probe or self._merges_for_free(method):
+        if self.scope.probe or self._merges_for_free(method):
             return None
         return "stays beside the base, and what that costs is known only by probing"
 
@@ -274,7 +274,7 @@ class MaxLatencyOverhead(Requirement):
         return self._over(report.latency_overhead)
 
     def _merges_for_free(self, method: Method) -> bool:
-        return method.capabilities.mergeable and self.case.quantization == "none"
+        return method.capabilities.mergeable and self.scope.quantization == "none"
 
     def _over(self, overhead: float) -> str | None:
         if overhead <= self.limit:

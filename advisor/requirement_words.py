@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from advisor.requirement_kinds import KINDS, WORDS, Case, Requirement
+from advisor.requirement_kinds import KINDS, WORDS, Requirement, Scope
 from knowledge.errors import BadInput, did_you_mean
 
 
-def parse_requirement(text: str, case: Case) -> Requirement:
+def parse_requirement(text: str, scope: Scope) -> Requirement:
     """'max-adapter-size=50MB' as the requirement; raises BadInput that names the word and what is known."""
     name, equals, value = text.partition("=")
     kind = KINDS.get(name)
     if kind is None:
         raise BadInput(f"Unknown requirement {text!r}. {did_you_mean(text, list(WORDS))}")
     if not equals and kind.value != "needed":
-        return kind(text, case, kind.limit_if_none)
+        return kind(text, scope, kind.limit_if_none)
     if not value:
         raise BadInput(f"The requirement {text!r} is not complete. Write {kind.example or kind.name}.")
-    return kind(text, case, kind.parse_limit(text, value))
+    return kind(text, scope, kind.parse_limit(text, value))

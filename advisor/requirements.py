@@ -6,21 +6,21 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from advisor.recommendation import CandidateReport, RequirementEffect
-from advisor.requirement_kinds import Case, Requirement
+from advisor.requirement_kinds import Requirement, Scope
 from advisor.requirement_words import parse_requirement
 from knowledge.errors import BadInput
 from knowledge.methods.base import Method
 from probes.schema import FAILURES, ProbeOutcome
 
 
-def parse_requirements(texts: Sequence[str], case: Case) -> list[Requirement]:
+def parse_requirements(texts: Sequence[str], scope: Scope) -> list[Requirement]:
     """Requirements from the user's words; raises BadInput that names the word and what is known."""
-    return [parse_requirement(text, case) for text in dict.fromkeys(texts)]
+    return [parse_requirement(text, scope) for text in dict.fromkeys(texts)]
 
 
-def parse_checkable(texts: Sequence[str], case: Case) -> list[Requirement]:
+def parse_checkable(texts: Sequence[str], scope: Scope) -> list[Requirement]:
     """Like `parse_requirements`; raises BadInput also for those that no candidate of this request could meet."""
-    requirements = parse_requirements(texts, case)
+    requirements = parse_requirements(texts, scope)
     for requirement in requirements:
         if reason := requirement.reason_against_request():
             raise BadInput(f"The requirement {requirement.text} cannot be checked: {reason}. Leave it out.")
@@ -37,9 +37,9 @@ def violations_of(method: Method, requirements: Iterable[Requirement]) -> dict[s
     return {r.text: reason for r in requirements if (reason := r.reason_against(method))}
 
 
-def without_violators(reports: Sequence[CandidateReport], texts: Sequence[str], case: Case) -> list[CandidateReport]:
+def without_violators(reports: Sequence[CandidateReport], texts: Sequence[str], scope: Scope) -> list[CandidateReport]:
     """The reports, with those excluded whose measurements do not meet a requirement."""
-    requirements = parse_requirements(texts, case)
+    requirements = parse_requirements(texts, scope)
     checked = []
     for report in reports:
         reasons = {r.text: reason for r in requirements if (reason := r.reason_against_report(report))}
@@ -50,9 +50,9 @@ def without_violators(reports: Sequence[CandidateReport], texts: Sequence[str], 
     return checked
 
 
-def objection_to(outcome: ProbeOutcome, texts: Sequence[str], case: Case) -> str | None:
+def objection_to(outcome: ProbeOutcome, texts: Sequence[str], scope: Scope) -> str | None:
     """Why the candidate of this probe need not go on in the race, or None."""
-    reasons = (requirement.reason_against_going_on(outcome) for requirement in parse_requirements(texts, case))
+    reasons = (requirement.reason_against_going_on(outcome) for requirement in parse_requirements(texts, scope))
     return next((reason for reason in reasons if reason), None)
 
 

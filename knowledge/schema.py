@@ -139,3 +139,15 @@ class MemoryEstimate(Record):
     )
     basis: Literal["dry run", "dry run, corrected by the probe", "measured", "published"] = "dry run"
     note: str = Field("", description="what the reader must know, e.g. which fallback was used")
+
+    def surely_fits(self, limit_bytes: int) -> bool:
+        """In whatever order the batches come."""
+        return self.high_bytes <= limit_bytes
+
+    def is_likely_to_fit(self, limit_bytes: int) -> bool:
+        """As expected: an unlucky order needs more, and PyTorch then goes on by giving back what it had cached."""
+        return self.peak_bytes <= limit_bytes
+
+    def may_fit(self, limit_bytes: int) -> bool:
+        """With luck at least; where this is False, there is no use in trying."""
+        return self.low_bytes <= limit_bytes

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from advisor import estimate_memory
 from advisor.cli import build
-from advisor.estimate import judge
+from advisor.estimate import verdict_on
 from advisor.reach import largest_within
 from knowledge.errors import BadInput
 from knowledge.schema import MemoryEstimate, PlannedRun
@@ -163,7 +163,7 @@ def test_the_search_ends_within_its_resolution(limit, answer):
     ("limit", "verdict"), [(30, "fits"), (29, "fits with risk"), (10, "fits with risk"), (9, "does not fit")]
 )
 def test_verdicts(limit, verdict):
-    assert judge(MemoryEstimate(peak_bytes=20, low_bytes=10, high_bytes=30), limit) == verdict
+    assert verdict_on(MemoryEstimate(peak_bytes=20, low_bytes=10, high_bytes=30), limit) == verdict
 
 
 def test_unknown_methods_are_named_with_the_nearest():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from advisor.requirement_kinds import KINDS, WORDS, Case
+from advisor.requirement_kinds import KINDS, WORDS, Scope
 from advisor.requirements import (
     advice_on_dropping,
     effects,
@@ -20,20 +20,20 @@ from knowledge.methods import all_methods, get_method
 from probes.schema import ProbeOutcome
 from tests.advisor.factories import candidate
 
-CASE = Case(base_parameters=100_000_000)
+SCOPE = Scope(base_parameters=100_000_000)
 
 
-def reasons(reports, *texts, case=CASE):
-    return {r.name: r.reason for r in without_violators(reports, texts, case) if r.status == "excluded"}
+def reasons(reports, *texts, scope=SCOPE):
+    return {r.name: r.reason for r in without_violators(reports, texts, scope) if r.status == "excluded"}
 
 
-def against(name, text, case=CASE):
+def against(name, text, scope=SCOPE):
     """Why the method cannot meet the requirement, from the catalogue alone."""
-    return violations_of(get_method(name), parse_requirements([text], case)).get(text)
+    return violations_of(get_method(name), parse_requirements([text], scope)).get(text)
 
 
-def objection(*texts, case=CASE, **fields):
-    return objection_to(ProbeOutcome(id="lora", status="finished", **fields), texts, case)
+def objection(*texts, scope=SCOPE, **fields):
+    return objection_to(ProbeOutcome(id="lora", status="finished", **fields), texts, scope)
 
 
 def test_a_size_that_only_a_probe_tells_is_not_taken_for_small_enough():
@@ -56,7 +56,7 @@ def test_a_size_that_only_a_probe_tells_is_not_taken_for_small_enough_for_a_smal
 def test_of_a_method_that_failed_no_rate_stayed():
     forgets = {"forgetting": 0.5, "forgetting_noise": 0.01}
     reports = [candidate("lora", learning_rate=1e-4, **forgets), candidate("lora", None, status="diverged")]
-    [effect] = effects(["max-forgetting=0.1"], without_violators(reports, ["max-forgetting=0.1"], CASE))
+    [effect] = effects(["max-forgetting=0.1"], without_violators(reports, ["max-forgetting=0.1"], SCOPE))
     assert effect.methods == ("lora",) and effect.rates == 0
 
 
@@ -89,41 +89,41 @@ def test_what_is_over_a_limit_need_not_go_on():
 
 def test_what_failed_keeps_its_own_reason():
     broken = candidate("lora", None, status="diverged", reason="training loss is nan at step 3")
-    assert without_violators([broken], ["max-forgetting=0.1", "max-latency-overhead=5%"], CASE) == [broken]
+    assert without_violators([broken], ["max-forgetting=0.1", "max-latency-overhead=5%"], SCOPE) == [broken]
 
 
 @pytest.mark.parametrize("value", ["much", "-0.1", "nan", "inf"])
 def test_a_limit_that_is_no_number_is_refused_with_what_was_seen(value):
     with pytest.raises(BadInput, match=rf"max-forgetting={value}.*nats per token.*max-forgetting=0.1"):
-        parse_requirements([f"max-forgetting={value}"], CASE)
+        parse_requirements([f"max-forgetting={value}"], SCOPE)
     with pytest.raises(BadInput, match=rf"max-latency-overhead={value}.*percentage.*max-latency-overhead=5%"):
-        parse_requirements([f"max-latency-overhead={value}"], CASE)
+        parse_requirements([f"max-latency-overhead={value}"], SCOPE)
 
 
 def test_a_share_is_read_as_percentage_or_as_number():
-    limits = [r.limit for r in parse_requirements(["max-latency-overhead=5%", "convertible=0.1"], CASE)]
+    limits = [r.limit for r in parse_requirements(["max-latency-overhead=5%", "convertible=0.1"], SCOPE)]
     assert limits == pytest.approx([0.05, 0.1])
 
 
 def test_an_unknown_requirement_is_told_what_there_is():
     with pytest.raises(BadInput, match=r"Did you mean 'max-forgetting=0.1'"):
-        parse_requirements(["max-forgeting"], CASE)
+        parse_requirements(["max-forgeting"], SCOPE)
     with pytest.raises(BadInput, match=r"Write max-adapter-size=50MB"):
-        parse_requirements(["max-adapter-size"], CASE)
+        parse_requirements(["max-adapter-size"], SCOPE)
     with pytest.raises(BadInput, match=r"max-adapter-size=50XB: '50XB' is no memory size"):
-        parse_requirements(["max-adapter-size=50XB"], CASE)
+        parse_requirements(["max-adapter-size=50XB"], SCOPE)
     with pytest.raises(BadInput, match=r"Write mergeable\."):
-        parse_requirements(["mergeable=yes"], CASE)
-    assert parse_requirements(["mergeable", "max-adapter-size=50MB"], CASE)[1].limit == 50_000_000
+        parse_requirements(["mergeable=yes"], SCOPE)
+    assert parse_requirements(["mergeable", "max-adapter-size=50MB"], SCOPE)[1].limit == 50_000_000
 
 
 def test_what_nothing_can_show_is_refused_before_anything_is_trained():
     asked = ["mergeable", "max-forgetting=0.1"]
-    assert len(parse_checkable(asked, CASE)) == 2
+    assert len(parse_checkable(asked, SCOPE)) == 2
     with pytest.raises(BadInput, match=r"max-forgetting=0.1 cannot be checked: .* only by probing"):
-        parse_checkable(asked, Case(probe=False))
+        parse_checkable(asked, Scope(probe=False))
     with pytest.raises(BadInput, match="a classifier writes none"):
-        parse_checkable(asked, Case(task="sequence-classification"))
+        parse_checkable(asked, Scope(task="sequence-classification"))
 
 
 def test_help_names_every_word():
@@ -183,11 +183,11 @@ def test_edge_wants_an_adapter_that_adds_at_most_a_tenth_to_the_base_in_4_bits()
 
 def test_the_overhead_of_what_merges_is_nothing_unless_the_base_is_quantised():
     limit = "max-latency-overhead=5%"
-    without_probes = Case(probe=False)
+    without_probes = Scope(probe=False)
     assert against("lora", limit, without_probes) is None
     assert "only by probing" in against("lily", limit, without_probes)
-    assert "only by probing" in against("lora", limit, Case(probe=False, quantization="nf4"))
-    assert against("lily", limit, Case(probe=True)) is None  # its probe will tell
+    assert "only by probing" in against("lora", limit, Scope(probe=False, quantization="nf4"))
+    assert against("lily", limit, Scope(probe=True)) is None  # its probe will tell
 
 
 def test_the_overhead_is_held_against_what_was_measured():
@@ -206,19 +206,19 @@ def test_the_overhead_is_held_against_what_was_measured():
 def test_what_merges_for_free_needs_no_measuring_in_a_race_that_is_resumed_with_the_limit():
     reports = [candidate("lora"), candidate("lily")]
     assert set(reasons(reports, "max-latency-overhead=5%")) == {"lily"}
-    assert set(reasons(reports, "max-latency-overhead=5%", case=Case(quantization="nf4"))) == {"lora", "lily"}
+    assert set(reasons(reports, "max-latency-overhead=5%", scope=Scope(quantization="nf4"))) == {"lora", "lily"}
 
 
 @pytest.mark.parametrize("status", ["diverged", "failed", "out of memory", "ineffective"])
 def test_what_ended_by_itself_is_not_brought_back_by_dropping_a_requirement(status):
     report = candidate("oft", status=status, reason="training loss is nan at step 9", adapter_bytes=60_000_000)
-    (checked,) = without_violators([report], ["max-adapter-size=50MB"], CASE)
+    (checked,) = without_violators([report], ["max-adapter-size=50MB"], SCOPE)
     assert checked == report
 
 
 def test_all_violated_requirements_are_told_and_kept():
     report = candidate("oft", forgetting=0.3, adapter_bytes=60_000_000)
-    (checked,) = without_violators([report], ["max-adapter-size=50MB", "max-forgetting=0.1"], CASE)
+    (checked,) = without_violators([report], ["max-adapter-size=50MB", "max-forgetting=0.1"], SCOPE)
     assert checked.violates == ("max-adapter-size=50MB", "max-forgetting=0.1")
     assert checked.reason == "its adapter has 60.0 MB, over 50.0 MB; forgets 0.300 nats per token, over 0.1"
 

@@ -1,0 +1,85 @@
+"""What the probes of one candidate measured, as its report tells it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from advisor.candidates import Candidate
+from knowledge.schema import Curve
+from probes.conduct import Evidence
+from probes.schema import ProbeOutcome
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The probes of one candidate, oldest first, the curve that they make together, and how it failed if it did."""
+
+    candidate: Candidate
+    curve: Curve
+    outcomes: Sequence[ProbeOutcome]
+    failure: ProbeOutcome | None
+
+    @classmethod
+    def of(cls, candidate: Candidate, evidence: Evidence) -> Measured:
+        id = candidate.id
+        return cls(candidate, evidence.curves.get(id, Curve()), evidence.outcomes.get(id, []), evidence.failed.get(id))
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether the end of the run can be predicted from it."""
+        return bool(self.curve.points) and self.failure is None
+
+    @property
+    def peak_bytes(self) -> int | None:
+        return max((o.peak_bytes for o in self.outcomes if o.peak_bytes), default=None)
+
+    @property
+    def did_whole_batches(self) -> bool:
+        """A probe that ran out of memory, or did its batches in parts, held something else than the run will."""
+        return all(o.micro_batches == 1 and o.status != "out of memory" for o in self.outcomes)
+
+    def newest(self, column: str) -> Any:
+        """A column of the last probe in which it was measured; None where it never was."""
+        values = (getattr(outcome, column) for outcome in reversed(self.outcomes))
+        return next((value for value in values if value is not None and value != ()), None)
+
+    def fields(self, max_steps: int) -> dict[str, Any]:
+        """The fields of a CandidateReport that were measured. max_steps: of the planned run."""
+        return {
+            "curve": self.curve,
+            "probe_peak_bytes": self.peak_bytes,
+            "probe_s": sum(o.duration_s for o in self.outcomes) if self.outcomes else None,
+            "micro_batches": max((o.micro_batches for o in self.outcomes), default=1),
+            "tokens_per_s": self._tokens_per_s(),
+            "trainable_parameters": self.newest("trainable_parameters"),
+            "adapter_bytes": self.newest("adapter_bytes"),
+            "latency_overhead": self.newest("latency_overhead"),
+            **self._forgetting(max_steps),
+        }
+
+    def _tokens_per_s(self) -> float | None:
+        done = [o for o in self.outcomes if o.trained_tokens and o.train_s]
+        return done[-1].trained_tokens / done[-1].train_s if done else None
+
+    def _forgetting(self, max_steps: int) -> dict[str, Any]:
+        measured = next((o for o in reversed(self.outcomes) if o.forgetting is not None), None)
+        if measured is None:
+            return {"forgetting_note": self.outcomes[-1].forgetting_note if self.outcomes else ""}
+        return {
+            "forgetting": measured.forgetting,
+            "forgetting_noise": measured.forgetting_noise,
+            "forgetting_share": min(1.0, measured.last_step / max_steps),
+        }
+
+
+def step_s_by_method(found: Iterable[Measured]) -> dict[str, float]:
+    """Seconds per optimizer step of the last jobs of a method's candidates. Learning rates take the same time, and one
+    short probe may have had a busy machine. Methods that did no step have no entry."""
+    jobs: dict[str, list[ProbeOutcome]] = {}
+    for one in found:
+        # train_s and last_step count from a probe's beginning.
+        done = [o for o in one.outcomes[-1:] if o.last_step and o.train_s]
+        jobs.setdefault(one.candidate.method.name, []).extend(done)
+    return {name: sum(o.train_s for o in done) / sum(o.last_step for o in done) for name, done in jobs.items() if done}
