@@ -23,22 +23,27 @@ def batch_order(lengths_tokens: np.ndarray, batch_size: int, steps: int, seed: i
     """Row indices of each of `steps` batches of `batch_size` rows; a pure function of its arguments.
 
     Passes over the rows are shuffled anew and joined end to end, so that every row is seen once before any is seen
-    twice and no batch is short. Within each run of MEGA_BATCH batches the rows are sorted by length and the batches
-    shuffled. The first n batches are the same for every `steps` >= n: a prolonged probe goes on where it stopped.
+    twice and no batch is short. Within each run of MEGA_BATCH batches of a pass the rows are sorted by length and the
+    batches shuffled; the batch that ends one pass and begins the next stays as it is drawn. The first n batches are the
+    same for every `steps` >= n: a prolonged probe goes on where it stopped.
     """
     rows = len(lengths_tokens)
     if rows == 0:
         raise ValueError("batch_order needs at least one row")
     random = np.random.default_rng(seed)
-    mega_rows = MEGA_BATCH * batch_size
     batches: list[np.ndarray] = []
-    queue = np.empty(0, dtype=np.int64)
+    left = np.empty(0, dtype=np.int64)  # of the pass before, too few for a batch
     while len(batches) < steps:
-        while len(queue) < mega_rows:
-            queue = np.concatenate([queue, random.permutation(rows)])
-        mega, queue = queue[:mega_rows], queue[mega_rows:]
-        mega = mega[np.argsort(lengths_tokens[mega], kind="stable")].reshape(MEGA_BATCH, batch_size)
-        batches += list(mega[random.permutation(MEGA_BATCH)])
+        drawn = np.concatenate([left, random.permutation(rows)])
+        if len(left) and len(drawn) >= batch_size:
+            batches.append(drawn[:batch_size])
+            drawn = drawn[batch_size:]
+        whole = len(drawn) // batch_size * batch_size
+        left = drawn[whole:]
+        for start in range(0, whole, MEGA_BATCH * batch_size):
+            mega = drawn[start : min(start + MEGA_BATCH * batch_size, whole)]
+            by_length = mega[np.argsort(lengths_tokens[mega], kind="stable")].reshape(-1, batch_size)
+            batches += list(by_length[random.permutation(len(by_length))])
     return batches[:steps]
 
 
