@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +20,7 @@ from advisor.conformal import LocalBound
 from advisor.local_line import LocalLine
 from knowledge.schema import Curve, CurvePoint, RunRecord
 
+FEWEST_RUNS = 20  # of a benchmark, to learn ends from
 TREES = 60
 FOLDS = 5
 # Methods that train inputs instead of weights start from a damaged model and learn late.
@@ -116,3 +119,49 @@ class EndModel:
     def _predict(self, x: np.ndarray) -> np.ndarray:
         outcome, left_over = self._forest.predict(x).T
         return (outcome + self._line.predict(x[:, 0]) + left_over) / 2
+
+
+class End(NamedTuple):
+    """The expected log of a final loss and the expected final metric, with the half-widths of their 80 % intervals."""
+
+    log_loss: float
+    log_loss_half: float
+    metric: float
+    metric_half: float
+    is_outside: bool
+
+
+class KnownEnds:
+    """What finished runs of one benchmark, with comparable metrics, teach of the ends of others. Deterministic."""
+
+    def __init__(self, runs: Sequence[RunRecord]) -> None:
+        self._runs = runs
+        self._models = cache(self._fit)
+
+    def metrics(self, metric_name: str | None) -> list[float]:
+        """The final metrics of the runs whose curves are in that metric; of all for None."""
+        return [run.metric for run in self._runs if metric_name in (None, run.curve.metric_name)]
+
+    def predict(self, probe: Probe, max_steps: int, metric_name: str | None) -> End | None:
+        """None where fewer than FEWEST_RUNS runs tell of so short a beginning, or the probe of no loss."""
+        x = features(probe)
+        models = None if x is None else self._models(round(probe.curve.last_step / max_steps, 4), metric_name)
+        if models is None:
+            return None
+        (log_loss, log_loss_half), (metric, metric_half) = (
+            (float(value), float(half)) for (value,), (half,) in (model.predict(x[None, :]) for model in models)
+        )
+        return End(log_loss, log_loss_half, metric, metric_half, bool(models[1].is_outside(x[None, :])[0]))
+
+    def _fit(self, fraction: float, metric_name: str | None) -> tuple[EndModel, EndModel] | None:
+        """For the log loss and for the metric, from probes of this share of the run."""
+        compared = [run for run in self._runs if metric_name in (None, run.curve.metric_name)]
+        rows = [(x, run) for run in compared if (x := features(probe_of(run, fraction))) is not None]
+        rows = [(x, run) for x, run in rows if loss_of(run.curve.points[-1])]
+        if len(rows) < FEWEST_RUNS:
+            return None
+        x, runs = np.array([x for x, _ in rows]), [run for _, run in rows]
+        log_losses = np.log([loss_of(run.curve.points[-1]) for run in runs])
+        metrics = np.array([run.metric for run in runs])
+        groups = [run.peft_type or "full" for run in runs]
+        return EndModel().fit(x, log_losses, groups), EndModel().fit(x, metrics, groups)

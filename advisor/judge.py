@@ -8,7 +8,7 @@ from advisor.candidates import Candidate, report_without_probe
 from advisor.end_model import Probe
 from advisor.held_out import EVAL_ROWS, loss_noise, metric_noise, noise_of_all
 from advisor.measured import Measured, step_s_by_method
-from advisor.own_task import suite_of_survey
+from advisor.own_task import benchmark_of_survey
 from advisor.planned_memory import corrected_memory, measured_memory
 from advisor.predictor import Predictor
 from advisor.recommendation import CandidateReport, Prediction, Status
@@ -64,7 +64,7 @@ def _predictions(
     profile = survey.data.profile
     predictor = Predictor(
         records,
-        suite=suite_of_survey(survey),
+        benchmark=benchmark_of_survey(survey),
         task=survey.planned_run.task,
         label_mean_tokens=profile.label_mean_tokens,
     )

@@ -7,7 +7,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from advisor.versions import library_versions
+from knowledge.era import software_era
 from knowledge.schema import PlannedRun
+from probes.metrics import identity as metric_identity
 
 if TYPE_CHECKING:
     from advisor.survey import Survey
@@ -18,12 +21,18 @@ PIECES, PIECE_BYTES = 16, 1 << 16
 
 def suite_of_survey(survey: Survey) -> str:
     """The name of what is asked for; empty without data."""
-    return suite_name(survey.data, survey.model.location, survey.planned_run) if survey.data else ""
+    metric = survey.request.metric
+    return suite_name(survey.data, survey.model.location, survey.planned_run, metric) if survey.data else ""
 
 
-def suite_name(data: PreparedData, model: str, run: PlannedRun) -> str:
-    """Names the task of a run: runs of one name end at losses that compare. Data, held-out rows, model and the length
-    of the run are part of it; seed, precision and device are not.
+def benchmark_of_survey(survey: Survey) -> str:
+    """The name under which runs of it, made with the software that is here, stand in the benchmark table."""
+    return f"{suite_of_survey(survey)}/{software_era(library_versions())}"
+
+
+def suite_name(data: PreparedData, model: str, run: PlannedRun, metric: str | None = None) -> str:
+    """Names the task of a run: runs of one name end at losses and metrics that compare. Data, held-out rows, model, the
+    length of the run and the code of an own metric are part of it; seed, precision and device are not.
 
     Two local models of one name differ by their weights, wherever they lie. The name tells the data file's and the
     model's own names and a hash, no rows and no folders.
@@ -37,6 +46,7 @@ def suite_name(data: PreparedData, model: str, run: PlannedRun) -> str:
     defined_by = (
         *(data.profile.rows, data.profile.duplicate_rows, run.task, run.max_steps, rows_per_step),
         *(run.max_length_tokens, run.scheduler, run.warmup_fraction, run.max_grad_norm, run.quantization),
+        *filter(None, [metric_identity(metric)]),  # without one, names are as they were before there were any
     )
     content.update(repr(defined_by).encode())
     return f"{_short(Path(data.profile.path).stem)}-{content.hexdigest()[:8]}/{_short(Path(model).name)}"

@@ -1,10 +1,10 @@
 """Predicts loss and metric at the end of the planned run from probes, with 80 % intervals.
 
-Two situations. Where the table holds enough finished runs of the very same benchmark, their ends teach what a
-beginning leads to (advisor/end_model.py). On a task that nobody has run, which is what users bring, the table only
-teaches how losses go on falling (advisor/loss_to_go.py), and the race's own points teach what a loss means in the
-task's metric; such predictions have wide intervals and are marked as extrapolated until some candidate has gone far.
-Finished runs of the user's own of the very task (advisor/same_task.py) say how much of that holds there.
+Two situations. Where the table holds enough finished runs of the very same task, published ones or the user's own,
+their ends teach what a beginning leads to (advisor/end_model.py). On a task that nobody has run, which is what users
+bring, the table only teaches how losses go on falling (advisor/loss_to_go.py), and the race's own points teach what a
+loss means in the task's metric; such predictions have wide intervals and are marked as extrapolated until some
+candidate has gone far. A few finished runs of the very task (advisor/same_task.py) say how much of that holds there.
 """
 
 from __future__ import annotations
@@ -17,18 +17,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from advisor.conformal import error_bound
-from advisor.end_model import EndModel, Probe, features, loss_of, probe_of
+from advisor.end_model import KnownEnds, Probe, loss_of, probe_of
 from advisor.local_line import LocalLine
 from advisor.log_curve import FINISHED, LogCurve, log_curve
 from advisor.loss_to_go import FEWEST_WITNESSES, LossToGo, TaskToGo
 from advisor.recommendation import Prediction
 from advisor.same_task import SameTask
 from knowledge.intervals import Z_80
-from knowledge.prior import in_one_era, suite_of
+from knowledge.prior import in_one_era, suite_of, without_repeats
 from knowledge.schema import CurvePoint, RunRecord, Task
 from probes.metrics import is_share
 
-FEWEST_RUNS = 20  # of a benchmark, to learn ends from
 # Half-widths of 80 % intervals for the same candidate run again: .005 in log loss with
 # another data order, .007 in accuracy (published re-runs of Llama-3.2-3B on MetaMathQA).
 RERUN_LOG_LOSS = Z_80 * 0.005
@@ -61,29 +60,25 @@ class Forecast:
 class Predictor:
     """Fitted from runs of the benchmark table, shipped and own; deterministic.
 
-    benchmark: predict for this benchmark of the table, from its runs and those of other software eras of its suite
-    with the offset between the eras taken out (at least FEWEST_RUNS together). None: a new task.
-    suite: of a new task, the name under which the user's own runs of it are kept; however few, they are used.
-    task: the kind of a new task. label_mean_tokens: of how many tokens of a row its loss is the mean.
+    benchmark: what the probes are of, 'suite/software era'. Runs of that suite are of the very task: their ends are
+    learned from where they are FEWEST_RUNS, with the offset between eras taken out of their metrics; however few, they
+    are used. task: its kind. label_mean_tokens: of how many tokens of a row its loss is the mean.
     """
 
     def __init__(
         self,
         runs: Iterable[RunRecord],
         benchmark: str | None = None,
-        suite: str | None = None,
         task: Task = "causal-lm",
         label_mean_tokens: float = 1.0,
     ) -> None:
         runs = list(runs)
-        self._known = in_one_era(runs, benchmark) if benchmark else []
-        if benchmark and len(self._known) < FEWEST_RUNS:
-            raise ValueError(f"{len(self._known)} runs of {benchmark!r} are too few: at least {FEWEST_RUNS} are needed")
-        self._own = [run for run in runs if suite and suite_of(run) == suite]
+        suite = (benchmark or "").rpartition("/")[0]
+        self._own = without_repeats(run for run in runs if suite and suite_of(run) == suite)
+        self._ends = KnownEnds(in_one_era(self._own, benchmark or ""))
         self._to_go = LossToGo((run for run in runs if not suite or suite_of(run) != suite), task)
         self._label_mean_tokens = label_mean_tokens
         self._same_task = SameTask(self._own)
-        self._models: dict[tuple[float, str], EndModel] = {}
 
     def predict(
         self,
@@ -96,36 +91,30 @@ class Predictor:
 
         baseline: the untuned model's held-out loss and metric, a further point of the relation between the two.
         """
-        if self._known:
-            return {id: self._known_task(probe, max_steps) for id, probe in probes.items()}
-        return self._new_task(probes, max_steps, metric_name, baseline)
+        known = {id: self._known_task(probe, max_steps, metric_name) for id, probe in probes.items()}
+        if None not in known.values():
+            return known
+        return self._new_task(probes, max_steps, metric_name, baseline) | {id: f for id, f in known.items() if f}
 
-    def _known_task(self, probe: Probe, max_steps: int) -> Forecast:
-        x = features(probe)
-        if x is None:
-            return Forecast(None, None)
-        fraction = round(probe.curve.last_step / max_steps, 4)
-        loss_model, metric_model = (self._model(fraction, outcome) for outcome in ("loss", "metric"))
-        is_outside = bool(metric_model.is_outside(x[None, :])[0])
-        (log_loss,), (half,) = loss_model.predict(x[None, :])
-        loss = _prediction("train loss", *np.exp([log_loss, log_loss - half, log_loss + half]), is_outside)
-        (value,), (half,) = metric_model.predict(x[None, :])
-        value, low, high = np.clip([value, value - half, value + half], *_range([r.metric for r in self._known]))
-        metric = _prediction(self._known[0].metric_name, value, low, high, is_outside)
-        return Forecast(loss, metric, loss.value * RERUN_LOG_LOSS, RERUN_METRIC)
-
-    def _model(self, fraction: float, outcome: str) -> EndModel:
-        if (fraction, outcome) not in self._models:
-            rows = [(features(probe_of(run, fraction)), run) for run in self._known]
-            rows = [(x, run) for x, run in rows if x is not None and loss_of(run.curve.points[-1])]
-            x = np.array([x for x, _ in rows])
-            runs = [run for _, run in rows]
-            if outcome == "loss":
-                y = np.log([loss_of(run.curve.points[-1]) for run in runs])
-            else:
-                y = np.array([run.metric for run in runs])
-            self._models[fraction, outcome] = EndModel().fit(x, y, [run.peft_type or "full" for run in runs])
-        return self._models[fraction, outcome]
+    def _known_task(self, probe: Probe, max_steps: int, metric_name: str | None) -> Forecast | None:
+        """None where too few runs of the very task have come to their ends, or where the probe itself has and shows the
+        metric; of the test set of a published benchmark no curve tells."""
+        if metric_name and probe.curve.last_step >= FINISHED * max_steps:
+            return None
+        found = self._ends.predict(probe, max_steps, metric_name)
+        if found is None:
+            return None
+        log_loss, half = found.log_loss, found.log_loss_half
+        end = _End(log_loss, log_loss - half, log_loss + half, half, is_measured=False, extrapolated=found.is_outside)
+        name = metric_name or self._own[0].metric_name
+        limits = _range(self._ends.metrics(metric_name), name)
+        values = np.clip([found.metric + side * found.metric_half for side in (0, -1, 1)], *limits)
+        return Forecast(
+            loss=end.prediction(_loss_name(probe)),
+            metric=_prediction(name, *values, found.is_outside),
+            loss_noise=end.loss_noise,
+            metric_noise=found.metric_half,
+        )
 
     def _new_task(
         self, probes: Mapping[str, Probe], max_steps: int, metric_name: str | None, baseline: CurvePoint | None
@@ -144,8 +133,8 @@ class Predictor:
                 continue
             last = probes[id].curve.points[-1]
             forecasts[id] = Forecast(
-                loss=end.prediction("train loss" if last.eval_loss is None else "eval loss"),
-                metric=relation.predict(metric_name, end, last, float(curve.log_losses[-1])) if relation else None,
+                loss=end.prediction(_loss_name(probes[id])),
+                metric=relation.predict(end, last, float(curve.log_losses[-1])) if relation else None,
                 loss_noise=end.loss_noise,
                 metric_noise=relation.noise(end) if relation else 0.0,
             )
@@ -214,12 +203,12 @@ def _rerun(log_loss: float) -> float:
 class _Relation:
     """What a loss means in the task's metric, from all points of all probes: a falling local line."""
 
-    def __init__(self, log_losses: np.ndarray, metrics: np.ndarray, bound: float, perfect_without_loss: bool) -> None:
+    def __init__(self, name: str, log_losses: np.ndarray, metrics: np.ndarray, bound: float) -> None:
         self._line = _metric_line().fit(log_losses, metrics)
         self._bound = bound
-        self._range = _range(metrics)
+        self._range = _range(metrics, name)
         self._lowest_seen = float(log_losses.min())
-        self._perfect_without_loss = perfect_without_loss
+        self._name, self._perfect_without_loss = name, is_share(name)
 
     @classmethod
     def learn(cls, name: str, probes: Sequence[Probe], baseline: CurvePoint | None) -> _Relation | None:
@@ -235,9 +224,9 @@ class _Relation:
             out = owner == i
             line = _metric_line().fit(x[~out], y[~out])
             errors[out] = y[out] - line.predict(x[out])
-        return cls(x, y, max(error_bound(errors), RERUN_METRIC if is_share(name) else 0.0), is_share(name))
+        return cls(name, x, y, max(error_bound(errors), RERUN_METRIC if is_share(name) else 0.0))
 
-    def predict(self, name: str, end: _End, last: CurvePoint, log_loss: float) -> Prediction:
+    def predict(self, end: _End, last: CurvePoint, log_loss: float) -> Prediction:
         """The metric at the end of a run. What was measured last, at `log_loss`, stands where the run is over, and is
         the least that is foretold where its loss goes on falling."""
         value, worst, best = self._at([end.log_loss, end.high, end.low])
@@ -248,7 +237,7 @@ class _Relation:
         high = value + math.hypot(best - value, self._bound)
         low, high = np.clip([low, high], *self._range)
         unseen = not end.is_measured and end.log_loss < self._lowest_seen
-        return _prediction(name, value, low, high, end.extrapolated or unseen)
+        return _prediction(self._name, value, low, high, end.extrapolated or unseen)
 
     def noise(self, end: _End) -> float:
         """How far the metric may be off beside what all candidates share: by its own loss and by its own distance from
@@ -277,10 +266,13 @@ def _metric_line() -> LocalLine:
     return LocalLine(METRIC_NEIGHBOURS, falling=True, reach=math.inf)
 
 
-def _range(metrics: ArrayLike) -> tuple[float, float]:
-    """What the metric can be: from 0 to 1 if all values seen are."""
-    low, high = float(np.min(metrics)), float(np.max(metrics))
-    return 0.0 if low >= 0 else -math.inf, 1.0 if low >= 0 and high <= 1 else math.inf
+def _range(metrics: ArrayLike, name: str) -> tuple[float, float]:
+    """What the metric can be: a share of right answers, or as the values seen show never below 0."""
+    return 0.0 if is_share(name) or np.min(metrics) >= 0 else -math.inf, 1.0 if is_share(name) else math.inf
+
+
+def _loss_name(probe: Probe) -> str:
+    return "train loss" if probe.curve.points[-1].eval_loss is None else "eval loss"
 
 
 def _prediction(name: str, value: float, low: float, high: float, extrapolated: bool) -> Prediction:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,8 @@ from advisor.published import PublishedAnswer
 from advisor.recommendation import CandidateReport, Decision, RaceReport, Result, TrainingPlan
 from advisor.requirements import effects
 from advisor.survey import Survey
+from advisor.versions import library_versions
 from knowledge.methods import get_method
-
-VERSIONS_OF = ("torch", "transformers", "peft", "accelerate", "datasets", "bitsandbytes", "scikit-learn", "numpy")
 
 
 def make_result(
@@ -81,14 +80,3 @@ def facts_of_method(decision: Decision) -> dict[str, Any]:
         "setup_by": None if method.is_plain_peft or method.peft_type is None else method.name,
         "trains": method.trains,
     }
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of the libraries that results depend on; those not installed are left out."""
-    found = {}
-    for name in VERSIONS_OF:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -29,10 +29,10 @@ from advisor.final_run import (
 from advisor.gather import JOURNAL_FILE, schedule_of
 from advisor.model_card import model_card
 from advisor.report.live_training import LiveTraining
-from advisor.result import library_versions
 from advisor.save import load
 from advisor.text import clean, rate_text
 from advisor.training_report import ADAPTER_FOLDER, REPORT_FILE, TrainingReport, compare, finished_report
+from advisor.versions import library_versions
 from knowledge.errors import AdvisorError, BadInput
 from knowledge.schema import Curve
 from probes import interrupts

@@ -104,6 +104,17 @@ def suite_of(record: RunRecord) -> str:
     return record.benchmark.rpartition("/")[0] or record.benchmark
 
 
+def without_repeats(runs: Iterable[RunRecord]) -> list[RunRecord]:
+    """Of runs that differ in nothing but when they were made, the last: the same run again, with the same seed, is no
+    further evidence."""
+    latest: dict[tuple[str, str, str], RunRecord] = {}
+    for run in runs:
+        key = run.benchmark, run.experiment, _settings(run)
+        if key not in latest or latest[key].created_at < run.created_at:
+            latest[key] = run
+    return list(latest.values())
+
+
 def in_one_era(runs: Iterable[RunRecord], benchmark: str) -> list[RunRecord]:
     """The runs of a benchmark and of the other software eras of its suite, with metrics as that benchmark would
     have them: less the median difference over the experiments that are in both (none in both: as they are)."""

@@ -109,7 +109,7 @@ def test_a_report_without_a_probe_keeps_what_is_known_of_its_candidate():
 
 def judged_memory(survey, probed_on, estimate, monkeypatch):
     """The memory in the report of a candidate whose probe held 7 GB; its dry run says 5 GB of the probe."""
-    monkeypatch.setattr("advisor.judge.suite_of_survey", lambda survey: "")
+    monkeypatch.setattr("advisor.judge.benchmark_of_survey", lambda survey: "")
     monkeypatch.setattr("probes.memory.peak_of_first_steps", lambda *a, **k: 5_000_000_000)
     monkeypatch.setattr("probes.memory.batches.row_lengths", lambda *a: None)
     survey.config = None

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from advisor.conformal import LocalBound, error_bound
-from advisor.end_model import Probe, features, probe_of
+from advisor.end_model import FEWEST_RUNS, Probe, features, probe_of
 from advisor.local_line import LocalLine
 from advisor.predictor import Predictor
 from knowledge.importers.peft_method_comparison import read
@@ -241,6 +241,16 @@ class TestKnownBenchmark:
         assert predictor.predict({"odd": odd}, 5000)["odd"].metric.extrapolated
         assert predictor.predict({"empty": Probe(Curve(), 1e-4, 1)}, 5000)["empty"].metric is None
 
-    def test_too_few_runs_are_refused(self):
-        with pytest.raises(ValueError, match="too few"):
-            Predictor(table(5), "metamathqa/llama-3.2-3b/transformers5-cuda13.0")
+    def test_what_has_come_to_its_end_is_taken_as_measured(self, unseen):
+        targets, _, predictor, _ = unseen
+        run = next(iter(targets.values()))
+        loss = predictor.predict({"done": probe_of(run)}, 5000, run.curve.metric_name)["done"].loss
+        assert loss.value == pytest.approx(run.curve.points[-1].train_loss) and not loss.extrapolated
+
+    def test_a_few_runs_teach_no_ends(self):
+        """They are witnesses of a task that is new otherwise, and its metric is learned from the race's own points."""
+        few = [r for r in shipped() if r.benchmark == PUBLISHED][: FEWEST_RUNS - 1]
+        others = [r for r in shipped() if not r.benchmark.startswith("metamathqa")]
+        probes = {"x": probe_of(few[0], 0.1)}
+        made = Predictor([*others, *few], PUBLISHED).predict(probes, 5000)["x"]
+        assert made.metric is None and made.loss != Predictor(others, PUBLISHED).predict(probes, 5000)["x"].loss

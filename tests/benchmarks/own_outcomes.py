@@ -1,6 +1,6 @@
 """What recorded outcomes do for the next forecast of the same task.
 
-    python -m tests.benchmarks.own_outcomes [--recorded 0 1 16]
+    python -m tests.benchmarks.own_outcomes [--recorded 0 1 16 26]
 
 Of each suite of the table with enough runs, some play the outcomes of the user's own runs; forecast are other methods,
 probed to a fifth of the run (tests/advisor/test_own_outcomes.py).
@@ -21,7 +21,9 @@ FEWEST_RUNS = 30  # for four methods in a race, and others to record
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recorded", type=int, nargs="+", default=[0, 1, 16], help="outcomes in the user's own table")
+    parser.add_argument(
+        "--recorded", type=int, nargs="+", default=[0, 1, 16, 26], help="outcomes in the user's own table"
+    )
     options = parser.parse_args()
     runs = Counter(run.benchmark for run in table.shipped() if run.task != "text-to-image")
     print("| benchmark | recorded | error of the log loss | half-width of its interval | held | error of the metric |")
