@@ -209,7 +209,7 @@ def _probe(
         if call.dry_run:
             return found, [*would_be_probed(found, lineup.entering), *waiting], lineup.too_large, race_report
         check_room(folder, lineup.entering)
-        earlier_s = journal.probing_s / executor.workers
+        earlier_s = journal.probing_s
         evidence, race = gather(found, lineup, executor, journal, observer, deadline, costs.silence_limit_s)
         call.stack.enter_context(finishing(observer.message))
     found, evidence, baseline = with_telling_metric(found, evidence, baseline, observer.message)

@@ -24,7 +24,7 @@ from probes.journal import Journal
 from probes.observer import Observer
 from probes.pacing import measured_pace, next_rung_in_time, rung_for_what_is_left, with_last_rung
 from probes.plan import RacePlan
-from probes.race import Race
+from probes.race import Race, at_step
 from probes.schema import FAILURES, Baseline, ProbeJob, ProbeOutcome, Schedule
 
 # Looked at this often while nothing happens, so that the end of the budget is noticed in time.
@@ -123,7 +123,7 @@ class Conductor:
         """The whole race, or as much of it as the clock, the user and the disk allow."""
         try:
             index, stop = 0, 0
-            while jobs := self._race.next_jobs(self._curves_until(stop), self._reasons_to_leave(stop)):
+            while jobs := self._race.next_jobs(self._curves_at(stop), self._reasons_to_leave(stop)):
                 start, stop = stop, self._stop_step(jobs[0].until_fraction)
                 self._run_rung(index, [job.id for job in jobs], start, stop)
                 if self.evidence.out_of_time:
@@ -168,7 +168,7 @@ class Conductor:
         pace = measured_pace((outcomes.get(id, ()) for id in self._race.alive), self._schedule.total_steps, workers)
         if pace is None:  # nothing says that it cannot be done
             return None if is_through else (plan.fractions[rungs], plan.keep[rungs - 1])
-        spent_s = (self._journal.probing_s - self._probed_before_s) / workers
+        spent_s = self._journal.probing_s - self._probed_before_s
         left_s = min(plan.budget_s - spent_s, self._deadline - time.monotonic())
         if not is_through:
             return next_rung_in_time(plan, rungs, pace, left_s)
@@ -223,7 +223,7 @@ class Conductor:
 
     def _end_job(self, worker: int, outcome: ProbeOutcome, jobs: dict[str, ProbeJob]) -> None:
         contestant = self._contestants[outcome.id]
-        self._journal.add_outcome(outcome)
+        self._journal.add_outcome(outcome, self._executor.workers)
         self._lost[outcome.id] += outcome.worker_lost
         job = jobs.pop(outcome.id)
         if self._is_failure(outcome):
@@ -274,8 +274,8 @@ class Conductor:
     def _has_failed(self, id: str) -> bool:
         return id in self.evidence.failed
 
-    def _curves_until(self, stop: int) -> dict[str, Curve]:
-        return {id: curve.until(stop) for id, curve in self.evidence.curves.items()}
+    def _curves_at(self, stop: int) -> dict[str, Curve]:
+        return {id: at_step(curve, stop) for id, curve in self.evidence.curves.items()}
 
     def _reasons_to_leave(self, stop: int) -> dict[str, str]:
         """Why candidates do not go on from `stop`: what is objected to in them, and how they failed on the way there.

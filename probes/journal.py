@@ -56,14 +56,11 @@ class Journal:
         self.outcomes: dict[str, list[ProbeOutcome]] = {}
         self.plans: dict[str, Any] = {}
         """What was decided before the race began, as JSON by what it was decided for."""
+        self.probing_s = 0.0
+        """Wall time that probes took, in this call and in those before, had all workers been busy all the time."""
         self._resume = resume
         self._lock = _lock(path)
         self._file: Any = None
-
-    @property
-    def probing_s(self) -> float:
-        """How long all probes of the race took, one after the other, in this call and in those before."""
-        return sum(o.duration_s for of_one in self.outcomes.values() for o in of_one)
 
     def __enter__(self) -> Journal:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,9 +85,10 @@ class Journal:
         self._remember_point(id, point, metric_name)
         self._write({"point": point.model_dump(mode="json"), "id": id, "metric_name": metric_name})
 
-    def add_outcome(self, outcome: ProbeOutcome) -> None:
-        self.outcomes.setdefault(outcome.id, []).append(outcome)
-        self._write({"outcome": outcome.model_dump(mode="json")})
+    def add_outcome(self, outcome: ProbeOutcome, workers: int = 1) -> None:
+        """workers: how many there were when it was found."""
+        self._remember_outcome(outcome, workers)
+        self._write({"outcome": outcome.model_dump(mode="json"), "workers": workers})
 
     def add_plan(self, decided_for: str, plan: Any) -> None:
         """Keeps a plan, so that a race that is resumed goes by the one that it began with: plans depend on how fast
@@ -145,14 +143,22 @@ class Journal:
         if "point" in record:
             self._remember_point(record["id"], CurvePoint.model_validate(record["point"]), record["metric_name"])
         elif "outcome" in record:
-            outcome = ProbeOutcome.model_validate(record["outcome"])
-            self.outcomes.setdefault(outcome.id, []).append(outcome)
+            self._remember_outcome(ProbeOutcome.model_validate(record["outcome"]), record.get("workers", 1))
         elif "plan" in record:
             self.plans[record["decided_for"]] = record["plan"]
 
+    def _remember_outcome(self, outcome: ProbeOutcome, workers: int) -> None:
+        self.outcomes.setdefault(outcome.id, []).append(outcome)
+        self.probing_s += outcome.duration_s / workers
+
     def _remember_point(self, id: str, point: CurvePoint, metric_name: str) -> None:
         # A probe that had to start over repeats its first points: the newer measurement of a step replaces the older.
-        kept = [p for p in self.curves.get(id, Curve()).points if p.step != point.step]
+        # One that goes on at a point evaluates it once more, without the training that led there.
+        points = self.curves.get(id, Curve()).points
+        kept = [p for p in points if p.step != point.step]
+        if point.train_loss is None and len(kept) < len(points):
+            before = next(p for p in points if p.step == point.step)
+            point = point.model_copy(update={"train_loss": before.train_loss})
         self.curves[id] = Curve(points=tuple(sorted([*kept, point], key=lambda p: p.step)), metric_name=metric_name)
 
     def _write(self, record: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from knowledge.schema import Curve
+from knowledge.schema import Curve, CurvePoint
 from probes.plan import Entry, RacePlan, plan_race
 
 __all__ = ["Entry", "Job", "Race", "RacePlan", "RungDecision", "plan_race", "recent_loss"]
@@ -172,6 +172,27 @@ def fall_per_doubling(curve: Curve) -> float:
             (earlier, high), (later, low) = known[-2:]
             return (high - low) / math.log2(later / earlier) if later > earlier else 0.0
     return 0.0
+
+
+def at_step(curve: Curve, step: int) -> Curve:
+    """The curve up to `step` with a loss at it, as far as it went there. Between two points losses are straight in the
+    log of the steps; of a candidate that an earlier race, with other rungs, measured only later its first loss counts.
+    """
+    seen, later = curve.until(step), next((p for p in curve.points if p.step > step), None)
+    if later is None or seen.last_step == step:
+        return seen
+    earlier = seen.points[-1] if seen.points else later
+    share = math.log(step / earlier.step) / math.log(later.step / earlier.step) if seen.points else 0.0
+    point = CurvePoint(
+        step=step,
+        train_loss=_between(earlier.train_loss, later.train_loss, share),
+        eval_loss=_between(earlier.eval_loss, later.eval_loss, share),
+    )
+    return seen.model_copy(update={"points": (*seen.points, point)})
+
+
+def _between(earlier: float | None, later: float | None, share: float) -> float | None:
+    return None if earlier is None or later is None else earlier + share * (later - earlier)
 
 
 def _at_equal_steps(curves: Mapping[str, Curve]) -> dict[str, Curve]:

@@ -99,6 +99,28 @@ def test_survivors_go_on_and_the_rest_is_left_alone(tmp_path):
     assert executor.jobs[0].eval_steps == (10,)
 
 
+def test_what_an_earlier_race_measured_at_other_steps_is_compared_all_the_same(tmp_path):
+    """The earlier race measured a and b at 9 and went on with a; of c and d, which are new, a is the best still."""
+    early = replace(PLAN, entries=ENTRIES[:2], fractions=(0.09, 0.18), keep=(1,), budget_s=1.0)
+    conduct(tmp_path / "journal.jsonl", FakeExecutor(), plan=early)
+    executor = FakeExecutor()
+    _, race = conduct(tmp_path / "journal.jsonl", executor, resume=True)
+    assert [(job.id, job.start_step) for job in executor.jobs[:3]] == [("b", 9), ("c", 0), ("d", 0)]
+    assert race.decisions[0].kept == ("a", "b") and race.finalists == ("a",)
+
+
+def test_a_race_that_goes_on_with_fewer_workers_has_not_used_more_of_its_budget(tmp_path):
+    """40 seconds of four workers were 10 by the clock."""
+    plan = replace(PLAN, fractions=(0.1, 0.2, 0.4), budget_s=60.0)
+    many = FakeExecutor(lambda job: KeyboardInterrupt() if job.stop_step > 10 else "finished", step_s=1.0)
+    many.workers = 4
+    conduct(tmp_path / "journal.jsonl", many, plan=plan)
+    with Journal(tmp_path / "journal.jsonl", "fingerprint", resume=True) as journal:
+        assert journal.probing_s == 10
+    _, race = conduct(tmp_path / "journal.jsonl", FakeExecutor(step_s=1.0), plan=plan, resume=True)
+    assert race.plan.fractions[:3] == plan.fractions
+
+
 def test_what_an_earlier_plan_decided_is_not_decided_for_a_longer_one(tmp_path):
     small = replace(PLAN, budget_s=42.0)
     evidence, _ = conduct(tmp_path / "journal.jsonl", FakeExecutor(step_s=1.0), plan=small)

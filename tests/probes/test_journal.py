@@ -73,6 +73,15 @@ def test_a_repeated_step_replaces_the_older_measurement(tmp_path):
         assert [(p.step, p.eval_loss) for p in journal.curves["lora"].points][1] == (2, 0.5)
 
 
+def test_a_point_that_is_evaluated_once_more_keeps_the_training_that_led_there(tmp_path):
+    point = CurvePoint(step=2, train_loss=0.7, eval_loss=0.5)
+    with Journal(tmp_path / "journal.jsonl", "race-a", resume=False) as journal:
+        journal.add_point("lora", point, "exact match")
+        journal.add_point("lora", point.model_copy(update={"train_loss": None}), "exact match")
+    with Journal(tmp_path / "journal.jsonl", "race-a", resume=True) as journal:
+        assert journal.curves["lora"].points == (point,)
+
+
 def test_another_race_is_neither_overwritten_nor_mixed_in(tmp_path):
     path = tmp_path / "journal.jsonl"
     write_race(path)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knowledge.schema import Curve, CurvePoint
-from probes.race import Race, fall_per_doubling, recent_loss
+from probes.race import Race, at_step, fall_per_doubling, recent_loss
 from tests.probes.races import curve, drive, entry, plan
 
 
@@ -81,6 +81,19 @@ def test_candidates_are_compared_at_equal_steps():
     race.next_jobs({}, {})
     jobs = race.next_jobs({"a@0.0001": curve(2.0, 0.1), "b@0.0001": curve(1.0)}, {})
     assert [job.id for job in jobs] == ["b@0.0001"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "loss"),
+    [((10, 20), 2.0), ((5, 20), 1.5), ((20, 40), 2.0), ((5,), 2.0)],
+    ids=["measured there", "before and after", "only later", "only before"],
+)
+def test_a_race_with_other_rungs_left_a_loss_near_the_step(steps, loss):
+    """Losses of 2.0 and then 1.0, at these steps: half way in the log of the steps they are 1.5."""
+    measured = Curve(points=tuple(CurvePoint(step=s, eval_loss=x) for s, x in zip(steps, (2.0, 1.0), strict=False)))
+    seen = at_step(measured, 10)
+    assert seen.last_step == min(10, steps[-1]) and seen.points[-1].eval_loss == pytest.approx(loss)
+    assert seen.points[-1].train_loss is None
 
 
 def test_who_still_falls_steeply_is_said_not_to_have_converged():
