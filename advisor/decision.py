@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from advisor.case import Case
+from advisor.case import LORA, Case
 from advisor.costs import Scale
 from advisor.forgetting import forgets_more
 from advisor.frontier import is_eligible, pareto_members, sharper_quality
@@ -73,7 +73,7 @@ def weigh(
     as_good = [c for c in contenders if not leads(target, c, quality)]
     pick = min(
         _least_forgetful(as_good, scale),
-        key=lambda c: (*scale.costs(c), -value_of(c, quality), *_identity(c)),
+        key=lambda c: (*scale.costs(c), -value_of(c, quality), c.name != LORA, *_identity(c)),
     )
     return judged, Case(pick, target, rivals, contenders, judged, objective, quality, device, planned_run, data)
 

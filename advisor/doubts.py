@@ -15,6 +15,7 @@ from knowledge.methods import all_methods
 from knowledge.schema import MemoryEstimate
 
 SMALL_HELD_OUT_ROWS = 100
+HANDFUL_OF_ROWS = 10  # the rows that any other draw would have held out differ too much from these
 SHORT_PROBE = 0.1  # at a tenth of the run the warm-up is over; before it, short probes favour who moves fastest
 STEEP_FALL = 0.05  # share of the loss that still went away in the second half of a probe
 NARROW_FIT = 0.95  # share of the limit above which an unlucky batch may end in an out-of-memory error
@@ -22,11 +23,17 @@ NARROW_FIT = 0.95  # share of the limit above which an unlucky batch may end in 
 
 def confidence(case: Case) -> str:
     """High, less one step for each doubt: others cannot be told apart, the evidence does not reach, the probe was
-    short. A published table alone gives low confidence: ranks move between tasks."""
+    short, it was judged by a handful of rows. A published table alone gives low confidence: ranks move between tasks.
+    """
     if case.pick.status != "finished":
         return "low"
     share = case.probed_share
-    doubts = [bool(case.ties), case.prediction.extrapolated, share is not None and share < SHORT_PROBE]
+    doubts = [
+        bool(case.ties),
+        case.prediction.extrapolated,
+        share is not None and share < SHORT_PROBE,
+        case.data is not None and case.data.eval_rows < HANDFUL_OF_ROWS,
+    ]
     return ("high", "moderate", "low")[min(2, sum(doubts))]
 
 
@@ -87,7 +94,7 @@ def _forgetting_warning(case: Case) -> str:
 
 
 def _held_out_warning(rows: int, metric: str) -> str:
-    text = f"Only {rows} held-out rows"
+    text = f"Only {rows} held-out {'row' if rows == 1 else 'rows'}"
     if metric in ("exact match", "accuracy"):  # one trial a row
         measured = min(EVAL_ROWS, max(1, rows))
         text += f": {metric} is known to about {100 * math.sqrt(0.25 / measured):.0f} points"
@@ -129,7 +136,7 @@ def _only_rate(case: Case) -> str:
     method = all_methods().get(case.pick.name)
     if len(tried) != 1 or method is None or len(method.learning_rates) == 1:
         return ""
-    return "Its learning rate is the usual one, compared with no other: a longer --budget compares rates."
+    return "Its learning rate was compared with no other: a longer --budget compares rates."
 
 
 def _rate_at_edge(case: Case) -> str:

@@ -9,6 +9,7 @@ of the final loss were worse).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +22,7 @@ from advisor.local_line import LocalLine
 from knowledge.schema import Curve, CurvePoint, RunRecord
 
 FEWEST_RUNS = 20  # of a benchmark, to learn ends from
+LEAST_LOSS = 1e-6  # nats; next to it float32 tells no two apart
 TREES = 60
 FOLDS = 5
 # Methods that train inputs instead of weights start from a damaged model and learn late.
@@ -52,13 +54,18 @@ def loss_of(point: CurvePoint) -> float | None:
     return point.train_loss if point.eval_loss is None else point.eval_loss
 
 
+def log_loss_of(point: CurvePoint) -> float | None:
+    """Its log; a loss of 0 is what float32 makes of answers that are nearly certain."""
+    loss = loss_of(point)
+    return None if loss is None else math.log(max(loss, LEAST_LOSS))
+
+
 def features(probe: Probe) -> np.ndarray | None:
     """Shape (7,): log loss now, its fall since the first and the previous point, mean metric so far (nan where there
-    is none), log trainable parameters, log learning rate, whether it trains inputs. None without a positive loss."""
-    losses = [loss for p in probe.curve.points if (loss := loss_of(p)) is not None]
-    if not losses or min(losses) <= 0:
+    is none), log trainable parameters, log learning rate, whether it trains inputs. None without a loss."""
+    logs = [log_loss for p in probe.curve.points if (log_loss := log_loss_of(p)) is not None]
+    if not logs:
         return None
-    logs = np.log(losses)
     metrics = [p.metric for p in probe.curve.points if p.metric is not None]
     return np.array(
         [
@@ -157,11 +164,11 @@ class KnownEnds:
         """For the log loss and for the metric, from probes of this share of the run."""
         compared = [run for run in self._runs if metric_name in (None, run.curve.metric_name)]
         rows = [(x, run) for run in compared if (x := features(probe_of(run, fraction))) is not None]
-        rows = [(x, run) for x, run in rows if loss_of(run.curve.points[-1])]
+        rows = [(x, run) for x, run in rows if loss_of(run.curve.points[-1]) is not None]
         if len(rows) < FEWEST_RUNS:
             return None
         x, runs = np.array([x for x, _ in rows]), [run for _, run in rows]
-        log_losses = np.log([loss_of(run.curve.points[-1]) for run in runs])
+        log_losses = np.array([log_loss_of(run.curve.points[-1]) for run in runs])
         metrics = np.array([run.metric for run in runs])
         groups = [run.peft_type or "full" for run in runs]
         return EndModel().fit(x, log_losses, groups), EndModel().fit(x, metrics, groups)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from knowledge.intervals import Z_80
+from knowledge.intervals import Z_80, student_80
 from probes.metrics import is_share
 
 if TYPE_CHECKING:
     from advisor.predictor import Forecast
 
-FEWEST_ROWS = 2
+NOTHING_KNOWN = 1.0  # of a single row: others may as well have any loss
 # Held-out rows that a probe and the final run are evaluated on: the standard error of a mean loss is below a tenth of a
 # nat, and more rows cost more than they tell in a rung.
 EVAL_ROWS = 64
@@ -27,15 +27,17 @@ def held_out_noise(row_losses: Mapping[str, Sequence[float]]) -> dict[str, float
     row_losses: per candidate the losses of the same rows, or how much of them is right. Rows that are hard are hard
     for all candidates, which says nothing about their order: every row's mean over the candidates, scaled to the
     candidate's level, is taken off first. What is left is the noise of a paired comparison; a single candidate keeps
-    all of it.
+    all of it. Of a single row there is nothing to tell it from: the noise is NOTHING_KNOWN.
 
     Candidates without losses, or with losses of other rows than most, get no entry.
     """
     counts = [len(losses) for losses in row_losses.values() if len(losses)]  # a probe that was cut off has none
     rows = max(counts, key=counts.count, default=0)
     ids = [id for id, losses in row_losses.items() if len(losses) == rows and sum(losses) > 0]
-    if rows < FEWEST_ROWS or not ids:
+    if not ids:
         return {}
+    if rows == 1:
+        return dict.fromkeys(ids, NOTHING_KNOWN)
     losses = np.array([row_losses[id] for id in ids], dtype=float)
     level = losses.mean(axis=1, keepdims=True)
     relative = losses / level
@@ -43,7 +45,7 @@ def held_out_noise(row_losses: Mapping[str, Sequence[float]]) -> dict[str, float
     own = relative - common
     # With few candidates a part of what is a candidate's own has gone into the common part.
     spread = own.std(axis=1, ddof=1) * np.sqrt(len(ids) / max(1, len(ids) - 1))
-    return dict(zip(ids, (Z_80 * spread / np.sqrt(rows)).tolist(), strict=True))
+    return dict(zip(ids, (student_80(rows - 1) * spread / np.sqrt(rows)).tolist(), strict=True))
 
 
 def noise_of_all(row_losses: Mapping[str, Sequence[float]]) -> dict[str, float]:

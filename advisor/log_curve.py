@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from advisor import explosion
-from advisor.end_model import loss_of
+from advisor.end_model import log_loss_of, loss_of
 from knowledge.schema import Curve
 
 FINISHED = 0.999  # of the run: evaluations need not fall on its very last step
@@ -52,9 +52,6 @@ class LogCurve:
 
 
 def log_curve(curve: Curve, max_steps: int, label_mean_tokens: float | None = None) -> LogCurve | None:
-    """None where no positive loss was measured after the start."""
-    known = [(p.step / max_steps, loss) for p in curve.points if p.step > 0 and (loss := loss_of(p)) and loss > 0]
-    if not known:
-        return None
-    fractions, losses = np.array(known).T
-    return LogCurve(fractions, np.log(losses), label_mean_tokens or 1.0)
+    """None where no loss was measured after the start."""
+    known = [(p.step / max_steps, log_loss_of(p)) for p in curve.points if p.step > 0 and loss_of(p) is not None]
+    return LogCurve(*np.array(known).T, label_mean_tokens or 1.0) if known else None

@@ -19,13 +19,11 @@ import numpy as np
 
 from advisor.fall_law import Law, cause, fall_of, limited, log_odds_of
 from advisor.log_curve import FINISHED, LogCurve, log_curve
-from knowledge.intervals import Z_80
+from knowledge.intervals import STUDENT_80, Z_80
 from knowledge.prior import suite_of
 from knowledge.schema import RunRecord, Task
 
 OTHER_TASK_WIDENING = 2.0  # of the error within one suite, as long as the table cannot show the error across suites
-# Quantiles of Student's t that leave 10 % above them, by degrees of freedom: few tasks tell little of the next one.
-STUDENT_90 = (3.08, 1.89, 1.64, 1.53, 1.48, 1.44, 1.41, 1.40, 1.38, 1.37)
 # How many candidates' falls the word of the table is worth. Where errors across tasks are w times those within one, the
 # task's own part has a variance of w^2 - 1 of these, and the best weight of a guess without it is the inverse.
 PSEUDO_COUNT = 1 / (OTHER_TASK_WIDENING**2 - 1)
@@ -233,7 +231,7 @@ class TaskToGo:
 
 def _summary(by_task: Sequence[np.ndarray]) -> _Errors:
     """Every task counts as much as any other; few of them tell little about the next."""
-    factor = STUDENT_90[min(len(by_task), len(STUDENT_90)) - 1] if len(by_task) > 1 else OTHER_TASK_WIDENING * Z_80
+    factor = STUDENT_80[min(len(by_task), len(STUDENT_80)) - 1] if len(by_task) > 1 else OTHER_TASK_WIDENING * Z_80
     # Twice the mean over one sign is the variance where errors of both signs are alike.
     more = np.mean([2 * np.mean(np.maximum(errors, 0) ** 2) for errors in by_task])
     less = np.mean([2 * np.mean(np.minimum(errors, 0) ** 2) for errors in by_task])

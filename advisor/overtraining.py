@@ -16,7 +16,7 @@ def overtrained(curve: Curve, max_steps: int) -> str | None:
     if not measured or measured[-1].step < TELLS_FROM * max_steps:
         return None
     best = min(measured, key=lambda p: p.eval_loss)
-    if best.eval_loss > (1 - OVERTRAINED) * measured[-1].eval_loss:
+    if best.eval_loss >= (1 - OVERTRAINED) * measured[-1].eval_loss:
         return None
     return (
         f"the held-out loss was lowest at step {best.step} ({best.eval_loss:.3f}) and has risen since: "

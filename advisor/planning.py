@@ -19,6 +19,7 @@ from advisor.survey import Survey
 from advisor.text import bytes_text
 from knowledge.errors import NothingFits
 from knowledge.prior import NEUTRAL, MethodPrior
+from probes.conduct import stop_step
 from probes.journal import Journal
 from probes.race import Entry, RacePlan, plan_race
 from probes.schema import Baseline, DeviceReport
@@ -97,9 +98,18 @@ def plan_probes(
     steps = survey.planned_run.max_steps
     run_s = {c.id: costs.step_s[c.id] * steps for c in candidates}
     overhead_s = PROBE_OVERHEAD_S + costs.evaluation_s
-    return plan_race(
-        entries, run_s, budget_s, workers, overhead_s, shortest_fraction=FEWEST_STEPS / survey.planned_run.max_steps
-    )
+    plan = plan_race(entries, run_s, budget_s, workers, overhead_s, shortest_fraction=FEWEST_STEPS / steps)
+    return _at_different_steps(plan, steps)
+
+
+def _at_different_steps(plan: RacePlan, max_steps: int) -> RacePlan:
+    """The plan without rungs that end where the next one does: of a run of two steps none could be trained between."""
+    ends = [stop_step(fraction, max_steps) for fraction in plan.fractions]
+    last = [rung for rung, end in enumerate(ends) if end not in ends[rung + 1 :]]
+    if len(last) == len(ends):
+        return plan
+    keep = tuple(plan.keep[rung] for rung in last[:-1])
+    return replace(plan, fractions=tuple(plan.fractions[rung] for rung in last), keep=keep)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from advisor.conformal import error_bound
-from advisor.end_model import KnownEnds, Probe, loss_of, probe_of
+from advisor.end_model import KnownEnds, Probe, log_loss_of, loss_of, probe_of
 from advisor.local_line import LocalLine
 from advisor.log_curve import FINISHED, LogCurve, log_curve
 from advisor.loss_to_go import FEWEST_WITNESSES, LossToGo, TaskToGo
@@ -215,7 +215,7 @@ class _Relation:
         """None where fewer than FEWEST_POINTS points have both a loss and a metric."""
         points = [(p, i) for i, probe in enumerate(probes) for p in probe.curve.points]
         points += [(baseline, -1)] if baseline else []
-        rows = [(math.log(loss), p.metric, i) for p, i in points if (loss := loss_of(p)) and p.metric is not None]
+        rows = [(log_loss_of(p), p.metric, i) for p, i in points if loss_of(p) is not None and p.metric is not None]
         if len(rows) < FEWEST_POINTS or len({i for _, _, i in rows}) < 2:
             return None
         x, y, owner = np.array(rows).T

@@ -97,9 +97,11 @@ def _gain_over_lora(case: Case, instead_of: CandidateReport | None = None) -> st
             why = f"{instead_of.title} at {rate_text(instead_of.learning_rate)} was recommended"
         return f"This is LoRA{' with a tuned learning rate' if tuned else ''}; {why}."
     if lora is None:
-        entry = next((c for c in case.candidates if c.name == LORA), None)
-        why = f": {entry.status}{', ' + entry.reason if entry.reason else ''}" if entry else ""
-        too_large = next((c for c in case.candidates if c.name == LORA and c.fits is False and c.memory), None)
+        entries = [c for c in case.candidates if c.name == LORA]
+        furthest = min(entries, key=lambda c: (-c.curve.last_step, c.learning_rate), default=None)
+        reason = ", ".join(filter(None, [furthest.status, standing(furthest, case)])) if furthest else ""
+        why = f": {reason}" if furthest else ""
+        too_large = next((c for c in entries if c.fits is False and c.memory), None)
         if too_large is not None:
             needed = bytes_text(too_large.memory.high_bytes)
             return f"LoRA does not fit: it needs up to {needed} of {bytes_text(case.device.limit_bytes)}."
@@ -137,6 +139,9 @@ def _tie_breaker(case: Case) -> str:
     """What decided: among those as good as each other the costs, else the expected value."""
     if case.as_good and (why := _cheaper_by(case)):
         return _among(case) + why
+    if equal := _equal_in_all(case):
+        plain = f", and {case.pick.title} is what others are measured against" if case.pick.name == LORA else ""
+        return f"nothing tells it from {_listed([c.title for c in equal])}{plain}"
     if likely := _likely_best(case):
         return likely
     if not case.as_good:
@@ -196,6 +201,14 @@ def _by_time(case: Case) -> str:
     if not times or any(case.scale.time_step(case.pick) >= case.scale.time_step(c) for c in case.as_good):
         return ""
     return f"taken because it is the fastest of them ({duration_text(min(times) - case.pick.planned_run_s)} less)"
+
+
+def _equal_in_all(case: Case) -> list[CandidateReport]:
+    """Those that cost what the pick costs, and are expected to end where it does, where no other is ahead."""
+    if any(value_of(c, case.quality) > value_of(case.pick, case.quality) for c in case.as_good):
+        return []
+    ours = (*case.scale.costs(case.pick), value_of(case.pick, case.quality))
+    return [c for c in case.as_good if (*case.scale.costs(c), value_of(c, case.quality)) == ours]
 
 
 def _likely_best(case: Case) -> str | None:

@@ -124,7 +124,7 @@ class Conductor:
         try:
             index, stop = 0, 0
             while jobs := self._race.next_jobs(self._curves_at(stop), self._reasons_to_leave(stop)):
-                start, stop = stop, self._stop_step(jobs[0].until_fraction)
+                start, stop = stop, stop_step(jobs[0].until_fraction, self._schedule.total_steps)
                 self._run_rung(index, [job.id for job in jobs], start, stop)
                 if self.evidence.out_of_time:
                     break
@@ -212,8 +212,8 @@ class Conductor:
             return
         contestant = self._contestants[event.job_id]
         if event.started:
-            stop_step = jobs[event.job_id].stop_step
-            self._observer.probe_started(event.worker, contestant.title, contestant.learning_rate, stop_step)
+            target = jobs[event.job_id].stop_step
+            self._observer.probe_started(event.worker, contestant.title, contestant.learning_rate, target)
         elif event.step:
             self._observer.probe_progress(event.worker, *event.step)
         elif event.point:
@@ -264,9 +264,6 @@ class Conductor:
         ran_out = any(o.status == "out of memory" for o in self.evidence.outcomes.get(id, ()))
         return PARTS_AFTER_OUT_OF_MEMORY if ran_out else 1
 
-    def _stop_step(self, fraction: float) -> int:
-        return max(1, round(fraction * self._schedule.total_steps))
-
     def _done_step(self, id: str) -> int:
         """How far a candidate is on record. Points that no outcome followed are of a probe that was cut off."""
         return max((o.last_step for o in self.evidence.outcomes.get(id, ()) if o.status == "finished"), default=0)
@@ -295,6 +292,11 @@ class Conductor:
         if outcome.status == "out of memory":
             return outcome.micro_batches > 1 or self._batch_size < PARTS_AFTER_OUT_OF_MEMORY
         return outcome.status in FAILURES
+
+
+def stop_step(fraction: float, max_steps: int) -> int:
+    """At which step of the planned run a rung to a share of it ends."""
+    return max(1, round(fraction * max_steps))
 
 
 def _eval_steps(start_step: int, stop_step: int) -> tuple[int, ...]:

@@ -92,10 +92,10 @@ class RacePlan:
         candidates = "1 candidate" if len(self.entries) == 1 else f"{len(self.entries)} candidates"
         lines = [f"{candidates} ({of_methods}) to {_per_cent(self.fractions[0])} of the run"]
         for rung, (count, fraction) in enumerate(zip(self.keep, self.fractions[1:], strict=True)):
-            rates = ", each also at its next lower learning rate," if self.keeps_two_rates(rung) else ""
             stays = reference and rung + 1 < self.reference_rungs and count < methods
-            also = f" and, in any case, {reference}," if stays else ""
-            lines.append(f"the best {count}{also}{rates} to {_per_cent(fraction)}")
+            also = f" and, in any case, {reference}" if stays else ""
+            rates = ", each also at its next lower learning rate" if self.keeps_two_rates(rung) else ""
+            lines.append(f"the best {count}{also}{rates}{',' if also or rates else ''} to {_per_cent(fraction)}")
         return lines
 
     def until(self, rungs: int) -> RacePlan:

@@ -159,7 +159,8 @@ class Race:
             return f"{LEFT_FOR_ANOTHER_RATE} {better.learning_rate:g} does better: {found} at step {steps}"
         leader = ranking[0]
         behind = scores[id] - scores[leader]
-        reason = f"{behind:.3f} behind {self._entries[leader].title or self._entries[leader].method} at step {steps}"
+        distance = f"{behind:.3f} behind" if round(behind, 3) else "no better than"
+        reason = f"{distance} {self._entries[leader].title or self._entries[leader].method} at step {steps}"
         catches_up = fall_per_doubling(curves[id]) - fall_per_doubling(curves[leader]) > behind
         return reason + (", but falling faster: not converged within the budget" if catches_up else "")
 

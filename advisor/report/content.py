@@ -288,6 +288,8 @@ def advice_without_pick(result: Result) -> str:
     measured = [c for c in result.candidates if c.curve.points or c.predicted]
     if any(c.violates for c in measured):
         return f"{clean(advice_on_dropping(measured))} Or loosen its limit."
+    if measured and all(c.memory is None for c in measured):
+        return "No dry run of their memory is possible, so what fits is unknown: probe on the planned card itself."
     return (
         f"Limit {bytes_text(result.device.limit_bytes)}. A smaller --batch-size or --max-length, "
         "--gradient-checkpointing or --quantize nf4 need less memory; a longer --budget tries more."

@@ -226,6 +226,25 @@ def test_lora_as_the_pick_and_lora_missing_are_both_said():
     assert words.endswith("LoRA has no valid result: diverged, training loss is nan at step 3.")
 
 
+def test_lora_without_a_result_is_told_by_its_furthest_rate_in_whatever_order():
+    rates = [
+        candidate("lora", None, 9.0, learning_rate=1e-4, status="not tried", reason="the race ended before its turn"),
+        candidate("lora", None, 9.0, learning_rate=1e-3, status="diverged", reason="nan", curve=curve(2.0, steps=8)),
+    ]
+    told = {pick_of([candidate("oft", 0.5, 12.0), *order]).gain_over_lora for order in (rates, rates[::-1])}
+    assert len(told) == 1 and told.pop().endswith("no valid result: diverged, nan.")
+    unknown = pick_of([candidate("oft", 0.5, 12.0), candidate("lora", 0.5, None)]).gain_over_lora
+    assert unknown.endswith("finished, its memory is unknown, so it cannot be compared.")
+
+
+def test_what_nothing_tells_apart_is_not_said_to_be_better():
+    alike = [candidate(name, 1.0, 12.0, title=name) for name in ("dora", "lora", "oft")]
+    chosen = pick_of(alike)
+    assert chosen.name == "lora"
+    assert "nothing tells it from dora and oft" in " ".join(chosen.reasons)
+    assert "nothing tells it from oft" in " ".join(pick_of([alike[0], alike[2]]).reasons)
+
+
 def test_every_candidate_gets_a_reason():
     reports, chosen = decide(field_of_candidates(), CARD, "accuracy")
     reasons = {r.title: r.reason for r in reports if r.name != chosen.name}
@@ -281,6 +300,8 @@ def test_doubts_lower_the_confidence():
     both = [*alone, candidate("oft", 0.5, 13.0)]
     assert pick_of(both, planned_run=PlannedRun(max_steps=6000)).confidence == "low"
     assert pick_of([candidate("lora", 0.5, 12.0, status="from table")]).confidence == "low"
+    handful = result().data.model_copy(update={"eval_rows": 5})
+    assert pick_of(alone, planned_run=run, data=handful).confidence == "moderate"
 
 
 def test_warnings_name_what_is_uncertain():
@@ -303,6 +324,7 @@ def test_a_loss_that_has_risen_is_told_where_the_rate_has_decayed():
     assert "lowest at step 120 (0.370)" in words([60, 120, 300], risen)[0]
     assert words([30, 60, 120], risen) == []  # the decay may still take it back
     assert words([60, 120, 300], [1.2, 0.40, 0.405]) == []
+    assert words([60, 120, 300], [0.5, 0.1, 0.0]) == []
 
 
 def test_lora_that_was_tried_at_one_rate_is_not_called_tuned():

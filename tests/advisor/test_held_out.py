@@ -39,6 +39,14 @@ def test_twice_the_noise_on_a_quarter_of_the_rows():
     assert few["c0"] == pytest.approx(2 * held_out_noise(losses)["c0"], rel=0.5)
 
 
+def test_few_rows_tell_little_of_others_and_a_single_one_nothing():
+    losses = drawn(1, own=0.3)
+    two, one = (held_out_noise({id: values[:rows] for id, values in losses.items()}) for rows in (2, 1))
+    assert set(one.values()) == {1.0}
+    by_spread = np.mean(list(held_out_noise(losses).values())) * np.sqrt(ROWS / 2)
+    assert np.mean(list(two.values())) > 1.2 * by_spread
+
+
 def test_a_single_candidate_keeps_all_of_it_and_other_rows_are_left_out():
     losses = drawn(2, own=0.3)
     assert held_out_noise({"c0": losses["c0"]})["c0"] > held_out_noise(losses)["c0"]

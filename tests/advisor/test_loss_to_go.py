@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from advisor.end_model import LEAST_LOSS
 from advisor.fall_law import LEAST_LEFT, Law, fall_of, log_odds_of
 from advisor.log_curve import LogCurve, log_curve
 from advisor.loss_to_go import LossToGo, TaskToGo
@@ -184,7 +185,7 @@ class TestTaskToGo:
         made = self.task(*steep, seen).predict(seen)
         assert made.low < made.expected <= -math.log(LEAST_LEFT) == pytest.approx(made.high)
 
-    def test_a_measured_zero_is_no_loss(self):
-        assert (
-            log_curve(Curve(points=(CurvePoint(step=0, eval_loss=1.0), CurvePoint(step=5, eval_loss=0.0))), 10) is None
-        )
+    def test_a_loss_of_zero_is_a_small_one(self):
+        """So is that of a classifier that is sure of every held-out row, in float32."""
+        curve = log_curve(Curve(points=(CurvePoint(step=0, eval_loss=1.0), CurvePoint(step=5, eval_loss=0.0))), 10)
+        assert curve.log_losses == pytest.approx([math.log(LEAST_LOSS)])

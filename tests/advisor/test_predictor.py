@@ -115,6 +115,12 @@ class TestNewTask:
         assert made.loss.high - made.loss.low < 0.05 and not made.loss.extrapolated
         assert made.metric.value == pytest.approx(0.9 - 0.3 * made.loss.value)
 
+    def test_a_loss_of_zero_is_the_best_there_is(self):
+        """So sure of every held-out row that float32 sees no loss."""
+        sure = Curve(points=tuple(CurvePoint(step=s, eval_loss=loss) for s, loss in ((300, 0.1), (STEPS, 0.0))))
+        made = self.forecasts(self.race(3) | {"sure": sure})
+        assert made["sure"].loss.value < 1e-5 and not made["sure"].loss.extrapolated
+
     def test_short_probes_alone_are_marked(self):
         short, long = (self.forecasts(self.race(n))["c9"].loss for n in (0, 5))
         assert short.extrapolated and not long.extrapolated
@@ -192,6 +198,12 @@ class TestNewTask:
         share, hundred = (self.forecasts(c, metric_name="own accuracy")["c0"].metric for c in (race, in_per_cent))
         assert hundred.value > in_per_cent["c0"].points[-1].metric
         assert hundred.value == pytest.approx(100 * share.value, rel=0.2)
+
+    def test_an_own_metric_that_is_small_yet_may_grow_beyond_one(self):
+        """As BLEU of short probes, in per cent."""
+        curves = {f"c{i}": curve(3.0, 0.1 * i, until=0.1, metric=lambda loss: 0.9 * (3 - loss)) for i in range(7)}
+        assert 0.9 < max(p.metric for c in curves.values() for p in c.points) < 1.1
+        assert max(f.metric.high for f in self.forecasts(curves, metric_name="bleu").values()) > 1
 
     def test_the_order_of_candidates_does_not_matter(self):
         curves = self.race(3)

@@ -26,6 +26,12 @@ def test_the_best_go_on_and_the_others_have_a_reason():
     assert [d.fraction for d in race.decisions] == [0.05, 0.1, 1.0]
 
 
+def test_who_is_as_good_as_the_leader_is_not_said_to_be_behind():
+    race = Race(plan([entry("a"), entry("b"), entry("c")]))
+    drive(race, dict.fromkeys(("a@0.0001", "b@0.0001", "c@0.0001"), 1.0))
+    assert race.decisions[0].left == {"c@0.0001": "no better than a at step 5"}
+
+
 def test_each_method_keeps_its_best_learning_rate_and_early_in_the_run_the_next_lower_one():
     """Short probes favour rates that are too high: the next lower one is not beaten yet, a higher one is."""
     entries = [entry(m, rate) for m in "ab" for rate in (1e-5, 1e-4, 1e-3)]
