@@ -40,6 +40,7 @@ RATES_SETTLED = 0.2
 # to .16 nats above the best, with each method at its usual rate .05 to .09 (examples/study). Of 63 published settings
 # twelve that go to half of the run lose .024 in accuracy, six .042: that many enter with their rates, or none.
 METHODS_WORTH_RATES = 12
+HARDLY_LONGER = 1.1  # than one method alone: what several may take where even that is more than the budget
 WORTHWHILE_STRETCH = 1.25  # a last rung that reaches less further than that is left out
 
 
@@ -131,7 +132,8 @@ def plan_race(
     `run_s` is what the whole planned run would take per entry id, in seconds of one worker, `overhead_s` what each
     probe costs beside its steps, `reference` the method that stays for comparison. No rung is shorter than
     `shortest_fraction` of the run (a quarter of it at most, so that three rungs have room). A budget that is too
-    small for anything still gets one method that far: an answer that took too long is better than none.
+    small for anything still gets one method that far, and whom further workers can probe meanwhile: an answer that took
+    too long is better than none.
     """
     if not entries:
         raise ValueError("a race needs at least one entry")
@@ -252,10 +254,10 @@ class _Planner:
         shorter = self._longest(first, self.shortest_fraction, lambda fraction: build(fewest, fraction))
         if shorter is not None:
             return shorter
-        for methods in range(fewest, 0, -1):
-            if self._affords(plan := build(methods, self.shortest_fraction)):
-                break
-        return plan
+        alone = build(1, self.shortest_fraction)
+        limit_s = max(self.budget_s, HARDLY_LONGER * self.clock.wall_s(alone))
+        beside = (build(methods, self.shortest_fraction) for methods in range(min(fewest, self.clock.workers), 1, -1))
+        return next((plan for plan in beside if self.clock.wall_s(plan) <= limit_s), alone)
 
     def _spend_the_rest(self, plan: RacePlan, width: float) -> RacePlan:
         """What is left goes to the finalists: further, to the end with the reference, and then to more in each rung."""

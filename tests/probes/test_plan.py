@@ -39,7 +39,7 @@ def test_a_plan_keeps_to_the_budget_and_names_who_is_not_tried(methods, rates, b
     assert len(made.keep) == len(made.fractions) - 1 and list(made.keep) == sorted(made.keep, reverse=True)
     assert {e.method for e in made.entries} >= {"lora"}
     assert all(sum(e.method == m for e in made.entries) == rates for m in {e.method for e in made.entries})
-    if len({e.method for e in made.entries}) > 1:
+    if len({e.method for e in made.entries}) > workers:
         assert made.expected_s <= budget_s * (1 + 1e-9)
 
 
@@ -82,6 +82,14 @@ def test_spare_rates_enter_only_where_the_finalists_reach_the_end_in_any_case():
     assert not plan_race(grid(8)[0], run_s, 250.0).two_rates
     only_spare = [e for e in entries if e.spare]
     assert plan_race(only_spare, run_s, 250.0).entries, "there is nothing else to try"
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_where_no_budget_is_enough_every_worker_still_has_a_method(workers):
+    entries, run_s = grid(8, rates=1)
+    assert len(plan_race(entries, run_s, 1e-3, workers=workers).entries) == workers
+    slower = {id: seconds * (1 + (id != entries[0].id)) for id, seconds in run_s.items()}
+    assert len(plan_race(entries, slower, 1e-3, workers=workers).entries) == 1, "nobody waits for a slower one"
 
 
 def test_a_short_run_comes_to_its_end_where_the_budget_is_large():
