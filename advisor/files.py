@@ -7,15 +7,12 @@ its place, and a warning names it.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
-import os
-import tempfile
 from pathlib import Path
 
-from knowledge.rights import usual_rights
+from knowledge.new_files import replace_file
 
 MANIFEST = ".advisor.json"
 
@@ -34,8 +31,7 @@ def write_text(path: Path, text: str, *, executable: bool = False) -> Path:
         and path.read_bytes() != content
         and _hash(path.read_bytes()) != _manifest(path.parent).get(path.name)
     ):
-        kept = free_name(path)
-        path.rename(kept)
+        kept = move_aside(path)
         logger.warning("%s was changed by hand or is not ours: kept as %s", path, kept.name)
     replace_file(path, content, executable=executable)
     replace_file(
@@ -43,22 +39,6 @@ def write_text(path: Path, text: str, *, executable: bool = False) -> Path:
         json.dumps({**_manifest(path.parent), path.name: _hash(content)}, indent=1, sort_keys=True).encode(),
     )
     return path
-
-
-def replace_file(path: Path, content: bytes, *, executable: bool = False) -> None:
-    """Replaces `path` by `content` in one step: a reader sees the old or the new file, never a part."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(usual_rights(executable))  # mkstemp's files are private
-        Path(name).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(name).unlink()
-        raise
 
 
 def _manifest(folder: Path) -> dict[str, str]:
@@ -73,9 +53,9 @@ def _hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def free_name(path: Path) -> Path:
-    """The first free name ending in .bak for what stands in the way at `path`."""
+def move_aside(path: Path) -> Path:
+    """Makes room at `path`: what stands there gets the first free name ending in .bak, which is returned."""
     number = 1
-    while (candidate := path.with_name(f"{path.name}.{number}.bak")).exists():
+    while (kept := path.with_name(f"{path.name}.{number}.bak")).exists():
         number += 1
-    return candidate
+    return path.rename(kept)

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from advisor.exporters.base import Recommended, model_location, recommended
-from advisor.files import free_name
+from advisor.files import move_aside
 from advisor.final_run import model_source, read_data
 from advisor.save import load
 from advisor.serving import serve_adapter, serve_model
@@ -151,7 +151,7 @@ def _write(target: Path, make: Callable[[Path], Agreement], facts: Recommended) 
         shutil.rmtree(partial, ignore_errors=True)
         raise
     if target.exists():
-        target.rename(free_name(target))
+        move_aside(target)
     partial.rename(target)
     return agreement
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from advisor.explosion import ExplosionWatch
 from advisor.exporters.base import recommended
-from advisor.files import free_name, write_text
+from advisor.files import move_aside, write_text
 from advisor.final_run import (
     STATE_FOLDER,
     FinalRun,
@@ -203,7 +203,7 @@ def _finish(run: FinalRun, report: TrainingReport) -> None:
     load_tokenizer(model_source(run.facts)).save_pretrained(made)
     (made / "README.md").write_text(model_card(run.facts.result, report), encoding="utf-8")
     if place.exists():
-        place.rename(free_name(place))
+        move_aside(place)
     made.rename(place)
     write_text(run.folder / REPORT_FILE, report.model_dump_json(indent=2) + "\n")
     shutil.rmtree(run.state, ignore_errors=True)

@@ -16,6 +16,7 @@ from importlib import resources
 from pathlib import Path
 
 from knowledge.errors import BadInput
+from knowledge.new_files import replace_file
 from knowledge.schema import RunRecord
 from knowledge.store import STORE_FILE, RunStore
 from knowledge.table_merge import MergeReport, merged, record_id
@@ -92,9 +93,7 @@ def write(path: Path, records: Iterable[RunRecord]) -> None:
         raise BadInput(f"{path} is a folder. Give the name of a file for the runs.")
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [record.model_dump_json(exclude_defaults=True) + "\n" for record in in_order(records)]
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text("".join(lines), encoding="utf-8")
-    partial.replace(path)
+    replace_file(path, "".join(lines).encode())
 
 
 def by_benchmark(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:

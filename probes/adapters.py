@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from knowledge.errors import AdvisorError, BadInput
 from knowledge.methods.anchored_lora import as_plain_lora, is_anchored
 from knowledge.methods.base import PEFT_TASK_TYPES
-from knowledge.rights import usual_rights
+from knowledge.new_files import usual_rights
 from probes.calibration import Calibration
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from filelock import FileLock
 from pydantic import Field
 
 from knowledge.intervals import Z_80
+from knowledge.new_files import replace_file
 from knowledge.schema import Finite, Record, Task
 from probes.rows import TokenRows
 
@@ -119,9 +119,7 @@ def shared_texts(path: Path, made_for: dict[str, Any], write: Callable[[], list[
         texts = _read(path, made_for)
         if texts is None:
             texts = write()
-            temporary = path.with_suffix(f".{os.getpid()}.tmp")
-            temporary.write_text(json.dumps({"made_for": made_for, "texts": texts}), encoding="utf-8")
-            temporary.replace(path)
+            replace_file(path, json.dumps({"made_for": made_for, "texts": texts}).encode())
     return TokenRows.build([(prompt + text, [False] * len(prompt) + [True] * len(text)) for prompt, text in texts])
 
 

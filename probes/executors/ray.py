@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, redirect_stdout
+from contextlib import ExitStack, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
+from knowledge.new_files import replace_file
 from probes import checkpoint
 from probes.executors.base import Event
 from probes.executors.pool import WorkerPool
@@ -236,10 +237,6 @@ class RayExecutor(WorkerPool[_Worker]):
         if content is None:
             return
         path = self._checkpoint_of(id)
-        temporary = path.with_suffix(".tmp")
-        try:
+        with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(content)
-            temporary.replace(path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
+            replace_file(path, content)
