@@ -71,10 +71,8 @@ def weigh(
     scale = Scale(objective, quality, device.limit_bytes)
     target = _target(contenders, scale)
     as_good = [c for c in contenders if not leads(target, c, quality)]
-    pick = min(
-        _least_forgetful(as_good, scale),
-        key=lambda c: (*scale.costs(c), -value_of(c, quality), c.name != LORA, *_identity(c)),
-    )
+    cheapest = scale.cheapest(as_good, after_first=_without_forgetful)
+    pick = min(cheapest, key=lambda c: (-value_of(c, quality), c.name != LORA, *_identity(c)))
     return judged, Case(pick, target, rivals, contenders, judged, objective, quality, device, planned_run, data)
 
 
@@ -118,7 +116,7 @@ def _target(contenders: Sequence[CandidateReport], scale: Scale) -> CandidateRep
     if objective == "balanced":
         return max(contenders, key=lambda c: kept[c.name] + BALANCED_MEMORY_WEIGHT * _share_of_memory_saved(c, best))
     good_enough = [c for c in contenders if kept[c.name] >= KEPT_GAIN[objective]]
-    return min(good_enough, key=lambda c: (*scale.costs(c), -value_of(c, quality)))
+    return max(scale.cheapest(good_enough), key=lambda c: value_of(c, quality))
 
 
 def _share_of_memory_saved(candidate: CandidateReport, best: CandidateReport) -> float:
@@ -137,8 +135,6 @@ def _share_of_gain(
     return (value_of(candidate, quality) - start) / whole if whole > 0 else 1.0
 
 
-def _least_forgetful(as_good: Sequence[CandidateReport], scale: Scale) -> list[CandidateReport]:
-    """The cheapest by what counts first, without those that clearly forget more than another of them."""
-    least = min(scale.costs(c)[0] for c in as_good)
-    cheapest = [c for c in as_good if scale.costs(c)[0] == least]
-    return [c for c in cheapest if not any(forgets_more(c, other) for other in cheapest)]
+def _without_forgetful(candidates: Sequence[CandidateReport]) -> list[CandidateReport]:
+    """Without those that clearly forget more than another of them."""
+    return [c for c in candidates if not any(forgets_more(c, other) for other in candidates)]

@@ -133,8 +133,7 @@ def _was_tried(candidate: CandidateReport) -> bool:
 def _only_rate(case: Case) -> str:
     """Short races compare no learning rates (probes/plan.py)."""
     tried = {c.learning_rate for c in case.candidates if c.name == case.pick.name and _was_tried(c)}
-    method = all_methods().get(case.pick.name)
-    if len(tried) != 1 or method is None or len(method.learning_rates) == 1:
+    if len(tried) != 1 or case.pick.name not in all_methods():
         return ""
     return "Its learning rate was compared with no other: a longer --budget compares rates."
 

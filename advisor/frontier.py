@@ -38,7 +38,7 @@ def pareto_members(points: Sequence[Point]) -> list[int]:
 
 
 def _by_memory_then_quality(point: Point) -> tuple[float, ...]:
-    return point.memory_step, -point.value, -point.low, -point.high, point.peak_bytes
+    return point.memory_step, -point.value, -point.low, -point.high, point.peak_bytes, point.noise or 0.0
 
 
 def sharper_quality(candidates: Sequence[CandidateReport]) -> QualityField:

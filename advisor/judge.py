@@ -14,6 +14,7 @@ from advisor.predictor import Predictor
 from advisor.recommendation import CandidateReport, Prediction, Status
 from advisor.survey import Survey
 from advisor.telling_metric import SINGLE_TOKENS
+from advisor.text import rate_text
 from knowledge.prior import REFERENCE, MethodPrior
 from knowledge.schema import CurvePoint, MemoryEstimate, RunRecord
 from probes.conduct import Evidence
@@ -129,7 +130,7 @@ def would_be_probed(survey: Survey, candidates: Sequence[Candidate]) -> list[Can
     """One report per method that the plan of a dry run lets enter, with its memory."""
     rates: dict[str, list[str]] = {}
     for candidate in candidates:
-        rates.setdefault(candidate.method.name, []).append(f"{candidate.learning_rate:g}")
+        rates.setdefault(candidate.method.name, []).append(rate_text(candidate.learning_rate))
     return [
         _bare_report(
             candidate,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from advisor.case import LORA, Case
 from advisor.doubts import confidence, warnings
@@ -166,12 +166,12 @@ def _ties_that_left(case: Case) -> list[CandidateReport]:
 def _cheaper_by(case: Case) -> str:
     """The first of the costs, in their order, by which the pick is ahead of all that are as good; '' if none is."""
     if case.objective == "speed":
-        return _by_time(case) or _by_forgetting(case, case.scale.time_step) or _by_memory(case)
-    return _by_memory(case) or _by_forgetting(case, case.scale.memory_step) or _by_time(case) or _by_effort(case)
+        return _by_time(case) or _by_forgetting(case) or _by_memory(case)
+    return _by_memory(case) or _by_forgetting(case) or _by_time(case) or _by_effort(case)
 
 
 def _by_memory(case: Case) -> str:
-    if any(case.scale.memory_step(case.pick) >= case.scale.memory_step(c) for c in case.as_good):
+    if not all(case.scale.needs_less(case.pick, c) for c in case.as_good):
         return ""
     saved = bytes_text(min(c.memory.peak_bytes for c in case.as_good) - case.pick.memory.peak_bytes)
     return f"taken because it needs the least memory ({saved} less)"
@@ -179,17 +179,18 @@ def _by_memory(case: Case) -> str:
 
 def _by_effort(case: Case) -> str:
     """Where the others need as much memory and time, or more."""
-    pick, others = case.scale.costs(case.pick), [case.scale.costs(c) for c in case.as_good]
-    if not all(pick[:2] <= other[:2] and pick[2] < other[2] for other in others):
+    scale, pick = case.scale, case.pick
+    is_cheaper = [scale.needs_less(c, pick) or scale.is_faster(c, pick) for c in case.as_good]
+    if any(is_cheaper) or not all(scale.is_easier(pick, c) for c in case.as_good):
         return ""
     if case.pick.capabilities.get("vllm") == "adapter":
         return "taken because vLLM serves its adapter as it is"
     return "taken because it is the least effort to serve"
 
 
-def _by_forgetting(case: Case, first_cost: Callable[[CandidateReport], float]) -> str:
+def _by_forgetting(case: Case) -> str:
     """Among those that cost as little by what counts first."""
-    alike = [c for c in case.as_good if first_cost(c) <= first_cost(case.pick)]
+    alike = [c for c in case.as_good if not case.scale.first(case.pick, c)]
     if not alike or not all(forgets_more(c, case.pick) for c in alike):
         return ""
     theirs = ", ".join(f"{c.title} {c.forgetting:.2f}" for c in alike[:RIVALS_NAMED])
@@ -198,7 +199,7 @@ def _by_forgetting(case: Case, first_cost: Callable[[CandidateReport], float]) -
 
 def _by_time(case: Case) -> str:
     times = [c.planned_run_s for c in case.as_good if c.planned_run_s is not None]
-    if not times or any(case.scale.time_step(case.pick) >= case.scale.time_step(c) for c in case.as_good):
+    if not times or not all(case.scale.is_faster(case.pick, c) for c in case.as_good):
         return ""
     return f"taken because it is the fastest of them ({duration_text(min(times) - case.pick.planned_run_s)} less)"
 
@@ -207,8 +208,8 @@ def _equal_in_all(case: Case) -> list[CandidateReport]:
     """Those that cost what the pick costs, and are expected to end where it does, where no other is ahead."""
     if any(value_of(c, case.quality) > value_of(case.pick, case.quality) for c in case.as_good):
         return []
-    ours = (*case.scale.costs(case.pick), value_of(case.pick, case.quality))
-    return [c for c in case.as_good if (*case.scale.costs(c), value_of(c, case.quality)) == ours]
+    rivals = [c for c in case.as_good if value_of(c, case.quality) == value_of(case.pick, case.quality)]
+    return [c for c in rivals if c in case.scale.cheapest([case.pick, c])]
 
 
 def _likely_best(case: Case) -> str | None:

@@ -31,6 +31,7 @@ def test_the_evidence_is_told_from_where_the_chosen_one_stands():
     assert made.recommendation.name == "rslora"
     chosen = choose(made, "oft")
     assert (chosen.pick.name, chosen.pick.reason) == ("oft", "")
+    assert chosen.files == ()  # those of the recommendation are of another method
     assert chosen.recommendation.chosen_over == "rsLoRA at learning rate 1e-4"
     reasons = {c.name: c.reason for c in chosen.candidates}
     assert "better in exact match" in reasons["rslora"]
@@ -58,6 +59,14 @@ def test_of_several_rates_the_one_that_stayed_is_taken_unless_one_is_given():
         choose(made, "lora", 3e-3)
 
 
+def test_the_best_rate_is_taken_wherever_it_stands_and_a_rate_is_known_however_it_was_computed():
+    rates = [candidate("lora", q, learning_rate=rate) for q, rate in ((0.4, 1e-5), (0.5, 3 * 1e-5), (0.6, 5e-5))]
+    made = result([*rates, candidate("oft", 0.7)])
+    assert choose(made, "lora").pick.learning_rate == 5e-5
+    for asked, found in ((1e-5, 1e-5), (3e-5, 3 * 1e-5), (5e-5, 5e-5)):
+        assert choose(made, "lora", asked).pick.learning_rate == found
+
+
 def test_a_choice_can_be_taken_back():
     made = result()
     back = choose(choose(made, "oft"), "rslora")
@@ -75,6 +84,12 @@ def test_what_has_no_outcome_is_refused_with_the_reason(name):
         choose(made, name)
     reason = next((c.reason for c in made.candidates if c.name == name), "it was not raced here")
     assert reason in str(refused.value)
+
+
+def test_what_failed_without_a_word_is_refused_with_its_status():
+    made = result([candidate("lora"), candidate("oft", None, status="failed")])
+    with pytest.raises(BadInput, match=r"nothing can be told \(failed\)"):
+        choose(made, "oft")
 
 
 def test_where_nothing_came_through_there_is_nothing_to_choose():
@@ -125,6 +140,7 @@ def test_a_choice_that_was_interrupted_while_copying_is_made_whole_by_the_next(f
     target = choose_in(folder, "oft")
     assert (target / probe / "checkpoint.safetensors").read_bytes() == b"trained"
     assert (target / "journal.jsonl").read_text() == "measured"
+    assert choose_in(folder, "oft") == target  # what lies there already is kept
     assert not list(target.glob(".*partial"))
 
 
@@ -134,15 +150,19 @@ def test_another_rate_of_the_recommended_method_is_held_against_the_recommended_
     ]
     made = result(rates)
     assert made.pick.learning_rate == 2e-4
-    chosen = choose(made, "lora", 5e-4).recommendation
+    view = choose(made, "lora", 5e-4)
+    assert ["better in exact match" in c.reason for c in view.candidates] == [True, True, False]
+    chosen = view.recommendation
     assert chosen.gain_over_lora == "This is LoRA with a tuned learning rate; LoRA at 2e-4 was recommended."
     assert any("Against LoRA (rate 2e-4)" in r and "worse" in r for r in chosen.reasons)
     assert not any("best learning rate" in w for w in chosen.warnings)
 
 
-def test_the_folder_may_be_the_one_that_one_is_in(folder, monkeypatch):
-    monkeypatch.chdir(folder)
-    assert choose_in(Path(), "oft") == folder.with_name("out-oft")
+@pytest.mark.parametrize("named", [".", ".."])
+def test_the_folder_may_be_the_one_that_one_is_in(folder, monkeypatch, named):
+    (folder / "adapter").mkdir()
+    monkeypatch.chdir(folder / "adapter" if named == ".." else folder)
+    assert choose_in(Path(named), "oft") == folder.with_name("out-oft")
 
 
 def test_someones_own_files_are_not_mixed_with_ours(folder):
@@ -152,6 +172,17 @@ def test_someones_own_files_are_not_mixed_with_ours(folder):
     with pytest.raises(BadInput, match="already holds something else"):
         choose_in(folder, "oft", out=own)
     assert [p.name for p in own.iterdir()] == ["notes.txt"]
+    with pytest.raises(BadInput, match="already holds something else"):
+        choose_in(folder, "oft", out=own / "notes.txt")
+    (own / "empty").mkdir()
+    assert choose_in(folder, "oft", out=own / "empty") == own / "empty"
+
+
+def test_another_rate_of_the_same_method_is_another_choice(folder):
+    target = choose_in(folder, "lora", 2e-4)
+    with pytest.raises(BadInput, match="already holds something else"):
+        choose_in(folder, "lora", 1e-4)
+    assert load(target).pick.learning_rate == 2e-4
 
 
 def test_reports_say_that_it_was_chosen_and_claim_no_confidence(folder, capsys):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from advisor.frontier import is_eligible, pareto_members, sharper_quality
-from advisor.quality import Point, beats, point_of, tied
+from advisor.quality import Point, beats, leads, point_of, tied
 from tests.advisor.factories import candidate, memory
 
 qualities = st.floats(-5, 5)
@@ -98,6 +99,42 @@ def test_the_loss_decides_where_the_metric_separates_less():
     sharp = [candidate(n, q, 10, noise=0.001) for n, q in (("a", 0.5), ("b", 0.55), ("c", 0.6))]
     assert sharper_quality(vague) == "predicted_loss"
     assert sharper_quality(sharp) == "predicted"
+
+
+def test_the_loss_stands_in_only_where_it_tells_a_quarter_more_pairs_apart():
+    def compared_by(metrics, losses):
+        pairs = zip(metrics, losses, strict=True)
+        return sharper_quality([candidate(f"c{m}", m, 10, loss=loss) for m, loss in pairs])
+
+    apart = (0.5, 0.6, 0.7, 0.8)  # six pairs
+    one_alike, two_alike = (0.5, 0.501, 0.7, 0.8), (0.5, 0.501, 0.7, 0.701)
+    assert compared_by(one_alike, [2 - q for q in apart]) == "predicted"
+    assert compared_by(two_alike, [2 - q for q in apart]) == "predicted_loss"
+
+
+def test_the_loss_decides_where_the_metric_of_some_cannot_be_predicted():
+    unknown = candidate("oft").model_copy(update={"predicted": None})
+    assert sharper_quality([candidate("lora"), unknown]) == "predicted_loss"
+
+
+def test_pairs_that_are_probably_apart_count_as_told_apart():
+    field = [candidate("lora", 0.5, 10, loss=1.2), candidate("oft", 0.5, 10, loss=1.17)]
+    assert leads(field[1], field[0], "predicted_loss") and not beats(field[1], field[0], "predicted_loss")
+    assert sharper_quality(field) == "predicted_loss"
+
+
+@pytest.mark.parametrize("field", ["value", "low", "high", "peak_bytes"])
+def test_what_is_not_a_number_is_in_no_set(field):
+    sound = Point(0.5, 0.4, 0.6, 10e9)
+    assert pareto_members([replace(sound, **{field: math.nan}), sound]) == [1]
+    assert pareto_members([replace(sound, peak_bytes=0), sound]) == [1]
+
+
+def test_more_memory_is_worth_it_only_against_every_cheaper_one():
+    """Without a common noise one may be ahead of a sharp point and not of a vague one below it."""
+    vague, sharp, dear = Point(0.345, 0.345, 0.445, 10e9), Point(0.35, 0.35, 0.35, 11e9), Point(0.385, 0.285, 0.5, 12e9)
+    assert sharp.leads(vague) and dear.leads(sharp) and not dear.leads(vague)
+    assert pareto_members([vague, sharp, dear]) == [0, 1]
 
 
 @pytest.mark.parametrize("status", ["diverged", "out of memory", "failed", "ineffective", "reference", "not tried"])

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from advisor.held_out import held_out_noise
+from advisor.held_out import held_out_noise, metric_noise
+from advisor.predictor import Forecast
+from advisor.recommendation import Prediction
 
 ROWS = 200
 
@@ -25,11 +27,12 @@ def test_probes_that_were_cut_off_do_not_hide_the_noise_of_the_others():
     assert held_out_noise({**whole, "cut": (), "too": (), "three": ()}) == held_out_noise(whole) != {}
 
 
-def test_it_is_as_wide_as_means_over_other_rows_differ():
+@pytest.mark.parametrize("candidates", [2, 12])
+def test_it_is_as_wide_as_means_over_other_rows_differ(candidates):
     """Over many draws of the rows: the standard deviation of the log of two candidates' ratio, times 1.28."""
-    pairs = [drawn(seed, own=0.3) for seed in range(200)]
-    ratios = [np.log(losses["c3"].mean() / losses["c7"].mean()) for losses in pairs]
-    told = np.mean([np.hypot(n["c3"], n["c7"]) for n in map(held_out_noise, pairs)])
+    pairs = [drawn(seed, own=0.3, candidates=candidates) for seed in range(200)]
+    ratios = [np.log(losses["c0"].mean() / losses["c1"].mean()) for losses in pairs]
+    told = np.mean([np.hypot(n["c0"], n["c1"]) for n in map(held_out_noise, pairs)])
     assert told == pytest.approx(1.28 * np.std(ratios), rel=0.15)
 
 
@@ -52,3 +55,35 @@ def test_a_single_candidate_keeps_all_of_it_and_other_rows_are_left_out():
     assert held_out_noise({"c0": losses["c0"]})["c0"] > held_out_noise(losses)["c0"]
     assert set(held_out_noise(losses | {"other": (1.0, 2.0), "none": ()})) == set(losses)
     assert held_out_noise({}) == {} == held_out_noise({"none": ()})
+
+
+def test_candidates_are_compared_on_the_rows_that_most_of_them_have():
+    few = {id: values[:20] for id, values in drawn(3, own=0.3, candidates=2).items()}
+    assert held_out_noise({**few, "longer": drawn(3, own=0.3)["c0"]}) == held_out_noise(few)
+
+
+def test_who_has_nothing_right_has_no_share_of_it_that_could_vary():
+    right = {"a": (3, 1, 2), "b": (2, 2, 1)}
+    assert held_out_noise({**right, "none": (0, 0, 0)}) == held_out_noise(right)
+
+
+def forecast(value, metric):
+    return Forecast(None, Prediction(metric=metric, value=value, low=value, high=value, extrapolated=False))
+
+
+def test_whole_answers_vary_as_counts_do_and_less_data_never_tells_more():
+    noise = [metric_noise(forecast(0.5, "exact match"), rows, None) for rows in (1, 2, 50, 200)]
+    assert noise == sorted(noise, reverse=True) and noise[2] == pytest.approx(1.28 * (0.25 / 50) ** 0.5, rel=0.01)
+
+
+def test_right_tokens_vary_from_row_to_row_in_what_candidates_do_not_share():
+    draw = np.random.default_rng(0)
+    common = draw.integers(10, 40, 50)
+    right = {id: tuple(common + draw.integers(0, 3, 50)) for id in ("a", "b", "c")}
+    share = held_out_noise(right)["a"]
+    noise = metric_noise(forecast(0.5, "token accuracy"), 50, share)
+    assert 0 < noise < 0.02 < metric_noise(forecast(0.5, "token accuracy"), 50, None)
+
+
+def test_how_an_own_metric_varies_is_not_known():
+    assert metric_noise(forecast(0.5, "f1"), 50, None) == 0

@@ -1,0 +1,102 @@
+"""What each objective trades, and what is taken where two stand alike."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import pytest
+
+from advisor.decision import best_of_each_method, decide
+from tests.advisor.factories import candidate, device
+
+CARD = device(24.0)
+OBJECTIVES = ["accuracy", "balanced", "memory", "speed"]
+
+
+def pick_of(candidates, objective="accuracy"):
+    return decide(candidates, CARD, objective)[1]
+
+
+@pytest.mark.parametrize(("gain_kept", "expected"), [(0.97, "oft"), (0.93, "lora")])
+def test_balanced_gives_up_one_percent_of_the_gain_for_four_percent_of_memory(gain_kept, expected):
+    best = candidate("lora", 0.60, 20.0)
+    smaller = candidate("oft", 0.04 + gain_kept * 0.56, 16.0)
+    assert pick_of([best, smaller], "balanced").name == expected
+
+
+@pytest.mark.parametrize(
+    ("gain_kept", "expected"),
+    [
+        (0.95, {"memory": "oft", "speed": "oft"}),
+        (0.85, {"memory": "oft", "speed": "lora"}),
+        (0.75, {"memory": "lora", "speed": "lora"}),
+    ],
+)
+def test_memory_keeps_four_fifths_of_the_gain_and_speed_nine_tenths(gain_kept, expected):
+    best = candidate("lora", 0.60, 20.0, planned_run_s=2400.0)
+    cheaper = candidate("oft", 0.04 + gain_kept * 0.56, 10.0, planned_run_s=600.0)
+    assert {objective: pick_of([best, cheaper], objective).name for objective in expected} == expected
+
+
+def test_speed_takes_the_fastest_that_keeps_enough_whatever_memory_it_needs():
+    small, fast = candidate("oft", 0.60, 12.0, planned_run_s=2400.0), candidate("lora", 0.55, 18.0, planned_run_s=600.0)
+    assert pick_of([small, fast], "speed").name == "lora"
+
+
+def test_speed_shuts_out_no_one_for_having_been_behind_in_the_race():
+    best = candidate("lora", 0.60, 12.0, planned_run_s=2400.0)
+    fast = candidate("oft", 0.58, 12.0, planned_run_s=600.0, status="eliminated")
+    assert {objective: pick_of([best, fast], objective).name for objective in OBJECTIVES} == {
+        "accuracy": "lora",
+        "balanced": "lora",
+        "memory": "oft",
+        "speed": "oft",
+    }
+
+
+def test_of_the_equally_cheap_that_keep_enough_the_best_is_the_measure_of_what_is_as_good():
+    best, better, worse = candidate("lora", 0.60, 20.0), candidate("vera", 0.52, 12.0), candidate("oft", 0.49, 12.0)
+    too_bad = candidate("beft", 0.485, 9.0)  # as good as oft, but it does not keep enough of the gain
+    assert pick_of([best, better, worse, too_bad], "memory").name == "vera"
+
+
+def test_where_the_untuned_model_was_not_measured_the_gain_is_over_the_worst_candidate():
+    best, worst = candidate("lora", 0.60, 20.0, baseline_value=None), candidate("beft", 0.40, 8.0, baseline_value=None)
+    for quality, expected in ((0.50, "lora"), (0.57, "oft")):
+        between = candidate("oft", quality, 12.0, baseline_value=None)
+        assert pick_of([best, between, worst], "memory").name == expected
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_single_candidate_is_the_answer_also_where_no_gain_can_be_told(objective):
+    assert pick_of([candidate("lora", 0.5, 12.0, baseline_value=None)], objective).name == "lora"
+
+
+def test_a_method_competes_with_one_of_its_rates_only():
+    rates = [candidate("lora", q, 12.0, learning_rate=rate) for q, rate in ((0.499, 1e-4), (0.5, 1e-3))]
+    chosen = pick_of([*rates, candidate("oft", 0.505, 9.0)])
+    assert (chosen.name, chosen.ties) == ("oft", ("lora",))
+
+
+@pytest.mark.parametrize(
+    "held_back",
+    [
+        {"status": "eliminated", "steps": 60},  # at equal steps it was behind
+        {"status": "eliminated", "steps": 10},
+        {"status": "finished", "steps": 10},
+    ],
+)
+def test_the_rate_that_stayed_longer_stands_for_its_method_whatever_another_is_thought_to_lead_to(held_back):
+    stayed = candidate("lora", 0.4, learning_rate=1e-4, steps=60)
+    promising = candidate("lora", 0.5, learning_rate=1e-3, **held_back)
+    for rates in permutations([stayed, promising]):
+        assert best_of_each_method(rates, "predicted") == [stayed]
+
+
+def test_where_two_stand_alike_the_order_of_candidates_does_not_decide():
+    sharp = candidate("lora", 0.50, 20.0)
+    vague = candidate("oft", 0.50, 20.0, noise=0.2, loss_noise=0.4)
+    cheap = candidate("beft", 0.48, 10.0)  # worse than the sharp one, perhaps as good as the vague one
+    assert len({pick_of(order).name for order in permutations([vague, sharp, cheap])}) == 1
+    rates = [candidate("lora", 0.5, learning_rate=rate) for rate in (1e-4, 1e-3)]
+    assert {pick_of(order).learning_rate for order in permutations(rates)} == {1e-4}

@@ -1,0 +1,126 @@
+"""What speaks against a pick: told where it is so, and not told where it is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from advisor.decision import decide
+from knowledge.schema import Curve, CurvePoint, PlannedRun
+from tests.advisor.factories import candidate, device, memory, result
+
+CARD = device(24.0)
+
+
+def pick_of(*candidates, max_steps=600, eval_rows=200):
+    data = result().data.model_copy(update={"eval_rows": eval_rows})
+    return decide(candidates, CARD, "accuracy", planned_run=PlannedRun(max_steps=max_steps), data=data)[1]
+
+
+def told(words, *candidates, **details):
+    return [warning for warning in pick_of(*candidates, **details).warnings if words in warning]
+
+
+def beyond_what_is_known(pick):
+    return pick.model_copy(update={"predicted": pick.predicted.model_copy(update={"extrapolated": True})})
+
+
+def with_losses(losses):
+    points = tuple(CurvePoint(step=step, eval_loss=loss, metric=0.3) for step, loss in losses.items())
+    return candidate(curve=Curve(points=points))
+
+
+@pytest.mark.parametrize(
+    ("is_tied", "is_beyond", "max_steps", "expected"),
+    [
+        (False, False, 600, "high"),  # a tenth of the run was probed
+        (False, False, 1000, "moderate"),
+        (True, False, 600, "moderate"),
+        (False, True, 600, "moderate"),
+        (False, True, 1000, "low"),
+        (True, True, 1000, "low"),
+    ],
+)
+def test_each_doubt_takes_a_step_of_confidence(is_tied, is_beyond, max_steps, expected):
+    pick = candidate("lora", 0.5, 12.0, steps=60)
+    pick = beyond_what_is_known(pick) if is_beyond else pick
+    others = [candidate("oft", 0.5, 13.0)] if is_tied else []
+    assert pick_of(pick, *others, max_steps=max_steps).confidence == expected
+
+
+def test_one_that_left_the_race_is_picked_with_low_confidence():
+    assert pick_of(candidate(status="eliminated")).confidence == "low"
+
+
+@pytest.mark.parametrize(
+    ("words", "doubtful", "sure"),
+    [
+        ("outside of what earlier runs cover", beyond_what_is_known(candidate()), candidate()),
+        ("Nothing was probed", candidate(status="from table"), candidate()),
+        ("One seed", candidate(), candidate(status="from table")),
+        ("ran out of memory with whole batches", candidate(micro_batches=2), candidate(micro_batches=1)),
+        ("Memory is tight", candidate(memory=memory(22.6, spread=0.03)), candidate(memory=memory(21.6, spread=0.03))),
+        ("compared with no other", candidate(), candidate(status="from table")),
+    ],
+)
+def test_a_warning_is_given_where_it_is_so(words, doubtful, sure):
+    assert len(told(words, doubtful)) == 1
+    assert told(words, sure) == []
+
+
+def test_a_method_that_the_catalogue_does_not_know_is_not_asked_for_other_rates():
+    assert told("compared with no other", candidate("my-own")) == []
+
+
+@pytest.mark.parametrize(("best", "side"), [(1e-5, "lowest that was tried: a lower"), (1e-3, "highest"), (1e-4, "")])
+def test_the_best_rate_at_an_edge_of_those_tried_is_told(best, side):
+    rates = [candidate(quality=0.5 if rate == best else 0.3, learning_rate=rate) for rate in (1e-5, 1e-4, 1e-3)]
+    assert len(told(f"Its best learning rate is the {side}", *rates)) == bool(side)
+    assert told("compared with no other", *rates) == []
+
+
+@pytest.mark.parametrize(
+    ("metric", "rows", "words"),
+    [
+        ("exact match", 25, "Only 25 held-out rows: exact match is known to about 10 points."),
+        ("accuracy", 25, "Only 25 held-out rows: accuracy is known to about 10 points."),
+        ("token accuracy", 25, "Only 25 held-out rows."),  # tokens of a row are no independent trials
+        ("exact match", 95, "Only 95 held-out rows: exact match is known to about 6 points."),  # 64 are evaluated
+        ("exact match", 120, ""),
+    ],
+)
+def test_few_held_out_rows_are_told_with_what_they_leave_open(metric, rows, words):
+    pick = candidate()
+    pick = pick.model_copy(update={"predicted": pick.predicted.model_copy(update={"metric": metric})})
+    assert told("held-out rows", pick, eval_rows=rows) == ([words] if words else [])
+
+
+@pytest.mark.parametrize(
+    ("losses", "words"),
+    [
+        ({10: 2.0, 30: 1.00, 60: 0.90}, "from step 30 to 60 its loss fell by 10 %"),
+        ({10: 2.0, 30: 1.00, 60: 0.97}, ""),  # nearly all of it fell in the first half
+        ({10: 2.0, 30: 1.00, 50: 0.91, 60: 0.90}, "from step 30 to 60 its loss fell by 10 %"),
+        ({10: 2.0, 30: 1.00, 45: None, 60: 0.90, 70: None}, "from step 30 to 60 its loss fell by 10 %"),
+        ({10: 2.0, 30: 0.0, 60: 0.0}, ""),
+        ({60: 0.90}, ""),
+    ],
+)
+def test_a_probe_that_fell_in_its_second_half_has_not_converged(losses, words):
+    found = told("Not converged", with_losses(losses))
+    assert len(found) == bool(words) and all(words in warning for warning in found)
+    assert (
+        told("Not converged", with_losses(losses), max_steps=max(losses)) == []
+    )  # there is no more of the run to come
+
+
+def test_a_pick_as_good_as_the_untuned_model_is_not_said_to_be_worse():
+    for baseline, is_worse in ((0.5, False), (0.51, True)):
+        assert bool(told("worse than the untuned model", candidate(quality=0.5, baseline_value=baseline))) == is_worse
+
+
+def test_where_the_loss_decided_it_is_the_untuned_loss_that_the_pick_is_held_against():
+    pick = candidate(loss=2.5, baseline_loss=2.4, predicted=None)
+    assert told("worse than the untuned model", pick) == [
+        "It is expected to end worse than the untuned model, whose eval loss is 2.400."
+    ]
+    assert told("worse than the untuned model", candidate(loss=2.3, baseline_loss=2.4, predicted=None)) == []
