@@ -52,55 +52,25 @@ def survey(
 ) -> Survey:
     """Looks at model, data and device. `on_progress(bytes_done, bytes_total)` is called while a data file is read.
     Raises NoModelAccess and BadInput."""
-    from probes.dataset import prepare
     from probes.device import detect
-    from probes.metrics import check_metric, title
-    from probes.shape import drawn_poolers, model_shape
-    from probes.source import (
-        check_full_precision,
-        empty_model,
-        load_config,
-        load_tokenizer,
-        resolve_model,
-        stored_names,
-    )
+    from probes.metrics import check_metric
+    from probes.source import empty_model
 
     device = detect(request.vram, request.gpu)
     say(f"reading the model's configuration: {request.model}")
-    need = "weights" if request.probe else "tokenizer" if request.data is not None else "config"
-    source = resolve_model(request.model, trust_remote_code=request.trust_remote_code, need=need)
-    config = load_config(source)
-    check_full_precision(source, config)
+    source, config = _find_model(request)
     task = request.task or task_of(config, request.data, request.format)
     limit_tokens = request.max_length_tokens or _longest_tokens(config)
     check_length(config, limit_tokens)
     if request.metric is not None:
         check_metric(request.metric, task)
-    data, pad_token, uses_chat_template = None, None, False
+    data, tokenizer = None, None
     if request.data is not None:
-        tokenizer = load_tokenizer(source)
-        pad_token = tokenizer.pad_token if tokenizer.pad_token_was_missing else None
-        uses_chat_template = bool(getattr(tokenizer, "chat_template", None))
         say(f"reading and tokenising {request.data}")
-        data = prepare(
-            request.data,
-            tokenizer,
-            task=task,
-            max_length_tokens=limit_tokens,
-            format=request.format,
-            seed=request.seed,
-            on_progress=on_progress,
-        )
-        if request.metric is not None:
-            data = data.judged_by(title(request.metric))
+        data, tokenizer = _read_data(request, source, task, limit_tokens, on_progress)
     meta = empty_model(source, config, task, num_labels=len(data.label_names) or None if data else None)
     planned_run = plan(request, task, data, device, limit_tokens)
-    shape = model_shape(meta, task)
-    stored = stored_names(source) if task == "sequence-classification" else None
-    heads = shape.head_modules + (drawn_poolers(meta, stored) if stored else ())
-    shape = shape.model_copy(
-        update={"quantization": planned_run.quantization, "dtype": planned_run.dtype, "head_modules": heads}
-    )
+    shape = _shape(meta, source, planned_run)
     model = ModelReport(
         reference=request.model,
         source=source.kind,
@@ -109,7 +79,58 @@ def survey(
         parameters=sum(p.numel() for p in meta.parameters()),
         task=task,
     )
-    return Survey(request, source, config, model, shape, data, device, planned_run, pad_token, uses_chat_template)
+    return Survey(
+        *(request, source, config, model, shape, data, device, planned_run),
+        pad_token=tokenizer.pad_token if tokenizer and tokenizer.pad_token_was_missing else None,
+        uses_chat_template=bool(getattr(tokenizer, "chat_template", None)),
+    )
+
+
+def _find_model(request: Request) -> tuple[ModelSource, Any]:
+    """The model, with all of it that the request needs in reach, and its config."""
+    from probes.source import check_full_precision, load_config, resolve_model
+
+    need = "weights" if request.probe else "tokenizer" if request.data is not None else "config"
+    source = resolve_model(request.model, trust_remote_code=request.trust_remote_code, need=need)
+    config = load_config(source)
+    check_full_precision(source, config)
+    return source, config
+
+
+def _read_data(
+    request: Request,
+    source: ModelSource,
+    task: Task,
+    limit_tokens: int,
+    on_progress: Callable[[int, int], None] | None,
+) -> tuple[PreparedData, Any]:
+    """The data as token ids, judged by the metric that was asked for, and the tokenizer that made them."""
+    from probes.dataset import prepare
+    from probes.metrics import title
+    from probes.source import load_tokenizer
+
+    tokenizer = load_tokenizer(source)
+    data = prepare(
+        request.data,
+        tokenizer,
+        task=task,
+        max_length_tokens=limit_tokens,
+        format=request.format,
+        seed=request.seed,
+        on_progress=on_progress,
+    )
+    return data if request.metric is None else data.judged_by(title(request.metric)), tokenizer
+
+
+def _shape(meta: Any, source: ModelSource, run: PlannedRun) -> ModelShape:
+    """What methods ask of the model, as the run will have it: also of a classifier which layers are drawn anew."""
+    from probes.shape import drawn_poolers, model_shape
+    from probes.source import stored_names
+
+    shape = model_shape(meta, run.task)
+    stored = stored_names(source) if run.task == "sequence-classification" else None
+    heads = shape.head_modules + (drawn_poolers(meta, stored) if stored else ())
+    return shape.model_copy(update={"quantization": run.quantization, "dtype": run.dtype, "head_modules": heads})
 
 
 def plan(

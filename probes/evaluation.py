@@ -55,9 +55,8 @@ def evaluate(
 
     import numpy as np
     import torch
-    from torch.nn import functional
 
-    from probes.batching import IGNORE_INDEX, collate
+    from probes.batching import collate
 
     was_training = model.training
     model.eval()
@@ -71,18 +70,11 @@ def evaluate(
             batch = to_device(collate(rows, indices, pad_token_id, task), device)
             logits = model(**forward_inputs(model, batch, task)).logits
             aligned, labels = label_logits(logits, batch, task), batch["labels"]
-            kept = labels != IGNORE_INDEX
-            losses = torch.zeros(kept.shape, device=kept.device)
-            losses[kept] = functional.cross_entropy(aligned[kept].float(), labels[kept], reduction="none")
-            predicted = aligned.argmax(-1)
-            right = (predicted == labels) & kept
-            columns = [column.view(len(labels), -1).sum(-1).float() for column in (losses, kept, right)]
-            per_row[indices] = torch.stack(columns, -1).cpu().numpy()
+            per_row[indices] = _judged(aligned, labels)
             tokens += batch["input_ids"].numel()
             if own_metric:
-                for place, row in enumerate(indices):
-                    predicted_ids[row] = predicted[place][kept[place]].view(-1).tolist()
-                    right_ids[row] = labels[place][kept[place]].view(-1).tolist()
+                for row, predicted, right in zip(indices, *_answers(aligned, labels), strict=True):
+                    predicted_ids[row], right_ids[row] = predicted, right
     model.train(was_training)
     row_losses, row_labels, right = per_row.T
     loss = float(row_losses.sum() / max(1, row_labels.sum()))
@@ -104,6 +96,31 @@ def evaluate(
         row_losses=tuple(round(nats, 5) for nats in row_losses.tolist()),
         row_labels=tuple(int(count) for count in row_labels),
         row_right=tuple(int(count) for count in right),
+    )
+
+
+def _judged(aligned: Any, labels: Any) -> Any:
+    """Shape (rows, 3): the nats, the label tokens, and the right ones of them, of each row of a batch."""
+    import torch
+    from torch.nn import functional
+
+    from probes.batching import IGNORE_INDEX
+
+    kept = labels != IGNORE_INDEX
+    losses = torch.zeros(kept.shape, device=kept.device)
+    losses[kept] = functional.cross_entropy(aligned[kept].float(), labels[kept], reduction="none")
+    right = (aligned.argmax(-1) == labels) & kept
+    columns = [column.view(len(labels), -1).sum(-1).float() for column in (losses, kept, right)]
+    return torch.stack(columns, -1).cpu().numpy()
+
+
+def _answers(aligned: Any, labels: Any) -> tuple[list[list[int]], list[list[int]]]:
+    """The predicted and the right label ids of each row of a batch."""
+    from probes.batching import IGNORE_INDEX
+
+    predicted, kept = aligned.argmax(-1), labels != IGNORE_INDEX
+    return tuple(
+        [ids[is_label].view(-1).tolist() for ids, is_label in zip(of, kept, strict=True)] for of in (predicted, labels)
     )
 
 

@@ -84,15 +84,10 @@ def train(
         yield _point(progress, evaluate())
     while progress.step < stop_step:
         started = time.perf_counter()
-        step_loss = 0.0
         passes = order[progress.step * accumulation : (progress.step + 1) * accumulation]
         parts = [collate(rows, indices, pad_token_id, context.task) for indices in passes]
-        for part, share in zip(parts, _shares(parts), strict=True):
-            batch = to_device(part, context.device)
-            loss, own_loss = _losses(model, batch, context, through_model_loss)
-            scaler.scale(loss * share).backward()
-            step_loss += own_loss * share
-            progress.trained_tokens += batch["input_ids"].numel()
+        progress.trained_tokens += sum(part["input_ids"].numel() for part in parts)
+        step_loss = _backward(model, parts, scaler, context, through_model_loss)
         scaler.unscale_(optimizer)
         norm = torch.nn.utils.clip_grad_norm_(trainable, context.max_grad_norm)
         _check_loss(step_loss, float(norm), progress.step)
@@ -138,6 +133,19 @@ def _point(progress: Progress, held_out: Evaluation) -> CurvePoint:
         token_accuracy=held_out.token_accuracy,
         elapsed_s=progress.train_s,
     )
+
+
+def _backward(
+    model: Any, parts: Sequence[dict[str, Any]], scaler: Any, context: ProbeContext, through_model_loss: bool
+) -> float:
+    """Adds up the gradients of a step's batch, part by part, and returns its plain loss."""
+    step_loss = 0.0
+    for part, share in zip(parts, _shares(parts), strict=True):
+        batch = to_device(part, context.device)
+        loss, own_loss = _losses(model, batch, context, through_model_loss)
+        scaler.scale(loss * share).backward()
+        step_loss += own_loss * share
+    return step_loss
 
 
 def _shares(parts: Sequence[dict[str, Any]]) -> list[float]:

@@ -1,0 +1,122 @@
+"""Whether the words around a pick are true."""
+
+from __future__ import annotations
+
+from advisor.case import Case
+from advisor.decision import decide
+from tests.advisor.factories import candidate, curve, field_of_candidates
+from tests.advisor.test_decision import CARD, pick_of
+
+
+def test_the_costs_of_what_is_tied_but_probably_worse_are_not_claimed_to_be_higher():
+    chosen = pick_of([candidate("lora", 0.50, 12.0), candidate("dora", 0.495, 13.0), candidate("oft", 0.48, 9.0)])
+    assert chosen.name == "lora"
+    words = (
+        "Tied in exact match with dora and oft; of the 2 most likely to end best it is taken because it needs the least"
+    )
+    assert any(reason.startswith(words) for reason in chosen.reasons), chosen.reasons
+
+
+def test_where_the_effort_to_serve_decides_it_is_named():
+    serves = {"mergeable": True, "vllm": "adapter"}
+    merged = candidate("oft", 0.505, 12.0, capabilities={"mergeable": True, "vllm": "merged"})
+    chosen = pick_of([merged, candidate("lora", 0.50, 12.0, capabilities=serves)])
+    assert chosen.name == "lora" and "taken because vLLM serves its adapter as it is" in " ".join(chosen.reasons)
+
+
+def test_a_better_one_that_left_the_race_is_not_said_to_be_given_up_for_memory():
+    found = [candidate("lora", 0.5, 22.6), candidate("oft", 0.7, 20.0, status="eliminated", reason="behind")]
+    _, decision = decide(found, device(), "balanced")
+    assert decision.name == "lora" and not any("given up for memory" in reason for reason in decision.reasons)
+
+
+def test_lora_as_the_pick_and_lora_missing_are_both_said():
+    assert pick_of([candidate("lora", 0.5, 12.0)]).gain_over_lora.startswith("This is LoRA")
+    broken = candidate("lora", None, 12.0, status="diverged", reason="training loss is nan at step 3")
+    words = pick_of([broken, candidate("oft", 0.5, 12.0)]).gain_over_lora
+    assert words.endswith("LoRA has no valid result: diverged, training loss is nan at step 3.")
+
+
+def test_lora_without_a_result_is_told_by_its_furthest_rate_in_whatever_order():
+    rates = [
+        candidate("lora", None, 9.0, learning_rate=1e-4, status="not tried", reason="the race ended before its turn"),
+        candidate("lora", None, 9.0, learning_rate=1e-3, status="diverged", reason="nan", curve=curve(2.0, steps=8)),
+    ]
+    told = {pick_of([candidate("oft", 0.5, 12.0), *order]).gain_over_lora for order in (rates, rates[::-1])}
+    assert len(told) == 1 and told.pop().endswith("no valid result: diverged, nan.")
+    unknown = pick_of([candidate("oft", 0.5, 12.0), candidate("lora", 0.5, None)]).gain_over_lora
+    assert unknown.endswith("finished, its memory is unknown, so it cannot be compared.")
+
+
+def test_what_nothing_tells_apart_is_not_said_to_be_better():
+    alike = [candidate(name, 1.0, 12.0, title=name) for name in ("dora", "lora", "oft")]
+    chosen = pick_of(alike)
+    assert chosen.name == "lora"
+    assert "nothing tells it from dora and oft" in " ".join(chosen.reasons)
+    assert "nothing tells it from oft" in " ".join(pick_of([alike[0], alike[2]]).reasons)
+
+
+def test_every_candidate_gets_a_reason():
+    reports, chosen = decide(field_of_candidates(), CARD, "accuracy")
+    reasons = {r.title: r.reason for r in reports if r.name != chosen.name}
+    assert reasons["DoRA"] == "equal within noise in exact match, needs 750 MB more, takes 11 min longer"
+    assert reasons["Lily"] == "needs up to 26.1 GB of 24.0 GB"
+    assert reasons["Prompt tuning"] == "training loss is nan at step 14"
+    assert all(reasons.values())
+    assert next(r for r in reports if r.name == chosen.name).reason == ""
+
+
+def test_where_speed_decides_it_is_named_first():
+    fast = candidate("oft", 0.50, 10.0, planned_run_s=100.0)
+    slow = candidate("lora", 0.50, 12.0, planned_run_s=200.0)
+    why = " ".join(pick_of([fast, slow], objective="speed").reasons)
+    assert "taken because it is the fastest of them (100 s less)" in why
+    assert "taken because it needs the least memory" in " ".join(pick_of([fast, slow], objective="memory").reasons)
+
+
+def test_lora_that_does_not_fit_is_no_lora_without_a_result():
+    chosen = pick_of([candidate("oft", 0.5, 12.0), candidate("lora", 0.6, 25.0)])
+    assert chosen.gain_over_lora == "LoRA does not fit: it needs up to 25.5 GB of 24.0 GB."
+
+
+def test_lora_that_was_tried_at_one_rate_is_not_called_tuned():
+    lora, better = candidate("lora", 0.3, 12.0, learning_rate=1e-3), candidate("oft", 0.5, 12.0)
+    assert pick_of([lora]).gain_over_lora.startswith("This is LoRA;")
+    assert pick_of([lora, better]).gain_over_lora.startswith("Against LoRA (rate 1e-3)")
+    diverged = candidate("lora", None, 12.0, learning_rate=1e-2, status="diverged")
+    assert "tuned" in pick_of([lora, diverged, better]).gain_over_lora
+
+
+def test_no_gain_is_claimed_over_a_high_rate_of_lora_alone():
+    """It led LoRA's rates at first and stands still; a lower one, out early, is expected to end better."""
+    high = candidate("lora", 0.3, 12.0, learning_rate=3e-3, status="eliminated", steps=60)
+    low = candidate("lora", 0.45, 12.0, learning_rate=1e-3, status="eliminated", steps=10)
+    chosen = pick_of([candidate("oft", 0.5, 12.0, steps=60), high, low])
+    assert chosen.name == "oft"
+    assert chosen.gain_over_lora.startswith("Against tuned LoRA (rate 1e-3): 5.0 points better")
+
+
+def test_lora_alone_is_not_said_to_have_won():
+    assert pick_of([candidate("lora", 0.5, 9.0)]).gain_over_lora.endswith("no other method has been tried.")
+    lost = candidate("oft", None, 9.0, status="diverged", curve=curve(2.0, steps=8))
+    assert pick_of([candidate("lora", 0.5, 9.0), lost]).gain_over_lora.endswith("no other method came through.")
+    beside = pick_of([candidate("lora", 0.5, 9.0), candidate("oft", 0.3, 9.0)])
+    assert beside.gain_over_lora.endswith("nothing else that was tried pays for a change.")
+
+
+def test_what_cannot_be_compared_says_why():
+    reports, _ = decide([candidate("lora", 0.5, 9.0), candidate("oft", 0.9, None)], CARD, "balanced")
+    assert "memory is unknown" in next(r.reason for r in reports if r.name == "oft")
+
+
+def test_another_rate_of_what_was_chosen_is_no_tie_of_it():
+    low, high = (candidate("lora", 0.5, 9.0, learning_rate=rate) for rate in (1e-4, 1e-3))
+    oft = candidate("oft", 0.5, 9.0)
+    case = Case(low, low, [high, oft], [high, oft], [low, high, oft], "balanced", "predicted", CARD, None, None)
+    assert case.ties == [oft]
+
+
+def test_alternatives_are_the_other_points_of_the_frontier():
+    chosen = pick_of(field_of_candidates())
+    assert [a.split(" (")[0] for a in chosen.alternatives] == ["BEFT", "IA³", "OFT"]
+    assert chosen.alternatives[0] == ("BEFT (rate 1e-2): 20.3 points worse in exact match (± 2.8), needs 2.45 GB less")
