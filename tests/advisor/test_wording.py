@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from advisor.case import Case
 from advisor.decision import decide
-from tests.advisor.factories import candidate, curve, field_of_candidates
+from tests.advisor.factories import candidate, curve, device, field_of_candidates
 from tests.advisor.test_decision import CARD, pick_of
 
 
