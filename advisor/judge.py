@@ -122,32 +122,31 @@ def _memory(found: Measured, survey: Survey, probed_on: str) -> MemoryEstimate |
 
 def not_tried(survey: Survey, candidates: Sequence[Candidate], reasons: Mapping[str, str]) -> list[CandidateReport]:
     """One report per method that the budget did not reach, not one per learning rate."""
-    missed = _at_middle_rates([c for c in candidates if c.id in reasons])
-    return [_bare_report(candidate, survey, "not tried", reasons[candidate.id]) for candidate in missed.values()]
+    missed = _by_method([c for c in candidates if c.id in reasons]).values()
+    return [_bare_report(c, survey, "not tried", reasons[c.id]) for c in map(_at_middle_rate, missed)]
 
 
 def would_be_probed(survey: Survey, candidates: Sequence[Candidate]) -> list[CandidateReport]:
     """One report per method that the plan of a dry run lets enter, with its memory."""
-    rates: dict[str, list[str]] = {}
-    for candidate in candidates:
-        rates.setdefault(candidate.method.name, []).append(rate_text(candidate.learning_rate))
-    return [
-        _bare_report(
-            candidate,
-            survey,
-            "planned",
-            f"at learning rate{'s' if len(rates[name]) > 1 else ''} {', '.join(rates[name])}",
-        )
-        for name, candidate in _at_middle_rates(candidates).items()
-    ]
+    reports = []
+    for of_one in _by_method(candidates).values():
+        rates = ", ".join(rate_text(c.learning_rate) for c in of_one)
+        reason = f"at learning rate{'s' if len(of_one) > 1 else ''} {rates}"
+        reports.append(_bare_report(_at_middle_rate(of_one), survey, "planned", reason))
+    return reports
 
 
-def _at_middle_rates(candidates: Sequence[Candidate]) -> dict[str, Candidate]:
-    """By method, of its candidates (lowest rate first) the middle one, which is the default where all are there."""
+def _by_method(candidates: Sequence[Candidate]) -> dict[str, list[Candidate]]:
+    """The candidates of each method, by rising learning rate."""
     by_method: dict[str, list[Candidate]] = {}
     for candidate in candidates:
         by_method.setdefault(candidate.method.name, []).append(candidate)
-    return {name: of_one[len(of_one) // 2] for name, of_one in by_method.items()}
+    return {name: sorted(of_one, key=lambda c: c.learning_rate) for name, of_one in by_method.items()}
+
+
+def _at_middle_rate(of_one: Sequence[Candidate]) -> Candidate:
+    """Of a method's candidates the one that is at the default rate, where all are there."""
+    return of_one[len(of_one) // 2]
 
 
 def shortlist_from_table(
@@ -156,7 +155,7 @@ def shortlist_from_table(
     """The methods that published runs favour, at their default learning rates, and reports of the rest: a dry run of
     each of the catalogue's methods takes minutes and would not change the answer. Plain LoRA is always among them.
     """
-    at_default = _at_middle_rates(candidates)
+    at_default = {name: _at_middle_rate(of_one) for name, of_one in _by_method(candidates).items()}
     ranked = [at_default[name] for name in priors if name in at_default]  # priors come best first
     chosen = [c for i, c in enumerate(ranked) if i < SHORTLIST or c.method.name == REFERENCE]
     rest = [c for c in at_default.values() if c not in chosen]

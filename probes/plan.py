@@ -237,7 +237,10 @@ class _Planner:
         order = _order(entries)
 
         def build(methods: int, fraction: float) -> RacePlan:
-            chosen = [e for name in order[:methods] for e in sorted(_of(entries, name), key=lambda e: e.learning_rate)]
+            place = {name: number for number, name in enumerate(order[:methods])}
+            chosen = [entry for entry in entries if entry.method in place]
+            # A first rung that is cut off has seen as many methods as it can, each where it is likely to be good.
+            chosen.sort(key=lambda e: (not e.usual, place[e.method], e.learning_rate))
             return RacePlan(
                 entries=tuple(chosen),
                 fractions=tuple(growth * fraction for growth in RUNG_GROWTH),
@@ -300,7 +303,3 @@ def _per_cent(fraction: float) -> str:
 def _order(entries: Sequence[Entry]) -> list[str]:
     """Their methods, in the order in which they deserve a probe."""
     return probing_order({e.method: e.family for e in entries}, {e.method: e.prior for e in entries})
-
-
-def _of(entries: Sequence[Entry], method: str) -> list[Entry]:
-    return [e for e in entries if e.method == method]

@@ -196,6 +196,13 @@ def test_a_race_too_short_to_compare_rates_takes_the_usual_ones():
     assert {e.method for e in plan_race(without, run_s, 150.0).entries} == {e.method for e in entries}
 
 
+def test_usual_rates_are_probed_first_so_that_a_race_that_is_cut_off_has_seen_all_methods():
+    entries, run_s = grid(8)
+    made = plan_race(with_usual(entries), run_s, 1000.0)
+    assert made.has_rates and [e.usual for e in made.entries] == [True] * 8 + [False] * 16
+    assert made.entries[0].method == made.entries[8].method == "lora"
+
+
 def test_of_very_many_some_are_compared_at_their_rates_before_all_enter_at_one():
     entries, run_s = grid(40)
     entries = with_usual(entries)
