@@ -67,7 +67,7 @@ def weigh(
     judged = [c.model_copy(update={"on_frontier": _identity(c) in members}) for c in judged]
     best_rates = {_identity(c) for c in rivals}
     rivals = sorted((c for c in judged if _identity(c) in best_rates), key=_identity)
-    contenders = _contenders(rivals, objective)
+    contenders = _contenders(rivals, objective, quality)
     scale = Scale(objective, quality, device.limit_bytes)
     target = _target(contenders, scale)
     as_good = [c for c in contenders if not leads(target, c, quality)]
@@ -99,11 +99,18 @@ def _standing(candidate: CandidateReport, quality: QualityField) -> tuple[bool, 
     return candidate.status != "eliminated", candidate.curve.last_step, value_of(candidate, quality)
 
 
-def _contenders(rivals: Sequence[CandidateReport], objective: Objective) -> list[CandidateReport]:
+def _contenders(
+    rivals: Sequence[CandidateReport], objective: Objective, quality: QualityField
+) -> list[CandidateReport]:
     """Who may be picked: those that stayed in the race, for the others were behind at equal steps. Where memory or
-    speed decides, being behind in quality shuts no one out."""
+    speed decides also those of them that keep enough of the gain at the worse end of their intervals: what a short
+    probe is expected to lead to is drawn to what the others lead to."""
     stayed = [c for c in rivals if c.status != "eliminated"]
-    return stayed if stayed and objective in ("accuracy", "balanced") else list(rivals)
+    if not stayed or objective in ("accuracy", "balanced"):
+        return stayed or list(rivals)
+    best = max(stayed, key=lambda c: value_of(c, quality))
+    kept = {c.name: _share_of_gain(point_of(c, quality).low, best, rivals, quality) for c in rivals}
+    return [c for c in rivals if c in stayed or kept[c.name] >= KEPT_GAIN[objective]]
 
 
 def _target(contenders: Sequence[CandidateReport], scale: Scale) -> CandidateReport:
@@ -112,7 +119,7 @@ def _target(contenders: Sequence[CandidateReport], scale: Scale) -> CandidateRep
     best = max(contenders, key=lambda c: value_of(c, quality))
     if objective == "accuracy":
         return best
-    kept = {c.name: _share_of_gain(c, best, contenders, quality) for c in contenders}
+    kept = {c.name: _share_of_gain(value_of(c, quality), best, contenders, quality) for c in contenders}
     if objective == "balanced":
         return max(contenders, key=lambda c: kept[c.name] + BALANCED_MEMORY_WEIGHT * _share_of_memory_saved(c, best))
     good_enough = [c for c in contenders if kept[c.name] >= KEPT_GAIN[objective]]
@@ -124,15 +131,15 @@ def _share_of_memory_saved(candidate: CandidateReport, best: CandidateReport) ->
 
 
 def _share_of_gain(
-    candidate: CandidateReport, best: CandidateReport, contenders: Sequence[CandidateReport], quality: QualityField
+    value: float, best: CandidateReport, rivals: Sequence[CandidateReport], quality: QualityField
 ) -> float:
-    """Gain over the untuned model as a share of the best candidate's gain; over the worst candidate where the
+    """What a value gains over the untuned model as a share of the best candidate's gain; over the worst rival where the
     untuned model was not measured, or is expected to stay the best."""
     start = baseline_of(best, quality)
     if start is None or start >= value_of(best, quality):
-        start = min(value_of(c, quality) for c in contenders)
+        start = min(value_of(c, quality) for c in rivals)
     whole = value_of(best, quality) - start
-    return (value_of(candidate, quality) - start) / whole if whole > 0 else 1.0
+    return (value - start) / whole if whole > 0 else 1.0
 
 
 def _without_forgetful(candidates: Sequence[CandidateReport]) -> list[CandidateReport]:

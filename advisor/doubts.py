@@ -13,23 +13,27 @@ from advisor.recommendation import CandidateReport
 from advisor.text import bytes_text, quality_text
 from knowledge.methods import all_methods
 from knowledge.schema import MemoryEstimate
+from probes.schema import DatasetProfile
 
 SMALL_HELD_OUT_ROWS = 100
 HANDFUL_OF_ROWS = 10  # the rows that any other draw would have held out differ too much from these
 SHORT_PROBE = 0.1  # at a tenth of the run the warm-up is over; before it, short probes favour who moves fastest
+MANY_LEFT_OUT = 0.05  # share of the rows: fewer are what any collection has
 STEEP_FALL = 0.05  # share of the loss that still went away in the second half of a probe
 NARROW_FIT = 0.95  # share of the limit above which an unlucky batch may end in an out-of-memory error
 
 
 def confidence(case: Case) -> str:
-    """High, less one step for each doubt: others cannot be told apart, the evidence does not reach, the probe was
-    short, it was judged by a handful of rows. A published table alone gives low confidence: ranks move between tasks.
+    """High, less one step for each doubt: others cannot be told apart or were not reached, the evidence does not
+    reach, the probe was short, it was judged by a handful of rows. A published table alone gives low confidence: ranks
+    move between tasks.
     """
     if case.pick.status != "finished":
         return "low"
     share = case.probed_share
+    untried = any(c.status == "not tried" and c.name != case.pick.name for c in case.candidates)
     doubts = [
-        bool(case.ties),
+        bool(case.ties) or (len(case.rivals) == 1 and untried),
         case.prediction.extrapolated,
         share is not None and share < SHORT_PROBE,
         case.data is not None and case.data.eval_rows < HANDFUL_OF_ROWS,
@@ -41,6 +45,8 @@ def warnings(case: Case) -> list[str]:
     pick, found = case.pick, []
     if pick.status == "from table":
         found.append("Nothing was probed: this is from the table of published runs, on other data.")
+    if pick.status == "eliminated":
+        found.append(f"It was behind, and left the race after {pick.curve.last_step} steps: its forecast is a guess.")
     if case.prediction.extrapolated:
         found.append("The prediction lies outside of what earlier runs cover: take its interval with care.")
     if fall := _last_fall(case):
@@ -57,6 +63,8 @@ def warnings(case: Case) -> list[str]:
         found.append(_parts_warning(pick.micro_batches))
     if case.data is not None and case.data.eval_rows < SMALL_HELD_OUT_ROWS:
         found.append(_held_out_warning(case.data.eval_rows, case.metric))
+    if case.data is not None and sum(case.data.dropped.values()) > MANY_LEFT_OUT * case.data.rows:
+        found.append(_left_out_warning(case.data))
     if worse := _no_gain(case):
         found.append(worse)
     if pick.curve.points:
@@ -99,6 +107,11 @@ def _held_out_warning(rows: int, metric: str) -> str:
         measured = min(EVAL_ROWS, max(1, rows))
         text += f": {metric} is known to about {100 * math.sqrt(0.25 / measured):.0f} points"
     return text + "."
+
+
+def _left_out_warning(data: DatasetProfile) -> str:
+    reasons = ", ".join(f"{count:,}: {reason}" for reason, count in data.dropped.items() if count)
+    return f"{sum(data.dropped.values()):,} of the {data.rows:,} rows are left out ({reasons})."
 
 
 def _no_gain(case: Case) -> str:

@@ -134,9 +134,11 @@ class Predictor:
             last = probes[id].curve.points[-1]
             forecasts[id] = Forecast(
                 loss=end.prediction(_loss_name(probes[id])),
-                metric=relation.predict(end, last, float(curve.log_losses[-1])) if relation else None,
+                metric=relation.predict(end, last, float(curve.log_losses[-1]))
+                if relation
+                else _as_measured(metric_name, end, last),
                 loss_noise=end.loss_noise,
-                metric_noise=relation.noise(end) if relation else 0.0,
+                metric_noise=relation.noise(end) if relation else RERUN_METRIC,
             )
         return forecasts
 
@@ -264,6 +266,16 @@ class _Relation:
 def _metric_line() -> LocalLine:
     """Goes on straight however far the end lies beyond the probes: the metric's own range is the limit."""
     return LocalLine(METRIC_NEIGHBOURS, falling=True, reach=math.inf)
+
+
+def _as_measured(name: str | None, end: _End, last: CurvePoint) -> Prediction | None:
+    """What a run that is over has measured, where too few points say what a loss means in the metric."""
+    if name is None or last.metric is None or not end.is_measured:
+        return None
+    again = RERUN_METRIC if is_share(name) else 0.0
+    return _prediction(
+        name, *np.clip([last.metric + side * again for side in (0, -1, 1)], *_range([last.metric], name)), False
+    )
 
 
 def _range(metrics: ArrayLike, name: str) -> tuple[float, float]:

@@ -54,6 +54,18 @@ def test_speed_shuts_out_no_one_for_having_been_behind_in_the_race():
     }
 
 
+@pytest.mark.parametrize(("worst", "expected"), [(0.40, "lora"), (0.48, "bitfit")])
+@pytest.mark.parametrize("objective", ["speed", "memory"])
+def test_one_that_left_the_race_has_to_keep_enough_of_the_gain_for_certain(objective, worst, expected):
+    """What eight steps are expected to lead to is near to what everybody's are, and its interval says how near."""
+    lora = candidate("lora", 0.5, 12.0, planned_run_s=2000.0)
+    early = candidate("bitfit", 0.49, 6.0, status="eliminated", steps=8, planned_run_s=1000.0, noise=0.2)
+    shown = early.predicted.model_copy(update={"low": worst})
+    loss = early.predicted_loss.model_copy(update={"high": 2.0 - 1.6 * worst})
+    early = early.model_copy(update={"predicted": shown, "predicted_loss": loss})
+    assert pick_of([lora, early], objective).name == expected
+
+
 def test_of_the_equally_cheap_that_keep_enough_the_best_is_the_measure_of_what_is_as_good():
     best, better, worse = candidate("lora", 0.60, 20.0), candidate("vera", 0.52, 12.0), candidate("oft", 0.49, 12.0)
     too_bad = candidate("beft", 0.485, 9.0)  # as good as oft, but it does not keep enough of the gain

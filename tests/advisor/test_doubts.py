@@ -11,8 +11,8 @@ from tests.advisor.factories import candidate, device, memory, result
 CARD = device(24.0)
 
 
-def pick_of(*candidates, max_steps=600, eval_rows=200):
-    data = result().data.model_copy(update={"eval_rows": eval_rows})
+def pick_of(*candidates, max_steps=600, eval_rows=200, **data):
+    data = result().data.model_copy(update={"eval_rows": eval_rows, **data})
     return decide(candidates, CARD, "accuracy", planned_run=PlannedRun(max_steps=max_steps), data=data)[1]
 
 
@@ -124,3 +124,22 @@ def test_where_the_loss_decided_it_is_the_untuned_loss_that_the_pick_is_held_aga
         "It is expected to end worse than the untuned model, whose eval loss is 2.400."
     ]
     assert told("worse than the untuned model", candidate(loss=2.3, baseline_loss=2.4, predicted=None)) == []
+
+
+def test_a_comparison_that_did_not_happen_is_a_doubt():
+    unreached = candidate("oft", None, status="not tried", reason="the budget does not reach it")
+    assert pick_of(candidate()).confidence == "high"
+    assert pick_of(candidate(), unreached).confidence == "moderate"
+    assert pick_of(candidate(), candidate("dora", 0.3), unreached).confidence == "high"
+
+
+def test_that_a_pick_was_behind_in_the_race_is_told():
+    left = candidate("oft", 0.5, status="eliminated", steps=8)
+    assert told("left the race after 8 steps", left) and not told("left the race", candidate())
+
+
+@pytest.mark.parametrize(("left_out", "is_told"), [(190, True), (5, False)])
+def test_rows_that_are_left_out_are_told_where_they_are_many(left_out, is_told):
+    dropped = {"the prompt alone is longer than the limit": left_out}
+    words = f"{left_out} of the 200 rows are left out ({left_out}: the prompt alone is longer than the limit)."
+    assert (words in pick_of(candidate(), rows=200, dropped=dropped).warnings) == is_told

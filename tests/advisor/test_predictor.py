@@ -167,6 +167,14 @@ class TestNewTask:
         few = {"c0": curve(2.0, 0.2, until=0.1, metric=lambda loss: 0.5)}
         assert self.forecasts(few, metric_name="accuracy")["c0"].metric is None
 
+    def test_a_metric_that_was_measured_at_the_end_needs_nothing_to_learn_from(self):
+        few = {"c0": curve(2.0, 0.2, until=1.0, metric=lambda loss: 0.5)}
+        few = {"c0": few["c0"].model_copy(update={"points": few["c0"].points[-3:]})}
+        made = self.forecasts(few, metric_name="accuracy")["c0"]
+        assert made.metric.value == 0.5 and 0.48 < made.metric.low < 0.5 < made.metric.high < 0.52
+        assert made.metric_noise > 0 and not made.metric.extrapolated
+        assert self.forecasts(few, metric_name="own.py:score")["c0"].metric.low == 0.5
+
     def test_the_untuned_model_counts_as_a_point_of_the_relation(self):
         baseline = CurvePoint(step=0, eval_loss=8.0, metric=0.0)
         made = self.forecasts(self.race(0), metric_name="accuracy", baseline=baseline)
