@@ -86,7 +86,7 @@ class RacePlan:
     def lines(self) -> list[str]:
         """The plan in words, one line per rung."""
         reference = next((e.title or e.method for e in self.entries if e.method == self.reference), None)
-        methods = len({entry.method for entry in self.entries})
+        methods = len(self.methods)
         of_methods = "1 method" if methods == 1 else f"{methods} methods"
         if self.rates_left_out:
             of_methods += ", at the usual learning rate: no time to compare rates"
@@ -108,9 +108,13 @@ class RacePlan:
         return self.two_rates and self.has_rates and self.fractions[rung] < RATES_SETTLED - 1e-9
 
     @property
+    def methods(self) -> set[str]:
+        return {entry.method for entry in self.entries}
+
+    @property
     def has_rates(self) -> bool:
         """Whether a method is in it with several learning rates."""
-        return len(self.entries) > len({e.method for e in self.entries})
+        return len(self.entries) > len(self.methods)
 
     @property
     def compares_rates(self) -> bool:
@@ -146,10 +150,13 @@ def plan_race(
         plan = planner.best(needed)
     with_usual = {entry.method for entry in needed if entry.usual}
     usual = [entry for entry in needed if entry.usual or entry.method not in with_usual]
-    if plan.has_rates and not plan.compares_rates and len(usual) < len(needed):
-        plan = planner.with_rates(needed) or replace(planner.best(usual), rates_left_out=True)
-    methods = {entry.method for entry in plan.entries}
-    not_tried = {e.id: "the budget does not reach it" for e in entries if e.method not in methods}
+    if plan.has_rates and len(usual) < len(needed):
+        at_usual = replace(planner.best(usual), rates_left_out=True)
+        if not plan.compares_rates:
+            plan = planner.with_rates(needed) or at_usual
+        elif len(plan.methods) < min(FEWEST_METHODS, len(at_usual.methods)):
+            plan = at_usual
+    not_tried = {e.id: "the budget does not reach it" for e in entries if e.method not in plan.methods}
     return replace(plan, not_tried=not_tried, expected_s=planner.clock.wall_s(plan), budget_s=budget_s)
 
 

@@ -196,6 +196,15 @@ def test_a_race_too_short_to_compare_rates_takes_the_usual_ones():
     assert {e.method for e in plan_race(without, run_s, 150.0).entries} == {e.method for e in entries}
 
 
+def test_two_methods_that_were_asked_for_are_compared_before_the_rates_of_one():
+    """Of a short run, whose first rung is a quarter of it."""
+    entries, run_s = grid(2)
+    small, middle, large = (plan_race(with_usual(entries), run_s, b, shortest_fraction=0.25) for b in (150, 250, 400))
+    assert small.methods == {"lora"} and small.compares_rates, "there is no time for the other in any case"
+    assert middle.methods == {"lora", "m01"} and middle.rates_left_out
+    assert large.methods == {"lora", "m01"} and large.compares_rates
+
+
 def test_usual_rates_are_probed_first_so_that_a_race_that_is_cut_off_has_seen_all_methods():
     entries, run_s = grid(8)
     made = plan_race(with_usual(entries), run_s, 1000.0)
