@@ -19,6 +19,7 @@ SMALL_HELD_OUT_ROWS = 100
 HANDFUL_OF_ROWS = 10  # the rows that any other draw would have held out differ too much from these
 SHORT_PROBE = 0.1  # at a tenth of the run the warm-up is over; before it, short probes favour who moves fastest
 MANY_LEFT_OUT = 0.05  # share of the rows: fewer are what any collection has
+SEEN_MARGIN = 0.01  # of accuracy, above that of the most frequent class
 STEEP_FALL = 0.05  # share of the loss that still went away in the second half of a probe
 NARROW_FIT = 0.95  # share of the limit above which an unlucky batch may end in an out-of-memory error
 
@@ -65,7 +66,7 @@ def warnings(case: Case) -> list[str]:
         found.append(_held_out_warning(case.data.eval_rows, case.metric))
     if case.data is not None and sum(case.data.dropped.values()) > MANY_LEFT_OUT * case.data.rows:
         found.append(_left_out_warning(case.data))
-    if worse := _no_gain(case):
+    if worse := _no_gain(case) or _as_good_as_blind(case):
         found.append(worse)
     if pick.curve.points:
         found.append("One seed per candidate: another seed moves results too.")
@@ -122,6 +123,15 @@ def _no_gain(case: Case) -> str:
     as_measured = case.pick.baseline_value if case.quality == "predicted" else case.pick.baseline_loss
     untuned = quality_text(as_measured, case.metric)
     return f"It is expected to end worse than the untuned model, whose {case.metric} is {untuned}."
+
+
+def _as_good_as_blind(case: Case) -> str:
+    """Where a classifier is expected to be right no more often than one that does not look."""
+    share = case.data.largest_class_share if case.data is not None else None
+    predicted = case.pick.predicted
+    if share is None or predicted is None or predicted.metric != "accuracy" or predicted.value > share + SEEN_MARGIN:
+        return ""
+    return f"Always naming the most frequent class would be right in {100 * share:.1f} % of the held-out rows."
 
 
 def _last_fall(case: Case) -> str:

@@ -21,7 +21,7 @@ from probes.conduct import Evidence
 from probes.race import Race
 from probes.schema import Baseline
 
-UNREACHED = "the race ended before its turn"
+UNREACHED = "the race ended before it was evaluated"
 SHORTLIST = 8  # methods of an answer without probes
 
 

@@ -62,6 +62,11 @@ def duration_text(seconds: float | None) -> str:
     return f"{days} days {hours} h" if hours else f"{days} days"
 
 
+def plural(count: int, noun: str) -> str:
+    """'1 row', '2,000 rows'."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def count_text(count: int | None) -> str:
     """'1.03 T', '3.21 B', '135 M', '920 k', '512'."""
     if count is None:

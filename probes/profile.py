@@ -81,8 +81,14 @@ def make_profile(
         tokenised_rows=tokenised + eval_rows,
         cut_rows=round(train.cut_rows * scale) + held_out.cut_rows,
         dropped={reason: count for reason, count in dropped.items() if count},
+        largest_class_share=_largest_share(held_out.class_labels),
         metric_name="accuracy" if task == "sequence-classification" else "exact match" if short else "token accuracy",
     )
+
+
+def _largest_share(labels: list[int] | None) -> float | None:
+    """Of the most frequent one; None without labels."""
+    return max(Counter(labels).values()) / len(labels) if labels else None
 
 
 def funnel(profile: DatasetProfile, max_length_tokens: int) -> str:

@@ -32,6 +32,9 @@ class DatasetProfile(Record):
     label_p50_tokens: int
     label_total_tokens: int
     dropped: Mapping[str, int] = Field(default_factory=dict, description="why rows were left out, with counts")
+    largest_class_share: Finite | None = Field(
+        None, description="of the held-out rows, those of the most frequent class: what is right without looking"
+    )
     metric_name: str = Field(
         description="exact match, accuracy or token accuracy, what suits the labels; or the name of the user's own"
     )

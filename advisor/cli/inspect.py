@@ -122,6 +122,8 @@ def _model_table(found: Survey) -> Table:
 
 
 def _data_table(found: Survey) -> Table:
+    from advisor.text import plural
+
     assert found.data is not None
     profile = found.data.profile
     sampled = "" if profile.tokenised_rows >= profile.usable_rows else f" (of a sample of {profile.tokenised_rows:,})"
@@ -129,11 +131,14 @@ def _data_table(found: Survey) -> Table:
         f"median {profile.length_p50_tokens}, 95 % up to {profile.length_p95_tokens}, "
         f"longest {profile.length_max_tokens}{sampled}"
     )
-    unit = "" if found.data.keyed_by == "prompt" else ", by the whole text: there are few different prompts"
+    unit = "" if found.data.keyed_by == "prompt" else ", by the whole text: too few different prompts are left"
     facts = [
         ("path", profile.path),
         ("format", profile.format),
-        ("rows", f"{profile.rows:,} read, {profile.usable_rows:,} usable, {profile.duplicate_rows:,} duplicates"),
+        (
+            "rows",
+            f"{profile.rows:,} read, {profile.usable_rows:,} usable, {plural(profile.duplicate_rows, 'duplicate')}",
+        ),
         ("split", f"{profile.train_rows:,} to train on, {profile.eval_rows:,} held out{unit}"),
         ("length in tokens", lengths),
         ("judged by", profile.metric_name),
@@ -143,6 +148,7 @@ def _data_table(found: Survey) -> Table:
         facts.append(("trained tokens", labels))
     if found.data.label_names:
         facts.append(("labels", ", ".join(found.data.label_names)))
+        facts.append(("most frequent label", f"{100 * (profile.largest_class_share or 0):.1f} % of the held-out rows"))
     if profile.cut_rows:
         facts.append(("cut", f"{profile.cut_rows:,} rows longer than the limit"))
     facts += [("left out", f"{count:,} rows: {reason}") for reason, count in profile.dropped.items()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from knowledge.schema import RunRecord
 
 NAME = "knowledge"
+# Characters that the whole table needs; a narrower terminal leaves out what --json has.
+ALL_COLUMNS = 120
+LEFT_COLUMNS = ("method", "experiment", "date", "learning rate")
 app = typer.Typer(no_args_is_help=True, help="Show the table of finished runs; record, export and import your own.")
 
 
@@ -159,35 +162,38 @@ def _print_tables(groups: dict) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from advisor.text import clean
+    from advisor.text import clean, plural
 
     # Rows are for reading and for grep: without a terminal they are never folded at 80 columns.
     console = Console() if sys.stdout.isatty() else Console(width=200)
     for (benchmark, metric), runs in groups.items():
         # Names of imported runs are foreign: no markup in them is obeyed.
-        table = Table(
-            title=Text(f"{clean(benchmark)} ({len(runs)} runs)"), title_justify="left", box=None, pad_edge=False
-        )
-        drift = next((r.drift_name for r in runs if r.drift_name), "drift")
-        for name in ("method", "experiment", "date", "learning rate"):
-            table.add_column(name, no_wrap=True)
-        for name in (metric, drift, "peak GB", "peak GiB", "minutes", "parameters"):
-            table.add_column(Text(clean(name)), justify="right", no_wrap=True)
-        for r in runs:
-            table.add_row(
-                Text(clean(r.method or r.peft_type)),
-                Text(clean(r.experiment)),
-                Text(clean(r.created_at[:10])),
-                f"{r.learning_rate:g}",
-                _metric(r.metric, r.metric_name),
-                "-" if r.drift is None else f"{r.drift:.3f}",
-                "-" if r.peak_bytes is None else f"{r.peak_bytes / 1e9:.1f}",
-                "-" if r.peak_bytes is None else f"{r.peak_bytes / 2**30:.2f}",
-                "-" if r.train_s is None else f"{r.train_s / 60:.1f}",
-                "-" if r.trainable_parameters is None else f"{r.trainable_parameters:,}",
-            )
+        title = Text(f"{clean(benchmark)} ({plural(len(runs), 'run')})")
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+        columns = _columns(metric, next((r.drift_name for r in runs if r.drift_name), "drift"))
+        shown = [(name, cell) for name, cell, is_needed in columns if is_needed or console.width >= ALL_COLUMNS]
+        for name, _ in shown:
+            table.add_column(Text(clean(name)), justify="left" if name in LEFT_COLUMNS else "right", no_wrap=True)
+        for run in runs:
+            table.add_row(*(Text(clean(cell(run))) for _, cell in shown))
         console.print(table)
         console.print()
+
+
+def _columns(metric: str, drift: str) -> list[tuple[str, Callable[[RunRecord], str], bool]]:
+    """Heading, the words of a run, and whether a narrow terminal shows it too."""
+    return [
+        ("method", lambda r: r.method or r.peft_type, True),
+        ("experiment", lambda r: r.experiment, True),
+        ("date", lambda r: r.created_at[:10], False),
+        ("learning rate", lambda r: f"{r.learning_rate:g}", False),
+        (metric, lambda r: _metric(r.metric, r.metric_name), True),
+        (drift, lambda r: "-" if r.drift is None else f"{r.drift:.3f}", False),
+        ("peak GB", lambda r: "-" if r.peak_bytes is None else f"{r.peak_bytes / 1e9:.1f}", True),
+        ("peak GiB", lambda r: "-" if r.peak_bytes is None else f"{r.peak_bytes / 2**30:.2f}", False),
+        ("minutes", lambda r: "-" if r.train_s is None else f"{r.train_s / 60:.1f}", True),
+        ("parameters", lambda r: "-" if r.trainable_parameters is None else f"{r.trainable_parameters:,}", False),
+    ]
 
 
 def _metric(value: float | None, name: str) -> str:

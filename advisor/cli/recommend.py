@@ -132,6 +132,9 @@ def command(
         print(f"advisor: {printable(race.ended_by)}", file=sys.stderr)
         raise typer.Exit(1)
     if race and race.interrupted:
+        if recommendation.folder:
+            print("advisor: interrupted. The same command with --resume and", end=" ", file=sys.stderr)
+            print(f"--out {printable(str(recommendation.folder))} goes on from here.", file=sys.stderr)
         raise typer.Exit(130)
     if recommendation.result.recommendation is None and not dry_run:
         raise typer.Exit(NothingFits.exit_code)

@@ -6,6 +6,7 @@ business of whoever shows them.
 
 from __future__ import annotations
 
+import math
 import shlex
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from advisor.serving import served_as
 from advisor.text import bytes_text, clean, count_text, duration_text, quality_text, rate_text
 from knowledge.methods.base import QUANTIZED_BASES
 from probes.race import LEFT_FOR_ANOTHER_RATE
+from probes.schema import FAILURES
 
 LEFT_HEADINGS: dict[Status, str] = {
     "eliminated": "behind in the race",
@@ -99,6 +101,9 @@ def memory_line(result: Result, pick: CandidateReport) -> str:
     share = f"{100 * memory.peak_bytes / limit:.0f} %" if limit else "?"
     card = "planned card" if result.device.planned else clean(result.device.name, 40)
     text = f"{bytes_text(memory.peak_bytes)} at the peak, {share} of {bytes_text(limit)} ({card})"
+    if result.device.kind == "cpu" and memory.basis == "dry run":
+        held = f"; here the probes' process held {bytes_text(pick.probe_peak_bytes)}" if pick.probe_peak_bytes else ""
+        return f"{bytes_text(memory.peak_bytes)} at the peak, as on an NVIDIA GPU{held}"
     if memory.basis.startswith("dry run, corrected") and pick.probe_peak_bytes:
         return f"{text}, corrected by the probe, which held {bytes_text(pick.probe_peak_bytes)}"
     return text if memory.basis == "dry run" else f"{text}, {' '.join(filter(None, (memory.basis, memory.note)))}"
@@ -279,12 +284,23 @@ def rate(candidate: CandidateReport) -> str:
     return rate_text(candidate.learning_rate)
 
 
-def plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+def ran_out_of_time(result: Result) -> bool:
+    """Whether the budget ended before any probe was evaluated."""
+    race = result.race
+    if race is None or race.dry_run or race.interrupted:
+        return False
+    some = any(c.curve.points or c.status in FAILURES for c in result.candidates)
+    return not some and any(c.status == "not tried" for c in result.candidates)
 
 
 def advice_without_pick(result: Result) -> str:
-    """What to change where nothing could be recommended: the requirements, if it was them."""
+    """What to change where nothing could be recommended: the budget or the requirements, if it was these."""
+    if ran_out_of_time(result):
+        needed = math.ceil((result.race.duration_s + result.race.expected_s) / 60)
+        return (
+            f"The budget of {duration_text(result.race.budget_s)} ended before a probe was evaluated: the planned ones "
+            f"take about {duration_text(result.race.expected_s)}. Give --budget {needed}, or a smaller model."
+        )
     measured = [c for c in result.candidates if c.curve.points or c.predicted]
     if any(c.violates for c in measured):
         return f"{clean(advice_on_dropping(measured))} Or loosen its limit."

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from advisor.recommendation import Result
-from advisor.report.content import plural
-from advisor.text import bytes_text, clean, duration_text
+from advisor.text import bytes_text, clean, duration_text, plural
 
 
 def race_line(result: Result) -> str:

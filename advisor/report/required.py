@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from advisor.recommendation import Result
-from advisor.report.content import plural
-from advisor.text import clean
+from advisor.text import clean, plural
 
 TITLES_NAMED = 4
 

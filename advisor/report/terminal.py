@@ -222,6 +222,8 @@ def _named(titles: list[str]) -> str:
 
 
 def _no_recommendation(result: Result) -> Iterable[RenderableType]:
-    yield Text("No recommendation: no candidate had a valid result that fits.", style="bold red")
+    in_time = not content.ran_out_of_time(result)
+    why = "no candidate had a valid result that fits" if in_time else "no probe was evaluated in time"
+    yield Text(f"No recommendation: {why}.", style="bold red")
     yield Text(content.subject_line(result), style="dim")
     yield Text(content.advice_without_pick(result))

@@ -143,3 +143,12 @@ def test_rows_that_are_left_out_are_told_where_they_are_many(left_out, is_told):
     dropped = {"the prompt alone is longer than the limit": left_out}
     words = f"{left_out} of the 200 rows are left out ({left_out}: the prompt alone is longer than the limit)."
     assert (words in pick_of(candidate(), rows=200, dropped=dropped).warnings) == is_told
+
+
+@pytest.mark.parametrize(("accuracy", "is_told"), [(0.267, True), (0.6, False)])
+def test_a_classifier_that_may_as_well_not_look_is_told(accuracy, is_told):
+    pick = candidate("lora", accuracy, baseline_value=0.1)
+    pick = pick.model_copy(update={"predicted": pick.predicted.model_copy(update={"metric": "accuracy"})})
+    warnings = pick_of(pick, largest_class_share=0.267).warnings
+    assert any("most frequent class would be right in 26.7 %" in warning for warning in warnings) == is_told
+    assert not any("most frequent" in warning for warning in pick_of(pick).warnings)

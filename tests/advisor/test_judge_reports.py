@@ -62,7 +62,7 @@ def test_the_status_is_how_a_candidate_came_out_of_the_race():
         ("finished", ""),
         ("eliminated", "behind"),
         ("diverged", "loss is nan"),
-        ("not tried", "the race ended before its turn"),
+        ("not tried", "the race ended before it was evaluated"),
         ("reference", ""),
     ]
     assert [r.predicted_loss is not None for r in reports] == [True, True, False, False, True]

@@ -39,7 +39,9 @@ def test_lora_as_the_pick_and_lora_missing_are_both_said():
 
 def test_lora_without_a_result_is_told_by_its_furthest_rate_in_whatever_order():
     rates = [
-        candidate("lora", None, 9.0, learning_rate=1e-4, status="not tried", reason="the race ended before its turn"),
+        candidate(
+            "lora", None, 9.0, learning_rate=1e-4, status="not tried", reason="the race ended before it was evaluated"
+        ),
         candidate("lora", None, 9.0, learning_rate=1e-3, status="diverged", reason="nan", curve=curve(2.0, steps=8)),
     ]
     told = {pick_of([candidate("oft", 0.5, 12.0), *order]).gain_over_lora for order in (rates, rates[::-1])}

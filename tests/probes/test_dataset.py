@@ -169,6 +169,8 @@ def test_classification(tmp_path):
     rows = [{"text": f"row {i}", "label": ["no", "yes", "maybe"][i % 3]} for i in range(60)]
     data = prepared(write(tmp_path / "a.jsonl", rows), task="sequence-classification")
     assert data.label_names == ("maybe", "no", "yes") and data.profile.metric_name == "accuracy"
+    counts = np.bincount(data.eval.class_labels)
+    assert data.profile.largest_class_share == counts.max() / counts.sum()
     for side in (data.train, data.eval):
         for text, label in zip(texts(side), side.class_labels, strict=True):
             assert data.label_names[label] == ["no", "yes", "maybe"][int(text.split()[1]) % 3]
