@@ -16,7 +16,7 @@ from typing import Any
 from advisor.candidates import Candidate, propose
 from advisor.decision import decide
 from advisor.disk import check_room, explained
-from advisor.fitting import with_fitting_run
+from advisor.fitting import check_weights_fit, with_fitting_run
 from advisor.gather import JOURNAL_FILE, gather, open_executor, open_journal
 from advisor.judge import judge, judge_from_table, not_tried, shortlist_from_table, would_be_probed
 from advisor.outcome import NotSaved, Recommendation
@@ -131,7 +131,9 @@ def _survey_and_judge(call: _Call) -> tuple[Survey, list[CandidateReport], RaceR
     request, observer = call.request, call.observer
     if request.probe and not call.dry_run:
         observer.message(f"this takes about {duration_text(request.budget_minutes * 60)}, the budget for probing")
-    found = with_fitting_run(survey(request, observer.message, observer.data_read), observer.message)
+    found = survey(request, observer.message, observer.data_read)
+    check_weights_fit(found)
+    found = with_fitting_run(found, observer.message)
     if found.data:
         observer.name_metric(found.data.profile.metric_name)
     candidates, left_out = propose(found)
@@ -173,7 +175,7 @@ def _from_table(
         looked_at = {candidate.method.name for candidate in shortlist}
         rest = [candidate for candidate in rest if candidate.method.name not in looked_at]
     if not reports:
-        raise NothingFits(does_not_fit(too_large, found.device))
+        raise NothingFits(does_not_fit(too_large, found))
     return [*reports, *waiting], too_large
 
 

@@ -10,12 +10,34 @@ from typing import TYPE_CHECKING
 
 from advisor.survey import Survey
 from advisor.text import bytes_text
+from knowledge.errors import NothingFits
 from knowledge.methods import get_method
 from knowledge.prior import REFERENCE
 from knowledge.schema import Quantization
 
 if TYPE_CHECKING:
     from knowledge.schema import MemoryEstimate, PlannedRun
+
+
+WEIGHT_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "int8": 1.0, "nf4": 0.5}  # at least, per parameter
+
+
+def check_weights_fit(survey: Survey) -> None:
+    """Raises NothingFits where the bare weights are more than the device has, however they may be kept: that takes no
+    dry run to know."""
+    device, parameters, asked = survey.device, survey.model.parameters, survey.request.quantize
+    if device.kind != "cuda":
+        return
+    kept_in = "nf4" if asked == "auto" else survey.planned_run.dtype if asked == "none" else asked
+    weights_bytes = WEIGHT_BYTES[kept_in] * parameters
+    if weights_bytes <= device.limit_bytes:
+        return
+    in_4_bits = WEIGHT_BYTES["nf4"] * parameters
+    quantized = f"--quantize nf4, which keeps them in {bytes_text(in_4_bits)}, " if kept_in != "nf4" else ""
+    raise NothingFits(
+        f"Nothing fits {bytes_text(device.limit_bytes)} ({device.name}): the weights of {survey.model.reference} alone "
+        f"need {bytes_text(weights_bytes)} in {kept_in}. Try {quantized}a smaller model or a larger card."
+    )
 
 
 def with_fitting_run(survey: Survey, say: Callable[[str], None]) -> Survey:

@@ -22,7 +22,7 @@ from knowledge.prior import NEUTRAL, MethodPrior
 from probes.conduct import stop_step
 from probes.journal import Journal
 from probes.race import Entry, RacePlan, plan_race
-from probes.schema import Baseline, DeviceReport
+from probes.schema import Baseline
 
 FEWEST_STEPS = 8  # of the first rung: before that a loss tells how large a learning rate is and little else
 # A training step costs this many forward passes: forward, backward through the frozen base and the adapter
@@ -188,7 +188,7 @@ def _line_up_anew(
     waiting, sized, too_large = list(candidates), {}, []
     while True:
         if not waiting:
-            raise NothingFits(does_not_fit(too_large, survey.device))
+            raise NothingFits(does_not_fit(too_large, survey))
         plan = plan_for(waiting)
         entering = {entry.id for entry in plan.entries}
         unsized = [c for c in waiting if c.id in entering and c.id not in sized]
@@ -201,11 +201,19 @@ def _line_up_anew(
         waiting = [sized.get(c.id, c) for c in waiting if c.method.name not in lost]
 
 
-def does_not_fit(too_large: Sequence[CandidateReport], device: DeviceReport) -> str:
+def does_not_fit(too_large: Sequence[CandidateReport], survey: Survey) -> str:
     """The message for a device that is too small for everything, with what would help."""
     smallest = min(too_large, key=lambda report: report.memory.peak_bytes if report.memory else math.inf)
     need = bytes_text(smallest.memory.peak_bytes) if smallest.memory else "more"
+    run, device = survey.planned_run, survey.device
+    helps = {
+        "a smaller --batch-size": run.batch_size > 1,
+        "a smaller --max-length": True,
+        "--gradient-checkpointing": not run.gradient_checkpointing,
+        "--quantize nf4": run.quantization != "nf4",
+    }
+    changes = ", or ".join(change for change, is_open in helps.items() if is_open)
     return (
         f"Nothing fits {bytes_text(device.limit_bytes)} ({device.name}): the smallest candidate, {smallest.title}, "
-        f"needs {need}. Try a smaller --batch-size or --max-length, --gradient-checkpointing, or --quantize nf4."
+        f"needs {need} with batches of {run.batch_size}. Try {changes}."
     )

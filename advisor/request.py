@@ -70,6 +70,12 @@ class Request(Record):
     seed: int = Field(0, ge=0, lt=2**32)
     trust_remote_code: bool = False
 
+    @field_validator("methods", "exclude", "require", mode="before")
+    @classmethod
+    def _one_or_several(cls, given: Any) -> Any:
+        """From Python a single one needs no list; a title with a comma, as of a method, is one too."""
+        return (given,) if isinstance(given, str) else given
+
     @field_validator("methods", "exclude")
     @classmethod
     def _by_their_names(cls, methods: tuple[str, ...], field: ValidationInfo) -> tuple[str, ...]:
@@ -142,6 +148,11 @@ def make_request(**fields: Any) -> Request:
 
 def _describe(problem: Any) -> str:
     place = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"there is no option {place!r}. {did_you_mean(place, list(Request.model_fields))}"
+    if place == "data" and problem["type"] == "string_type":
+        seen = type(problem["input"]).__name__
+        return f"data: give the path of a file, or the id of a dataset on the hub (seen: a {seen})"
     place += f" ({OPTIONS[place]})" if place in OPTIONS else ""
     message = problem["msg"].removeprefix("Value error, ")
     return f"{place}: {message} (seen: {problem['input']!r})" if place else message

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 
 from advisor import recommend
-from advisor.fitting import with_fitting_run
+from advisor.fitting import check_weights_fit, with_fitting_run
 from advisor.request import make_request
 from advisor.survey import survey
 from knowledge.errors import NothingFits
@@ -58,6 +59,18 @@ def test_what_fits_stays_as_it_is(found, needs):
     result, said = fitted(found, 10)
     assert facts(result) == (8, 1, "none", "none")
     assert said == []
+
+
+@pytest.mark.parametrize(
+    ("quantize", "fits", "advice"), [("none", False, "--quantize nf4"), ("auto", True, ""), ("nf4", True, "")]
+)
+def test_weights_that_are_more_than_the_card_has_need_no_dry_run_to_be_refused(found, quantize, fits, advice):
+    """A card with half of what the weights take as they are, and twice what they take in 4 bits."""
+    limit = found.model.parameters * (2 if found.planned_run.dtype == "float32" else 1)
+    asked = found.request.model_copy(update={"quantize": quantize})
+    small = replace(found, request=asked, device=found.device.model_copy(update={"limit_bytes": limit}))
+    with nullcontext() if fits else pytest.raises(NothingFits, match=f"alone need .* Try {advice}"):
+        check_weights_fit(small)
 
 
 def test_smaller_portions_come_before_fewer_bits(found, needs):

@@ -6,6 +6,7 @@ import pytest
 
 from advisor.request import make_request
 from knowledge.errors import BadInput
+from knowledge.methods import get_method
 
 
 def test_the_file_of_an_own_metric_is_found_from_any_folder(tmp_path, monkeypatch):
@@ -26,6 +27,24 @@ def test_a_slip_of_the_keyboard_is_named(field, value):
 def test_methods_may_be_called_by_their_titles():
     asked = make_request(model="m", data="d", methods=("LoRA+", "IA3", "all"), exclude=("Prompt Tuning",))
     assert asked.methods == ("lora-plus", "ia3", "all") and asked.exclude == ("prompt-tuning",)
+
+
+def test_from_python_one_value_needs_no_list():
+    asked = make_request(model="m", data="d", methods="lora", exclude=get_method("lora-all-linear").title, require="mergeable")
+    assert (asked.methods, asked.require) == (("lora",), ("mergeable",))
+    assert asked.exclude == ("lora-all-linear",)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"budget": 2}, "no option 'budget'. Did you mean 'budget_minutes'"),
+        ({"data": [{"text": "a"}]}, "path of a file"),
+    ],
+)
+def test_what_python_users_try_is_answered_with_what_there_is(fields, words):
+    with pytest.raises(BadInput, match=words):
+        make_request(**{"model": "m", "data": "d", **fields})
 
 
 def test_all_words_that_are_not_known_are_told_at_once():
