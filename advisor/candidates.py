@@ -60,7 +60,7 @@ def propose(survey: Survey) -> tuple[list[Candidate], list[CandidateReport]]:
             for rate in method.learning_rates_for(survey.shape)
         ]
     if not candidates:
-        raise NothingFits(_nothing_left(left_out))
+        raise NothingFits(nothing_left(left_out))
     return candidates, left_out
 
 
@@ -116,7 +116,7 @@ def _reason_against(method: Method, survey: Survey) -> str | None:
     return (method.unsupported_reason(survey.shape) or "").removeprefix(f"{method.title} ") or None
 
 
-def _nothing_left(left_out: Sequence[CandidateReport]) -> str:
+def nothing_left(left_out: Sequence[CandidateReport]) -> str:
     """Why nothing is left, those first that a requirement took out, and which requirement to drop."""
     asked_for = [report for report in left_out if report.reason != NOT_ASKED_FOR]
     closest_first = sorted(asked_for, key=lambda report: (not report.violates, len(report.violates)))

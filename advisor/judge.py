@@ -9,7 +9,7 @@ from advisor.end_model import Probe
 from advisor.held_out import EVAL_ROWS, loss_noise, metric_noise, noise_of_all
 from advisor.measured import Measured, step_s_by_method
 from advisor.own_task import benchmark_of_survey
-from advisor.planned_memory import corrected_memory, measured_memory
+from advisor.planned_memory import adapter_bytes_of, corrected_memory, measured_memory
 from advisor.predictor import Predictor
 from advisor.recommendation import CandidateReport, Prediction, Status
 from advisor.survey import Survey
@@ -182,12 +182,8 @@ def judge_from_table(
         )
         status = "reference" if candidate.method.reference_only else "from table"
         report = _bare_report(candidate, survey, status, "known from published runs")
-        # What trains is held as it is saved, but for what becomes a LoRA of twice its rank.
-        is_known = candidate.memory is not None and not candidate.method.saved_size_differs
-        adapter_bytes = candidate.memory.breakdown.get("adapter") if is_known else None
-        if adapter_bytes is not None:
-            adapter_bytes *= candidate.method.saved_rank_factor
-        reports.append(report.model_copy(update={"predicted": predicted, "adapter_bytes": adapter_bytes}))
+        fields = {"predicted": predicted, "adapter_bytes": adapter_bytes_of(candidate)}
+        reports.append(report.model_copy(update=fields))
     return reports
 
 

@@ -50,6 +50,14 @@ def with_memory(
     return fitting, list(too_large.values())
 
 
+def adapter_bytes_of(candidate: Candidate) -> int | None:
+    """The size of the saved adapter, where the dry run tells it: what trains is held as it is saved, but for what
+    becomes a LoRA of a larger rank."""
+    is_known = candidate.memory is not None and not candidate.method.saved_size_differs
+    adapter_bytes = candidate.memory.breakdown.get("adapter") if is_known else None
+    return None if adapter_bytes is None else adapter_bytes * candidate.method.saved_rank_factor
+
+
 def _planned(survey: Survey) -> tuple[Any, PlannedRun, np.ndarray | None]:
     """What the dry runs of all candidates have in common; the lengths as an array, for there may be a million."""
     from probes.memory.batches import row_lengths

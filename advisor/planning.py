@@ -12,9 +12,11 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from advisor.candidates import Candidate
-from advisor.planned_memory import with_memory
+from advisor.candidates import Candidate, nothing_left, report_without_probe
+from advisor.planned_memory import adapter_bytes_of, with_memory
 from advisor.recommendation import CandidateReport
+from advisor.requirement_kinds import Scope
+from advisor.requirements import parse_requirements, violations_of_size
 from advisor.survey import Survey
 from advisor.text import bytes_text
 from knowledge.errors import NothingFits
@@ -114,7 +116,7 @@ def _at_different_steps(plan: RacePlan, max_steps: int) -> RacePlan:
 
 @dataclass(frozen=True)
 class Lineup:
-    """How the race goes, who enters it with what memory, and who does not fit the device."""
+    """How the race goes, who enters it with what memory, and who fits neither the device nor what is required."""
 
     plan: RacePlan
     entering: list[Candidate]
@@ -171,8 +173,8 @@ def _kept_lineup(
     """None where the memory of those that entered is estimated otherwise by now, so that one would not fit."""
     plan = TypeAdapter(RacePlan).validate_python(kept["race"])
     by_id = {c.id: c for c in candidates}
-    entering, dropped = with_memory([by_id[entry.id] for entry in plan.entries], survey, say)
-    _, too_large = with_memory([c for c in candidates if c.method.name in kept["too_large"]], survey, say)
+    entering, dropped = _sized([by_id[entry.id] for entry in plan.entries], survey, say)
+    _, too_large = _sized([c for c in candidates if c.method.name in kept["too_large"]], survey, say)
     return None if dropped else Lineup(plan, entering, too_large, kept.get("probed_before_s", 0.0))
 
 
@@ -188,17 +190,38 @@ def _line_up_anew(
     waiting, sized, too_large = list(candidates), {}, []
     while True:
         if not waiting:
-            raise NothingFits(does_not_fit(too_large, survey))
+            is_required = any(report.violates for report in too_large)
+            raise NothingFits(nothing_left(too_large) if is_required else does_not_fit(too_large, survey))
         plan = plan_for(waiting)
         entering = {entry.id for entry in plan.entries}
         unsized = [c for c in waiting if c.id in entering and c.id not in sized]
         if not unsized:
             return Lineup(plan, [sized[entry.id] for entry in plan.entries], too_large)
-        fitting, dropped = with_memory(unsized, survey, say)
+        fitting, dropped = _sized(unsized, survey, say)
         sized.update({c.id: c for c in fitting})
         too_large += dropped
         lost = {report.name for report in dropped}
         waiting = [sized.get(c.id, c) for c in waiting if c.method.name not in lost]
+
+
+def _sized(
+    candidates: Sequence[Candidate], survey: Survey, say: Callable[[str], None]
+) -> tuple[list[Candidate], list[CandidateReport]]:
+    """The candidates with their memory, and a report of each method that does not fit the device, or whose adapter will
+    be larger than what is required."""
+    fitting, left_out = with_memory(candidates, survey, say)
+    requirements = parse_requirements(survey.request.require, Scope.of(survey))
+    small, too_large = [], {}
+    for candidate in fitting:
+        violations = violations_of_size(adapter_bytes_of(candidate), requirements)
+        if violations:
+            report = report_without_probe(
+                candidate.method, survey, "excluded", "; ".join(violations.values()), memory=candidate.memory
+            )
+            too_large[report.name] = report.model_copy(update={"violates": tuple(violations)})
+        else:
+            small.append(candidate)
+    return small, [*left_out, *too_large.values()]
 
 
 def does_not_fit(too_large: Sequence[CandidateReport], survey: Survey) -> str:

@@ -73,7 +73,7 @@ class Request(Record):
     @field_validator("methods", "exclude", "require", mode="before")
     @classmethod
     def _one_or_several(cls, given: Any) -> Any:
-        """From Python a single one needs no list; a title with a comma, as of a method, is one too."""
+        """From Python a single one needs no list."""
         return (given,) if isinstance(given, str) else given
 
     @field_validator("methods", "exclude")

@@ -74,6 +74,9 @@ class Requirement:
     def reason_against(self, method: Method) -> str | None:
         """Why a method cannot meet it, as far as the method alone shows."""
 
+    def reason_against_size(self, adapter_bytes: int | None) -> str | None:
+        """Why an adapter of that size, as a dry run tells it, does not meet it; None where the size is not known."""
+
     def reason_against_going_on(self, outcome: ProbeOutcome) -> str | None:
         """Why a candidate need not be probed further: another rate of its method, or another method, may need its
         place."""
@@ -157,6 +160,9 @@ class _OfAdapterSize:
     def _allowed(self) -> tuple[float, str]:
         """At most so many bytes, and the same in words."""
         raise NotImplementedError
+
+    def reason_against_size(self, adapter_bytes: int | None) -> str | None:
+        return self._over(adapter_bytes)
 
     def reason_against_going_on(self, outcome: ProbeOutcome) -> str | None:
         return self._over(outcome.adapter_bytes)

@@ -37,6 +37,11 @@ def violations_of(method: Method, requirements: Iterable[Requirement]) -> dict[s
     return {r.text: reason for r in requirements if (reason := r.reason_against(method))}
 
 
+def violations_of_size(adapter_bytes: int | None, requirements: Iterable[Requirement]) -> dict[str, str]:
+    """The requirements that an adapter of that size does not meet, each with the reason."""
+    return {r.text: reason for r in requirements if (reason := r.reason_against_size(adapter_bytes))}
+
+
 def without_violators(reports: Sequence[CandidateReport], texts: Sequence[str], scope: Scope) -> list[CandidateReport]:
     """The reports, with those excluded whose measurements do not meet a requirement."""
     requirements = parse_requirements(texts, scope)

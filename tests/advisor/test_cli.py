@@ -120,13 +120,13 @@ def test_nothing_fits_has_its_own_exit_code(model, data):
 def test_where_requirements_leave_nothing_the_exit_code_tells_and_the_measurements_are_kept(model, data, tmp_path):
     done = advisor(
         *("recommend", "--model", model, "--data", data, "--budget", 1, "--max-steps", 10, "--methods", "lora"),
-        *("--require", "max-adapter-size=1kB", "--require", "mergeable", "--out", tmp_path / "out"),
+        *("--require", "max-forgetting=1e-9", "--require", "mergeable", "--out", tmp_path / "out"),
     )
     assert done.returncode == 3, done.stderr
     words = " ".join(done.stdout.split())
     assert "No recommendation" in words
-    assert "Without --require max-adapter-size=1kB 1 method comes back: LoRA. Or loosen its limit." in words
-    assert "max-adapter-size=1kB: 1 method removed (LoRA)" in words
+    assert "Without --require max-forgetting=1e-9 1 method comes back: LoRA. Or loosen its limit." in words
+    assert "max-forgetting=1e-9: 1 method removed (LoRA)" in words
     assert "mergeable: 0 methods removed" in words
     stored = Result.model_validate_json((tmp_path / "out" / "recommendation.json").read_text())
     assert [effect.methods for effect in stored.requirements] == [("LoRA",), ()]

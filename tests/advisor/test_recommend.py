@@ -211,7 +211,12 @@ def test_a_dry_run_trains_nothing_and_writes_nothing(model, data, tmp_path):
 
 def test_where_nothing_fits_the_message_says_what_would(model, data):
     with pytest.raises(NothingFits, match=r"Nothing fits .* needs .* Try a smaller"):
-        recommend(model, data, vram="20kB", **RACE)
+        recommend(model, data, vram="100kB", **RACE)
+
+
+def test_adapters_that_will_be_too_large_are_not_trained_to_be_told_so(model, data):
+    with pytest.raises(NothingFits, match="Without --require max-adapter-size=10B 3 methods"):
+        recommend(model, data, require=("max-adapter-size=10B",), **RACE)
 
 
 def test_a_method_that_no_dry_run_can_follow_is_judged_by_its_probe(model, data, monkeypatch):

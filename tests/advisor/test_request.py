@@ -30,7 +30,9 @@ def test_methods_may_be_called_by_their_titles():
 
 
 def test_from_python_one_value_needs_no_list():
-    asked = make_request(model="m", data="d", methods="lora", exclude=get_method("lora-all-linear").title, require="mergeable")
+    asked = make_request(
+        model="m", data="d", methods="lora", exclude=get_method("lora-all-linear").title, require="mergeable"
+    )
     assert (asked.methods, asked.require) == (("lora",), ("mergeable",))
     assert asked.exclude == ("lora-all-linear",)
 
