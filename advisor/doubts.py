@@ -12,7 +12,7 @@ from advisor.quality import baseline_of, value_of
 from advisor.recommendation import CandidateReport
 from advisor.text import bytes_text, quality_text
 from knowledge.methods import all_methods
-from knowledge.schema import MemoryEstimate
+from knowledge.schema import MemoryEstimate, PlannedRun
 from probes.schema import DatasetProfile
 
 SMALL_HELD_OUT_ROWS = 100
@@ -46,6 +46,8 @@ def warnings(case: Case) -> list[str]:
     pick, found = case.pick, []
     if pick.status == "from table":
         found.append("Nothing was probed: this is from the table of published runs, on other data.")
+        if case.data is None and case.planned_run is not None and case.planned_run.task != "text-to-image":
+            found.append(_assumed_warning(case.planned_run))
     if pick.status == "eliminated":
         found.append(f"It was behind, and left the race after {pick.curve.last_step} steps: its forecast is a guess.")
     if case.prediction.extrapolated:
@@ -108,6 +110,13 @@ def _held_out_warning(rows: int, metric: str) -> str:
         measured = min(EVAL_ROWS, max(1, rows))
         text += f": {metric} is known to about {100 * math.sqrt(0.25 / measured):.0f} points"
     return text + "."
+
+
+def _assumed_warning(run: PlannedRun) -> str:
+    return (
+        f"Without data the run is assumed: {run.max_steps:,} steps of rows of {run.max_length_tokens:,} tokens. "
+        "--max-length and --max-steps, or data, say otherwise."
+    )
 
 
 def _left_out_warning(data: DatasetProfile) -> str:

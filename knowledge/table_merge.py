@@ -11,7 +11,8 @@ from knowledge.schema import RunRecord
 
 @dataclass(frozen=True)
 class MergeReport:
-    """How many records a merge added, found already there, and left alone since the stored one differs."""
+    """How many records a merge added and found already there; `conflicts` names those of which the stored one differs,
+    which stay as they are unless they are to be replaced."""
 
     added: int
     unchanged: int

@@ -126,8 +126,8 @@ def shared_texts(path: Path, made_for: dict[str, Any], write: Callable[[], list[
 def write_texts(model: Any, tokenizer: Any, task: Task, seed: int, count: int) -> list[Text]:
     """`count` texts of TEXT_TOKENS tokens each, drawn from the model token by token at temperature 1.
 
-    They start from the token that begins a text; an encoder-decoder is given the empty text to read. An end is not
-    allowed before the last token, so that all texts count alike. The same for the same model, seed and device.
+    They start from the token that begins a text; an encoder-decoder is given the empty text to read. No text may end
+    before it is that long, so that all count alike. The same for the same model, seed and device.
     """
     import torch
 

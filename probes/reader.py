@@ -244,7 +244,10 @@ def _read_csv(stream: BinaryIO, ledger: SkipLedger, max_line_bytes: int, delimit
         except StopIteration:
             return
         except UnicodeDecodeError as error:
-            raise BadInput(f"{ledger.source} is not UTF-8 after line {reader.line_num}: {error}.") from error
+            place = f"after line {reader.line_num}" if reader.line_num else "near its beginning"
+            raise BadInput(
+                f"{ledger.source} is not UTF-8 {place}: {error}. Save it as UTF-8, e.g. iconv -f latin1 -t utf-8."
+            ) from error
         except csv.Error as error:
             ledger.skip(before + 1, "not CSV", str(error), rows=max(1, reader.line_num - before))
             continue

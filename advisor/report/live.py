@@ -19,7 +19,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from advisor.text import clean, duration_text, quality_text, rate_text
+from advisor.text import clean, duration_text, plural, quality_text, rate_text
 
 REDRAWS_PER_S = 4
 LINE_EVERY_S = 15.0  # without a terminal: how often a running probe may report its progress
@@ -129,7 +129,7 @@ class LiveRace:
 
     def rung_started(self, index: int, steps: int, candidates: int) -> None:
         self._state.rung = _Rung(index, steps, candidates)
-        self._line(f"rung {index + 1}: {candidates} candidates to step {steps}")
+        self._line(f"rung {index + 1}: {plural(candidates, 'candidate')} to step {steps}")
 
     def probe_started(self, worker: int, title: str, learning_rate: float, until_step: int) -> None:
         self._state.workers[worker] = _Running(clean(title, 60), learning_rate, until_step, self._clock())

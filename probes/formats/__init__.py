@@ -106,6 +106,9 @@ def get_format(name: str) -> DataFormat:
     raise BadInput(f"Unknown data format {name!r}. {did_you_mean(name, [f.name for f in all_formats()])}")
 
 
+PREFERENCE_KEYS = frozenset({"chosen", "rejected"})  # of data for DPO and the like
+
+
 def detect_format(rows: Sequence[tuple[int, Row]]) -> DataFormat:
     """The most specific format that fits nearly as many of the first `rows` (line number, row) as any other.
 
@@ -125,6 +128,11 @@ def detect_format(rows: Sequence[tuple[int, Row]]) -> DataFormat:
                 "the one that counts with --format."
             )
         line, row = odd
+        if row.keys() >= PREFERENCE_KEYS:
+            raise BadInput(
+                f"Line {line} is a preference. {describe_keys(row)} Texts are learned here, not preferences: write "
+                "the chosen answers as messages, or as prompt and completion, and race on these."
+            )
         raise BadInput(
             f"Line {line} fits no known data format. {describe_keys(row)}\n{known_formats()}\n"
             "Rename the keys, or name the format with --format."

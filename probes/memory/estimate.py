@@ -154,7 +154,7 @@ def first_that_works(ways: Sequence[Callable[[], BuiltModel]], trace: Callable[[
             with _without_collection(), unpacking_on_meta():
                 return trace(way())
         except Exception as error:  # a method's code under conditions it was not written for: the next way may do
-            reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            reason = f"{type(error).__name__}: {error}".splitlines()[0].partition(". ")[0][:200]
             if reason not in failures:
                 failures.append(reason)
     raise NotEstimable("the training step cannot be followed without data: " + "; ".join(failures))

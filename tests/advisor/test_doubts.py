@@ -152,3 +152,11 @@ def test_a_classifier_that_may_as_well_not_look_is_told(accuracy, is_told):
     warnings = pick_of(pick, largest_class_share=0.267).warnings
     assert any("most frequent class would be right in 26.7 %" in warning for warning in warnings) == is_told
     assert not any("most frequent" in warning for warning in pick_of(pick).warnings)
+
+
+def test_a_run_that_was_assumed_for_want_of_data_is_told():
+    pick = candidate(status="from table", curve=Curve())
+    run = PlannedRun(max_steps=375, max_length_tokens=512)
+    without = decide([pick], CARD, "accuracy", planned_run=run)[1].warnings
+    assert any("375 steps of rows of 512 tokens" in warning for warning in without)
+    assert not told("is assumed", pick)

@@ -167,6 +167,12 @@ def test_unknown_keys_are_named_with_line_and_known_formats():
     assert all(name in message for name in FORMATS) and "--format" in message
 
 
+def test_preferences_are_called_what_they_are():
+    row = {"prompt": "a", "chosen": "b", "rejected": "c"}
+    with pytest.raises(BadInput, match=r"Line 1 is a preference.* write the chosen answers as messages"):
+        detect_format([(1, row), (2, row)])
+
+
 def test_formats_that_are_mixed_are_named():
     known = all_formats()[:3]
     with pytest.raises(BadInput, match=f"several formats .*1 in {known[0].name}.*--format"):
