@@ -12,10 +12,16 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from knowledge.errors import AdvisorError
+
 LONGEST = 90  # characters of a head or a line
 FEWEST_WORDS, FEWEST_LETTERS = 3, 4  # of a line, of a name: below, there is nothing to say
 # Packages that come with some interpreters and not with others, or that hold no library.
 LEFT_OUT = {"test", "tests", "idlelib", "lib2to3", "turtledemo", "site-packages", "dist-packages", "ensurepip"}
+
+
+class LibraryInParts(AdvisorError):
+    """This Python comes without parts of its library."""
 
 
 class Function(NamedTuple):

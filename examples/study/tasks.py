@@ -21,7 +21,7 @@ from typing import Any
 from examples.study.debian_sections import FILE as DEBIAN_SECTIONS
 from examples.study.debian_synopses import FILE as DEBIAN_SYNOPSES
 from examples.study.debian_tags import INTERFACES, LANGUAGES
-from examples.study.stdlib_functions import Function, functions
+from examples.study.stdlib_functions import Function, LibraryInParts, functions
 from knowledge.errors import BadInput
 from knowledge.schema import Task
 
@@ -190,12 +190,17 @@ def simple_equations() -> list[dict[str, Any]]:
 
 
 def _of_packages(text_of: Callable[[Function], str]) -> list[dict[str, Any]]:
-    found = [f for f in functions() if f.package in PACKAGES]
+    found = {package: [text_of(f) for f in functions() if f.package == package] for package in PACKAGES}
+    if missing := [package for package, texts in found.items() if len(texts) < ROWS_PER_PACKAGE]:
+        raise LibraryInParts(
+            f"This Python comes without all of {', '.join(missing)}, which some distributions leave out of its "
+            "library: use one as python.org has it."
+        )
     draw = random.Random(0)
     rows = [
         {"text": text, "label": package}
-        for package in PACKAGES
-        for text in draw.sample([text_of(f) for f in found if f.package == package], ROWS_PER_PACKAGE)
+        for package, texts in found.items()
+        for text in draw.sample(texts, ROWS_PER_PACKAGE)
     ]
     draw.shuffle(rows)
     return rows

@@ -79,7 +79,10 @@ def test_synopses_are_of_other_programs_than_those_held_out():
 
 @pytest.mark.parametrize("name", ["debian_interfaces", "debian_languages", "library_packages", "function_packages"])
 def test_classes_are_balanced_and_no_text_comes_twice(name):
-    rows = TASKS[name].rows()
+    try:
+        rows = TASKS[name].rows()
+    except stdlib_functions.LibraryInParts as error:  # as Debian's Python, whose tkinter is a package of its own
+        pytest.skip(str(error))
     assert len(set(Counter(row["label"] for row in rows).values())) == 1
     assert len({" ".join(row["text"].casefold().split()) for row in rows}) == len(rows)
     assert rows == TASKS[name].rows()
