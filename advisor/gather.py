@@ -158,6 +158,7 @@ def gather(
         metric_name,
         batch_size=survey.planned_run.batch_size,
         silence_limit_s=silence_limit_s,
+        grace_s=60 * survey.request.budget_minutes,
         probed_before_s=lineup.probed_before_s,
         objection_to=lambda outcome: objection_to(outcome, survey.request.require, Scope.of(survey)),
     )

@@ -76,7 +76,8 @@ def await_baseline(executor: Executor) -> Baseline:
 
 
 class Conductor:
-    """Runs one race. `deadline` is a time.monotonic() value after which no job goes on.
+    """Runs one race. `deadline` is a time.monotonic() value after which no job goes on; as long as nothing has been
+    evaluated that is `grace_s` later, for an answer that took too long is better than none.
 
     `objection_to(outcome)` tells why a candidate must not go on though its probe succeeded, or None. A candidate that
     runs out of memory is tried once more with each of its batches of `batch_size` rows in parts, and one whose worker
@@ -96,6 +97,7 @@ class Conductor:
         *,
         batch_size: int = 1,
         silence_limit_s: float | None = None,
+        grace_s: float = 0.0,
         probed_before_s: float = 0.0,
         objection_to: Callable[[ProbeOutcome], str | None] = lambda outcome: None,
     ) -> None:
@@ -108,7 +110,7 @@ class Conductor:
         self._executor = executor
         self._journal = journal
         self._observer = observer
-        self._deadline = deadline
+        self._deadline, self._grace_s = deadline, grace_s
         self._metric_name = metric_name
         self._batch_size = batch_size
         self._silence_limit_s = silence_limit_s
@@ -187,9 +189,9 @@ class Conductor:
             interrupts.check()
             for event in self._executor.events(timeout_s=TICK_S):
                 self._take(event, jobs)
-                if time.monotonic() > self._deadline:
+                if self._is_time_up():
                     break
-            if time.monotonic() > self._deadline and jobs:
+            if self._is_time_up() and jobs:
                 self._executor.cancel()
                 self.evidence.out_of_time = True
         failed = sum(self._done_step(id) < stop and self._has_failed(id) for id in ids)
@@ -203,6 +205,10 @@ class Conductor:
             }
         )
         self._observer.rung_finished(index, len(ids) - failed - len(jobs), failed)
+
+    def _is_time_up(self) -> bool:
+        has_answer = any(curve.points for curve in self.evidence.curves.values())
+        return time.monotonic() > self._deadline + (0.0 if has_answer else self._grace_s)
 
     def _take(self, event: Event, jobs: dict[str, ProbeJob]) -> None:
         """Writes down what came; a job that has ended leaves `jobs`, unless it is tried once more."""

@@ -227,6 +227,16 @@ def test_the_end_of_the_budget_ends_the_race_with_what_there_is(tmp_path):
     assert set(evidence.curves) == {"a", "b"}
 
 
+def test_a_budget_that_is_over_before_anything_is_evaluated_waits_for_the_first(tmp_path):
+    strict, _ = conduct(tmp_path / "strict.jsonl", FakeExecutor(), deadline_s=0.0)
+    assert strict.out_of_time and len(strict.outcomes) <= 1
+    alone = FakeExecutor(lambda job: "hangs" if job.id == "a" else "finished")
+    nothing, _ = conduct(tmp_path / "nothing.jsonl", alone, deadline_s=0.0, grace_s=0.2)
+    assert nothing.out_of_time and not nothing.curves and alone.cancelled
+    waited, _ = conduct(tmp_path / "waited.jsonl", FakeExecutor(), deadline_s=0.0, grace_s=100.0)
+    assert waited.out_of_time and set(waited.curves) == {"a"}, "and for no other"
+
+
 def test_ctrl_c_keeps_what_was_measured_and_a_resumed_race_trains_only_the_rest(tmp_path):
     path = tmp_path / "journal.jsonl"
     undisturbed, _ = conduct(tmp_path / "other.jsonl", FakeExecutor())
