@@ -76,8 +76,8 @@ def await_baseline(executor: Executor) -> Baseline:
 
 
 class Conductor:
-    """Runs one race. `deadline` is a time.monotonic() value after which no job goes on; as long as nothing has been
-    evaluated that is `grace_s` later, for an answer that took too long is better than none.
+    """Runs one race. `deadline` is a time.monotonic() value after which no job goes on; as long as no probe has
+    come to its end that is `grace_s` later, for an answer that took too long is better than none.
 
     `objection_to(outcome)` tells why a candidate must not go on though its probe succeeded, or None. A candidate that
     runs out of memory is tried once more with each of its batches of `batch_size` rows in parts, and one whose worker
@@ -207,7 +207,7 @@ class Conductor:
         self._observer.rung_finished(index, len(ids) - failed - len(jobs), failed)
 
     def _is_time_up(self) -> bool:
-        has_answer = any(curve.points for curve in self.evidence.curves.values())
+        has_answer = any(o.status == "finished" for of_one in self.evidence.outcomes.values() for o in of_one)
         return time.monotonic() > self._deadline + (0.0 if has_answer else self._grace_s)
 
     def _take(self, event: Event, jobs: dict[str, ProbeJob]) -> None:
