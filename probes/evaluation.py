@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from knowledge.schema import Finite, Record, Task
+from probes.batching import IGNORE_INDEX, collate
 from probes.forward import forward_inputs, label_logits
 
 if TYPE_CHECKING:
@@ -55,8 +56,6 @@ def evaluate(
 
     import numpy as np
     import torch
-
-    from probes.batching import collate
 
     was_training = model.training
     model.eval()
@@ -104,8 +103,6 @@ def _judged(aligned: Any, labels: Any) -> Any:
     import torch
     from torch.nn import functional
 
-    from probes.batching import IGNORE_INDEX
-
     kept = labels != IGNORE_INDEX
     losses = torch.zeros(kept.shape, device=kept.device)
     losses[kept] = functional.cross_entropy(aligned[kept].float(), labels[kept], reduction="none")
@@ -116,8 +113,6 @@ def _judged(aligned: Any, labels: Any) -> Any:
 
 def _answers(aligned: Any, labels: Any) -> tuple[list[list[int]], list[list[int]]]:
     """The predicted and the right label ids of each row of a batch."""
-    from probes.batching import IGNORE_INDEX
-
     predicted, kept = aligned.argmax(-1), labels != IGNORE_INDEX
     return tuple(
         [ids[is_label].view(-1).tolist() for ids, is_label in zip(of, kept, strict=True)] for of in (predicted, labels)

@@ -265,9 +265,11 @@ class _Planner:
         if shorter is not None:
             return shorter
         alone = build(1, self.shortest_fraction)
-        limit_s = max(self.budget_s, HARDLY_LONGER * self.clock.wall_s(alone))
-        beside = (build(methods, self.shortest_fraction) for methods in range(min(fewest, self.clock.workers), 1, -1))
-        return next((plan for plan in beside if self.clock.wall_s(plan) <= limit_s), alone)
+        most, limit_s = fewest, self.budget_s
+        if not self._affords(alone):
+            most, limit_s = min(fewest, self.clock.workers), HARDLY_LONGER * self.clock.wall_s(alone)
+        several = (build(methods, self.shortest_fraction) for methods in range(most, 1, -1))
+        return next((plan for plan in several if self.clock.wall_s(plan) <= limit_s), alone)
 
     def _spend_the_rest(self, plan: RacePlan, width: float) -> RacePlan:
         """What is left goes to the finalists: further, to the end with the reference, and then to more in each rung."""

@@ -182,8 +182,8 @@ def at_step(curve: Curve, step: int) -> Curve:
     seen, later = curve.until(step), next((p for p in curve.points if p.step > step), None)
     if later is None or seen.last_step == step:
         return seen
-    earlier = seen.points[-1] if seen.points else later
-    share = math.log(step / earlier.step) / math.log(later.step / earlier.step) if seen.points else 0.0
+    earlier = seen.points[-1] if seen.last_step else later  # the log of step 0 is no place on the line
+    share = math.log(step / earlier.step) / math.log(later.step / earlier.step) if seen.last_step else 0.0
     point = CurvePoint(
         step=step,
         train_loss=_between(earlier.train_loss, later.train_loss, share),

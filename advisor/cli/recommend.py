@@ -133,8 +133,8 @@ def command(
         raise typer.Exit(1)
     if race and race.interrupted:
         if recommendation.folder:
-            print("advisor: interrupted. The same command with --resume and", end=" ", file=sys.stderr)
-            print(f"--out {printable(str(recommendation.folder))} goes on from here.", file=sys.stderr)
+            place = f"--out {printable(str(recommendation.folder))} --resume"
+            print(f"advisor: interrupted. The same command with {place} goes on from here.", file=sys.stderr)
         raise typer.Exit(130)
     if recommendation.result.recommendation is None and not dry_run:
         raise typer.Exit(NothingFits.exit_code)

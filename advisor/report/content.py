@@ -17,6 +17,7 @@ from advisor.requirements import advice_on_dropping
 from advisor.serving import served_as
 from advisor.text import bytes_text, clean, count_text, duration_text, quality_text, rate_text
 from knowledge.methods.base import QUANTIZED_BASES
+from knowledge.schema import MemoryEstimate
 from probes.race import LEFT_FOR_ANOTHER_RATE
 from probes.schema import FAILURES
 
@@ -95,13 +96,18 @@ def quality_line(prediction: Prediction, start: float | None) -> str:
     return text if start is None else f"{text}, untuned {quality_text(start, p.metric)}"
 
 
+def is_of_a_gpu_elsewhere(result: Result, memory: MemoryEstimate) -> bool:
+    """Dry runs tell what a GPU holds, also where the run is planned on a processor."""
+    return result.device.kind == "cpu" and memory.basis == "dry run"
+
+
 def memory_line(result: Result, pick: CandidateReport) -> str:
     """Peak against the limit, and where the peak is from unless from the dry run."""
     memory, limit = pick.memory, result.device.limit_bytes
     share = f"{100 * memory.peak_bytes / limit:.0f} %" if limit else "?"
     card = "planned card" if result.device.planned else clean(result.device.name, 40)
     text = f"{bytes_text(memory.peak_bytes)} at the peak, {share} of {bytes_text(limit)} ({card})"
-    if result.device.kind == "cpu" and memory.basis == "dry run":
+    if is_of_a_gpu_elsewhere(result, memory):
         held = f"; here the probes' process held {bytes_text(pick.probe_peak_bytes)}" if pick.probe_peak_bytes else ""
         return f"{bytes_text(memory.peak_bytes)} at the peak, as on an NVIDIA GPU{held}"
     if memory.basis.startswith("dry run, corrected") and pick.probe_peak_bytes:
@@ -289,8 +295,13 @@ def ran_out_of_time(result: Result) -> bool:
     race = result.race
     if race is None or race.dry_run or race.interrupted:
         return False
-    some = any(c.curve.points or c.status in FAILURES for c in result.candidates)
-    return not some and any(c.status == "not tried" for c in result.candidates)
+    has_come_through = any(c.curve.points or c.status in FAILURES for c in result.candidates)
+    return not has_come_through and any(c.status == "not tried" for c in result.candidates)
+
+
+def why_no_pick(result: Result) -> str:
+    in_time = not ran_out_of_time(result)
+    return "no candidate had a valid result that fits" if in_time else "no probe was evaluated in time"
 
 
 def advice_without_pick(result: Result) -> str:

@@ -94,12 +94,8 @@ def _header(result: Result) -> Markup:
     decision = result.recommendation
     subject = element("p", content.subject_line(result), class_="quiet")
     if decision is None:
-        why = (
-            "No probe was evaluated in time"
-            if content.ran_out_of_time(result)
-            else ("No candidate had a valid result that fits what was asked for")
-        )
-        text = f"{why}. The reasons are below. "
+        why = content.why_no_pick(result)
+        text = f"{why[0].upper()}{why[1:]}. The reasons are below. "
         text += content.advice_without_pick(result)
         return element(
             "header",
@@ -136,8 +132,8 @@ def _cards(result: Result) -> Markup | None:
     shown = [card for _, card in cards]
     if pick.memory is not None:
         limit = result.device.limit_bytes
-        on_gpu = result.device.kind == "cpu" and pick.memory.basis == "dry run"
-        place = "as on an NVIDIA GPU" if on_gpu else f"of {bytes_text(limit)}"
+        elsewhere = content.is_of_a_gpu_elsewhere(result, pick.memory)
+        place = "as on an NVIDIA GPU" if elsewhere else f"of {bytes_text(limit)}"
         note = f"{place} ({pick.memory.basis}; at most {bytes_text(pick.memory.high_bytes)})"
         shown.append(_card("peak memory", bytes_text(pick.memory.peak_bytes), note))
     run = result.planned_run

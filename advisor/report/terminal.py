@@ -222,8 +222,6 @@ def _named(titles: list[str]) -> str:
 
 
 def _no_recommendation(result: Result) -> Iterable[RenderableType]:
-    in_time = not content.ran_out_of_time(result)
-    why = "no candidate had a valid result that fits" if in_time else "no probe was evaluated in time"
-    yield Text(f"No recommendation: {why}.", style="bold red")
+    yield Text(f"No recommendation: {content.why_no_pick(result)}.", style="bold red")
     yield Text(content.subject_line(result), style="dim")
     yield Text(content.advice_without_pick(result))

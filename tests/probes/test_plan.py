@@ -92,6 +92,11 @@ def test_where_no_budget_is_enough_every_worker_still_has_a_method(workers):
     assert len(plan_race(entries, slower, 1e-3, workers=workers).entries) == 1, "nobody waits for a slower one"
 
 
+def test_a_small_budget_still_compares_as_many_methods_as_it_can_on_one_worker():
+    entries, run_s = grid(8, rates=1)
+    assert [len(plan_race(entries, run_s, b).methods) for b in (3.0, 8.0, 14.0, 30.0)] == [1, 2, 5, 6]
+
+
 def test_a_short_run_comes_to_its_end_where_the_budget_is_large():
     """Of 38 steps the first eight are 21 %, and three rungs end at 84 %."""
     entries, run_s = grid(4)
