@@ -163,7 +163,7 @@ def _was_tried(candidate: CandidateReport) -> bool:
 
 
 def _only_rate(case: Case) -> str:
-    """Short races compare no learning rates (probes/plan.py)."""
+    """Short races compare no learning rates (probes/planner.py)."""
     tried = {c.learning_rate for c in case.candidates if c.name == case.pick.name and _was_tried(c)}
     if len(tried) != 1 or case.pick.name not in all_methods():
         return ""

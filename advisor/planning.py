@@ -23,7 +23,8 @@ from knowledge.errors import NothingFits
 from knowledge.prior import NEUTRAL, MethodPrior
 from probes.conduct import stop_step
 from probes.journal import Journal
-from probes.race import Entry, RacePlan, plan_race
+from probes.plan import Entry, RacePlan
+from probes.planner import plan_race
 from probes.schema import Baseline
 
 FEWEST_STEPS = 8  # of the first rung: before that a loss tells how large a learning rate is and little else

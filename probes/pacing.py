@@ -10,7 +10,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from probes.plan import FEWEST_KEPT, WORTHWHILE_STRETCH, RacePlan
+from probes.plan import RacePlan
+from probes.planner import FEWEST_KEPT, WORTHWHILE_STRETCH
 from probes.schema import ProbeOutcome
 
 

@@ -3,7 +3,7 @@
 A race goes over rungs. At each rung every candidate still in it is trained to the same share of the planned run; then
 each method keeps its best learning rate (early in the run also the next lower one, which may still overtake it), the
 best methods by loss go on, and with every fourth place one near the frontier of loss and memory, for the best trade-off
-is not always the lowest loss. The plan (probes/plan.py) says how many.
+is not always the lowest loss. The plan (probes/planner.py) says how many.
 
 Replayed on 63 published curves, ranking by the plain loss at equal steps chooses better than losses or accuracies
 predicted from it; tests/benchmarks/selection.py has the figures.
@@ -16,9 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from knowledge.schema import Curve, CurvePoint
-from probes.plan import Entry, RacePlan, plan_race
-
-__all__ = ["Entry", "Job", "Race", "RacePlan", "RungDecision", "plan_race", "recent_loss"]
+from probes.plan import Entry, RacePlan
 
 RECENT_SHARE = 0.1  # the last tenth of the steps done counts as "now"
 FRONTIER_SLACK = 1  # near the frontier: at most this many others have less loss and need no more memory

@@ -26,7 +26,9 @@ from knowledge.importers import NotARun, study
 from knowledge.methods import get_method
 from knowledge.prior import NEUTRAL
 from knowledge.schema import Curve, CurvePoint, RunRecord
-from probes.race import Entry, Race, plan_race
+from probes.plan import Entry
+from probes.planner import plan_race
+from probes.race import Race
 
 Rates = Literal["all", "usual", "narrow"]
 

@@ -10,7 +10,9 @@ import numpy as np
 
 from knowledge.prior import NEUTRAL, REFERENCE
 from knowledge.schema import Curve, RunRecord
-from probes.race import Entry, Race, plan_race, recent_loss
+from probes.plan import Entry
+from probes.planner import plan_race
+from probes.race import Race, recent_loss
 from tests.benchmarks.prediction_quality import last_loss, last_validation
 
 TOLERANCE = 0.01  # about the noise of two runs: a pick this close to the best counts as right

@@ -10,7 +10,8 @@ from probes.dataset import prepare
 from probes.executors.process import ProcessExecutor
 from probes.journal import Journal
 from probes.observer import Observer
-from probes.race import Entry, Race, RacePlan
+from probes.plan import Entry, RacePlan
+from probes.race import Race
 from probes.schema import ProbeContext
 from probes.source import load_tokenizer, resolve_model
 from tests.faults.conftest import found

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from knowledge.schema import Curve, CurvePoint
-from probes.plan import RacePlan
-from probes.race import Entry, Race
+from probes.plan import Entry, RacePlan
+from probes.race import Race
 
 TOTAL_STEPS = 100
 
@@ -15,6 +15,15 @@ def entry(method: str, rate: float = 1e-4, peak: int | None = 10, prior: float =
 
 def curve(*losses: float, every: int = 5) -> Curve:
     return Curve(points=tuple(CurvePoint(step=every * (i + 1), eval_loss=x) for i, x in enumerate(losses)))
+
+
+def grid(methods: int, rates: int = 3, run_s: float = 100.0) -> tuple[list[Entry], dict[str, float]]:
+    entries = [
+        entry("lora" if m == 0 else f"m{m:02}", 10.0**-r, prior=1 - m / 100, family=f"family{m % 4}")
+        for m in range(methods)
+        for r in range(rates)
+    ]
+    return entries, {e.id: run_s for e in entries}
 
 
 def plan(entries, fractions=(0.05, 0.1, 1.0), keep=(2, 1), reference_rungs=0) -> RacePlan:

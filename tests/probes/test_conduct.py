@@ -10,7 +10,8 @@ from probes.conduct import Conductor, Contestant, WorkerFailed, await_baseline
 from probes.executors.base import Event
 from probes.journal import Journal
 from probes.observer import Observer
-from probes.race import Entry, Race, RacePlan
+from probes.plan import Entry, RacePlan
+from probes.race import Race
 from probes.schema import Baseline, ProbeOutcome, Schedule
 
 STEPS = 100

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probes.pacing import Pace, measured_pace, next_rung_in_time, rung_for_what_is_left, with_last_rung
-from probes.plan import WORTHWHILE_STRETCH, RacePlan
-from probes.race import Entry
+from probes.plan import Entry, RacePlan
+from probes.planner import WORTHWHILE_STRETCH
 from probes.schema import ProbeOutcome
 
 ENTRIES = tuple(

@@ -1,0 +1,230 @@
+"""Plans a race: which candidates enter and how far each rung goes, so that it ends within the budget.
+
+The shape was chosen on replayed published curves (tests/benchmarks/selection.py): all to 5 % of the planned run, a
+third of them to 10 %, a quarter to 20 %, an eighth as far as the budget reaches, to the end if it can; of very many
+no more than of LARGEST_FIELD. With three learning rates per method a third is one rate of each. Where an eighth would
+not come to half of the run fewer are kept after each rung, for losses order the last few only from there on. A small
+budget does without a choice of learning rates, then takes methods out before it shortens the first rung, and shortens
+the first rung before it goes below six methods; a large one keeps more to the end.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from knowledge.prior import REFERENCE, probing_order
+from probes.plan import Entry, RacePlan
+
+FIRST_FRACTION = 0.05
+SHORTEST_FRACTION = 0.01  # below that a loss says nothing about the end of the run
+RUNG_GROWTH = (1, 2, 4)  # the first rungs, as multiples of the first
+KEPT_SHARES = (1 / 3, 1 / 4, 1 / 8)  # of all that entered, after each of them
+# Among the 25 best of 63 published runs the rank correlation of loss and final accuracy is .62 at 20 % of the run, .65
+# at 30, .75 at 45 and .87 at 55, and no more than that later. At a tenth of the sweep's cost six, three and two of 24,
+# with the two at 45 %, lose .0062 in accuracy, where eight, six and three, with the three at 26 %, lose .0072.
+NARROW_SHARES = (1 / 4, 1 / 8, 1 / 12)
+FINALISTS_FAR_ENOUGH = 0.5  # of the run: finalists that come to it leave room for more of them
+WORTH_NARROWING = 1.5  # as far as the first rungs: finalists that do not come to that, however few, stay many
+WIDTHS = 10  # tried between the two
+LENGTHS = 200  # of a rung, tried between the longest and the shortest, each shorter by the same factor
+FEWEST_KEPT = 2  # a comparison needs two
+# Of 55 published runs, 18, 14 and 7 kept lose .0004 in accuracy at 8 % of the sweep's cost: larger fields need no more.
+LARGEST_FIELD = 64
+FEWEST_METHODS = 6  # below that, breadth is worth more than a longer first rung
+# A race that settles learning rates before RATES_SETTLED chooses worse than the catalogue does: with about a planned
+# run as budget it ends .09 to .16 nats above the best, with each method at its usual rate .05 to .09 (examples/study).
+# Of 63 published settings twelve that go to half of the run lose .024 in accuracy, six .042: that many enter with their
+# rates, or none.
+METHODS_WORTH_RATES = 12
+HARDLY_LONGER = 1.1  # than one method alone: what several may take where even that is more than the budget
+WORTHWHILE_STRETCH = 1.25  # a last rung that reaches less further than that is left out
+
+
+def plan_race(
+    entries: Sequence[Entry],
+    run_s: Mapping[str, float],
+    budget_s: float,
+    workers: int = 1,
+    overhead_s: float = 0.0,
+    reference: str = REFERENCE,
+    shortest_fraction: float = SHORTEST_FRACTION,
+) -> RacePlan:
+    """The race that makes the most of `budget_s` seconds of wall time on `workers` workers.
+
+    `run_s` is what the whole planned run would take per entry id, in seconds of one worker, `overhead_s` what each
+    probe costs beside its steps, `reference` the method that stays for comparison. No rung is shorter than
+    `shortest_fraction` of the run (a quarter of it at most, so that three rungs have room). A budget that is too
+    small for anything still gets one method that far, and whom further workers can probe meanwhile: an answer that took
+    too long is better than none.
+    """
+    if not entries:
+        raise ValueError("a race needs at least one entry")
+    shortest_fraction = min(shortest_fraction, 1 / RUNG_GROWTH[-1])
+    planner = _Planner(_Clock(run_s, workers, overhead_s), budget_s, reference, shortest_fraction)
+    plan = planner.best(entries)
+    needed = [entry for entry in entries if not entry.spare]
+    # On the study's curves (examples/study/race.py) spare rates pay from where the finalists reach the end in any case.
+    if plan.fractions[-1] < 1 and 0 < len(needed) < len(entries):
+        plan = planner.best(needed)
+    with_usual = {entry.method for entry in needed if entry.usual}
+    usual = [entry for entry in needed if entry.usual or entry.method not in with_usual]
+    if plan.has_rates and len(usual) < len(needed):
+        at_usual = replace(planner.best(usual), rates_left_out=True)
+        if not plan.compares_rates:
+            plan = planner.with_rates(needed) or at_usual
+        elif len(plan.methods) < min(FEWEST_METHODS, len(at_usual.methods)):
+            plan = at_usual
+    not_tried = {e.id: "the budget does not reach it" for e in entries if e.method not in plan.methods}
+    return replace(plan, not_tried=not_tried, expected_s=planner.clock.wall_s(plan), budget_s=budget_s)
+
+
+@dataclass(frozen=True)
+class _Clock:
+    run_s: Mapping[str, float]
+    workers: int
+    overhead_s: float
+
+    def wall_s(self, plan: RacePlan) -> float:
+        """Expected wall time. Who survives is not known yet, so later rungs cost as the average entry."""
+        costs = [self.run_s[e.id] for e in plan.entries]
+        mean, longest = sum(costs) / len(costs), max(costs)
+        methods = Counter(e.method for e in plan.entries)
+        with_rates = sum(rates > 1 for rates in methods.values())
+        total, done = 0.0, 0.0
+        for rung, fraction in enumerate(plan.fractions):
+            count = len(plan.entries)
+            if rung:  # each method has one candidate left, or two
+                extra = plan.reference in methods and rung < plan.reference_rungs
+                count = min(len(methods), plan.keep[rung - 1] + extra)
+                if plan.keeps_two_rates(rung - 1):
+                    count += min(count, with_rates)
+            stretch, done = fraction - done, fraction
+            work = count * (mean * stretch + self.overhead_s)
+            slowest = (longest if rung == 0 else mean) * stretch + self.overhead_s
+            total += max(work / self.workers, slowest)
+        return total
+
+
+@dataclass(frozen=True)
+class _Planner:
+    """Plans races within a budget. A width says how many a race keeps, see `_kept`."""
+
+    clock: _Clock
+    budget_s: float
+    reference: str
+    shortest_fraction: float
+
+    def best(self, entries: Sequence[Entry]) -> RacePlan:
+        """As many methods and rungs as the budget allows, and as wide as it can be with finalists that come far."""
+        wide = plan = self._of_width(entries, 1.0)
+        for step in range(1, WIDTHS + 1):
+            if plan.fractions[-1] >= FINALISTS_FAR_ENOUGH:
+                return plan
+            plan = self._of_width(entries, 1 - step / WIDTHS)
+        first_rungs_end = RUNG_GROWTH[-1] * plan.fractions[0]
+        return plan if plan.fractions[-1] >= WORTH_NARROWING * first_rungs_end else wide
+
+    def with_rates(self, entries: Sequence[Entry]) -> RacePlan | None:
+        """The most methods, at least METHODS_WORTH_RATES, of which finalists come far enough for their rates to be told
+        apart; None where the budget does not allow so many."""
+        order = _order(entries)
+        counts = range(len(order) - 1, METHODS_WORTH_RATES - 1, -1)
+
+        def of(count: int) -> RacePlan:
+            return self.best([entry for entry in entries if entry.method in order[:count]])
+
+        def comes_far(count: int) -> bool:
+            plan = of(count)
+            return plan.compares_rates and plan.fractions[-1] >= FINALISTS_FAR_ENOUGH
+
+        first = bisect_left(counts, True, key=comes_far)
+        return of(counts[first]) if first < len(counts) else None
+
+    def _affords(self, plan: RacePlan) -> bool:
+        return self.clock.wall_s(plan) <= self.budget_s
+
+    def _longest(self, longest: float, shortest: float, plan_of: Callable[[float], RacePlan]) -> RacePlan | None:
+        """The plan with the longest rung between the two that the budget allows; None where it is the shortest one or
+        none."""
+        lengths = [longest * (shortest / longest) ** (i / LENGTHS) for i in range(LENGTHS)]
+        first = bisect_left(lengths, True, key=lambda length: self._affords(plan_of(length)))
+        return plan_of(lengths[first]) if first < LENGTHS else None
+
+    def _of_width(self, entries: Sequence[Entry], width: float) -> RacePlan:
+        """As many methods and rungs as the budget allows to a race that keeps so many."""
+        one, two = (self._first_rungs(entries, two_rates, width) for two_rates in (False, True))
+        # Breadth and a long first rung are worth more than second rates.
+        plan = two if (len(two.entries), two.fractions) >= (len(one.entries), one.fractions) else one
+        return self._spend_the_rest(plan, width)
+
+    def _first_rungs(self, entries: Sequence[Entry], two_rates: bool, width: float) -> RacePlan:
+        """As many methods in the first rungs as the budget allows, and those rungs as long as it allows."""
+        order = _order(entries)
+
+        def build(methods: int, fraction: float) -> RacePlan:
+            place = {name: number for number, name in enumerate(order[:methods])}
+            chosen = [entry for entry in entries if entry.method in place]
+            # A first rung that is cut off has seen as many methods as it can, each where it is likely to be good.
+            chosen.sort(key=lambda e: (not e.usual, place[e.method], e.learning_rate))
+            return RacePlan(
+                entries=tuple(chosen),
+                fractions=tuple(growth * fraction for growth in RUNG_GROWTH),
+                keep=_kept(chosen, width)[:-1],
+                reference=self.reference,
+                reference_rungs=len(RUNG_GROWTH),
+                two_rates=two_rates,
+            )
+
+        fewest, first = min(FEWEST_METHODS, len(order)), max(FIRST_FRACTION, self.shortest_fraction)
+        for methods in range(len(order), fewest - 1, -1):
+            if self._affords(plan := build(methods, first)):
+                return plan
+        shorter = self._longest(first, self.shortest_fraction, lambda fraction: build(fewest, fraction))
+        if shorter is not None:
+            return shorter
+        alone = build(1, self.shortest_fraction)
+        most, limit_s = fewest, self.budget_s
+        if not self._affords(alone):
+            most, limit_s = min(fewest, self.clock.workers), HARDLY_LONGER * self.clock.wall_s(alone)
+        several = (build(methods, self.shortest_fraction) for methods in range(most, 1, -1))
+        return next((plan for plan in several if self.clock.wall_s(plan) <= limit_s), alone)
+
+    def _spend_the_rest(self, plan: RacePlan, width: float) -> RacePlan:
+        """What is left goes to the finalists: further, to the end with the reference, and then to more in each rung."""
+        reached = plan.fractions[-1]
+
+        def stretched(fraction: float) -> RacePlan:
+            return replace(plan, fractions=(*plan.fractions, fraction), keep=_kept(plan.entries, width))
+
+        if reached >= 1:
+            return plan
+        further = self._longest(1.0, reached, stretched)
+        if further is None or further.fractions[-1] < min(1.0, WORTHWHILE_STRETCH * reached):
+            return plan
+        plan = further
+        if plan.fractions[-1] < 1 or not self._affords(
+            with_reference := replace(plan, reference_rungs=len(plan.fractions))
+        ):
+            return plan
+        widths = [width + i / 10 for i in range(round(10 / min(KEPT_SHARES)))]
+        wider = [replace(with_reference, keep=_kept(plan.entries, width)) for width in widths]
+        return max((w for w in wider if self._affords(w)), key=lambda w: w.keep)
+
+
+def _kept(entries: Sequence[Entry], width: float) -> tuple[int, ...]:
+    """How many go on after each rung, at most one of each method: NARROW_SHARES for a width of 0, KEPT_SHARES for 1,
+    multiples of them beyond."""
+    methods, field_size = len({e.method for e in entries}), min(len(entries), LARGEST_FIELD)
+    shares = [
+        width * wide if width >= 1 else narrow + width * (wide - narrow)
+        for wide, narrow in zip(KEPT_SHARES, NARROW_SHARES, strict=True)
+    ]
+    return tuple(min(methods, max(FEWEST_KEPT, round(share * field_size))) for share in shares)
+
+
+def _order(entries: Sequence[Entry]) -> list[str]:
+    """Their methods, in the order in which they deserve a probe."""
+    return probing_order({e.method: e.family for e in entries}, {e.method: e.prior for e in entries})
