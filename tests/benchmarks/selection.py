@@ -31,11 +31,12 @@ def measure_cohort(cohort: Cohort, splits: int, sets: int) -> dict[str, Any]:
     size = min(SET_SIZE, round(0.75 * len(cohort.runs)))
     drawn = random_sets(cohort.runs, sets, size)
     strategies = {name: race(share) for name, share in BUDGETS.items()}
-    baselines: dict[str, Any] = {}
+    fixed = {}
     for name, method, rank in (("always LoRA r32", "lora", 32), ("always rsLoRA r64", "rslora", 64)):
         match = [r for r in cohort.runs if r.method == method and r.peft_config.get("r") == rank]
         if match:
-            baselines[name] = always(match[0])
+            fixed[name] = match[0]
+    baselines: dict[str, Any] = {name: always(run) for name, run in fixed.items()}
     rng = np.random.default_rng(0)
     baselines["random"] = lambda runs: always(runs[rng.integers(len(runs))])(runs)
     for fraction in LENGTHS:
@@ -53,7 +54,9 @@ def measure_cohort(cohort: Cohort, splits: int, sets: int) -> dict[str, Any]:
         },
         "selection under a memory limit": {
             f"{limit:g} GB": {
-                name: race_quality.measure(strategy, drawn, limit * 1e9) for name, strategy in strategies.items()
+                name: race_quality.measure(strategy, drawn, limit * 1e9)
+                for name, strategy in {**strategies, **baselines}.items()
+                if name not in fixed or fixed[name].peak_bytes <= limit * 1e9
             }
             for limit in LIMITS_GB
         },
