@@ -101,7 +101,11 @@ def _convert_weights(path: Path, folder: Path) -> None:
     dtype = torch.bfloat16 if path.stat().st_size >= BFLOAT16_FROM_BYTES else torch.float32
     # transformers draws this progress bar whatever its settings are.
     with _readable(path), contextlib.redirect_stderr(io.StringIO()):
-        model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=dtype)
+        model, info = AutoModelForCausalLM.from_pretrained(
+            path.parent, gguf_file=path.name, dtype=dtype, output_loading_info=True
+        )
+        if lost := sorted(info["missing_keys"]):  # these are drawn at random, without a word
+            raise ValueError(f"{len(lost)} weights are not in it ({lost[0]} ...); one part of a split file is no model")
     _forget_quantization(model.config)
     # The loaded model still counts as quantized and refuses to be saved: its weights go into a plain one.
     with torch.device("meta"):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,7 +161,8 @@ def load_model(
 ) -> PreTrainedModel:
     """The model with its weights on `device`, in evaluation mode. A classification head is made anew for `num_labels`.
 
-    Raises BadInput where bitsandbytes is needed and missing, and NoModelAccess where weights cannot be reached.
+    Raises BadInput where bitsandbytes is needed and missing or the files do not hold all weights, and NoModelAccess
+    where weights cannot be reached.
     """
     import torch
 
@@ -173,10 +174,27 @@ def load_model(
         options["device_map"] = {"": device}
     with quiet(), _explained(source):
         place = str(gguf.model_folder(Path(source.location))) if source.kind == "gguf file" else source.location
-        model = _auto_class(task).from_pretrained(place, use_safetensors=True, **options)
+        model, info = _auto_class(task).from_pretrained(
+            place, use_safetensors=True, output_loading_info=True, **options
+        )
+    _check_complete(source, model, info["missing_keys"], task)
     if task == "sequence-classification":  # a decoder finds the last token of a text by the token that pads
         model.config.pad_token_id = load_tokenizer(source).pad_token_id
     return (model if quantization != "none" else model.to(device)).eval()
+
+
+def _check_complete(source: ModelSource, model: PreTrainedModel, missing: Collection[str], task: Task) -> None:
+    """Raises BadInput where the files lack weights: transformers draws these at random, and says so in a warning only.
+    Of a classifier that is right for its head and for a pooler, which are trained; see probes.shape.drawn_poolers."""
+    lost = [name for name, _ in model.named_parameters() if name in missing]
+    if task == "sequence-classification":
+        lost = [n for n in lost if n.startswith(f"{model.base_model_prefix}.") and ".pooler." not in n]
+    if lost:
+        raise BadInput(
+            f"The files of {source.reference} hold no values for {len(lost)} of the weights of a {type(model).__name__}"
+            f" ({lost[0]} ...), so its answers would be random. Is it a model for another task (see --task), an "
+            "embedding model without its language model's head, or is a file of it missing?"
+        )
 
 
 def quantization_config(quantization: Quantization, dtype: DType, task: Task) -> Any:

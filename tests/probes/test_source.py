@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from knowledge.errors import AdvisorError, BadInput, NoModelAccess
 from probes import gguf, hub
@@ -155,6 +156,31 @@ def test_a_decoder_classifies_with_a_pad_token(model_folder):
     ).logits
     assert padded.shape == (2, 3) and torch.allclose(padded[0], alone[0], atol=1e-5), "read at the last real token"
     assert empty_model(source, load_config(source), "sequence-classification", 3).num_labels == 3
+
+
+def test_weights_that_the_files_lack_are_not_made_up(model_folder, tmp_path):
+    """transformers would draw them at random: an embedding model has no head of a language model, and a folder that
+    was copied in part lacks layers. A classifier's head is another matter."""
+    tiny_model("llama", trained=False).model.save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    headless = resolve_model(str(tmp_path))
+    with pytest.raises(BadInput, match=r"no values for 1 of the weights of a LlamaForCausalLM \(lm_head\.weight"):
+        load_model(headless, "causal-lm")
+    assert load_model(headless, "sequence-classification", num_labels=2).num_labels == 2
+    weights = load_file(tmp_path / "model.safetensors")
+    kept = {name: tensor for name, tensor in weights.items() if ".1.mlp." not in name}
+    save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(BadInput, match=r"no values for 3 .*mlp.*file of it missing"):
+        load_model(headless, "sequence-classification", num_labels=2)
+
+
+def test_a_part_of_a_split_gguf_file_is_no_model(tmp_path, monkeypatch):
+    (tmp_path / "model-00001-of-00002.gguf").write_bytes(b"GGUF")
+    model = tiny_model("llama", trained=False)
+    loaded = lambda *_, **__: (model, {"missing_keys": {"model.layers.1.mlp.up_proj.weight"}})  # noqa: E731
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", loaded)
+    with pytest.raises(BadInput, match=r"1 weights are not in it \(model\.layers\.1.*one part of a split file"):
+        gguf._convert_weights(tmp_path / "model-00001-of-00002.gguf", tmp_path)
 
 
 def test_a_head_for_other_classes_is_made_anew(model_folder, tmp_path):
