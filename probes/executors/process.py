@@ -113,8 +113,9 @@ class ProcessExecutor(WorkerPool[_Worker]):
 
     def start(self, context: ProbeContext) -> None:
         # Where more workers than cards are asked for, a probe that needs more than its part fails, not its neighbour.
+        # On a Ray cluster what is shared here is a part already.
         sharing = math.ceil(len(self._pool) / len(self._devices)) if self._devices else 1
-        self._context = context.model_copy(update={"memory_share": 1 / sharing})
+        self._context = context.model_copy(update={"memory_share": context.memory_share / sharing})
         for index in range(len(self._pool)):
             self._spawn(index)
 

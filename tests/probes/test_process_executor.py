@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from probes.executors.process import ProcessExecutor, in_words
+from probes.executors.ray_seat import Seat, installed_versions
 from tests.contracts.test_executors import job, outcomes_of
 from tests.probes import stub_worker
 from tests.probes.stub_context import stub_context
@@ -21,7 +22,6 @@ def test_a_race_goes_on_without_the_worker_that_cannot_start(tmp_path):
     assert {outcome.status for outcome in ended.values()} == {"finished"}
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")
 def test_workers_that_share_a_card_share_its_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(ProcessExecutor, "_spawn", lambda self, index: None)
     shares = []
@@ -32,6 +32,14 @@ def test_workers_that_share_a_card_share_its_memory(tmp_path, monkeypatch):
     assert shares == [1, 1, 0.5, 1]
 
 
+def test_a_worker_of_a_cluster_keeps_to_its_part_of_a_card(tmp_path, monkeypatch):
+    monkeypatch.setattr(ProcessExecutor, "_spawn", lambda self, index: None)
+    context = stub_context(tmp_path).model_copy(update={"memory_share": 0.25})
+    seat = Seat(context, {}, installed_versions(), None)
+    assert seat._executor._context.memory_share == 0.25
+    seat.close()
+
+
 def test_places_whose_worker_could_not_start_are_no_workers_that_a_plan_counts_on():
     executor = ProcessExecutor(4)
     assert executor.workers == 4
@@ -39,6 +47,7 @@ def test_places_whose_worker_could_not_start_are_no_workers_that_a_plan_counts_o
     assert executor.workers == 1
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")
 def test_a_worker_does_not_outlive_its_parent():
     parent = subprocess.Popen(
         [
