@@ -39,17 +39,19 @@ class Pace:
 
 
 def measured_pace(records: Iterable[Sequence[ProbeOutcome]], total_steps: int, workers: int) -> Pace | None:
-    """By the last job of each candidate, from all its outcomes; None where none has trained."""
+    """By the last job of each candidate, from all its outcomes; None where none has trained. Jobs that failed before
+    it, such as one whose worker was lost, left nothing that it goes on from."""
     step_s, overhead_s, again = [], [], []
     for outcomes in records:
         last = outcomes[-1] if outcomes else None
         if last is None or last.last_step <= last.first_step:
             continue
-        before = outcomes[-2].train_s if len(outcomes) > 1 and last.first_step else 0.0  # it goes on counting
-        train_s = last.train_s - before
+        earlier = [o for o in outcomes[:-1] if o.status == "finished"]
+        # One that goes on from a checkpoint goes on counting.
+        train_s = last.train_s - next((o.train_s for o in earlier if o.last_step == last.first_step), 0.0)
         if not 0 < train_s <= last.duration_s:
             train_s = last.duration_s
-        if len(outcomes) > 1 and outcomes[-2].last_step:
+        if earlier:
             again.append(not last.first_step)
         step_s.append(train_s / (last.last_step - last.first_step))
         overhead_s.append(last.duration_s - train_s)

@@ -38,6 +38,14 @@ def test_the_pace_is_that_of_each_candidates_last_job():
     assert measured_pace([[first, second], [first]], 100, workers=1) == Pace(150.0, 4.5, 1)
 
 
+def test_a_worker_that_was_lost_in_between_does_not_slow_the_pace():
+    first, second = outcome(0, 10, 15.0, 10.0), outcome(10, 30, 60.0, 50.0)
+    lost = outcome(0, 0, 9.0, 0.0).model_copy(update={"status": "failed", "worker_lost": True})
+    ran_out = outcome(10, 15, 12.0, 20.0).model_copy(update={"status": "out of memory"})
+    for failed in (lost, ran_out):
+        assert measured_pace([[first, failed, second]], 100, 1) == measured_pace([[first, second]], 100, 1)
+
+
 def test_who_leaves_no_checkpoint_pays_for_its_beginning_again():
     on, anew = [outcome(0, 10, 10.0, 10.0), outcome(10, 20, 10.0, 20.0)], [outcome(0, 10, 10.0, 10.0)] * 2
     assert measured_pace([on, on], 100, 1).begin(0.4) == 0.4
