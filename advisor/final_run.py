@@ -66,10 +66,11 @@ class FinalRun:
 
     @property
     def has_checkpoint(self) -> bool:
-        """Whether there is something to go on from: a few methods hold what cannot be stored (probes/checkpoint.py)."""
+        """Whether there is something to go on from: a few methods hold what cannot be stored (probes/checkpoint.py),
+        and a power cut may leave a part of a file."""
         from probes import checkpoint
 
-        return (self.state / self.job.id / checkpoint.FILE).exists()
+        return checkpoint.is_readable(self.state / self.job.id)
 
     @contextmanager
     def open_journal(self) -> Iterator[Journal]:
@@ -196,7 +197,7 @@ def take_over_probe(run: FinalRun, journal: Journal, say: Callable[[str], None])
     result, id = run.facts.result, run.job.id
     probe, own = run.folder / id / checkpoint.FILE, run.state / id / checkpoint.FILE
     is_same_device = not result.device.planned and result.device.kind == run.context.device
-    if own.exists() or not (probe.exists() and is_same_device):
+    if run.has_checkpoint or not (checkpoint.is_readable(probe.parent) and is_same_device):
         return
     try:
         with Journal(run.folder / JOURNAL_FILE, run.identity, resume=True) as race:

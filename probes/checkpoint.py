@@ -102,6 +102,18 @@ class _Stored:
     optimizer: dict[Any, dict[str, Any]]
 
 
+def is_readable(folder: Path) -> bool:
+    """Whether there is a whole checkpoint, by its header and size alone: what it holds may be gigabytes."""
+    from safetensors import safe_open
+
+    try:
+        with safe_open(folder / FILE, "pt") as file:
+            _progress(file.metadata() or {})
+    except (OSError, *_unreadable()):
+        return False
+    return True
+
+
 def load(folder: Path, model: Any, optimizer: Any, newest_step: int | None = None) -> Progress | None:
     """Restores model and optimizer in place and returns the progress, or None where there is no checkpoint, only one
     from beyond `newest_step`, or one that cannot be read: then nothing is changed."""
@@ -111,7 +123,7 @@ def load(folder: Path, model: Any, optimizer: Any, newest_step: int | None = Non
     if stored is None or (newest_step is not None and stored.progress.step > newest_step):
         return None
     parameters = dict(_trainable(model))
-    if parameters.keys() != stored.weights.keys():
+    if {name: p.shape for name, p in parameters.items()} != {name: w.shape for name, w in stored.weights.items()}:
         return None  # another version of the method: start over
     with torch.no_grad():
         for name, parameter in parameters.items():
@@ -131,7 +143,7 @@ def load(folder: Path, model: Any, optimizer: Any, newest_step: int | None = Non
 def _read(path: Path) -> _Stored | None:
     """The checkpoint in `path`, or None where there is none, or none that can be read: a power cut may leave an empty
     file or the beginning of one, and a version of this code may have written another form."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     if not path.exists():
         return None
@@ -139,14 +151,25 @@ def _read(path: Path) -> _Stored | None:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             return _Stored(
-                progress=Progress(**json.loads(metadata["progress"])),
+                progress=_progress(metadata),
                 weights=_stored_under("weight", file),
                 held=_stored_under("held", file),
                 generators=_stored_under("generator", file),
                 optimizer=_optimizer_state(metadata, file),
             )
-    except (SafetensorError, LookupError, ValueError, TypeError):
+    except _unreadable():
         return None
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    """What is raised where a file is damaged or of another form."""
+    from safetensors import SafetensorError
+
+    return SafetensorError, LookupError, ValueError, TypeError
+
+
+def _progress(metadata: dict[str, str]) -> Progress:
+    return Progress(**json.loads(metadata["progress"]))
 
 
 def _optimizer_state(metadata: dict[str, str], stored: Any) -> dict[Any, dict[str, Any]]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import io
 import json
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import pytest
+import torch
 import typer
 from rich.console import Console
+from safetensors.torch import save as to_bytes
 
 from advisor import final_run
 from advisor.explosion import FACTOR, WINDOW_STEPS, ExplosionWatch
 from advisor.exporters.base import recommended
-from advisor.final_run import STATE_FOLDER, eval_steps, prepare_run, read_data
+from advisor.final_run import STATE_FOLDER, FinalRun, eval_steps, prepare_run, read_data
 from advisor.gather import JOURNAL_FILE
 from advisor.model_card import model_card
 from advisor.report.live_training import LiveTraining
@@ -103,6 +106,16 @@ def test_a_run_without_a_checkpoint_begins_anew_and_says_so(tmp_path):
     assert any("begins anew" in said for said in live.said)
     assert report.first_step == 0 and live.steps == list(range(1, STEPS + 1))
     assert report.last.eval_loss == pytest.approx(case.probe()[2], abs=1e-6)
+
+
+def test_half_a_checkpoint_is_none(tmp_path):
+    """As a power cut leaves it: that the run begins anew is said before it does."""
+    run = SimpleNamespace(state=tmp_path, job=SimpleNamespace(id="one"))
+    (tmp_path / "one").mkdir()
+    whole = to_bytes({"weight/a": torch.zeros(8)}, metadata={"progress": "{}"})
+    for content, is_there in ((whole, True), (whole[:-1], False), (b"", False)):
+        (tmp_path / "one" / "checkpoint.safetensors").write_bytes(content)
+        assert FinalRun.has_checkpoint.fget(run) is is_there
 
 
 def test_a_run_that_was_stopped_between_its_last_step_and_the_record_of_it_is_evaluated_again(tmp_path):

@@ -88,6 +88,16 @@ def test_a_checkpoint_of_another_method_is_not_taken(tmp_path):
     assert checkpoint.load(tmp_path / "nothing", lora.model, lora.optimizer) is None
 
 
+def test_a_checkpoint_of_other_shapes_is_not_taken_either(tmp_path):
+    """As a version with other settings of the method leaves it: a vector would fit into every matrix."""
+    written, other = Run("gpt2", "bitfit", tmp_path), Run("gpt2", "bitfit", tmp_path)
+    written.to(1)
+    checkpoint.save(tmp_path / "probe", written.model, written.optimizer, written.progress)
+    name, parameter = next((n, p) for n, p in other.model.named_parameters() if p.requires_grad)
+    other.model.get_submodule(name.rpartition(".")[0]).bias = torch.nn.Parameter(torch.zeros(2, *parameter.shape))
+    assert checkpoint.load(tmp_path / "probe", other.model, other.optimizer) is None
+
+
 def _cut(path: Path, kept_bytes: int) -> None:
     """As a power cut leaves it; a positive number keeps the beginning, a negative one drops so much of the end."""
     path.write_bytes(path.read_bytes()[:kept_bytes])
@@ -120,12 +130,18 @@ DAMAGES = {
 }
 
 
+# Of what the optimizer keeps: no power cut leaves such a file.
+UNSEEN_IN_THE_HEADER = ("no keys of the optimizer", "keys of another optimizer", "fewer states than tensors")
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_from_a_checkpoint_that_cannot_be_read_the_probe_starts_over_untouched(damage, tmp_path):
     first, second = Run("llama", "lora", tmp_path), Run("llama", "lora", tmp_path)
     first.to(2)
     checkpoint.save(tmp_path / "probe", first.model, first.optimizer, first.progress)
+    assert checkpoint.is_readable(tmp_path / "probe") and not checkpoint.is_readable(tmp_path)
     DAMAGES[damage](tmp_path / "probe" / checkpoint.FILE)
+    assert checkpoint.is_readable(tmp_path / "probe") is (damage in UNSEEN_IN_THE_HEADER)
     before = {name: value.clone() for name, value in second.model.state_dict().items()}
     random = torch.get_rng_state()
     assert checkpoint.load(tmp_path / "probe", second.model, second.optimizer) is None
