@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from knowledge.schema import Task
-from probes import tokenise
+from probes import chats, tokenise
 from probes.formats import DataFormat, Row, Segments
 from probes.rows import TokenRows
 
@@ -81,7 +81,7 @@ class Encoder:
 
     def _segments(self, row: Row, encoded: Encoded) -> Segments | None:
         try:
-            return self.format.to_segments(row, partial(tokenise.chat_segments, self.tokenizer))
+            return self.format.to_segments(row, partial(chats.chat_segments, self.tokenizer))
         except Exception as error:  # a chat template is a program of the model's author: it may raise anything
             encoded.dropped[f"the chat template refuses the conversation ({_in_short(error)})"] += 1
             return None

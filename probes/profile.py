@@ -20,7 +20,9 @@ _ADVICE = {
     "the prompt alone is longer": "Raise --max-length.",
     "nothing to train on": "Check the fields that hold the answers; of conversations the turns of the role 'assistant' "
     "(in ShareGPT 'gpt') are trained.",
-    "the chat template refuses": "Check the roles and contents of the conversations.",
+    "the chat template refuses": "Check the roles and contents of the conversations. Where tools are left out, take a "
+    "model whose chat template writes them, or tell of tools and calls in the texts, without the keys 'tools' and "
+    "'tool_calls'.",
 }
 EXACT_MATCH_TOKENS = 16  # answers up to this median length are judged as a whole
 

@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from knowledge.errors import BadInput
+from probes.chats import chat_segments
 from probes.formats import DataFormat, Row, describe_keys, detect_format, get_format, known_formats
 from probes.reader import NumberedRow, SkipLedger, read_rows
 from probes.split import group_key, split_texts
-from probes.tokenise import chat_segments
 
 DETECT_ROWS = 50
 MAX_SAMPLE_BYTES = 16 * 2**20  # of text held in the sample, so that a file of huge rows stays within memory too

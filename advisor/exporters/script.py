@@ -23,7 +23,7 @@ from advisor.files import write_text
 from advisor.recommendation import Result
 from advisor.text import clean, duration_text, quality_text
 from knowledge.schema import AUTO_CLASSES
-from probes import adapters, batching, forward, split, tokenise
+from probes import adapters, batching, chats, forward, split, tokenise
 from probes.formats import get_format
 from probes.metrics import BUILT_IN
 from probes.reader import MAX_LINE_BYTES
@@ -175,7 +175,7 @@ def _settings(facts: Recommended) -> str:
 def _data_functions(facts: Recommended) -> list[str]:
     task, chosen = facts.result.planned_run.task, get_format(facts.plan.data_format)
     encode, cut, *called = _ENCODING[task]
-    functions = [chosen.matches, chosen.to_segments, tokenise.chat_segments, *tokenise.OF_CHATS, encode, cut, *called]
+    functions = [chosen.matches, chosen.to_segments, chats.chat_segments, *chats.OF_CHATS, encode, cut, *called]
     functions += [split.split_texts, split.group_key]
     tokenising = parts.TOKENISE
     if task == "sequence-classification":

@@ -21,7 +21,7 @@ def matches(row):
         isinstance(messages, list)
         and len(messages) > 0
         and all(isinstance(m, dict) and isinstance(m.get("role"), str) for m in messages)
-        and all("content" in m or m.get("tool_calls") for m in messages)
+        and all("content" in m or m.get("tool_calls") or m.get("function_call") for m in messages)
         and isinstance(row.get("system"), str | None)
     )
 

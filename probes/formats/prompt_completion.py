@@ -21,7 +21,7 @@ def matches(row):
         isinstance(part, list)
         and len(part) > 0
         and all(isinstance(m, dict) and isinstance(m.get("role"), str) for m in part)
-        and all("content" in m or m.get("tool_calls") for m in part)
+        and all("content" in m or m.get("tool_calls") or m.get("function_call") for m in part)
         for part in pair
     )
 

@@ -31,13 +31,14 @@ def matches(row):
 
 
 def to_segments(row, chat):
-    """The conversation through the chat template. `function_call` is an assistant's turn, `observation` a tool's."""
+    """The conversation through the chat template. `function_call`, JSON of a tool's name and arguments, is a turn of
+    the assistant that calls it, `observation` the tool's answer."""
     roles = {
         "human": "user",
         "gpt": "assistant",
         "system": "system",
         "observation": "tool",
-        "function_call": "assistant",
+        "function_call": "function_call",
     }
     messages = [{"role": "system", "content": row["system"]}] if row.get("system") else []
     messages += [{"role": roles[turn["from"]], "content": turn["value"]} for turn in row["conversations"]]

@@ -2,11 +2,13 @@
 
 import json
 import re
+from functools import partial
 from importlib.resources import files
 
 import pytest
 
-from probes.tokenise import chat_segments
+from probes.chats import chat_segments
+from probes.formats import get_format
 from tests.probes.tokenizers import byte_tokenizer
 
 MARKS = re.compile(
@@ -36,6 +38,7 @@ FAMILIES = [
     "smolvlm",
 ]
 CALL_TOOLS = ("deepseekv3", "gptoss", "llama3_1", "qwen2_5", "qwen3", "qwen3_instruct_2507")
+CALL_TOOLS_UNTOLD = ("deepseekv3",)  # what tools there are is not in its template
 TURNS = [
     {"role": role, "content": f"{what} {number}"}
     for number in ("one", "two", "three")
@@ -103,17 +106,55 @@ def test_marks_of_a_large_vocabulary_are_not_read_for_each_row():
 @pytest.mark.parametrize("name", CALL_TOOLS)
 def test_calls_are_trained_with_their_arguments_as_objects(name):
     tokenizer = of_family(name)
-    calls = trained(tokenizer, CALLING, tools=json.dumps(TOOLS))
+    tools = None if name in CALL_TOOLS_UNTOLD else TOOLS
+    calls = trained(tokenizer, CALLING, tools=tools and json.dumps(tools))
     assert len(calls) == 2 and '{"city": "Paris"}' in calls[0] and "weather" in calls[0]
     with_nulls = {**CALL, "function": {"name": "weather", "arguments": {"city": "Paris", "zone": None}}}
     others = [CALLING[0], {**CALLING[1], "tool_calls": [with_nulls]}, *CALLING[2:]]
-    assert trained(tokenizer, others, tools=TOOLS) == calls, "tables fill in nulls"
+    assert trained(tokenizer, others, tools=tools) == calls, "tables fill in nulls"
+    first = [CALLING[0], {"role": "assistant", "content": None, "function_call": CALL["function"]}]
+    first += [{"role": "function", "name": "weather", "content": "sunny"}, CALLING[3]]
+    assert trained(tokenizer, first, tools=tools and [TOOLS[0]["function"]]) == calls, "as OpenAI had them first"
+
+
+@pytest.mark.parametrize("name", CALL_TOOLS)
+def test_calls_of_sharegpt_are_those_of_messages(name):
+    speakers = {"user": "human", "assistant": "gpt", "tool": "observation"}
+    turns = [{"from": speakers[turn["role"]], "value": turn["content"]} for turn in CALLING]
+    turns[1] = {"from": "function_call", "value": json.dumps({"name": "weather", "arguments": {"city": "Paris"}})}
+    tools = None if name in CALL_TOOLS_UNTOLD else TOOLS
+    tokenizer = of_family(name)
+    chat, shared = partial(chat_segments, tokenizer), {"conversations": turns, "tools": json.dumps(tools or [])}
+    assert get_format("sharegpt").to_segments(shared, chat) == chat(CALLING, tools=tools)
+    turns[1]["value"] = "<call> weather"
+    assert any("<call> weather" in part for part in trained(tokenizer, chat_of(turns[:2]))), "no JSON: a text"
+
+
+def chat_of(turns):
+    return get_format("sharegpt").to_segments({"conversations": turns}, lambda messages, tools: messages)
+
+
+@pytest.mark.parametrize("name", ["deepseekv3", "phi3"])
+def test_tools_and_their_answers_are_told_or_the_row_is_refused(name):
+    """Otherwise calls would be learned of tools that nobody has told of."""
+    tokenizer = of_family(name)
+    with pytest.raises(ValueError, match="leaves the tools out"):
+        chat_segments(tokenizer, TURNS, tools=TOOLS)
+    assert chat_segments(tokenizer, TURNS, tools=[]) == chat_segments(tokenizer, TURNS)
+    if name == "phi3":
+        with pytest.raises(ValueError, match="turns of the role tool out"):
+            chat_segments(tokenizer, [TURNS[0], CALLING[2], TURNS[1]])
+
+
+def test_an_empty_list_of_tools_is_none():
+    tokenizer = of_family("llama3_1")  # it would tell of an interpreter and of functions that follow
+    assert chat_segments(tokenizer, TURNS, tools="[]") == chat_segments(tokenizer, TURNS)
 
 
 @pytest.mark.parametrize("name", ["llama3", "phi3", "smolvlm"])
 def test_rows_whose_calls_the_template_leaves_out_are_refused(name):
     with pytest.raises(ValueError, match="tool calls"):
-        chat_segments(of_family(name), [*CALLING[:2], *TURNS[2:4]], tools=TOOLS)
+        chat_segments(of_family(name), [*CALLING[:2], *TURNS[2:4]])
 
 
 @pytest.mark.parametrize("name", ["deepseek_r1_distill", "qwen3"])

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knowledge.errors import BadInput
+from probes.chats import chat_segments
 from probes.formats import all_formats, detect_format, get_format
-from probes.tokenise import chat_segments
 
 CHAT = partial(chat_segments, None)
 FORMATS = {f.name: f for f in all_formats()}

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes import tokenise
-from probes.tokenise import chat_segments, cut_pair_to_length, cut_to_length, encode_batch, encode_pairs, encode_texts
+from probes import chats, tokenise
+from probes.chats import OF_CHATS, chat_segments
+from probes.tokenise import cut_pair_to_length, cut_to_length, encode_batch, encode_pairs, encode_texts
 from tests.probes.tokenizers import CHAT_TEMPLATE, byte_tokenizer, spacing_tokenizer
 
 PLAIN = byte_tokenizer()
@@ -126,6 +127,19 @@ def test_without_a_template_turns_are_named_and_ended():
     assert [text for text, trained in segments if trained] == [" yo</s>", " so long</s>"]
 
 
+@pytest.mark.parametrize("tools", [None, [{"name": "f"}]])
+def test_without_a_template_tools_are_refused(tools):
+    turns = [TURNS[0], {"role": "assistant", "content": "", "tool_calls": None if tools else [{"name": "f"}]}, *TURNS]
+    with pytest.raises(ValueError, match="plain form of turns has no tools"):
+        chat_segments(PLAIN, turns, tools=tools)
+
+
+def test_rows_that_differ_in_their_calls_are_no_duplicates():
+    rows = [[TURNS[0], {"role": "function_call", "content": f'{{"name": "{name}"}}'}] for name in "fg"]
+    one, other = (chat_segments(None, row) for row in rows)
+    assert one != other and one[:2] == other[:2]
+
+
 def test_encoder_decoder_rows_are_source_then_target():
     rows = [[("ab", False), ("c", True)], [("a", False), ("b", True), ("c", False), ("d", True)], [("ab", False)]]
     (ids, trained), (turns, answer), (_, empty) = encode_pairs(rows, PLAIN)
@@ -195,8 +209,9 @@ def test_ids_spell_the_text_and_masks_follow_the_segments(batch):
 def test_the_functions_run_from_their_source_alone(name):
     """They are written verbatim into the generated training script, with those that they call."""
     alone: dict = {}
-    called = {"chat_segments": tokenise.OF_CHATS, "encode_batch": (tokenise.encode_segments,)}.get(name, ())
-    for function in (getattr(tokenise, name), *called):
+    called = {"chat_segments": OF_CHATS, "encode_batch": (tokenise.encode_segments,)}.get(name, ())
+    original = getattr(chats if name == "chat_segments" else tokenise, name)
+    for function in (original, *called):
         exec(inspect.getsource(function), alone)
     arguments = {
         "chat_segments": (CHAT, TURNS),
@@ -204,4 +219,4 @@ def test_the_functions_run_from_their_source_alone(name):
         "encode_pairs": ([[("ab", False), ("cd", True)]], PLAIN),
         "encode_texts": ([[("ab", False)]], PLAIN),
     }.get(name, ([1, 2, 3], [False, True, True], 2))
-    assert alone[name](*arguments) == getattr(tokenise, name)(*arguments)
+    assert alone[name](*arguments) == original(*arguments)
