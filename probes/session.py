@@ -104,7 +104,10 @@ class Session:
         self.memory.reset_peak()
         seed_everything(context.seed)
         model = adapters.apply_method(
-            base, method, dict(job.peft_config) if job.peft_config else None, batches=self._calibration_batches
+            base,
+            method,
+            dict(job.peft_config) if job.peft_config else None,
+            batches=lambda: self._calibration_batches(job),
         )
         if context.gradient_checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -184,12 +187,13 @@ class Session:
             return OwnMetric(self.context.own_metric, lambda ids: names[ids[0]])
         return OwnMetric(self.context.own_metric, lambda ids: tokenizer.decode(ids, skip_special_tokens=True))
 
-    def _calibration_batches(self, count: int = 8) -> list[dict[str, Any]]:
-        """The first training batches, for methods that initialise themselves from data."""
+    def _calibration_batches(self, job: ProbeJob, count: int = 8) -> list[dict[str, Any]]:
+        """The first training batches, for methods that initialise themselves from data; in parts as in training, for
+        their gradients may be what ran out of memory."""
         from probes.batching import collate
         from probes.evaluation import to_device
 
-        order = self.data.batch_order(self.context.batch_size, count, self.context.seed)
+        order = self._order(job, count)[: count * job.micro_batches]
         return [
             to_device(collate(self.data.train, rows, self.pad_token_id, self.context.task), self.context.device)
             for rows in order

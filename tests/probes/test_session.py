@@ -98,6 +98,20 @@ def test_what_a_method_raises_is_an_outcome_and_the_session_goes_on(context):
     assert run(session, job_of("lora", "after"))[0].status == "finished"
 
 
+def test_a_further_try_in_smaller_parts_begins_from_smaller_batches_too(context, monkeypatch):
+    session, lengths = Session(context), []
+    for parts in (1, 2):
+        seen = []
+        monkeypatch.setattr(
+            "probes.session.adapters.apply_method",
+            lambda *args, batches, seen=seen: seen.append(batches()) or session.unknown,
+        )
+        run(session, job_of("lora", f"in {parts}", micro_batches=parts))
+        lengths.append([row for batch in seen[0] for row in batch["attention_mask"].sum(-1).tolist()])
+        assert {len(batch["input_ids"]) for batch in seen[0]} == {context.batch_size // parts}
+    assert lengths[0] == lengths[1], "the same rows"
+
+
 def test_the_loss_of_each_held_out_row_is_kept(context):
     """In nats over its label tokens, so that two candidates can be compared row by row."""
     session = Session(context)
