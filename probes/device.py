@@ -203,14 +203,19 @@ def _has_amx() -> bool:
 def cpu_cores() -> int:
     """Cores that this process may use, with a container's CPU quota taken into account."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    for folder in _cgroup_folders():
-        try:
-            quota, period = (folder / "cpu.max").read_text().split()
-        except (OSError, ValueError):
-            continue
-        if quota != "max":
-            cores = min(cores, max(1, int(quota) // int(period)))
-    return cores
+    return min([cores, *(max(1, whole) for folder in _cgroup_folders() if (whole := _quota_cores(folder)) is not None)])
+
+
+def _quota_cores(group: Path) -> int | None:
+    """Whole cores that a control group may use, by versions 2 and 1; None without a limit."""
+    try:
+        if (group / "cpu.max").exists():
+            quota, period = (group / "cpu.max").read_text().split()
+        else:
+            quota, period = ((group / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return int(quota) // int(period) if int(quota) > 0 else None  # -1 is none in version 1
+    except (OSError, ValueError):  # no such files, or "max"
+        return None
 
 
 def free_host_bytes() -> int:

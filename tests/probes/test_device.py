@@ -285,6 +285,17 @@ def test_a_containers_limits_are_respected(no_torch_gpu, monkeypatch, tmp_path):
     assert detect().total_bytes == psutil.virtual_memory().total
 
 
+@pytest.mark.parametrize(("quota", "cores"), [("250000", 2), ("50000", 1), ("-1", 64)])
+def test_the_processors_of_an_older_container_are_counted_too(monkeypatch, tmp_path, quota, cores):
+    """By version 1 of control groups, as Docker still has it on many a cluster."""
+    monkeypatch.setattr(device, "CGROUP_ROOT", tmp_path)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: range(64), raising=False)
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(f"{quota}\n")
+    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+    assert device.cpu_cores() == cores
+
+
 @pytest.mark.parametrize(
     ("limit_file", "used_file", "stat_file", "prefix"),
     [
