@@ -45,7 +45,7 @@ class OwnMetric:
         texts = [[self._decode(ids) for ids in rows] for rows in (predicted, right)]
         try:
             value = float(self._function(*texts))
-        except Exception as error:  # the user's code may raise anything
+        except (Exception, SystemExit) as error:  # the user's code may raise anything
             raise MetricFailed(f"The metric {self.place} failed: {type(error).__name__}: {error}") from error
         if not math.isfinite(value):
             raise MetricFailed(f"The metric {self.place} returned {value}. It must be finite, and higher the better.")
@@ -112,7 +112,7 @@ def _function(place: str) -> Callable[[list[str], list[str]], Any]:
     sys.path.insert(0, folder)  # it may import its neighbours, as a script may
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # the user's code may raise anything
+    except (Exception, SystemExit) as error:  # the user's code may raise anything, and a script may end itself
         raise BadInput(f"The metric's file {path} cannot be run: {type(error).__name__}: {error}") from error
     finally:
         sys.path.remove(folder)

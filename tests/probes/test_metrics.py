@@ -40,11 +40,13 @@ def test_what_is_no_number_is_told_with_its_place(tmp_path, body):
         ("missing.py:score", "no file"),
         ("{folder}/own.py:other", "no function 'other'"),
         ("{folder}/broken.py:score", "cannot be run: NameError"),
+        ("{folder}/script.py:score", "cannot be run: SystemExit: 2"),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_what_can(tmp_path, metric, words):
     write(tmp_path, "def score(predictions, references):\n    return 1\n")
     write(tmp_path, "nonsense\n", "broken.py")
+    write(tmp_path, "raise SystemExit(2)\n", "script.py")
     with pytest.raises(BadInput, match=words):
         check_metric(metric.format(folder=tmp_path), "causal-lm")
 
