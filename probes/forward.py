@@ -22,6 +22,8 @@ def forward_inputs(model: Any, batch: Mapping[str, Any], task: Task) -> dict[str
     import torch
 
     inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+    if task == "sequence-classification" and _classifies_at_the_end(model):
+        inputs = _padded_on_the_left(**inputs)
     if task == "seq2seq-lm":
         inputs["labels"] = batch["labels"]  # the decoder's inputs are made from them
     if task == "causal-lm":
@@ -57,6 +59,23 @@ def label_loss(aligned: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     from torch.nn import functional
 
     return functional.cross_entropy(aligned.flatten(0, -2).float(), labels.flatten(), ignore_index=-100)
+
+
+def _classifies_at_the_end(model: Any) -> bool:
+    """Whether a classifier reads the last position, padding or not. A decoder's head, named score, is meant to read the
+    last token; where a method puts its prompt in front as embeddings, transformers cannot tell which one that is."""
+    kinds = [config.peft_type for config in getattr(model, "peft_config", {}).values()]
+    return any(kind in ("PROMPT_TUNING", "P_TUNING") for kind in kinds) and hasattr(model.get_base_model(), "score")
+
+
+def _padded_on_the_left(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The same rows, shape [B, L], with the padding at their end moved to their beginning."""
+    import torch
+
+    length = input_ids.shape[1]
+    padding = length - attention_mask.sum(-1, keepdim=True)
+    places = (torch.arange(length, device=input_ids.device) - padding) % length
+    return {"input_ids": input_ids.gather(1, places), "attention_mask": attention_mask.gather(1, places)}
 
 
 def _is_prompt_learning(model: Any) -> bool:

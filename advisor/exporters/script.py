@@ -38,7 +38,8 @@ _ENCODING = {
 }
 _FORWARD_FUNCTIONS = (
     *(batching.batch_order, batching.collate, batching._collate_causal, batching._padded),
-    *(forward.forward_inputs, forward.label_logits, forward.label_loss, forward._is_prompt_learning),
+    *(forward.forward_inputs, forward.label_logits, forward.label_loss),
+    *(forward._classifies_at_the_end, forward._padded_on_the_left, forward._is_prompt_learning),
 )
 _OPENERS = {
     "": 'open(path, "rb")',

@@ -4,9 +4,13 @@ import math
 
 import pytest
 import torch
+from transformers import AutoModelForSequenceClassification
 
+from knowledge.methods import get_method
+from probes import adapters
 from probes.evaluation import NotFinite, evaluate
 from probes.rows import TokenRows
+from probes.shape import model_shape
 from tests.tiny import tiny_model, tiny_task
 
 
@@ -47,6 +51,22 @@ def test_padded_batches_give_the_loss_of_each_row_alone(architecture):
         assert len(found.row_right) == len(rows)
         if found.token_accuracy is not None:
             assert sum(found.row_right) / sum(counts) == pytest.approx(found.token_accuracy)
+
+
+@pytest.mark.parametrize("name", ["prompt-tuning", "p-tuning", "prefix-tuning", "lora"])
+def test_a_decoder_that_classifies_reads_the_last_token_whatever_is_padded(name):
+    """With prompts as embeddings transformers reads the last position, which was padding."""
+    task, method = "sequence-classification", get_method(name)
+    torch.manual_seed(0)
+    base = AutoModelForSequenceClassification.from_config(tiny_model("llama").config, dtype=torch.float32).eval()
+    model = adapters.apply_method(base, method, method.peft_config(model_shape(base, task), 8))
+    rows = TokenRows.build([(list(range(4, 4 + n)), [False] * n) for n in (3, 6, 20)], [0, 1, 0])
+    alone, together = (
+        evaluate(model, rows, task=task, metric_name="accuracy", batch_size=size, pad_token_id=0, device="cpu")
+        for size in (1, 3)
+    )
+    # With the padding between prompt and text their distance changes, which a trained position hardly notices.
+    assert together.row_losses == pytest.approx(alone.row_losses, abs=5e-3)
 
 
 def test_single_tokens_are_counted_beside_whole_answers():
