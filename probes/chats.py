@@ -42,7 +42,7 @@ def chat_segments(tokenizer, messages, tools=None, first_trained=0):
 
     texts = [m["content"].strip() for m in messages]
     messages, whole = render_whole(render, messages, trained)
-    check_all_is_told(render, messages, whole, tools)
+    check_all_is_told(render, messages, texts, whole, tools)
     segments, done = [], 0
 
     def marks():
@@ -172,9 +172,9 @@ def render_whole(render, messages, trained):
     return nearly
 
 
-def check_all_is_told(render, messages, whole, tools):
+def check_all_is_told(render, messages, texts, whole, tools):
     """Raises ValueError where a template leaves out the tools, or a turn that is neither the user's nor the
-    assistant's, in silence: it writes the same without."""
+    assistant's, in silence: it writes the same without. `texts` are those of the messages."""
 
     def is_whole(part, **options):
         try:
@@ -185,8 +185,8 @@ def check_all_is_told(render, messages, whole, tools):
     if tools and is_whole(messages, tools=None):
         raise ValueError("it leaves the tools out")
     for index, message in enumerate(messages):
-        is_other = message["role"] not in ("user", "assistant") and message["content"]
-        if is_other and is_whole(messages[:index] + messages[index + 1 :]):
+        is_unseen = message["role"] not in ("user", "assistant") and texts[index] not in whole
+        if is_unseen and is_whole(messages[:index] + messages[index + 1 :]):
             raise ValueError(f"it leaves turns of the role {message['role']} out")
 
 

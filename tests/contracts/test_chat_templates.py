@@ -146,6 +146,13 @@ def test_tools_and_their_answers_are_told_or_the_row_is_refused(name):
             chat_segments(tokenizer, [TURNS[0], CALLING[2], TURNS[1]])
 
 
+def test_instructions_that_a_template_gives_by_itself_are_not_taken_for_left_out():
+    tokenizer = of_family("qwen2_5")
+    default = chat_segments(tokenizer, TURNS)[0][0].partition("system\n")[2].partition("<|im_end|>")[0]
+    turns = [{"role": "system", "content": default}, *TURNS]
+    assert default and chat_segments(tokenizer, turns) == chat_segments(tokenizer, TURNS)
+
+
 def test_an_empty_list_of_tools_is_none():
     tokenizer = of_family("llama3_1")  # it would tell of an interpreter and of functions that follow
     assert chat_segments(tokenizer, TURNS, tools="[]") == chat_segments(tokenizer, TURNS)
