@@ -20,12 +20,7 @@ def chat_segments(tokenizer, messages, tools=None, first_trained=0):
     Without a chat template, a plain form is used: "User: ...", "Assistant: ..." with a blank line between turns and
     the end-of-sequence token after every assistant turn.
     """
-    import json
-
-    tools = (json.loads(tools) if tools.strip() else None) if isinstance(tools, str) else tools
-    # Templates know tools as OpenAI writes them; many tell of tools where there is a list, though an empty one.
-    tools = [tool if "function" in tool else {"type": "function", "function": tool} for tool in tools or []] or None
-    messages = chat_messages(messages)
+    tools, messages = chat_tools(tools), chat_messages(messages)
     trained = [
         index
         for index, m in enumerate(messages)
@@ -70,6 +65,18 @@ def chat_segments(tokenizer, messages, tools=None, first_trained=0):
             segments += [(whole[done : len(before)], False), (part, True)]
             done = end
     return segments or [(whole, False)]
+
+
+def chat_tools(tools):
+    """Tools as chat templates know them: a list in OpenAI's form, made of that, of functions alone, or of JSON of them.
+    None where there are none, for many templates tell of tools where there is a list, though an empty one."""
+    import json
+
+    def in_full(tool):
+        return {"type": "function", "function": tool} if isinstance(tool, dict) and "function" not in tool else tool
+
+    tools = (json.loads(tools) if tools.strip() else None) if isinstance(tools, str) else tools
+    return [*map(in_full, [tools] if isinstance(tools, dict) else tools or [])] or None
 
 
 def chat_messages(messages):
@@ -237,4 +244,5 @@ def shared_length(one, other, marks):
 
 
 # What chat_segments calls.
-OF_CHATS = (chat_messages, plain_turns, render_whole, check_all_is_told, open_thought, turn_end, shared_length)
+OF_CHATS = (chat_tools, chat_messages, plain_turns, render_whole, check_all_is_told)
+OF_CHATS += (open_thought, turn_end, shared_length)

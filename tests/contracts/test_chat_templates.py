@@ -153,9 +153,12 @@ def test_instructions_that_a_template_gives_by_itself_are_not_taken_for_left_out
     assert default and chat_segments(tokenizer, turns) == chat_segments(tokenizer, TURNS)
 
 
-def test_an_empty_list_of_tools_is_none():
+def test_tools_may_be_none_one_or_many_but_no_names():
     tokenizer = of_family("llama3_1")  # it would tell of an interpreter and of functions that follow
     assert chat_segments(tokenizer, TURNS, tools="[]") == chat_segments(tokenizer, TURNS)
+    assert chat_segments(tokenizer, TURNS, tools=TOOLS[0]["function"]) == chat_segments(tokenizer, TURNS, tools=TOOLS)
+    with pytest.raises(ValueError, match="Tools should"):
+        chat_segments(tokenizer, TURNS, tools=["weather"])
 
 
 @pytest.mark.parametrize("name", ["llama3", "phi3", "smolvlm"])
