@@ -269,6 +269,9 @@ def _check_header(header: list[str], source: str) -> None:
             f"{source} is no file of comma-separated values: its header is the one name {header[0]!r}. Is it separated "
             f"by {separator!r}? Convert it to commas, or name it .tsv where it is separated by tabs."
         )
+    twice = next((name for name, count in Counter(filter(None, header)).items() if count > 1), None)
+    if twice is not None:
+        raise BadInput(f"{source} has two columns named {twice!r}. Rename one of them, or leave it out.")
 
 
 def _read_parquet(path: Path) -> Iterator[NumberedRow]:

@@ -181,6 +181,7 @@ PARQUET = as_parquet([{"text": f"row {i}"} for i in range(1000)])
         ("a.jsonl.xz", lzma.compress(as_jsonl(ROWS * 10_000))[:100], "damaged"),
         ("a.csv", b"text\n\xff\xff\n", "not UTF-8"),
         ("a.csv", b"prompt;completion\na;b\n", "separated by ';'"),
+        ("b.csv", b"text,id,,text,\na,1,,b,\n", "two columns named 'text'"),
     ],
 )
 def test_files_that_cannot_be_read_say_why(tmp_path, name, content, words):
