@@ -230,7 +230,7 @@ class Session:
         """How far the loss of what lies in `folder` on a freshly loaded base is from that of the model it was saved
         from. A head that is not in the files would be drawn otherwise there than in training."""
         self._base = None
-        model = adapters.load_adapter(self._load_base(self.context.seed + 1), folder)
+        model = adapters.load_adapter(self._load_base(self.context.seed ^ 1), folder)  # another seed, within the bounds
         return abs(self._first_loss(model) - run.saved_loss)
 
     def _give_back(self, model: Any, method: Method) -> None:

@@ -98,6 +98,14 @@ def test_what_a_method_raises_is_an_outcome_and_the_session_goes_on(context):
     assert run(session, job_of("lora", "after"))[0].status == "finished"
 
 
+def test_what_was_saved_is_reloaded_with_the_largest_seed_too(context, tmp_path):
+    """NumPy takes no larger one than 2^32 - 1: a run that ends must not fail by what checks it."""
+    session = Session(context.model_copy(update={"seed": 2**32 - 1, "work_folder": str(tmp_path)}))
+    outcome, _, _ = run(session, job_of("lora", "saved", stop=1, save_to=str(tmp_path / "adapter")))
+    assert outcome.status == "finished", outcome.reason
+    assert outcome.reload_difference == pytest.approx(0, abs=1e-6)
+
+
 def test_a_further_try_in_smaller_parts_begins_from_smaller_batches_too(context, monkeypatch):
     session, lengths = Session(context), []
     for parts in (1, 2):
