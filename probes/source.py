@@ -22,6 +22,10 @@ from probes import gguf, hub
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+# What a classifier is trained for, whatever it was before: by the config of one that gave several labels at once, or a
+# number, transformers would choose another loss, and servers another function of the logits.
+ONE_OF_SEVERAL = "single_label_classification"
+
 Need = Literal["config", "tokenizer", "weights"]  # each with what stands before it
 
 
@@ -146,7 +150,7 @@ def empty_model(
 
     config = copy.deepcopy(config)
     if num_labels is not None:
-        config.num_labels = num_labels
+        config.num_labels, config.problem_type = num_labels, ONE_OF_SEVERAL
     with quiet(), _explained(source), torch.device("meta"):
         return _auto_class(task).from_config(config, trust_remote_code=source.trust_remote_code)
 
@@ -168,7 +172,8 @@ def load_model(
 
     options: dict[str, Any] = {"dtype": getattr(torch, dtype), "trust_remote_code": source.trust_remote_code}
     if num_labels is not None:
-        options |= {"num_labels": num_labels, "ignore_mismatched_sizes": True}  # of a head for other classes
+        options |= {"num_labels": num_labels, "problem_type": ONE_OF_SEVERAL}
+        options["ignore_mismatched_sizes"] = True  # of a head for other classes
     if quantization != "none":
         options["quantization_config"] = quantization_config(quantization, dtype, task)
         options["device_map"] = {"": device}

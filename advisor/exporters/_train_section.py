@@ -15,6 +15,7 @@ from advisor.exporters.base import Recommended, loads_gguf
 from knowledge.schema import AUTO_CLASSES, PlannedRun, Task
 from knowledge.targets import CLASSIFICATION_HEADS
 from probes import adapters
+from probes.source import ONE_OF_SEVERAL
 
 
 def training_section(facts: Recommended) -> str:
@@ -22,7 +23,10 @@ def training_section(facts: Recommended) -> str:
     run, plan = facts.result.planned_run, facts.plan
     has_adapter, is_gguf = facts.pick.peft_config is not None, loads_gguf(facts.result)
     quantized = run.quantization != "none"
-    options = f", num_labels={len(plan.label_names)}, ignore_mismatched_sizes=True" if plan.label_names else ""
+    options = ""
+    if plan.label_names:
+        options = f', num_labels={len(plan.label_names)}, problem_type="{ONE_OF_SEVERAL}",\n        '
+        options += "ignore_mismatched_sizes=True"
     options += f', quantization_config={_quantization(run)}, device_map={{"": device}}' if quantized else ""
     options += "" if is_gguf else ", use_safetensors=True"
     trusting = ", trust_remote_code=True" if facts.result.request.get("trust_remote_code") else ""

@@ -20,7 +20,7 @@ from probes.cache_folder import cache_folder
 from probes.source import ModelSource, empty_model, load_config, load_model, load_tokenizer, resolve_model
 from tests.probes.hub_server import running_hub
 from tests.probes.tokenizers import byte_tokenizer
-from tests.tiny import tiny_model
+from tests.tiny import tiny_batch, tiny_model
 
 RESOLVE = """
 import json, sys
@@ -156,6 +156,19 @@ def test_a_decoder_classifies_with_a_pad_token(model_folder):
     ).logits
     assert padded.shape == (2, 3) and torch.allclose(padded[0], alone[0], atol=1e-5), "read at the last real token"
     assert empty_model(source, load_config(source), "sequence-classification", 3).num_labels == 3
+
+
+def test_a_model_that_gave_several_labels_at_once_is_made_a_classifier_of_one(tmp_path):
+    """By its config the loss of methods that train through the model's own would be another one, and fail."""
+    several = tiny_model("bert", trained=False)
+    several.config.problem_type = "multi_label_classification"
+    several.save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    source = resolve_model(str(tmp_path))
+    model = load_model(source, "sequence-classification", num_labels=2)
+    empty = empty_model(source, load_config(source), "sequence-classification", 2)
+    assert model.config.problem_type == empty.config.problem_type == "single_label_classification"
+    assert model(**tiny_batch("bert")).loss.isfinite()
 
 
 def test_weights_that_the_files_lack_are_not_made_up(model_folder, tmp_path):
