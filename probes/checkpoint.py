@@ -61,6 +61,8 @@ def save(folder: Path, model: Any, optimizer: Any, progress: Progress) -> None:
         "state_numbers": json.dumps(numbers),
     }
     folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.glob("checkpoint.*.tmp"):  # of a process that was killed: it may have many gigabytes
+        leftover.unlink(missing_ok=True)
     temporary = folder / f"checkpoint.{os.getpid()}.tmp"
     try:
         save_file({name: t.clone() for name, t in tensors.items()}, temporary, metadata=metadata)

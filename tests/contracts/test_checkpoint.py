@@ -159,6 +159,14 @@ def test_a_checkpoint_is_on_the_disk_before_it_takes_the_place_of_the_previous_o
     assert done == [(tmp_path / "probe" / checkpoint.FILE).stat().st_ino, "moved"]
 
 
+def test_what_a_killed_process_left_of_one_makes_room_for_the_next(tmp_path):
+    run, folder = Run("llama", "lora", tmp_path), tmp_path / "probe"
+    folder.mkdir()
+    (folder / "checkpoint.1.tmp").write_bytes(b"half of it")
+    checkpoint.save(folder, run.model, run.optimizer, run.progress)
+    assert [path.name for path in folder.iterdir()] == [checkpoint.FILE]
+
+
 def test_a_disk_that_takes_no_checkpoint_keeps_the_previous_one_and_no_half_of_it(tmp_path, monkeypatch):
     run = Run("llama", "lora", tmp_path)
     run.to(1)
