@@ -16,9 +16,10 @@ from advisor.requirements import asks_for_latency, objection_to
 from advisor.survey import Survey
 from knowledge.errors import BadInput
 from knowledge.schema import DType, PlannedRun
-from probes.conduct import Conductor, Contestant, Evidence
+from probes.conduct import Conductor, Contestant
 from probes.dataset import PreparedData
 from probes.device import cpu_cores, free_host_bytes, training_devices
+from probes.evidence import Evidence
 from probes.executors.base import Executor
 from probes.executors.process import ProcessExecutor
 from probes.journal import Journal

@@ -17,7 +17,7 @@ from advisor.telling_metric import SINGLE_TOKENS
 from advisor.text import rate_text
 from knowledge.prior import REFERENCE, MethodPrior
 from knowledge.schema import CurvePoint, MemoryEstimate, RunRecord
-from probes.conduct import Evidence
+from probes.evidence import Evidence
 from probes.race import Race
 from probes.schema import Baseline
 

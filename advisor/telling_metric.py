@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from advisor.survey import Survey
 from knowledge.schema import Curve, CurvePoint
-from probes.conduct import Evidence
+from probes.evidence import Evidence
 from probes.schema import Baseline
 
 WHOLE_ANSWERS, SINGLE_TOKENS = "exact match", "token accuracy"

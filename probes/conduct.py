@@ -13,18 +13,19 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from knowledge.errors import AdvisorError, DiskFull
 from knowledge.schema import Curve
 from probes import interrupts
+from probes.evidence import Evidence
 from probes.executors.base import Event, Executor
 from probes.journal import Journal
 from probes.observer import Observer
 from probes.pacing import measured_pace, next_rung_in_time, rung_for_what_is_left, with_last_rung
 from probes.plan import RacePlan
-from probes.race import Race, at_step
+from probes.race import Race
 from probes.schema import FAILURES, Baseline, ProbeJob, ProbeOutcome, Schedule
 
 # Looked at this often while nothing happens, so that the end of the budget is noticed in time.
@@ -48,20 +49,6 @@ class Contestant:
     method: str
     learning_rate: float
     peft_config: Mapping[str, Any] | None
-
-
-@dataclass
-class Evidence:
-    """What a race found out, whether it came to its end or not."""
-
-    curves: dict[str, Curve]
-    outcomes: dict[str, list[ProbeOutcome]]
-    failed: dict[str, ProbeOutcome] = field(default_factory=dict)
-    rungs: list[dict[str, Any]] = field(default_factory=list)
-    interrupted: bool = False
-    out_of_time: bool = False
-    ended_by: str = ""
-    """Why the race could not go on, where something else than the user or the clock ended it."""
 
 
 def await_baseline(executor: Executor) -> Baseline:
@@ -125,7 +112,7 @@ class Conductor:
         """The whole race, or as much of it as the clock, the user and the disk allow."""
         try:
             index, stop = 0, 0
-            while jobs := self._race.next_jobs(self._curves_at(stop), self._reasons_to_leave(stop)):
+            while jobs := self._race.next_jobs(self.evidence.curves_at(stop), self._reasons_to_leave(stop)):
                 start, stop = stop, stop_step(jobs[0].until_fraction, self._schedule.total_steps)
                 self._run_rung(index, [job.id for job in jobs], start, stop)
                 if self.evidence.out_of_time:
@@ -174,12 +161,12 @@ class Conductor:
         left_s = min(plan.budget_s - spent_s, self._deadline - time.monotonic())
         if not is_through:
             return next_rung_in_time(plan, rungs, pace, left_s)
-        going = [id for id in self._race.alive if not self._has_failed(id)]
+        going = [id for id in self._race.alive if id not in self.evidence.failed]
         alive = {entry.method for entry in plan.entries if entry.id in going}
         return rung_for_what_is_left(plan, len(alive), pace, left_s)
 
     def _run_rung(self, index: int, ids: Sequence[str], start: int, stop: int) -> None:
-        missing = [id for id in ids if self._done_step(id) < stop and not self._has_failed(id)]
+        missing = [id for id in ids if self.evidence.done_step(id) < stop and id not in self.evidence.failed]
         self._observer.rung_started(index, stop, len(ids))
         started = time.monotonic()
         jobs = {id: self._make_job(id, start, stop) for id in missing}
@@ -194,7 +181,7 @@ class Conductor:
             if self._is_time_up() and jobs:
                 self._executor.cancel()
                 self.evidence.out_of_time = True
-        failed = sum(self._done_step(id) < stop and self._has_failed(id) for id in ids)
+        failed = len(self.evidence.failed_before(stop).keys() & set(ids))
         self.evidence.rungs.append(
             {
                 "steps": stop,
@@ -207,8 +194,7 @@ class Conductor:
         self._observer.rung_finished(index, len(ids) - failed - len(jobs), failed)
 
     def _is_time_up(self) -> bool:
-        has_answer = any(o.status == "finished" for of_one in self.evidence.outcomes.values() for o in of_one)
-        return time.monotonic() > self._deadline + (0.0 if has_answer else self._grace_s)
+        return time.monotonic() > self._deadline + (0.0 if self.evidence.has_answer else self._grace_s)
 
     def _take(self, event: Event, jobs: dict[str, ProbeJob]) -> None:
         """Writes down what came; a job that has ended leaves `jobs`, unless it is tried once more."""
@@ -258,38 +244,22 @@ class Conductor:
             learning_rate=contestant.learning_rate,
             peft_config=contestant.peft_config,
             schedule=self._schedule,
-            start_step=self._done_step(id),
+            start_step=self.evidence.done_step(id),
             stop_step=stop,
             # Those of the rung, whatever was seen of it before the race was cut off: curves must not tell of that.
-            eval_steps=tuple(step for step in _eval_steps(start, stop) if step > self._done_step(id)),
+            eval_steps=tuple(step for step in _eval_steps(start, stop) if step > self.evidence.done_step(id)),
             micro_batches=self._micro_batches(id),
             silence_limit_s=self._silence_limit_s,
         )
 
     def _micro_batches(self, id: str) -> int:
-        ran_out = any(o.status == "out of memory" for o in self.evidence.outcomes.get(id, ()))
-        return PARTS_AFTER_OUT_OF_MEMORY if ran_out else 1
-
-    def _done_step(self, id: str) -> int:
-        """How far a candidate is on record. Points that no outcome followed are of a probe that was cut off."""
-        return max((o.last_step for o in self.evidence.outcomes.get(id, ()) if o.status == "finished"), default=0)
-
-    def _has_failed(self, id: str) -> bool:
-        return id in self.evidence.failed
-
-    def _curves_at(self, stop: int) -> dict[str, Curve]:
-        return {id: at_step(curve, stop) for id, curve in self.evidence.curves.items()}
+        return PARTS_AFTER_OUT_OF_MEMORY if self.evidence.ran_out_of_memory(id) else 1
 
     def _reasons_to_leave(self, stop: int) -> dict[str, str]:
-        """Why candidates do not go on from `stop`: what is objected to in them, and how they failed on the way there.
-        Who failed later was still in the race."""
-        reasons = {}
-        for id, outcomes in self.evidence.outcomes.items():
-            finished = [o for o in outcomes if o.status == "finished" and o.last_step <= stop]
-            if finished and (objection := self._objection_to(finished[-1])):
-                reasons[id] = objection
-        failed = {id: o.reason for id, o in self.evidence.failed.items() if self._done_step(id) < stop}
-        return reasons | failed
+        """Why candidates do not go on from `stop`: what is objected to in them, or how they failed on the way there."""
+        finished = self.evidence.last_finished(stop)
+        objections = {id: text for id, outcome in finished.items() if (text := self._objection_to(outcome))}
+        return objections | self.evidence.failed_before(stop)
 
     def _is_failure(self, outcome: ProbeOutcome) -> bool:
         """Whether a candidate is out after this outcome, so that it is not tried again."""

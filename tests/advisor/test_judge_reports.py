@@ -13,7 +13,7 @@ from advisor.held_out import held_out_noise
 from advisor.judge import judge, judge_from_table, not_tried, shortlist_from_table, would_be_probed
 from knowledge.methods import get_method
 from knowledge.prior import MethodPrior
-from probes.conduct import Evidence
+from probes.evidence import Evidence
 from probes.schema import Baseline, ProbeOutcome
 from tests.advisor.factories import curve, memory
 from tests.advisor.test_judge import surveyed
