@@ -69,7 +69,7 @@ def apply_method(
             method.before_wrapping(model, config, calibration)
             wrapped = peft.get_peft_model(model, config)
             method.after_wrapping(wrapped, calibration)
-        _train_in_float32(wrapped)
+        train_in_float32(wrapped)
     if trainable_parameters(wrapped) == 0:
         raise Ineffective(
             f"{method.title} trains nothing on this {model.config.model_type} model: its layers may be of a type "
@@ -90,7 +90,7 @@ def keep_differentiable(model: torch.nn.Module) -> None:
             module.state_dict()  # unpacks the weights
 
 
-def _train_in_float32(model: torch.nn.Module) -> None:
+def train_in_float32(model: torch.nn.Module) -> None:
     """Casts what PEFT leaves in the base's half precision: copies of norms and classification heads.
 
     A norm's weights are near 1, where neighbouring bfloat16 numbers are 0.4-0.8 % apart: the steps of common learning

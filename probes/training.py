@@ -16,7 +16,7 @@ from knowledge.schema import CurvePoint
 from probes.adapters import Ineffective
 from probes.batching import IGNORE_INDEX, collate
 from probes.evaluation import Evaluation, to_device
-from probes.forward import forward_inputs, label_logits, label_loss
+from probes.forward import training_losses
 
 if TYPE_CHECKING:
     import numpy as np
@@ -142,9 +142,9 @@ def _backward(
     step_loss = 0.0
     for part, share in zip(parts, _shares(parts), strict=True):
         batch = to_device(part, context.device)
-        loss, own_loss = _losses(model, batch, context, through_model_loss)
+        loss, own_loss = training_losses(model, batch, context.task, through_model_loss=through_model_loss)
         scaler.scale(loss * share).backward()
-        step_loss += own_loss * share
+        step_loss += float(own_loss) * share
     return step_loss
 
 
@@ -152,28 +152,6 @@ def _shares(parts: Sequence[dict[str, Any]]) -> list[float]:
     """What each part of a step's batch weighs: its share of the labels, so that a batch in parts is the batch."""
     counts = [int((part["labels"] != IGNORE_INDEX).sum()) for part in parts]
     return [count / max(1, sum(counts)) for count in counts]
-
-
-def _losses(model: Any, batch: dict[str, Any], context: ProbeContext, through_model_loss: bool) -> tuple[Any, float]:
-    """The loss to differentiate, and the plain cross-entropy to record."""
-    if through_model_loss:
-        inputs = forward_inputs(model, batch, context.task) | {"labels": _full_labels(batch, context.task)}
-        inputs.pop("logits_to_keep", None)  # the model's own loss is of all positions
-        output = model(**inputs)
-        aligned = label_logits(output.logits, batch, context.task)
-        return output.loss, float(label_loss(aligned.detach(), batch["labels"]))
-    output = model(**forward_inputs(model, batch, context.task))
-    loss = label_loss(label_logits(output.logits, batch, context.task), batch["labels"])
-    return loss, float(loss.detach())
-
-
-def _full_labels(batch: dict[str, Any], task: str) -> Any:
-    """Labels as the model's own loss wants them: one per input position for a causal language model."""
-    if task != "causal-lm":
-        return batch["labels"]
-    labels = batch["input_ids"].new_full(batch["input_ids"].shape, IGNORE_INDEX)
-    labels[:, -batch["labels"].shape[1] :] = batch["labels"]
-    return labels
 
 
 def _check_loss(loss: float, gradient_norm: float, step: int) -> None:

@@ -79,7 +79,7 @@ def _helpers(facts: Recommended) -> list[Callable[..., Any]]:
     if facts.plan.setup_by is not None:
         return functions  # apply_method does the rest
     if facts.pick.peft_config is not None:
-        functions.append(adapters._train_in_float32)
+        functions.append(adapters.train_in_float32)
     if has_head(facts):
         functions.append(adapters._parameter_groups)
     return functions
@@ -100,7 +100,7 @@ def _make_model(facts: Recommended) -> tuple[str, str]:
                 f"    parameter.requires_grad_(re.search({literal(facts.plan.trains)}, name) is not None)"
             )
         return "The model itself, trained without an adapter.", lines
-    wrap = "model = peft.get_peft_model(base, peft.PeftConfig.from_peft_type(**PEFT_CONFIG))\n_train_in_float32(model)"
+    wrap = "model = peft.get_peft_model(base, peft.PeftConfig.from_peft_type(**PEFT_CONFIG))\ntrain_in_float32(model)"
     return "The base with the adapter on it; only the adapter is trained.", wrap
 
 

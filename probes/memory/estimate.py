@@ -11,6 +11,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from knowledge.schema import MemoryEstimate, PlannedRun
+from probes.adapters import train_in_float32
 from probes.memory import cache
 from probes.memory.batches import BatchPlan, first_batches, lengths_to_trace, plan_batches
 from probes.memory.build import BuiltModel, ways_to_build
@@ -99,6 +100,8 @@ def training_template(
 ) -> Template:
     """The traced steps of the run, from the cache where an equal run has been traced before.
 
+    With the loop of the probes the model is prepared as theirs: what PEFT leaves in half precision trains in float32.
+
     Raises NotEstimable.
     """
     lengths = lengths_to_trace(plan, run.task)
@@ -114,6 +117,8 @@ def training_template(
         )
 
         def trace_built(built: BuiltModel) -> Template:
+            if loop is advisor_loop and peft_config is not None:
+                train_in_float32(built.model)
             return trace_training(
                 built,
                 run,

@@ -9,6 +9,7 @@ import torch
 
 from knowledge.schema import PlannedRun, Task
 from probes.adapters import after_optimizer_step
+from probes.forward import training_losses
 from probes.memory.kinds import Kind
 from probes.memory.template import Length
 from probes.memory.tracer import AllocationTracer
@@ -46,18 +47,9 @@ def advisor_loop(
 
 
 def _loss(model: Any, batch: Mapping[str, Any], task: Task) -> torch.Tensor:
-    from probes.forward import forward_inputs, label_logits, label_loss
-
     extra = extra_inputs(model, batch["input_ids"])
-    if trains_through_model_loss(model):
-        labels = batch["labels"]
-        if task == "causal-lm":
-            labels = torch.zeros_like(batch["input_ids"])
-            labels[:, -batch["labels"].shape[1] :] = batch["labels"]
-        inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
-        return model(**inputs, **extra, labels=labels).loss
-    output = model(**forward_inputs(model, batch, task), **extra)
-    return label_loss(label_logits(output.logits, batch, task), batch["labels"])
+    loss, _ = training_losses(model, batch, task, through_model_loss=trains_through_model_loss(model), **extra)
+    return loss
 
 
 def trains_through_model_loss(model: Any) -> bool:

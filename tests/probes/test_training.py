@@ -9,7 +9,8 @@ import torch
 from knowledge.schema import CurvePoint
 from probes.adapters import Ineffective
 from probes.batching import collate
-from probes.training import Diverged, _check_loss, _losses
+from probes.forward import training_losses
+from probes.training import Diverged, _check_loss
 from tests.probes.runs import Run
 from tests.probes.test_evaluation import ragged_rows
 
@@ -65,7 +66,8 @@ def test_what_trains_through_the_models_own_loss_sees_the_positions_that_are_eva
     rows = run.rows if architecture == "bert" else ragged_rows()
     batch = collate(rows, np.arange(4), 0, run.context.task)
     run.model.eval()
-    own, plain = (_losses(run.model, batch, run.context, through)[1] for through in (True, False))
+    losses = (training_losses(run.model, batch, run.context.task, through_model_loss=own) for own in (True, False))
+    own, plain = (float(loss) for _, loss in losses)
     assert own == pytest.approx(plain, abs=1e-5)
 
 

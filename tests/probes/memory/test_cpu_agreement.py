@@ -1,18 +1,24 @@
-"""The dry run is the real step: what it allocates on meta is what a real training step allocates on the CPU."""
+"""The dry run is the real step: what it allocates on meta is what the loop of probes.training allocates on the CPU."""
 
 import gc
 
+import numpy as np
 import pytest
 import torch
 
 from knowledge.schema import PlannedRun
+from probes.adapters import after_optimizer_step
 from probes.memory.build import load_peft_config, ways_to_build
 from probes.memory.loop import advisor_loop
 from probes.memory.optimizers import make_optimizer
 from probes.memory.trace import watch_persistent
 from probes.memory.tracer import AllocationTracer
+from probes.rows import TokenRows
+from probes.schema import ProbeContext, Schedule
+from probes.training import Progress, train
 
-RUN = PlannedRun(max_steps=3, batch_size=4, max_length_tokens=96, dtype="float32")
+SHARED = {"task": "causal-lm", "batch_size": 4, "dtype": "float32"}
+RUN = PlannedRun(max_steps=3, max_length_tokens=96, **SHARED)
 LENGTHS = [(96, 95), (64, 40), (96, 95)]
 ATTENTION = ["q_proj", "v_proj"]
 METHODS = {
@@ -32,6 +38,7 @@ METHODS = {
     "vera": {"peft_type": "VERA", "r": 32, "target_modules": ATTENTION},
     "prompt tuning": {"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 16},
     "prefix tuning": {"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 16},
+    "adalora": {"peft_type": "ADALORA", "init_r": 12, "total_step": 50, "target_modules": ATTENTION},
     "layer norms": {"peft_type": "LN_TUNING", "target_modules": ["input_layernorm", "norm"]},
     "full": None,
 }
@@ -53,16 +60,43 @@ def config():
     )
 
 
-def live_peak(model, device, watch):
-    """The most bytes live at once while three steps run; `watch` says what is there from the beginning."""
+def live_peak(model, device, watch, steps):
+    """The most bytes live at once while three steps run; `watch` says what is there from the beginning, and
+    `steps(optimizer, tracer)` trains."""
     tracer = AllocationTracer(device)
     watch(tracer)
     optimizer = make_optimizer(model, "torch.optim:AdamW", {"foreach": False})
     gc.collect()
     with tracer:
-        for _ in advisor_loop(model, optimizer, iter(LENGTHS), RUN, tracer):
+        for _ in steps(optimizer, tracer):
             pass
     return tracer.peak_live_bytes
+
+
+def steps_of_a_probe(model, optimizer, *, through_model_loss):
+    """Those of probes.training, with rows of LENGTHS."""
+    rows = TokenRows.build(
+        ([5] * tokens, [False] * (tokens - labels) + [True] * labels) for tokens, labels in LENGTHS for _ in range(4)
+    )
+    order = np.arange(len(rows)).reshape(-1, RUN.batch_size)
+    context = ProbeContext(
+        model_reference="", data_folder="", work_folder="", eval_rows=1, metric_name="exact match", **SHARED
+    )
+    return train(
+        model,
+        optimizer,
+        Schedule(shape="constant", total_steps=len(order)),
+        rows,
+        order,
+        context,
+        progress=Progress(),
+        stop_step=len(order),
+        eval_steps=(),
+        evaluate=None,
+        after_step=lambda step: after_optimizer_step(model, 0),
+        through_model_loss=through_model_loss,
+        pad_token_id=0,
+    )
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -72,12 +106,19 @@ def test_the_dry_run_allocates_what_a_real_step_on_the_cpu_does(name, config):
 
     torch.manual_seed(0)
     built = ways_to_build(config, METHODS[name], RUN)[0]()
-    predicted = live_peak(built.model, "meta", lambda tracer: watch_persistent(tracer, built))
+
+    def steps_on_meta(optimizer, tracer):
+        return advisor_loop(built.model, optimizer, iter(LENGTHS), RUN, tracer)
+
+    predicted = live_peak(built.model, "meta", lambda tracer: watch_persistent(tracer, built), steps_on_meta)
 
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     if METHODS[name] is not None:
         model = get_peft_model(model, load_peft_config(METHODS[name], RUN)[0])
     measured = live_peak(
-        model, "cpu", lambda tracer: [tracer.watch(t) for t in (*model.parameters(), *model.buffers())]
+        model,
+        "cpu",
+        lambda tracer: [tracer.watch(t) for t in (*model.parameters(), *model.buffers())],
+        lambda optimizer, _: steps_of_a_probe(model, optimizer, through_model_loss=name == "adalora"),
     )
     assert predicted == pytest.approx(measured, rel=0.001)

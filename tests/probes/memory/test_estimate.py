@@ -68,6 +68,12 @@ def test_weights_adapter_and_optimizer_are_counted_exactly():
     assert found["optimizer"] == 2 * 4 * adapter
 
 
+def test_what_peft_leaves_in_half_precision_trains_in_float32_as_probes_do():
+    found = peak({"peft_type": "LN_TUNING", "target_modules": ["q_proj"]}).breakdown  # copies of the base's weights
+    assert found["adapter"] == 4 * 3 * 256 * 256
+    assert found["optimizer"] == 2 * found["adapter"]
+
+
 def test_full_fine_tuning_holds_two_moments_per_weight():
     everything = peak(None).breakdown
     assert everything["optimizer"] == pytest.approx(2 * everything["weights"], rel=0.01)
