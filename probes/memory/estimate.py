@@ -18,7 +18,7 @@ from probes.memory.build import BuiltModel, ways_to_build
 from probes.memory.kinds import Kind
 from probes.memory.loop import TrainingLoop, advisor_loop
 from probes.memory.not_estimable import NotEstimable
-from probes.memory.quantized import unpacking_on_meta
+from probes.memory.quantized import bitsandbytes_on_meta
 from probes.memory.replay import least_memory, live_peak, replay_lengths
 from probes.memory.template import Template
 from probes.memory.trace import trace_training
@@ -156,7 +156,7 @@ def first_that_works(ways: Sequence[Callable[[], BuiltModel]], trace: Callable[[
     failures: list[str] = []
     for way in ways:
         try:
-            with _without_collection(), unpacking_on_meta():
+            with _without_collection(), bitsandbytes_on_meta():
                 return trace(way())
         except Exception as error:  # a method's code under conditions it was not written for: the next way may do
             reason = f"{type(error).__name__}: {error}".splitlines()[0].partition(". ")[0][:200]

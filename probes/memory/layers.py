@@ -30,6 +30,10 @@ def move_to_meta(model: nn.Module) -> nn.Module:
         for name, buffer in module._buffers.items()
         if buffer is not None and _stays(f"{path}.{name}", buffer)
     ]
+    for module in model.modules():  # bitsandbytes' parameters, which `model.to` can move to no other kind of device
+        for name, parameter in module._parameters.items():
+            if parameter is not None and type(parameter) is not nn.Parameter:
+                module._parameters[name] = parameter.to("meta")
     model.to("meta")
     for module, name, buffer in kept:
         module._buffers[name] = buffer

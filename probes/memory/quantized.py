@@ -52,7 +52,7 @@ def quantize(model: Any, quantization: Quantization, compute_dtype: torch.dtype,
 
 def _turned(layer: Any) -> nn.Linear:
     """GPT-2's Conv1D, whose weight lies the other way round, as the linear layer that transformers makes of it."""
-    linear = nn.Linear(layer.nx, layer.nf, device="meta", dtype=layer.weight.dtype)
+    linear = nn.Linear(layer.nx, layer.nf, device=layer.weight.device, dtype=layer.weight.dtype)
     linear.bias = layer.bias
     return linear
 
@@ -74,21 +74,33 @@ class _QuantState:
 
 
 @contextmanager
-def unpacking_on_meta() -> Iterator[None]:
-    """While active, bitsandbytes unpacks weights on meta too, as methods that need the whole weight ask for."""
+def bitsandbytes_on_meta() -> Iterator[None]:
+    """While active, bitsandbytes unpacks 4-bit weights on meta too, as methods that need the whole weight ask for, and
+    copies them there; its own copies are made on the processor first."""
     if not is_exact():
         yield
         return
     import bitsandbytes
 
-    original = bitsandbytes.functional.dequantize_4bit
+    packed_class = bitsandbytes.nn.Params4bit
+    unpack, deepcopy = bitsandbytes.functional.dequantize_4bit, packed_class.__deepcopy__
 
     def dequantize_4bit(packed: torch.Tensor, quant_state: Any = None, *args: Any, **kwargs: Any) -> torch.Tensor:
         if packed.device.type != "meta":
-            return original(packed, quant_state, *args, **kwargs)
+            return unpack(packed, quant_state, *args, **kwargs)
         return torch.empty(quant_state.shape, dtype=quant_state.dtype, device="meta")
 
-    with patch.object(bitsandbytes.functional, "dequantize_4bit", dequantize_4bit):
+    def copy_with_storage(packed: Any, memo: dict[int, Any]) -> Any:
+        if packed.device.type != "meta":
+            return deepcopy(packed, memo)
+        copied = packed.to("meta")
+        copied.data = torch.empty_like(packed.data)
+        return copied
+
+    with (
+        patch.object(bitsandbytes.functional, "dequantize_4bit", dequantize_4bit),
+        patch.object(packed_class, "__deepcopy__", copy_with_storage),
+    ):
         yield
 
 
@@ -154,24 +166,25 @@ class _StandIn:
 
 
 def _linear_4bit(linear: nn.Linear, compute_dtype: torch.dtype) -> nn.Module:
-    weights = linear.weight.numel()
+    weights, device = linear.weight.numel(), linear.weight.device
     num_scales = -(-weights // WEIGHTS_PER_SCALE)
     layer = _new_layer("Linear4bit", linear, compute_dtype, _Product4Bit)
-    packed = torch.empty(-(-weights // 2), 1, dtype=torch.uint8, device="meta")
+    packed = torch.empty(-(-weights // 2), 1, dtype=torch.uint8, device=device)
     layer.weight = _parameter("Params4bit", packed, quant_type="nf4", compress_statistics=True, bnb_quantized=True)
     layer.weight.quant_state = _QuantState(linear.weight.shape, compute_dtype)
-    layer.register_buffer("scales", torch.empty(num_scales, dtype=torch.uint8, device="meta"))
+    layer.register_buffer("scales", torch.empty(num_scales, dtype=torch.uint8, device=device))
     second_scales = -(-num_scales // SCALES_PER_SECOND_SCALE)
     for name, values in (("second_scales", second_scales), ("code", CODE_VALUES), ("nf4", NF4_VALUES), ("offset", 1)):
-        layer.register_buffer(name, torch.empty(values, dtype=torch.float32, device="meta"))
+        layer.register_buffer(name, torch.empty(values, dtype=torch.float32, device=device))
     return layer
 
 
 def _linear_8bit(linear: nn.Linear, compute_dtype: torch.dtype) -> nn.Module:
     layer = _new_layer("Linear8bitLt", linear, compute_dtype, _Product8Bit)
-    weight = torch.empty(linear.weight.shape, dtype=torch.int8, device="meta")
+    device = linear.weight.device
+    weight = torch.empty(linear.weight.shape, dtype=torch.int8, device=device)
     layer.weight = _parameter("Int8Params", weight, has_fp16_weights=False)
-    layer.register_buffer("scales", torch.empty(linear.out_features, dtype=torch.float32, device="meta"))
+    layer.register_buffer("scales", torch.empty(linear.out_features, dtype=torch.float32, device=device))
     layer.state = SimpleNamespace(has_fp16_weights=False, threshold=6.0, SCB=layer.scales)
     layer.index = None
     return layer
