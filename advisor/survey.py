@@ -172,7 +172,9 @@ def task_of(config: Any, data: str | None, format: str | None) -> Task:
         return "seq2seq-lm"
     # transformers can build some encoders as decoders too; without `is_decoder` they would see what they predict.
     is_encoder = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
-    if is_encoder or config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    of_its_own_code = getattr(config, "auto_map", None) or ()
+    is_decoder = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or "AutoModelForCausalLM" in of_its_own_code
+    if is_encoder or not is_decoder:
         return "sequence-classification"
     return "causal-lm"
 

@@ -40,7 +40,10 @@ def _transformers_model(config: Any, run: PlannedRun) -> Any:
     text = config.get_text_config()
     if run.task == "sequence-classification" and text.pad_token_id is None:
         text.pad_token_id = 0  # decoders refuse to classify batches without one; the probes take the tokenizer's
-    model = getattr(transformers, AUTO_CLASSES[run.task]).from_config(config, dtype=getattr(torch, run.dtype))
+    # A config of a class of the model's own was read by code that the user trusts; without a word transformers asks.
+    trusted = type(config).__module__.startswith("transformers_modules.")
+    make = getattr(transformers, AUTO_CLASSES[run.task]).from_config
+    model = make(config, dtype=getattr(torch, run.dtype), trust_remote_code=trusted)
     model.tie_weights()
     return model
 

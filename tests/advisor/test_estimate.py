@@ -36,6 +36,14 @@ def folder(tmp_path):
     return str(tmp_path)
 
 
+OWN_CODE = """
+from transformers import LlamaConfig, LlamaForCausalLM
+class OwnConfig(LlamaConfig):
+    model_type = "own"
+class OwnModel(LlamaForCausalLM):
+    config_class = OwnConfig
+"""
+
 SMALL = {"batch_size": 4, "max_length_tokens": 128}
 
 
@@ -218,3 +226,14 @@ def test_which_methods_apply_depends_on_how_the_base_is_kept(folder):
 
     assert applicable("none") == {"lora", "pissa"}
     assert applicable("nf4") == {"lora", "qlora"}
+
+
+def test_a_model_of_its_own_code_is_estimated_without_being_asked_again(folder, tmp_path, monkeypatch):
+    own = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}
+    config = json.loads((tmp_path / "config.json").read_text()) | {"model_type": "own", "auto_map": own}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "own.py").write_text(OWN_CODE)
+    monkeypatch.setattr("builtins.input", lambda prompt: pytest.fail(f"asked: {prompt}"))
+    report = estimate_memory(folder, "lora", vram="8GB", trust_remote_code=True, **SMALL)
+    assert report.planned_run.task == "causal-lm"
+    assert report.methods[0].verdict == "fits"
