@@ -98,10 +98,15 @@ _FILLER = {
     "gpu",
     "graphics",
     "generation",
+    "workstation",
+    "server",
+    "edition",
     "rtx",
     "gtx",
     "rx",
 }
+# How a card is mounted and which memory it has, as drivers name it: 'Tesla V100-SXM2-32GB', 'H200 141GB HBM3e'.
+_BOARD = re.compile(r"sxm\d?|pcie|hbm\d?e?")
 # Words that make another card of one: without them it is not meant.
 _TIERS = {"ti", "super", "xtx", "ada", "pro"}
 _LIKE_NOMINAL = 0.08  # how far a card's memory may be from the round number that it is sold by
@@ -189,8 +194,8 @@ def _words(name: str) -> frozenset[str]:
     text = re.sub(r"\b(\d+)\s*gi?b?\b", r"\1gb", name.lower())
     text = re.sub(r"\b(rtx|gtx|rx)(?=\d)", r"\1 ", text)
     text = re.sub(r"(?<=\d{4})(?=ti\b|super\b|xtx\b)", " ", text)
-    words = set(re.split(r"[\s\-_/()]+", text)) - _FILLER - {"", "sxm", "sxm4", "sxm5", "pcie", "hbm3", "hbm2"}
-    return frozenset(words)
+    words = set(re.split(r"[\s\-_/()]+", text)) - _FILLER - {""}
+    return frozenset(word for word in words if not _BOARD.fullmatch(word))
 
 
 def _memory_words(card: str) -> frozenset[str]:
