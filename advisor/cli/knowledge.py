@@ -129,19 +129,22 @@ def show(
 ) -> None:
     """Show the runs of the benchmark table, best first within each benchmark."""
     from knowledge.errors import BadInput, did_you_mean
+    from knowledge.methods import name_of
     from knowledge.table import by_benchmark, in_order, load, user_store
 
     everything = in_order(user_store().runs()) if mine else load(include_user=not shipped_only)
     if not everything:
         raise BadInput("You have no runs of your own yet. `advisor train` and `advisor knowledge record` add them.")
     known = {r.method for r in everything if r.method}
-    for name in method or []:
+    methods = [name_of(name) for name in method or []]
+    for name in methods:
         if name not in known:
             raise BadInput(f"No run of method {name!r} in the table. {did_you_mean(name, sorted(known))}")
-    records = [r for r in everything if benchmark in r.benchmark and (not method or r.method in method)]
+    of_methods = [r for r in everything if not methods or r.method in methods]
+    records = [r for r in of_methods if benchmark in r.benchmark]
     if not records:
-        names = ", ".join(by_benchmark(everything))
-        raise BadInput(f"No run matches --benchmark {benchmark!r}. Benchmarks: {names}")
+        of, names = f" of {', '.join(methods)}" if methods else "", ", ".join(by_benchmark(of_methods))
+        raise BadInput(f"No run{of} matches --benchmark {benchmark!r}. Benchmarks{of}: {names}")
     if as_json:
         print(json.dumps([r.model_dump(mode="json") for r in records], indent=2))
         return

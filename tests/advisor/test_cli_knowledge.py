@@ -38,6 +38,10 @@ def test_show_as_json_gives_records_and_nothing_else():
     assert {r.source for r in records} == {"peft-method-comparison", "probe-study"}
 
 
+def test_methods_are_shown_by_their_titles_too():
+    assert run("show", "--json", "--method", "DoRA").stdout == run("show", "--json", "--method", "dora").stdout
+
+
 def test_an_imported_run_is_shown(tmp_path):
     folder = write(tmp_path / "results", good=llm_run(experiment="lora/my-own-run"), bad={"r": 8})
     first = run("import", folder)
@@ -67,6 +71,7 @@ def test_a_differing_run_is_kept_unless_replace_is_given(tmp_path):
     [
         (("show", "--method", "lroa"), "Did you mean .*'lora'"),
         (("show", "--benchmark", "nothing"), "Benchmarks: .*image-gen"),
+        (("show", "--benchmark", "image-gen", "--method", "osf"), "No run of osf .*Benchmarks of osf: metamathqa"),
         (("import", "missing-folder"), "There is no missing-folder"),
     ],
 )
