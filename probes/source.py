@@ -184,7 +184,7 @@ def load_model(
         )
     _check_complete(source, model, info["missing_keys"], task)
     if task == "sequence-classification":  # a decoder finds the last token of a text by the token that pads
-        model.config.pad_token_id = load_tokenizer(source).pad_token_id
+        model.config.get_text_config().pad_token_id = load_tokenizer(source).pad_token_id
     return (model if quantization != "none" else model.to(device)).eval()
 
 

@@ -19,6 +19,7 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     BertConfig,
+    Gemma3Config,
     Gemma3TextConfig,
     GPT2Config,
     LlamaConfig,
@@ -99,6 +100,14 @@ def tiny_model(architecture: str = "llama", *, trained: bool = True) -> PreTrain
     if trained:
         model.load_state_dict(_trained_weights(architecture))
     return model.eval()
+
+
+def tiny_model_that_sees() -> PreTrainedModel:
+    """A language model with a tower for images, whose config has what is of texts, its padding too, in a part."""
+    text = {**_CONFIGS["gemma3"][1], "pad_token_id": None}
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision = {**sizes, "image_size": 28, "patch_size": 14}
+    return AutoModelForCausalLM.from_config(Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4))
 
 
 def tiny_batch(architecture: str = "llama", *, stride: int = 2, rows: int = 16, seed: int = 100) -> dict[str, Any]:

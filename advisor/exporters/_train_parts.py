@@ -177,8 +177,8 @@ def load_base(device):
         $model_arguments,
         dtype=dtype$load_options,
     )
-    if TASK == "sequence-classification" or model.config.pad_token_id is None:  # a decoder finds the last token by it
-        model.config.pad_token_id = tokenizer.pad_token_id
+    if TASK == "sequence-classification":  # a decoder finds the last token of a text by the token that pads
+        model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     ${prepare_base}return model$to_device.eval(), tokenizer
 
 

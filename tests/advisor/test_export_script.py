@@ -23,7 +23,7 @@ from probes.reader import read_rows
 from probes.schema import ModelReport, ProbeContext, ProbeJob, Schedule
 from probes.session import Session
 from tests.advisor.factories import candidate, result
-from tests.tiny import tiny_model, tiny_task
+from tests.tiny import tiny_model, tiny_model_that_sees, tiny_task
 
 STEPS = 6
 
@@ -195,6 +195,17 @@ def test_a_head_that_no_checkpoint_holds_is_drawn_as_by_the_probe(tmp_path, monk
     case = Case(tmp_path, "bert", "lora")
     tiny_model("bert").bert.save_pretrained(tmp_path / "model")
     assert_trains_as_the_probe(case, tmp_path, monkeypatch, capsys)
+
+
+def test_a_base_that_sees_images_is_loaded_too(tmp_path):
+    """Its config, as of Gemma 3, has no padding of its own."""
+    import torch
+
+    case = Case(tmp_path, "llama", "lora")
+    tiny_model_that_sees().save_pretrained(tmp_path / "model")
+    [script] = export(tmp_path / "out", case.result())
+    base, tokenizer = runpy.run_path(str(script))["load_base"](torch.device("cpu"))
+    assert base.config.model_type == "gemma3" and tokenizer.pad_token == "<pad>"
 
 
 def test_where_the_probes_saw_a_sample_the_script_says_that_it_sees_all(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ from probes.cache_folder import cache_folder
 from probes.source import ModelSource, empty_model, load_config, load_model, load_tokenizer, resolve_model
 from tests.probes.hub_server import running_hub
 from tests.probes.tokenizers import byte_tokenizer
-from tests.tiny import tiny_batch, tiny_model
+from tests.tiny import tiny_batch, tiny_model, tiny_model_that_sees
 
 RESOLVE = """
 import json, sys
@@ -145,7 +146,12 @@ def test_a_missing_pad_token_is_replaced_and_remembered(model_folder, tmp_path):
     assert own.pad_token == "<pad>" and not own.pad_token_was_missing
 
 
-def test_a_decoder_classifies_with_a_pad_token(model_folder):
+@pytest.mark.parametrize("sees_images", [False, True])
+def test_a_decoder_classifies_with_a_pad_token(sees_images, model_folder, tmp_path):
+    if sees_images:  # the settings of its texts are in a part of its config then
+        shutil.copytree(model_folder, tmp_path, dirs_exist_ok=True)
+        tiny_model_that_sees().save_pretrained(tmp_path)
+        model_folder = tmp_path
     source = resolve_model(str(model_folder))
     model = load_model(source, "sequence-classification", num_labels=3)
     pad = load_tokenizer(source).pad_token_id
