@@ -39,6 +39,7 @@ from knowledge.errors import BadInput, NothingFits
 from knowledge.prior import MethodPrior, method_priors
 from probes.conduct import await_baseline
 from probes.interrupts import finishing
+from probes.journal import check_free
 from probes.observer import Observer
 
 FEWEST_TO_CHOOSE_FROM = 3  # without probes: below it more of the table's methods are looked at
@@ -81,10 +82,8 @@ def run(
         keep = Path(out) if out and not dry_run else None
         if resume:
             _say_whether_there_is_a_race(out, observer.message)
-        if keep and not request.probe and (keep / JOURNAL_FILE).exists():
-            raise BadInput(
-                f"{keep} holds a race, whose files an answer without probes would replace. Give another --out folder."
-            )
+        if keep:
+            _check_free(keep, request, resume)
         folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="advisor-")))
         check_room(folder)
         if asks_for_images(request):
@@ -111,6 +110,17 @@ def _say_whether_there_is_a_race(out: str | Path | None, say: Callable[[str], No
         raise BadInput("Resuming needs the folder of the race to go on with: give --out (from Python: out=).")
     if not (Path(out) / JOURNAL_FILE).exists():
         say(f"{out} holds no race to go on with: a new one begins")
+
+
+def _check_free(folder: Path, request: Request, resume: bool) -> None:
+    """Before model and data are read, which may take minutes. Raises BadInput where what lies there is in the way."""
+    journal = folder / JOURNAL_FILE
+    if request.probe:
+        check_free(journal, resume=resume)
+    elif journal.exists():
+        raise BadInput(
+            f"{folder} holds a race, whose files an answer without probes would replace. Give another --out folder."
+        )
 
 
 @dataclass(frozen=True)

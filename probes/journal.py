@@ -37,6 +37,27 @@ def is_in_use(path: Path) -> bool:
         return True
 
 
+def check_free(path: Path, *, resume: bool) -> None:
+    """Raises what opening the journal in `path` would, before anything costly is done for it: InUse where a process
+    holds it, BadInput where a race is there that is not to be resumed."""
+    if is_in_use(path):
+        raise _taken(path)
+    if not resume and _is_race(path):
+        raise _already_there(path)
+
+
+def _is_race(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
+
+
+def _already_there(path: Path) -> BadInput:
+    return BadInput(f"{path.parent} already holds a race. Continue it with --resume, or give another --out folder.")
+
+
+def _taken(path: Path) -> InUse:
+    return InUse(f"Another race is writing to {path.parent}. Wait for it to end, or give another --out folder.")
+
+
 def _lock(path: Path) -> FileLock:
     """The lock of the journal in `path`."""
     return FileLock(path.with_suffix(".lock"))
@@ -67,9 +88,7 @@ class Journal:
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
-            raise InUse(
-                f"Another race is writing to {self.path.parent}. Wait for it to end, or give another --out folder."
-            ) from None
+            raise _taken(self.path) from None
         try:
             self._open()
         except BaseException:
@@ -97,11 +116,9 @@ class Journal:
         self._write({"plan": plan, "decided_for": decided_for})
 
     def _open(self) -> None:
-        existing = self.path.exists() and self.path.stat().st_size > 0
+        existing = _is_race(self.path)
         if existing and not self._resume:
-            raise BadInput(
-                f"{self.path.parent} already holds a race. Continue it with --resume, or give another --out folder."
-            )
+            raise _already_there(self.path)
         if existing:
             intact = self._read()
             with self.path.open("r+b") as file:
