@@ -94,7 +94,7 @@ def read_rows(
         rows = _read_file(path, ledger, max_line_bytes, on_progress)
     elif path.is_dir():
         raise BadInput(f"{source} is a folder. Name one file in it{_files_in(path)}.")
-    elif _form_of(path)[0] is not None or str(source).count("/") != 1 or str(source).startswith((".", "/", "~")):
+    elif form_of(path)[0] is not None or str(source).count("/") != 1 or str(source).startswith((".", "/", "~")):
         raise BadInput(
             f"No such file: {source}. Give a JSONL, JSON, CSV or Parquet file or a hub dataset id (owner/name)."
         )
@@ -107,11 +107,11 @@ def read_rows(
 
 
 def _files_in(folder: Path) -> str:
-    names = sorted(p.name for p in folder.iterdir() if p.is_file() and _form_of(p)[0])[:5]
+    names = sorted(p.name for p in folder.iterdir() if p.is_file() and form_of(p)[0])[:5]
     return f", e.g. {', '.join(names)}" if names else " (none in a form that can be read)"
 
 
-def _form_of(path: Path) -> tuple[str | None, str | None]:
+def form_of(path: Path) -> tuple[str | None, str | None]:
     """(form, compression) by the name's endings."""
     compression = _COMPRESSIONS.get(path.suffix.lower())
     inner = path.with_suffix("") if compression else path
@@ -121,7 +121,7 @@ def _form_of(path: Path) -> tuple[str | None, str | None]:
 def _read_file(
     path: Path, ledger: SkipLedger, max_line_bytes: int, on_progress: Callable[[int, int], None] | None
 ) -> Iterator[NumberedRow]:
-    form, compression = _form_of(path)
+    form, compression = form_of(path)
     if form is None:
         known = ", ".join(_FORMS)
         raise BadInput(

@@ -65,3 +65,4 @@ def read_rows(path):
     yield from datasets.load_dataset(path, split="train", streaming=True)
 ''',
 }
+READERS["tsv"] = READERS["csv"]  # with another $delimiter

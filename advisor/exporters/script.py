@@ -26,7 +26,7 @@ from knowledge.schema import AUTO_CLASSES
 from probes import adapters, batching, chats, forward, split, tokenise
 from probes.formats import get_format
 from probes.metrics import BUILT_IN
-from probes.reader import MAX_LINE_BYTES
+from probes.reader import MAX_LINE_BYTES, form_of
 
 NAME = "script"
 TITLE = "training script"
@@ -42,10 +42,10 @@ _FORWARD_FUNCTIONS = (
     *(forward._classifies_at_the_end, forward._padded_on_the_left, forward._is_prompt_learning),
 )
 _OPENERS = {
-    "": 'open(path, "rb")',
-    ".gz": 'gzip.open(path, "rb")',
-    ".bz2": 'bz2.open(path, "rb")',
-    ".xz": 'lzma.open(path, "rb")',
+    None: 'open(path, "rb")',
+    "gzip": 'gzip.open(path, "rb")',
+    "bz2": 'bz2.open(path, "rb")',
+    "xz": 'lzma.open(path, "rb")',
 }
 _STANDARD_MODULES = ("argparse", "bz2", "csv", "gzip", "inspect", "io", "json", "lzma", "math", "random", "re", "time")
 _STANDARD_NAMES = {"Mapping": "collections.abc", "partial": "functools", "Path": "pathlib", "Any": "typing"}
@@ -70,8 +70,8 @@ def training_script(result: Result) -> str:
         raise NotExpressible(f"There is no training script for {result.planned_run.task}.", "Use the PEFT config.")
     form, compression = _data_form(facts.plan.data_path)
     reader = Template(READERS[form]).safe_substitute(
-        opener=_OPENERS.get(compression, ""),
-        delimiter=repr("\t" if ".tsv" in Path(facts.plan.data_path.lower()).suffixes[-2:] else ","),
+        opener=_OPENERS[compression],
+        delimiter=repr("\t" if form == "tsv" else ","),
         max_line_bytes=MAX_LINE_BYTES,
     )
     sections = [
@@ -199,22 +199,12 @@ def _metric(facts: Recommended) -> str:
     return "accuracy" if facts.result.planned_run.task == "sequence-classification" else "token accuracy"
 
 
-def _data_form(path: str) -> tuple[str, str]:
+def _data_form(path: str) -> tuple[str, str | None]:
     """(reader, compression) by the name's endings; a name without a known one is a hub dataset."""
-    place = Path(path)
-    compression = place.suffix.lower() if place.suffix.lower() in (*_OPENERS, ".zst") else ""
-    if compression == ".zst":
+    form, compression = form_of(Path(path))
+    if compression == "zstd":
         raise NotExpressible("The training script reads no .zst files.", "Decompress the data first.")
-    inner = (place.with_suffix("") if compression else place).suffix.lower()
-    forms = {
-        ".jsonl": "jsonl",
-        ".ndjson": "jsonl",
-        ".json": "json",
-        ".csv": "csv",
-        ".tsv": "csv",
-        ".parquet": "parquet",
-    }
-    return forms.get(inner, "hub"), compression
+    return form or "hub", compression
 
 
 def _banner(text: str) -> str:

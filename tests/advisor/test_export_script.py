@@ -285,6 +285,8 @@ def test_other_forms_of_data_give_the_same_rows(form, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content"),
     [
+        ("tabs.tsv", "prompt\tcompletion\n" + "p,p\tc\n" * 30),
+        ("of.tsv.csv", "prompt,completion\n" + "p\tp,c\n" * 30),
         ("blank.csv", "\nprompt,completion\n" + "p,c\n" * 30),
         ("long.csv", "prompt,completion\n" + f"p,{'x' * 140_000}\n" + "p,c\n" * 30),
         ("faulty.csv", "prompt,completion\n" + "p,c\n" * 300 + '"p"p,c\n'),
