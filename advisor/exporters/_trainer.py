@@ -59,7 +59,8 @@ class TrainerRun:
     def held_out_share(self) -> float:
         """The share of rows that the probes held out; the trainer draws its own rows."""
         data = self.result.data
-        return round(data.eval_rows / max(1, data.eval_rows + data.train_rows), 4) if data else 0.1
+        share = data.eval_rows / max(1, data.eval_rows + data.train_rows) if data else 0.1
+        return float(f"{share:.4g}")  # of millions of rows too no zero, which trainers refuse beside evaluations
 
 
 def trainer_run(result: Result, target: str) -> TrainerRun:

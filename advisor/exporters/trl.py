@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from advisor.exporters._trainer import (
+    SCRIPT,
     TrainerRun,
     check_lora,
     check_optimizer,
     header,
+    prompts_are_text,
     trainer_arguments,
     trainer_run,
     yaml_text,
@@ -86,6 +88,8 @@ def _data(run: TrainerRun) -> dict[str, Any]:
     chosen = {"datasets": [{**place, "split": "train"}]}
     kind = run.plan.data_format
     if kind == "prompt-completion":
+        if not (run.plan.uses_chat_template or prompts_are_text(run)):
+            raise NotExpressible("TRL writes prompts of messages by a chat template, and the model has none.", SCRIPT)
         return {**chosen, "completion_only_loss": True}
     if kind == "messages":
         return {**chosen, "assistant_only_loss": True}

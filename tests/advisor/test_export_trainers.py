@@ -108,6 +108,24 @@ def test_what_a_trainer_cannot_say_is_refused_with_an_alternative(target, recomm
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("target", "key"), [("trl", "test_split_size"), ("axolotl", "val_set_size"), ("llama-factory", "val_size")]
+)
+def test_of_millions_of_rows_some_are_held_out_too(target, key, tmp_path):
+    """Each of them refuses evaluations where none are."""
+    run = lora_run()
+    many = run.data.model_copy(update={"train_rows": 9_999_800, "eval_rows": 200})
+    assert exported(target, tmp_path, run.model_copy(update={"data": many}))[key] == 2e-5
+
+
+def test_trl_needs_a_template_for_prompts_of_messages(tmp_path):
+    path = tmp_path / "chats.jsonl"
+    path.write_text('{"prompt": [{"role": "user", "content": "a"}], "completion": [{"role": "assistant"}]}\n')
+    with pytest.raises(NotExpressible, match="by a chat template, and the model has none"):
+        exported("trl", tmp_path / "out", lora_run(data_path=str(path)))
+    assert exported("trl", tmp_path / "out", lora_run(data_path=str(path), uses_chat_template=True))
+
+
 @pytest.mark.parametrize("target", TRAINERS)
 def test_an_object_around_the_rows_is_no_row(target, tmp_path):
     path, rows = tmp_path / "rows.json", [{"messages": [{"role": "user", "content": "a"}]}]
