@@ -26,19 +26,27 @@ def write_text(path: Path, text: str, *, executable: bool = False) -> Path:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     content = text.encode("utf-8")
-    if (
-        path.exists()
-        and path.read_bytes() != content
-        and _hash(path.read_bytes()) != _manifest(path.parent).get(path.name)
-    ):
-        kept = move_aside(path)
-        logger.warning("%s was changed by hand or is not ours: kept as %s", path, kept.name)
+    if path.exists() and path.read_bytes() != content:
+        _keep_what_is_not_ours(path)
     replace_file(path, content, executable=executable)
     replace_file(
         path.parent / MANIFEST,
         json.dumps({**_manifest(path.parent), path.name: _hash(content)}, indent=1, sort_keys=True).encode(),
     )
     return path
+
+
+def discard(path: Path) -> None:
+    """Removes what `write_text` wrote there, if it is there; what was changed by hand since is moved aside."""
+    if path.is_file():
+        _keep_what_is_not_ours(path)
+        path.unlink(missing_ok=True)
+
+
+def _keep_what_is_not_ours(path: Path) -> None:
+    if _hash(path.read_bytes()) != _manifest(path.parent).get(path.name):
+        kept = move_aside(path)
+        logger.warning("%s was changed by hand or is not ours: kept as %s", path, kept.name)
 
 
 def _manifest(folder: Path) -> dict[str, str]:

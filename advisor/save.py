@@ -6,9 +6,10 @@ from pathlib import Path
 
 from advisor.exporters import get_exporter
 from advisor.exporters.base import NotExpressible
-from advisor.files import write_text
-from advisor.recommendation import Result
+from advisor.files import discard, write_text
+from advisor.recommendation import SCHEMA_VERSION, Result
 from advisor.report.html import write_report
+from knowledge.errors import BadInput
 
 DEFAULT_TARGETS = ("peft", "script")
 RESULT_FILE = "recommendation.json"
@@ -19,7 +20,7 @@ def save(result: Result, folder: Path, targets: tuple[str, ...] = DEFAULT_TARGET
     """Writes the files and returns the result with their names in `files`.
 
     A target that cannot express the recommendation is left out: full fine-tuning has no adapter config, and an
-    answer without data has no run to write a script for.
+    answer without data has no run to write a script for. What an earlier recommendation in that folder had of it goes.
     """
     names: list[str] = []
     if result.pick is not None:
@@ -29,17 +30,24 @@ def save(result: Result, folder: Path, targets: tuple[str, ...] = DEFAULT_TARGET
             except NotExpressible:
                 continue
     result = result.model_copy(update={"files": (*names, RESULT_FILE, HTML_FILE)})
+    for name in _files_there(folder) - {*result.files}:
+        discard(folder / name)
     write_text(folder / RESULT_FILE, result.model_dump_json(indent=2) + "\n")
     write_report(folder / HTML_FILE, result, folder)
     return result
 
 
+def _files_there(folder: Path) -> set[str]:
+    """The files of an earlier recommendation in that folder."""
+    try:
+        return {Path(name).name for name in load(folder).files}
+    except BadInput:
+        return set()
+
+
 def load(folder: Path) -> Result:
     """The result that `save` wrote; raises BadInput where there is none or it is of another schema version."""
     from pydantic import ValidationError
-
-    from advisor.recommendation import SCHEMA_VERSION
-    from knowledge.errors import BadInput
 
     path = folder / RESULT_FILE
     if not path.is_file():

@@ -215,6 +215,18 @@ def test_the_python_api_gives_the_config_of_the_chosen_one():
     assert chosen.folder is None and rec.pick.name == "rslora"
 
 
+def test_a_choice_without_an_adapter_leaves_no_config_of_the_one_before(folder, caplog):
+    rec = Recommendation(result([candidate("lora", 0.5), candidate("bitfit", 0.4, peft_type=None, peft_config=None)]))
+    assert "adapter_config.json" in {path.name for path in rec.save(folder)}
+    rec.choose("bitfit").save(folder)
+    assert {p.name for p in folder.iterdir()} == {".advisor.json", "train.py", "recommendation.json", "report.html"}
+    rec.save(folder)
+    (folder / "adapter_config.json").write_text("my own words")
+    rec.choose("bitfit").save(folder)
+    assert (folder / "adapter_config.json.1.bak").read_text() == "my own words" and "kept as" in caplog.text
+    assert not (folder / "adapter_config.json").exists()
+
+
 def main_until_exit(arguments):
     with pytest.raises(SystemExit) as ended:
         main(arguments)
