@@ -152,7 +152,8 @@ def _new_folder(model: str) -> Path:
     import re
     from datetime import datetime
 
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(model).stem).strip(".-")[:60] or "model"
+    name = re.sub(r"\.gguf$", "", Path(model).name, flags=re.IGNORECASE)  # what else is behind a dot is of the name
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:60] or "model"
     return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
 
 

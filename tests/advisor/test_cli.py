@@ -45,6 +45,16 @@ def test_help_loads_nothing_heavy():
     assert "recommend" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [("Qwen/Qwen2.5-0.5B", "Qwen2.5-0.5B"), ("m/llama-3.1-8b.Q4_K_M.gguf", "llama-3.1-8b.Q4_K_M"), ("..", "model")],
+)
+def test_the_folder_of_the_results_has_the_whole_name_of_the_model(model, name):
+    from advisor.cli.recommend import _new_folder
+
+    assert str(_new_folder(model)).startswith(f"runs/{name}-2")
+
+
 @pytest.mark.parametrize("error", ["BadInput('m cannot be loaded')", "ImportError('initialization failed')"])
 def test_an_error_that_a_library_made_of_ctrl_c_is_told_as_ctrl_c(error):
     code = (
