@@ -111,9 +111,9 @@ def _data(result: Result) -> str:
 def _use(result: Result) -> str:
     if result.pick.peft_config is None:
         return "`trained.safetensors` holds the trained parameters. `advisor merge` writes the whole model."
-    auto_class = AUTO_CLASSES[result.planned_run.task]
+    auto_class, classes = AUTO_CLASSES[result.planned_run.task], len(result.training.label_names)
     model = json.dumps(clean(model_location(result))) if result.model.source == "hub" else "FOLDER_OF_THE_BASE_MODEL"
-    labels = f", num_labels={len(result.training.label_names)}" if result.training.label_names else ""
+    labels = f", num_labels={classes}, ignore_mismatched_sizes=True" if classes else ""
     return (
         "```python\nimport peft\nimport transformers\n\n"
         f"base = transformers.{auto_class}.from_pretrained({model}{labels})\n"

@@ -64,10 +64,12 @@ def train(
     was_stopped = (folder / STATE_FOLDER / JOURNAL_FILE).exists()
     if resume and not was_stopped and (report := finished_report(folder, result)) is not None:
         return report
-    _make_room(folder, resume, force)
+    _check_room(folder, resume, force)
     was_stopped = was_stopped and resume
     with live or LiveTraining() as shown:
         run = prepare_run(facts, folder, shown.message)
+        if force:
+            _give_up(run.state)
         with run.open_journal() as journal, ProcessExecutor(1, first_gpu()) as executor:
             run.save_data()
             executor.start(run.context)
@@ -89,8 +91,8 @@ def train(
     return report
 
 
-def _make_room(folder: Path, resume: bool, force: bool) -> None:
-    """Raises BadInput where something is in the way; with `force` a run that was stopped is given up."""
+def _check_room(folder: Path, resume: bool, force: bool) -> None:
+    """Raises BadInput where something is in the way, which with `force` may be moved aside or given up."""
     adapter, state = folder / ADAPTER_FOLDER, folder / STATE_FOLDER
     if is_in_use(state / JOURNAL_FILE):
         raise being_trained(state)
@@ -100,7 +102,13 @@ def _make_room(folder: Path, resume: bool, force: bool) -> None:
     # A run that was begun by --force has been allowed to move the earlier adapter aside.
     if adapter.is_dir() and any(adapter.iterdir()) and not force and not (resume and is_stopped):
         raise BadInput(f"{adapter} already holds files. Use --force to train anew: they are then moved aside.")
-    if is_stopped and force:
+
+
+def _give_up(state: Path) -> None:
+    """Removes what a run that was stopped left: only once a new one can begin, for it may hold hours of work."""
+    if is_in_use(state / JOURNAL_FILE):
+        raise being_trained(state)
+    if (state / JOURNAL_FILE).exists():
         shutil.rmtree(state)
 
 

@@ -312,6 +312,12 @@ def test_data_that_has_changed_is_refused(tmp_path):
     case.data_path.write_text("\n".join(rows[: len(rows) // 2]) + "\n")
     with pytest.raises(BadInput, match="not the data of the recommendation"):
         train(folder, live=Silent())
+    stopped = folder / STATE_FOLDER / JOURNAL_FILE
+    stopped.parent.mkdir()
+    stopped.write_text("hours of work")
+    with pytest.raises(BadInput, match="not the data of the recommendation"):
+        train(folder, force=True, live=Silent())
+    assert stopped.read_text() == "hours of work", "which is not given up for a run that cannot begin"
 
 
 def test_a_diverging_run_ends_with_the_reason_and_leaves_no_adapter(tmp_path):
@@ -408,6 +414,9 @@ def test_the_model_card_says_what_was_predicted_and_reached(tmp_path):
     local = hostile.model.model_copy(update={"source": "local folder", "location": "/home/me/secret/llama"})
     card = model_card(hostile.model_copy(update={"model": local}), report_of(tmp_path))
     assert "/home/me" not in card and "base_model:" not in card
+    of_classes = hostile.training.model_copy(update={"label_names": ("a", "b", "c")})
+    card = model_card(hostile.model_copy(update={"training": of_classes}), report_of(tmp_path))
+    assert ", num_labels=3, ignore_mismatched_sizes=True)" in card, "the base may have a head for other classes"
 
 
 def test_a_run_that_was_longer_than_its_data_carries_says_so(tmp_path):
