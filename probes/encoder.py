@@ -61,11 +61,7 @@ class Encoder:
 
     def _encode_some(self, rows: list[Row], encoded: Encoded) -> None:
         pairs = [(row, segments) for row in rows if (segments := self._segments(row, encoded)) is not None]
-        encode, cut = {
-            "causal-lm": (tokenise.encode_batch, tokenise.cut_to_length),
-            "seq2seq-lm": (tokenise.encode_pairs, tokenise.cut_pair_to_length),
-            "sequence-classification": (tokenise.encode_texts, tokenise.cut_text_to_length),
-        }[self.task]
+        encode, cut, *_ = tokenise.OF_TASKS[self.task]
         ids_and_masks = encode([segments for _, segments in pairs], self.tokenizer)
         for (row, _), (ids, trained) in zip(pairs, ids_and_masks, strict=True):
             encoded.lengths_tokens.append(len(ids))

@@ -102,3 +102,11 @@ def cut_text_to_length(ids, trained, max_length_tokens):
     if len(ids) > max_length_tokens:
         ids = ids[: max_length_tokens - 1] + ids[-1:]
     return (ids, [False] * len(ids)) if ids else None
+
+
+# Of each task the function that makes rows into token ids, the one that cuts them to length, and what these call.
+OF_TASKS = {
+    "causal-lm": (encode_batch, cut_to_length, encode_segments),
+    "seq2seq-lm": (encode_pairs, cut_pair_to_length),
+    "sequence-classification": (encode_texts, cut_text_to_length),
+}

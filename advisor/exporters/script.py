@@ -31,11 +31,6 @@ from probes.reader import MAX_LINE_BYTES, form_of
 NAME = "script"
 TITLE = "training script"
 
-_ENCODING = {
-    "causal-lm": (tokenise.encode_batch, tokenise.cut_to_length, tokenise.encode_segments),
-    "seq2seq-lm": (tokenise.encode_pairs, tokenise.cut_pair_to_length),
-    "sequence-classification": (tokenise.encode_texts, tokenise.cut_text_to_length),
-}
 _FORWARD_FUNCTIONS = (
     *(batching.batch_order, batching.collate, batching._collate_causal, batching._padded),
     *(forward.forward_inputs, forward.label_logits, forward.label_loss),
@@ -175,7 +170,7 @@ def _settings(facts: Recommended) -> str:
 
 def _data_functions(facts: Recommended) -> list[str]:
     task, chosen = facts.result.planned_run.task, get_format(facts.plan.data_format)
-    encode, cut, *called = _ENCODING[task]
+    encode, cut, *called = tokenise.OF_TASKS[task]
     functions = [chosen.matches, chosen.to_segments, chats.chat_segments, *chats.OF_CHATS, encode, cut, *called]
     functions += [split.split_texts, split.group_key]
     tokenising = parts.TOKENISE
