@@ -20,7 +20,8 @@ from advisor.exporters.base import (
     script_model_location,
 )
 from advisor.files import write_text
-from advisor.recommendation import Result
+from advisor.held_out import EVAL_ROWS
+from advisor.recommendation import Prediction, Result
 from advisor.text import clean, duration_text, quality_text
 from knowledge.schema import AUTO_CLASSES
 from probes import adapters, batching, chats, forward, split, tokenise
@@ -122,16 +123,20 @@ def _packages(facts: Recommended, body: str) -> str:
 
 
 def _expectation(facts: Recommended) -> str:
-    p, profile = facts.pick.predicted, facts.result.data
+    pick, profile = facts.pick, facts.result.data
     sampled = profile is not None and profile.tokenised_rows < profile.usable_rows
     other_rows = " It draws from all rows; the probes drew from a sample of them." if sampled else ""
-    if p is None:
+    predictions = {p.metric: p for p in (pick.predicted, pick.predicted_loss) if p}
+    if not predictions:
         return f"No prediction was made for it.{other_rows}"
-    text = f"Predicted {_comment(p.metric)} at the end: {quality_text(p.value, p.metric)}"
-    text += f" (80 % interval {quality_text(p.low, p.metric)} to {quality_text(p.high, p.metric)})"
-    seconds = facts.pick.planned_run_s
-    text += f", in about {duration_text(seconds)}." if seconds else "."
+    text = f"Predicted at the end: {', '.join(map(_in_words, predictions.values()))}"
+    text += f"; it takes about {duration_text(pick.planned_run_s)}." if pick.planned_run_s else "."
     return textwrap.fill(text + other_rows, 100)
+
+
+def _in_words(p: Prediction) -> str:
+    low, high = quality_text(p.low, p.metric), quality_text(p.high, p.metric)
+    return f"{_comment(p.metric)} {quality_text(p.value, p.metric)} (80 % interval {low} to {high})"
 
 
 def _settings(facts: Recommended) -> str:
@@ -158,7 +163,7 @@ def _settings(facts: Recommended) -> str:
         DTYPE=literal(run.dtype),
         SEED=run.seed,
         HELD_OUT_KEY=plan.held_out_key,
-        EVAL_ROWS=plan.eval_rows,
+        EVAL_ROWS=min(EVAL_ROWS, plan.eval_rows),  # the rows that the prediction is of
     )
     if plan.label_names:
         text += f"LABEL_NAMES = {literal(list(plan.label_names))}\n"

@@ -208,11 +208,22 @@ def test_a_base_that_sees_images_is_loaded_too(tmp_path):
     assert base.config.model_type == "gemma3" and tokenizer.pad_token == "<pad>"
 
 
+def test_it_says_what_was_predicted_and_measures_it_on_the_rows_of_the_prediction(tmp_path):
+    made = Case(tmp_path, "llama", "lora").result(eval_rows=200)
+    assert "EVAL_ROWS = 64\n" in training_script(made)
+    loss_alone = made.pick.model_copy(update={"predicted": None})  # a short race may tell no more
+    source = training_script(made.model_copy(update={"candidates": (loss_alone,)}))
+    assert re.search(r"Predicted at the end: eval loss 1.200 \(80 % interval", source)
+    told = training_script(made).replace("\n", " ")
+    assert "Predicted at the end: exact match 50.0 % (80 % interval" in told and ", eval loss 1.200" in told
+
+
 def test_where_the_probes_saw_a_sample_the_script_says_that_it_sees_all(tmp_path):
     made = Case(tmp_path, "llama", "lora").result()
     assert "a sample of them" not in training_script(made)
     many = made.data.model_copy(update={"usable_rows": 10**6})
-    assert "the probes drew from a sample" in training_script(made.model_copy(update={"data": many}))
+    told = training_script(made.model_copy(update={"data": many})).replace("\n", " ")
+    assert "the probes drew from a sample" in told
 
 
 def test_the_permission_to_run_the_models_code_goes_along(tmp_path):
