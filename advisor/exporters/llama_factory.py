@@ -121,9 +121,9 @@ def _dataset_info(run: TrainerRun) -> dict[str, Any]:
     if kind == "alpaca":
         columns = {"prompt": "instruction", "query": "input", "response": "output", **_also(run, "system", "history")}
         return {**place, "columns": columns}
+    if kind in ("messages", "sharegpt") and columns_among(run, ["tools"]):
+        raise NotExpressible("LLaMA-Factory does not read the tools of conversations as the probes did.", SCRIPT)
     if kind == "messages":
-        if columns_among(run, ["tools"]):
-            raise NotExpressible("LLaMA-Factory does not read the tools of conversations as the probes did.", SCRIPT)
         tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
         tags |= {"system_tag": "system", "observation_tag": "tool"}
         return {**place, "formatting": "sharegpt", "columns": {"messages": "messages"}, "tags": tags}

@@ -171,13 +171,19 @@ def test_llama_factory_is_told_of_columns_that_some_row_has(data_format, row, fu
         assert {"system", "history"} & info["columns"].keys() == expected
 
 
-def test_tools_that_llama_factory_does_not_read_are_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "turns"),
+    [
+        ("messages", {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}),
+        ("sharegpt", {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}),
+    ],
+)
+def test_tools_that_llama_factory_does_not_read_are_refused(kind, turns, tmp_path):
     data = tmp_path / "my.jsonl"
-    row = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "tools": []}
-    data.write_text(json.dumps(row) + "\n")
+    data.write_text(json.dumps({**turns, "tools": []}) + "\n")
     with pytest.raises(NotExpressible, match="tools"):
         get_exporter("llama-factory").export(
-            tmp_path, lora_run(data_format="messages", uses_chat_template=True, data_path=str(data))
+            tmp_path, lora_run(data_format=kind, uses_chat_template=True, data_path=str(data))
         )
 
 
