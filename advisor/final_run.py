@@ -175,6 +175,7 @@ def _job(facts: Recommended, state: Path) -> ProbeJob:
         schedule=schedule_of(run),
         stop_step=run.max_steps,
         eval_steps=eval_steps(run, min(EVAL_ROWS, facts.plan.eval_rows)),
+        micro_batches=pick.micro_batches,  # where whole batches ran out of memory they would again
         save_to=str(state / ADAPTER_FOLDER),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from contextlib import ExitStack
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -203,6 +204,13 @@ def test_it_goes_on_from_the_probe_of_the_race(tmp_path):
     assert report.first_step == 3
     assert report.curve.points[0].step == 3
     assert report.last.eval_loss == pytest.approx(case.probe()[2], abs=1e-6)
+
+
+def test_batches_that_ran_out_of_memory_in_the_race_are_done_in_the_same_parts(tmp_path):
+    _, folder = planned(tmp_path)
+    facts = recommended(load(folder))
+    facts = replace(facts, pick=facts.pick.model_copy(update={"micro_batches": 2}))
+    assert prepare_run(facts, folder, str).job.micro_batches == 2
 
 
 def test_evaluations_take_a_small_part_of_the_time_and_the_end_is_always_one():
