@@ -144,7 +144,7 @@ class LiveRace:
         if self._clock() - self._last_line_s >= LINE_EVERY_S:
             self._line(
                 f"  {running.title} at {rate_text(running.learning_rate)}: step {step}/{running.until_step}, "
-                f"loss {loss:.3f}, {duration_text(self._left_s())} left"
+                f"loss {loss:.3f}, {self._left_text()}"
             )
 
     def probe_finished(
@@ -207,7 +207,7 @@ class LiveRace:
         table.add_row(
             Text(f"{duration_text(elapsed)} gone", style="dim"),
             ProgressBar(total=max(1.0, self._budget_s), completed=min(elapsed, self._budget_s)),
-            Text(f"at most {duration_text(self._left_s())} left"),
+            Text(self._left_text("at most ")),
         )
         return table
 
@@ -259,8 +259,10 @@ class LiveRace:
         """Best first. Who went further in the race stands before who did not, for short probes flatter."""
         return sorted(self._state.standings.values(), key=lambda s: (-s.step, s.eval_loss, s.title, s.learning_rate))
 
-    def _left_s(self) -> float:
-        return max(0.0, self._budget_s - (self._clock() - self._started_s))
+    def _left_text(self, at_most: str = "") -> str:
+        """A budget that is over is stretched until a first probe has ended: that is not to look as if all hung."""
+        left_s = self._budget_s - (self._clock() - self._started_s)
+        return f"{at_most}{duration_text(left_s)} left" if left_s > 0 else "over the budget"
 
     def _metric_text(self, metric: float | None) -> str:
         return (

@@ -74,6 +74,15 @@ def test_without_a_terminal_there_are_plain_lines_at_a_sane_rate():
     assert sum("step " in line and "left" in line for line in lines) <= 40 / LINE_EVERY_S
 
 
+def test_beyond_the_budget_no_time_is_left_to_tell():
+    clock, stream = Clock(), io.StringIO()
+    with LiveRace(30, console=Console(file=stream, width=80), clock=clock) as live:
+        a_race(live, clock)
+        assert any("over the budget" in line for line in console_lines(live, 60))
+    assert "loss 1.600, 14 s left" in stream.getvalue()
+    assert "loss 1.200, over the budget" in stream.getvalue() and " 0.0 s left" not in stream.getvalue()
+
+
 def test_quiet_is_silent():
     clock = Clock()
     for terminal in (True, False):
