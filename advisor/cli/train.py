@@ -51,9 +51,17 @@ def _show(report: TrainingReport, folder: Path) -> None:
 
 
 def _record(folder: Path) -> None:
-    """Told on stderr, for stdout carries the result alone."""
+    """Told on stderr, for stdout carries the result alone. The run is done and saved whatever becomes of this."""
     from advisor.own_runs import record_outcomes
+    from advisor.text import printable
+    from knowledge.errors import AdvisorError
 
-    outcome = record_outcomes(folder)
+    try:
+        outcome = record_outcomes(folder)
+    except (AdvisorError, OSError) as error:
+        later = f"Later: advisor knowledge record {quote(str(folder))}"
+        words = f"advisor: not recorded in your own table: {str(error).rstrip('.')}. {later}"
+        print(printable(words), file=sys.stderr)
+        return
     if outcome.added or outcome.conflicts:
         print("Recorded in your own table: advisor knowledge show --mine", file=sys.stderr)

@@ -467,3 +467,18 @@ def test_the_command_prints_json_alone(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("advisor.train.train", lambda *arguments, **options: report_of(tmp_path))
     command(tmp_path, resume=False, force=False, record=False, json=True, quiet=True)
     assert json.loads(capsys.readouterr().out)["title"] == "LoRA"
+
+
+def test_a_run_that_cannot_be_recorded_is_finished_all_the_same(tmp_path, monkeypatch, capsys):
+    """As where the home folder is read-only, or the recommendation is of a version that named no benchmark."""
+    from advisor.cli.train import command
+
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr("advisor.train.train", lambda *arguments, **options: report_of(tmp_path))
+    monkeypatch.setattr("advisor.own_runs.record_outcomes", refuse)
+    command(tmp_path, resume=False, force=False, record=True, json=True, quiet=True)
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["title"] == "LoRA"
+    assert "not recorded" in captured.err and f"advisor knowledge record {tmp_path}" in captured.err
