@@ -50,12 +50,14 @@ def comparison_cells(comparison: Comparison) -> tuple[str, str, str, str, str]:
 
 
 def _front_matter(result: Result) -> str:
-    lines = ["---", "library_name: peft"]
+    is_adapter = result.pick.peft_config is not None  # the hub shows how to load one with peft
+    lines = ["---", *(["library_name: peft"] if is_adapter else [])]
     if result.model.source == "hub":  # a folder of somebody's machine means nothing to others
         lines.append(f"base_model: {json.dumps(clean(model_location(result)))}")
     if pipeline := _PIPELINES.get(result.planned_run.task):
         lines.append(f"pipeline_tag: {pipeline}")
-    lines += ["tags:", "  - peft", "  - peft-advisor", f"  - {json.dumps(clean(result.pick.name))}", "---"]
+    tags = [*(["peft"] if is_adapter else []), "peft-advisor", json.dumps(clean(result.pick.name))]
+    lines += ["tags:", *(f"  - {tag}" for tag in tags), "---"]
     return "\n".join(lines)
 
 

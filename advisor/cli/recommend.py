@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -133,8 +134,9 @@ def command(
         raise typer.Exit(1)
     if race and race.interrupted:
         if recommendation.folder:
-            place = f"--out {printable(str(recommendation.folder))} --resume"
-            print(f"advisor: interrupted. The same command with {place} goes on from here.", file=sys.stderr)
+            place = f"--out {shlex.quote(str(recommendation.folder))} --resume"
+            words = f"advisor: interrupted. The same command with {place} goes on from here."
+            print(printable(words), file=sys.stderr)
         raise typer.Exit(130)
     if recommendation.result.recommendation is None and not dry_run:
         raise typer.Exit(NothingFits.exit_code)
@@ -159,6 +161,4 @@ def _new_folder(model: str) -> Path:
 
 def _command_line() -> str:
     """The command as it was typed, so that a report says how to repeat it."""
-    import shlex
-
     return shlex.join(["advisor", *sys.argv[1:]])

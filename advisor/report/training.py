@@ -31,7 +31,8 @@ def print_training(report: TrainingReport, folder: Path, console: Console, serve
     console.print(Text(f"adapter: {clean(folder / report.adapter)}"), soft_wrap=True)
     if serve is not None:
         console.print(Text(f"serve: {serve.words}", style="dim"))
-        console.print(Text(serve.code, style="bold"), soft_wrap=True)
+        if serve.code:  # there is no command for what only transformers and peft serve
+            console.print(Text(serve.code, style="bold"), soft_wrap=True)
 
 
 def _table(report: TrainingReport) -> Table:

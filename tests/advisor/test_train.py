@@ -407,7 +407,7 @@ def report_of(folder, **changes) -> TrainingReport:
 
 
 def test_the_model_card_says_what_was_predicted_and_reached(tmp_path):
-    from tests.advisor.factories import result
+    from tests.advisor.factories import candidate, result
 
     hostile = result()
     hostile = hostile.model_copy(
@@ -425,6 +425,10 @@ def test_the_model_card_says_what_was_predicted_and_reached(tmp_path):
     of_classes = hostile.training.model_copy(update={"label_names": ("a", "b", "c")})
     card = model_card(hostile.model_copy(update={"training": of_classes}), report_of(tmp_path))
     assert ", num_labels=3, ignore_mismatched_sizes=True)" in card, "the base may have a head for other classes"
+    bare = result([candidate("bitfit", peft_type=None, peft_config=None)])
+    head, card = model_card(bare, report_of(tmp_path)).split("\n---\n")
+    assert "library_name" not in head and "- peft\n" not in head, "peft loads no such folder"
+    assert "`trained.safetensors` holds the trained parameters" in card
 
 
 def test_a_run_that_was_longer_than_its_data_carries_says_so(tmp_path):
