@@ -117,10 +117,12 @@ def tokenise(rows, tokenizer):
         batch = rows[start : start + 500]
         encoded = $encode([to_segments(row, None) for row in batch], tokenizer)
         for row, (ids, trained) in zip(batch, encoded, strict=True):
-            pair = $cut(ids, trained, MAX_LENGTH_TOKENS)
+            pair, label = $cut(ids, trained, MAX_LENGTH_TOKENS), str(label_of(row))
+            if label not in LABEL_NAMES:
+                raise SystemExit(f"There is a row of the class {label!r}. Those of the run are {LABEL_NAMES}.")
             if pair is not None:
                 pairs.append(pair)
-                class_labels.append(LABEL_NAMES.index(str(label_of(row))))
+                class_labels.append(LABEL_NAMES.index(label))
     return TokenRows(pairs, class_labels)
 '''
 
@@ -274,7 +276,10 @@ def parse_arguments():
     parser.add_argument("--max-steps", type=int, default=MAX_STEPS, help="stop after so many steps of the schedule")
     parser.add_argument("--log-every", type=int, default=10, help="steps between lines of progress")
     parser.add_argument("--eval-every", type=int, default=0, help="steps between evaluations (default: the end)")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.max_steps < 1 or arguments.log_every < 1 or arguments.eval_every < 0:
+        parser.error("--max-steps and --log-every are 1 or more, --eval-every is 0 or more")
+    return arguments
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from transformers import AutoTokenizer
 
 from advisor.exporters import NotExpressible
 from advisor.exporters.script import export, training_script
@@ -67,8 +68,6 @@ class Case:
         self.folder, self.method = folder, get_method(method_name)
         model = save_tiny(folder / "model", architecture)
         self.data_path = write_rows(folder / "data.jsonl", task)
-        from transformers import AutoTokenizer
-
         self.data = prepare(
             self.data_path, AutoTokenizer.from_pretrained(model), task=task, max_length_tokens=24, max_eval_rows=16
         )
@@ -216,6 +215,22 @@ def test_it_says_what_was_predicted_and_measures_it_on_the_rows_of_the_predictio
     assert re.search(r"Predicted at the end: eval loss 1.200 \(80 % interval", source)
     told = training_script(made).replace("\n", " ")
     assert "Predicted at the end: exact match 50.0 % (80 % interval" in told and ", eval loss 1.200" in told
+
+
+def test_numbers_of_steps_that_make_no_run_are_refused_at_once(tmp_path, monkeypatch, capsys):
+    [script] = export(tmp_path, Case(tmp_path, "llama", "lora").result())
+    for arguments in (["--max-steps", "0"], ["--log-every", "0"], ["--eval-every", "-1"]):
+        with pytest.raises(SystemExit, match="2"):
+            run_in_process(script, monkeypatch, capsys, *arguments)
+        assert "are 1 or more" in capsys.readouterr().err
+
+
+def test_a_class_that_the_run_does_not_know_is_named(tmp_path):
+    case = Case(tmp_path, "bert", "lora")
+    [script] = export(tmp_path / "out", case.result())
+    module, tokenizer = runpy.run_path(str(script)), AutoTokenizer.from_pretrained(tmp_path / "model")
+    with pytest.raises(SystemExit, match=r"class 'odder'. Those of the run are \['even', 'odd'\]"):
+        module["tokenise"]([{"text": "1", "label": "odd"}, {"text": "1", "label": "odder"}], tokenizer)
 
 
 def test_where_the_probes_saw_a_sample_the_script_says_that_it_sees_all(tmp_path):
