@@ -265,6 +265,9 @@ $losses
     print(f"tuned: {gains}")
     $save
     tokenizer.save_pretrained(args.output)
+    rights = Path(args.output, "tokenizer_config.json").stat().st_mode
+    for file in Path(args.output).glob("*.safetensors"):
+        file.chmod(rights)  # safetensors writes files that no server of another user can read
     print(f"saved to {args.output}")
 
 

@@ -264,7 +264,9 @@ def test_the_saved_adapter_reloads_to_the_tuned_loss(tmp_path, monkeypatch, caps
     [script] = export(tmp_path / "out", case.result())
     output = run_in_process(script, monkeypatch, capsys, "--output", str(tmp_path / "mine"), "--max-steps", "3")
     assert "step 3/3" in output
-    assert sorted(p.suffix for p in (tmp_path / "mine").glob("adapter_model*")) == [".safetensors"]
+    [saved] = (tmp_path / "mine").glob("adapter_model*")
+    assert saved.suffix == ".safetensors"
+    assert saved.stat().st_mode == (tmp_path / "mine" / "adapter_config.json").stat().st_mode, "others may read it"
     model = peft.PeftModel.from_pretrained(tiny_model("llama"), tmp_path / "mine")
     session = Session(case.context)
     reached = session._evaluate(model).loss
