@@ -3,7 +3,7 @@
 The one place for training is probes/training.py. A final run is a probe that goes to the last step, in a worker of its
 own: the same batches in the same order, the same initialisation, the same measuring of loss, metric and memory, so
 what is reached can be held against what was predicted. Where the race has trained the beginning of the very run, it
-goes on from there. The exported train.py does the same without the advisor.
+goes on from there. The exported train.py does the same by itself.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ that the probes ran, so that the final run sees exactly what the probes saw.
 
 HEAD = '''\
 #!/usr/bin/env python3
-"""Fine-tunes $model with $title: the run that was recommended, complete and self-contained.
+"""Fine-tunes $model with $title: the run that was recommended, $how_complete.
 
 $provenance
 $expectation

@@ -1,4 +1,5 @@
-"""train.py: one readable file that runs the recommended fine-tune with torch, transformers and peft alone."""
+"""train.py: one readable file that runs the recommended fine-tune with torch, transformers and peft alone. Only methods
+that prepare the model by code of their own (`TrainingPlan.setup_by`) import that from the advisor."""
 
 from __future__ import annotations
 
@@ -90,6 +91,7 @@ def _head(facts: Recommended, body: str) -> str:
     return Template(parts.HEAD).substitute(
         model=_comment(result.model.reference),
         title=_comment(facts.pick.title),
+        how_complete="complete and self-contained" if facts.plan.setup_by is None else "its preparation imported",
         provenance="\n".join(textwrap.fill(_comment(line), 100) for line in provenance(result)),
         expectation=_expectation(facts),
         max_steps=result.planned_run.max_steps,

@@ -228,7 +228,7 @@ def paths_of_files(result: Result, folder: Path | None) -> list[str]:
 
 
 def training_script(result: Result, folder: Path | None) -> str | None:
-    """Where the script lies that trains without the advisor; None where there is no data to train on."""
+    """Where the script lies that trains without `advisor train`; None where there is no data to train on."""
     return next((path for path in paths_of_files(result, folder) if Path(path).name == "train.py"), None)
 
 

@@ -46,7 +46,9 @@ def _training(result: Result, folder: Path | None) -> list[Step]:
     if command is None or script is None:
         return []
     words = "To its end with progress, resume and a comparison of predicted and reached. "
-    steps = [Step("Train", f"{words}Without the advisor: python {shlex.quote(script)}", command)]
+    alone = result.training is None or result.training.setup_by is None
+    words += "Without the advisor" if alone else "By a script that imports the advisor for the method's preparation"
+    steps = [Step("Train", f"{words}: python {shlex.quote(script)}", command)]
     if other := choice_command(result, folder):
         words = "Any other that was raced, with its config, script and report, in a folder of its own. For instance:"
         steps.append(Step("Or take another one", words, other))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from advisor.exporters.script import training_script
 from advisor.report.content import headline
 from advisor.report.next_steps import next_steps
 from advisor.serving import serve_adapter
@@ -25,6 +26,15 @@ def test_training_is_one_command_and_a_script_for_elsewhere():
     assert step.code == "advisor train out"
     assert "python out/train.py" in step.words
     assert steps(folder=Path("my runs"))["Train"].code == "advisor train 'my runs'"
+
+
+def test_a_script_that_imports_the_advisor_is_not_called_one_without_it():
+    alone = result([candidate("lora")])
+    prepared = alone.model_copy(update={"training": alone.training.model_copy(update={"setup_by": "pissa"})})
+    assert "Without the advisor: python" in next_steps(alone, Path("out"))[0].words
+    assert "imports the advisor for the method's preparation: python" in next_steps(prepared, Path("out"))[0].words
+    assert "complete and self-contained" in training_script(alone)
+    assert "self-contained" not in training_script(prepared)
 
 
 @pytest.mark.parametrize(
