@@ -32,5 +32,10 @@ def command(
         return
     chosen = [get_exporter(name) for name in to]
     result = load(folder)
-    written = [str(path) for exporter in chosen for path in exporter.export(out or folder, result)]
-    print(dumps(written, indent=2) if json else "\n".join(written))
+    written: list[str] = []
+    try:
+        for exporter in chosen:
+            written += map(str, exporter.export(out or folder, result))
+    finally:  # a target that cannot say it may come after others that are written
+        if written:
+            print(dumps(written, indent=2) if json else "\n".join(written))

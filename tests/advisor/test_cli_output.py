@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from advisor.cli import build
 from advisor.cli._several import several
+from advisor.exporters import NotExpressible
 from advisor.recommendation import Result
 from advisor.save import save
 from knowledge.errors import BadInput
@@ -35,6 +36,12 @@ def test_export_lists_its_targets(folder):
     listed = dict(line.split(maxsplit=1) for line in run("export", folder).output.splitlines())
     assert listed["script"] == "training script"
     assert json.loads(run("export", folder, "--json").output)["peft"] == "PEFT adapter config"
+
+
+def test_export_says_what_was_written_before_a_target_that_cannot_say_it(folder, tmp_path, capsys):
+    with pytest.raises(NotExpressible, match="LLaMA-Factory"):
+        build()(["export", str(folder), "--to", "peft,llama-factory", "--out", str(tmp_path)], standalone_mode=False)
+    assert capsys.readouterr().out == f"{tmp_path / 'adapter_config.json'}\n"
 
 
 def test_export_writes_what_was_asked_and_says_where(folder, tmp_path):
