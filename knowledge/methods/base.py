@@ -94,7 +94,8 @@ class Method(Record):
     supports_conv1d: bool = Field(False, description="works on the Conv1D layers of GPT-2")
     adds_in_place: bool = Field(
         False,
-        description="changes a layer's output in place, which PyTorch forbids where that is quantised and has a bias",
+        description="changes a layer's output in place, which PyTorch forbids where that is in 4 bits and has a bias, "
+        "and on a GPU in 8 bits",
     )
     capabilities: Capabilities
     reference_only: bool = Field(False, description="measured for comparison, never recommended over an adapter")

@@ -28,7 +28,7 @@ METHODS = (
         learning_rates=_RATES,
         supports_conv1d=True,
         adds_in_place=True,
-        capabilities=_MERGES,
+        capabilities=_MERGES.model_copy(update={"quantized": ("nf4",)}),
     ),
     LowRank(
         name="glora",

@@ -38,7 +38,7 @@ METHODS = (
         learning_rates=(0.1, 0.3, 1.0),
         weight_decay=1e-5,
         adds_in_place=True,
-        capabilities=_STARTS_ELSEWHERE,
+        capabilities=_STARTS_ELSEWHERE.model_copy(update={"quantized": ("nf4",)}),
     ),
     Coefficients(
         name="fourierft",
