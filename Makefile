@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Of twenty thousand files a quarter is ever imported: they are compiled then.
+# Most of its twenty thousand files are never imported: those that are, are compiled then.
 PIP := $(BIN)/python -m pip install --quiet --no-compile
 DEMO_BUDGET ?= 7
 DEMO_OUT ?= demo-out

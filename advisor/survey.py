@@ -137,7 +137,8 @@ def plan(
     request: Request, task: Task, data: PreparedData | None, device: DeviceReport, limit_tokens: int
 ) -> PlannedRun:
     """The fine-tune that the user will do, with what they left open filled in from data and device. Rows are cut at
-    `limit_tokens`, as in the probes."""
+    `limit_tokens`, as in the probes; of a file that was sampled also at the longest row of the sample, for which its
+    memory is told: hardly any row is longer."""
     epochs, max_steps, batch_size = request.epochs, request.max_steps, request.batch_size or DEFAULT_BATCH_SIZE
     longest = data.profile.length_max_tokens if data else request.max_length_tokens or 512
     if max_steps is None:

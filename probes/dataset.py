@@ -21,10 +21,10 @@ from probes.batching import batch_order
 from probes.encoder import Encoded, Encoder
 from probes.formats import Row
 from probes.profile import check_task, funnel, label_names_of, make_profile
-from probes.reader import SKIP_BUDGET, SkipLedger
 from probes.rows import TokenRows
 from probes.scan import MAX_SAMPLE_BYTES, Scan, scan
 from probes.schema import DatasetProfile
+from probes.skipped import SKIP_BUDGET, SkipLedger
 from probes.split import MAX_HELD_SHARE, MIN_EVAL_ROWS, eval_rows_wanted
 
 MAX_TRAIN_ROWS = 10_000  # more than a probe can see; of a larger file this many are tokenised

@@ -81,7 +81,7 @@ def merge(place: Workplace, folder: Path, dtype: DType) -> Agreement:
     """
     import torch
 
-    from probes.source import quiet
+    from probes.transformers_words import quiet
 
     base_logits, tuned_logits, model = _references(place)
     model = _merged(model)
@@ -140,7 +140,7 @@ def _references(place: Workplace) -> tuple[torch.Tensor, torch.Tensor, Any]:
 
 
 def _with_adapter(base: Any, adapter: Path) -> Any:
-    from probes.source import quiet
+    from probes.transformers_words import quiet
 
     with quiet():
         return adapters.load_adapter(base, adapter).eval()
@@ -149,7 +149,7 @@ def _with_adapter(base: Any, adapter: Path) -> Any:
 def _merged(model: Any) -> Any:
     import peft
 
-    from probes.source import quiet
+    from probes.transformers_words import quiet
 
     if not isinstance(model, peft.PeftModel):
         return model  # trained in place: its parameters are the base's

@@ -11,12 +11,12 @@ import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from knowledge.errors import BadInput
 from probes import hub
+from probes.skipped import SkipLedger
 from probes.streams import Watched, decompress
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 MAX_LINE_BYTES = 16 * 2**20
 MAX_JSON_BYTES = 512 * 2**20
-SKIP_BUDGET = 0.01
 NumberedRow = tuple[int, dict[str, Any]]
 
 _COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".xz": "xz"}
@@ -36,42 +35,6 @@ _FORMS = {
     ".tsv": "tsv",
     ".parquet": "parquet",
 }
-
-
-@dataclass
-class SkipLedger:
-    """Rows that cannot be used, with their reasons, against a budget: a few are passed over, many are a failure."""
-
-    source: str
-    budget: float = SKIP_BUDGET
-    rows: int = 0
-    skipped: Counter[str] = field(default_factory=Counter)
-    first: list[str] = field(default_factory=list)
-    advice: str = ""
-
-    def reject(self, line: int, kind: str, detail: str = "") -> None:
-        """Skip a row that was read and counted, but proved to be of no use."""
-        self.rows -= 1
-        self.skip(line, kind, detail)
-
-    def skip(self, line: int, kind: str, detail: str = "", rows: int = 1) -> None:
-        """Record one skipped row, or `rows` at once. `kind` groups the reasons, `detail` is kept for the first few."""
-        self.skipped[kind] += rows
-        if len(self.first) < 5:
-            self.first.append(f"line {line}: {kind}{f' ({detail})' if detail else ''}")
-        if self.skipped.total() >= 1000:  # do not read on through a file that is broken throughout
-            self.check()
-
-    def check(self) -> None:
-        """Raise BadInput where more than the budget was skipped."""
-        seen, total = self.rows + self.skipped.total(), self.skipped.total()
-        if total > self.budget * seen:
-            faults = "\n".join(f"  {fault}" for fault in self.first)
-            more = f"\n  and {total - len(self.first)} more" if total > len(self.first) else ""
-            raise BadInput(
-                f"{total} of {seen} rows of {self.source} cannot be used, more than the {100 * self.budget:.0f} % that "
-                f"are passed over:\n{faults}{more}\nCorrect these lines. {self.advice}".rstrip()
-            )
 
 
 def read_rows(

@@ -21,7 +21,8 @@ import numpy as np
 from knowledge.errors import BadInput
 from probes.chats import chat_segments
 from probes.formats import DataFormat, Row, describe_keys, detect_format, get_format, known_formats
-from probes.reader import NumberedRow, SkipLedger, read_rows
+from probes.reader import NumberedRow, read_rows
+from probes.skipped import SkipLedger
 from probes.split import group_key, split_texts
 
 DETECT_ROWS = 50

@@ -5,10 +5,7 @@ Only safetensors weights are read, and a model's own code is run only where `tru
 
 from __future__ import annotations
 
-import re
-import warnings
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +15,7 @@ from knowledge.models import known_config
 from knowledge.schema import AUTO_CLASSES, DType, Quantization, Task
 from knowledge.targets import CLASSIFICATION_HEADS
 from probes import gguf, hub
+from probes.transformers_words import explained, quiet
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -77,7 +75,7 @@ def load_config(source: ModelSource) -> PretrainedConfig:
     """The model's config."""
     from transformers import AutoConfig
 
-    with quiet(), _explained(source):
+    with quiet(), explained(source):
         if source.kind == "known architecture":
             return AutoConfig.for_model(**known_config(source.location) or {})
         return AutoConfig.from_pretrained(_metadata_place(source), trust_remote_code=source.trust_remote_code)
@@ -105,7 +103,7 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
             f"Of {source.reference} only the architecture is known here; reading data needs its tokenizer. "
             "Give a local folder of the model, or leave out --data."
         )
-    with quiet(), _explained(source):
+    with quiet(), explained(source):
         tokenizer = AutoTokenizer.from_pretrained(_metadata_place(source), trust_remote_code=source.trust_remote_code)
     tokenizer.pad_token_was_missing = tokenizer.pad_token is None
     if tokenizer.pad_token is None:
@@ -151,7 +149,7 @@ def empty_model(
     config = copy.deepcopy(config)
     if num_labels is not None:
         config.num_labels, config.problem_type = num_labels, ONE_OF_SEVERAL
-    with quiet(), _explained(source), torch.device("meta"):
+    with quiet(), explained(source), torch.device("meta"):
         return _auto_class(task).from_config(config, trust_remote_code=source.trust_remote_code)
 
 
@@ -177,7 +175,7 @@ def load_model(
     if quantization != "none":
         options["quantization_config"] = quantization_config(quantization, dtype, task)
         options["device_map"] = {"": device}
-    with quiet(), _explained(source):
+    with quiet(), explained(source):
         place = str(gguf.model_folder(Path(source.location))) if source.kind == "gguf file" else source.location
         model, info = _auto_class(task).from_pretrained(
             place, use_safetensors=True, output_loading_info=True, **options
@@ -253,59 +251,3 @@ def _check_folder(path: Path, weights: bool) -> None:
             f"{path} has no *.safetensors weights.{seen} Convert them with "
             "`AutoModel.from_pretrained(...).save_pretrained(...)`, or use --no-probe."
         )
-
-
-@contextmanager
-def _explained(source: ModelSource) -> Iterator[None]:
-    """Turns what transformers raises about a model into an error with the next step."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        words = str(error)
-        if "trust_remote_code" in words:
-            raise BadInput(
-                f"{source.reference} needs code that comes with the model. If you trust its author, add "
-                "--trust-remote-code."
-            ) from error
-        if "Unrecognized configuration class" in words:
-            raise BadInput(f"{source.reference} {_no_class(words)}") from error
-        if isinstance(error, OSError) and source.kind == "hub":
-            raise NoModelAccess(f"{source.reference} cannot be loaded: {words}") from error
-        raise BadInput(
-            f"{source.reference} cannot be loaded by transformers {_transformers_version()}: {words}"
-        ) from error
-
-
-def _no_class(words: str) -> str:
-    """From transformers' message, which lists all configurations that it knows."""
-    found = re.search(r"(\w+)'> for this kind of AutoModel: AutoModelFor(\w+)", words)
-    config, kind = found.groups() if found else ("its configuration", "this")
-    tasks = {"CausalLM": "a language model of texts alone", "SequenceClassification": "a classifier"}
-    return (
-        f"has no form as {tasks.get(kind, kind)} in transformers {_transformers_version()} ({config}): models that see "
-        "or hear too are probed only where they have one. Give a model of texts, or another --task."
-    )
-
-
-def _transformers_version() -> str:
-    import transformers
-
-    return transformers.__version__
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps the progress bars, notices and warnings of transformers away from the terminal."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

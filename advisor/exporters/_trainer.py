@@ -177,7 +177,8 @@ def _is_here(run: TrainerRun) -> bool:
 
 def _rows(run: TrainerRun) -> Iterator[Mapping[str, Any]]:
     """The rows of a file that is here; of others none."""
-    from probes.reader import SkipLedger, read_rows
+    from probes.reader import read_rows
+    from probes.skipped import SkipLedger
 
     if _is_here(run):
         yield from (row for _, row in read_rows(run.data, SkipLedger(run.data, budget=1.0)))

@@ -7,7 +7,6 @@ business of whoever shows them.
 from __future__ import annotations
 
 import math
-import shlex
 from pathlib import Path
 
 from advisor.forgetting import forgetting_text
@@ -220,34 +219,6 @@ def mark(candidate: CandidateReport, result: Result) -> str:
     if candidate.title in ties and any(candidate is c for c in one_per_method(result)):
         return "tie"
     return "behind" if candidate.status == "eliminated" else ""
-
-
-def paths_of_files(result: Result, folder: Path | None) -> list[str]:
-    """The files as one can open them from where the command was given; their names where the folder is unknown."""
-    return [clean(folder / name if folder else name, 300) for name in result.files]
-
-
-def training_script(result: Result, folder: Path | None) -> str | None:
-    """Where the script lies that trains without `advisor train`; None where there is no data to train on."""
-    return next((path for path in paths_of_files(result, folder) if Path(path).name == "train.py"), None)
-
-
-def training_command(result: Result, folder: Path | None) -> str | None:
-    """What to run now, ready to be copied."""
-    script = training_script(result, folder)
-    return f"advisor train {shlex.quote(str(Path(script).parent))}" if script else None
-
-
-def choice_command(result: Result, folder: Path | None) -> str | None:
-    """How to take another one instead, with one that may well suit; None where nothing comes near, or the user has
-    chosen already."""
-    if folder is None or not result.files or result.recommendation is None or result.recommendation.chosen_over:
-        return None
-    near = [c for c in shown_candidates(result) if mark(c, result) in ("frontier", "tie")]
-    if not near:
-        return None
-    other = next((c for c in near if c.on_frontier), near[0])
-    return f"advisor choose {shlex.quote(clean(folder, 300))} {other.name}"
 
 
 def subject_line(result: Result) -> str:

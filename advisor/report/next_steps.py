@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from advisor.recommendation import CandidateReport, Result, TrainingPlan
-from advisor.report.content import choice_command, paths_of_files, training_command, training_script
+from advisor.report.content import mark, shown_candidates
 from advisor.serving import serve_adapter, serve_model, served_as
 from advisor.text import clean
 
@@ -33,6 +33,34 @@ def next_steps(result: Result, folder: Path | None = None) -> list[Step]:
     if draws:  # what serves image generators is not known here
         return steps
     return [*steps, _serving(result, pick, _place(result, folder, "train.py"))]
+
+
+def paths_of_files(result: Result, folder: Path | None) -> list[str]:
+    """The files as one can open them from where the command was given; their names where the folder is unknown."""
+    return [clean(folder / name if folder else name, 300) for name in result.files]
+
+
+def training_script(result: Result, folder: Path | None) -> str | None:
+    """Where the script lies that trains without `advisor train`; None where there is no data to train on."""
+    return next((path for path in paths_of_files(result, folder) if Path(path).name == "train.py"), None)
+
+
+def training_command(result: Result, folder: Path | None) -> str | None:
+    """What to run now, ready to be copied."""
+    script = training_script(result, folder)
+    return f"advisor train {shlex.quote(str(Path(script).parent))}" if script else None
+
+
+def choice_command(result: Result, folder: Path | None) -> str | None:
+    """How to take another one instead, with one that may well suit; None where nothing comes near, or the user has
+    chosen already."""
+    if folder is None or not result.files or result.recommendation is None or result.recommendation.chosen_over:
+        return None
+    near = [c for c in shown_candidates(result) if mark(c, result) in ("frontier", "tie")]
+    if not near:
+        return None
+    other = next((c for c in near if c.on_frontier), near[0])
+    return f"advisor choose {shlex.quote(clean(folder, 300))} {other.name}"
 
 
 def serving_step(result: Result, folder: Path) -> Step | None:

@@ -20,6 +20,7 @@ from rich.text import Text
 from advisor.forgetting import forgetting_text
 from advisor.recommendation import CandidateReport, Result
 from advisor.report import content
+from advisor.report.next_steps import choice_command, paths_of_files, training_command
 from advisor.report.plan import plan_view
 from advisor.report.provenance import race_line
 from advisor.report.required import requirement_lines
@@ -98,11 +99,11 @@ def _headline(result: Result, boxed: bool, folder: Path | None) -> RenderableTyp
     for label, text in content.headline(result):
         facts.add_row(Text(label, style="dim"), Text(text))
     if result.files:
-        facts.add_row(Text("files", style="dim"), Text("\n".join(content.paths_of_files(result, folder))))
-    command = content.training_command(result, folder)
+        facts.add_row(Text("files", style="dim"), Text("\n".join(paths_of_files(result, folder))))
+    command = training_command(result, folder)
     if command and not _is_trained(result, folder):
         facts.add_row(Text("next", style="dim"), Text(command, style="bold"))
-    if instead := content.choice_command(result, folder):
+    if instead := choice_command(result, folder):
         facts.add_row(Text("or", style="dim"), Text(f"{instead}, or another one below"))
     for warning in decision.warnings:
         facts.add_row(Text("note", style="yellow"), Text(clean(warning)))

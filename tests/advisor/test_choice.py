@@ -11,8 +11,9 @@ from advisor.candidates import candidate_id
 from advisor.choice import choose, choose_in
 from advisor.cli import main
 from advisor.outcome import Recommendation
-from advisor.report.content import choice_command, headline, mark, verdict
+from advisor.report.content import headline, mark, verdict
 from advisor.report.html import page
+from advisor.report.next_steps import choice_command
 from advisor.save import load, save
 from knowledge.errors import BadInput
 from knowledge.methods import get_method

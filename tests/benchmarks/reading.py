@@ -47,8 +47,8 @@ def read_with_advisor(path: str) -> int:
 
 def scan_with_advisor(path: str) -> int:
     from probes.dataset import MAX_EVAL_ROWS, MAX_TRAIN_ROWS
-    from probes.reader import SkipLedger
     from probes.scan import MAX_SAMPLE_BYTES, scan
+    from probes.skipped import SkipLedger
 
     found = scan(
         path,

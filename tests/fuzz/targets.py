@@ -18,7 +18,8 @@ from knowledge.schema import CurvePoint, RunRecord
 from probes.dataset import prepare
 from probes.formats import all_formats
 from probes.journal import Journal
-from probes.reader import SkipLedger, read_rows
+from probes.reader import read_rows
+from probes.skipped import SkipLedger
 from tests.knowledge.suite_files import llm_run
 from tests.probes.tokenizers import byte_tokenizer
 

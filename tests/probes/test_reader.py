@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from knowledge.errors import BadInput
-from probes.reader import SkipLedger, _rows_at_once, read_rows
+from probes.reader import _rows_at_once, read_rows
+from probes.skipped import SkipLedger
 from tests.probes.hub_server import ROWS_BYTES, running_hub
 
 ROWS = [{"text": "eins"}, {"text": "zwei äöü"}, {"text": 'three\nlines "quoted", with comma'}]
@@ -231,7 +232,8 @@ def test_of_a_hub_dataset_only_what_is_read_is_fetched(tmp_path):
     """From a hub that answers as the real one does, in a process of its own that takes it for the hub."""
     script = """
 import itertools
-from probes.reader import SkipLedger, _rows_at_once, read_rows
+from probes.reader import _rows_at_once, read_rows
+from probes.skipped import SkipLedger
 rows = read_rows("good/rows", SkipLedger("good/rows"))
 print([row["completion"] for _, row in itertools.islice(rows, 5)])
 """

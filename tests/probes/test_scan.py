@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probes import scan as scan_module
-from probes.reader import SkipLedger
 from probes.scan import MAX_SAMPLE_BYTES, format_of, scan
+from probes.skipped import SkipLedger
 from probes.split import group_key
 
 
