@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
+import re
+from importlib.metadata import PackageNotFoundError, distribution, version
 
 VERSIONS_OF = ("torch", "transformers", "peft", "accelerate", "datasets", "bitsandbytes", "scikit-learn", "numpy")
 
@@ -15,4 +16,15 @@ def library_versions() -> dict[str, str]:
             found[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return found | _torch_as_built()
+
+
+def _torch_as_built() -> dict[str, str]:
+    """torch's version with the CUDA release it was built for, e.g. '2.9.0+cu128'. PyPI allows its packages no such
+    part, so only the module tells of it; reading that takes no import of torch."""
+    try:
+        module = distribution("torch").locate_file("torch/version.py").read_text(encoding="utf-8")
+    except (PackageNotFoundError, OSError):
+        return {}
+    told = re.search(r"^__version__ = ['\"](.+)['\"]$", module, re.MULTILINE)
+    return {"torch": told[1]} if told else {}
