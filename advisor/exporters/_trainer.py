@@ -171,6 +171,18 @@ def columns_among(run: TrainerRun, names: Collection[str]) -> set[str] | None:
     return set(names) - missing
 
 
+def has_tools(run: TrainerRun) -> bool:
+    """Whether some conversation comes with tools, or calls one in a turn of ShareGPT's; False where the file is not
+    here."""
+    return any(row.get("tools") or _calls_a_tool(row.get("conversations")) for row in _rows(run))
+
+
+def _calls_a_tool(turns: Any) -> bool:
+    return isinstance(turns, list) and any(
+        isinstance(turn, Mapping) and turn.get("from") == "function_call" for turn in turns
+    )
+
+
 def _is_here(run: TrainerRun) -> bool:
     return run.data_form is not None and Path(run.data).is_file()
 

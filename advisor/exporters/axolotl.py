@@ -13,6 +13,7 @@ from advisor.exporters._trainer import (
     TrainerRun,
     check_lora,
     check_optimizer,
+    has_tools,
     header,
     lora_plus_ratio,
     prompts_are_text,
@@ -100,12 +101,9 @@ def _data(run: TrainerRun) -> dict[str, Any]:
     if kind == "messages":
         return {**place, "type": "chat_template", "field_messages": "messages", "roles_to_train": ["assistant"]}
     if kind == "sharegpt":
-        speakers = {
-            "user": ["human"],
-            "assistant": ["gpt", "function_call"],
-            "system": ["system"],
-            "tool": ["observation"],
-        }
+        if has_tools(run):
+            raise NotExpressible("Axolotl does not read the tools of ShareGPT as the probes did.", SCRIPT)
+        speakers = {"user": ["human"], "assistant": ["gpt"], "system": ["system"], "tool": ["observation"]}
         return {
             **place,
             "type": "chat_template",

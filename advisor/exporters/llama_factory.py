@@ -15,6 +15,7 @@ from advisor.exporters._trainer import (
     check_lora,
     check_optimizer,
     columns_among,
+    has_tools,
     header,
     lora_plus_ratio,
     trainer_arguments,
@@ -121,7 +122,7 @@ def _dataset_info(run: TrainerRun) -> dict[str, Any]:
     if kind == "alpaca":
         columns = {"prompt": "instruction", "query": "input", "response": "output", **_also(run, "system", "history")}
         return {**place, "columns": columns}
-    if kind in ("messages", "sharegpt") and columns_among(run, ["tools"]):
+    if kind in ("messages", "sharegpt") and has_tools(run):
         raise NotExpressible("LLaMA-Factory does not read the tools of conversations as the probes did.", SCRIPT)
     if kind == "messages":
         tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}

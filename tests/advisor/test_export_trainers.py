@@ -171,20 +171,37 @@ def test_llama_factory_is_told_of_columns_that_some_row_has(data_format, row, fu
         assert {"system", "history"} & info["columns"].keys() == expected
 
 
+ASKED, ANSWERED = {"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}
+CALL = {"from": "function_call", "value": '{"name": "clock", "arguments": {}}'}
+
+
+@pytest.mark.parametrize("target", ["llama-factory", "axolotl"])
 @pytest.mark.parametrize(
-    ("kind", "turns"),
+    ("kind", "rows", "is_refused"),
     [
-        ("messages", {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}),
-        ("sharegpt", {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}),
+        ("sharegpt", [{"conversations": [ASKED, ANSWERED]}, {"conversations": [ASKED, CALL]}], True),
+        ("sharegpt", [{"conversations": [ASKED, ANSWERED], "tools": "[{}]"}], True),
+        ("sharegpt", [{"conversations": [ASKED, ANSWERED], "tools": []}, {"conversations": "no list"}], False),
     ],
 )
-def test_tools_that_llama_factory_does_not_read_are_refused(kind, turns, tmp_path):
+def test_tools_that_a_trainer_does_not_read_are_refused(target, kind, rows, is_refused, tmp_path):
     data = tmp_path / "my.jsonl"
-    data.write_text(json.dumps({**turns, "tools": []}) + "\n")
+    data.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    run = lora_run(data_format=kind, uses_chat_template=True, data_path=str(data))
+    if is_refused:
+        with pytest.raises(NotExpressible, match="tools"):
+            get_exporter(target).export(tmp_path, run)
+    else:
+        assert get_exporter(target).export(tmp_path, run)
+
+
+def test_tools_of_messages_are_refused_where_a_trainer_does_not_read_them(tmp_path):
+    data = tmp_path / "my.jsonl"
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    data.write_text(json.dumps({"messages": turns, "tools": [{}]}) + "\n")
+    run = lora_run(data_format="messages", uses_chat_template=True, data_path=str(data))
     with pytest.raises(NotExpressible, match="tools"):
-        get_exporter("llama-factory").export(
-            tmp_path, lora_run(data_format=kind, uses_chat_template=True, data_path=str(data))
-        )
+        get_exporter("llama-factory").export(tmp_path, run)
 
 
 @pytest.mark.parametrize("name", ["dora", "rslora", "lora-plus", "oft", "messages", "sharegpt", "text", "nf4"])
