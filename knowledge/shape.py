@@ -24,6 +24,10 @@ class ModelShape(Record):
     dtype: DType = Field("bfloat16", description="what the planned run computes in, and keeps base weights in")
     hidden_size: int
     num_layers: int
+    stack_depths: Mapping[str, int] = Field(
+        default_factory=dict,
+        description="path of each list of modules -> how many it has: a decoder may have fewer layers than its encoder",
+    )
     linear_sizes: Mapping[str, tuple[tuple[int, int], ...]] = Field(
         description="path of each Linear or Conv1D module -> its distinct (in_features, out_features)"
     )
@@ -35,6 +39,10 @@ class ModelShape(Record):
         (), description="of a classifier: modules beside the base and the classification head, trained in full as that"
     )
     keeps_past: bool = Field(True, description="whether all layers attend to keys and values handed to the model")
+
+    def depth_of(self, path: str) -> int:
+        """How many layers the stack has that a path goes through first."""
+        return self.stack_depths.get(path.partition(".*")[0], self.num_layers)
 
     @property
     def is_narrow(self) -> bool:

@@ -39,6 +39,9 @@ def model_shape(model: torch.nn.Module, task: Task) -> ModelShape:
         task=task,
         hidden_size=config.hidden_size,
         num_layers=config.num_hidden_layers,
+        stack_depths={
+            _layer_free(n): len(module) for n, module in model.named_modules() if isinstance(module, nn.ModuleList)
+        },
         linear_sizes={path: tuple(sorted(sizes)) for path, sizes in linear_sizes.items()},
         conv1d_paths=tuple(conv1d_paths),
         norm_paths=tuple(path for path in norm_paths if path not in identities),  # ModernBERT's first layer lacks one

@@ -20,12 +20,11 @@ class LastLayers(Method):
     """
 
     def fit_settings(self, config: dict[str, Any], shape: ModelShape, max_steps: int) -> dict[str, Any]:
-        first = shape.num_layers - max(1, shape.num_layers // 4)
-        chosen = "|".join(str(layer) for layer in range(first, shape.num_layers))
-        patterns = [
-            re.escape(path).replace(r"\*", f"(?:{chosen})", 1).replace(r"\*", r"\d+")
-            for path in target_paths(shape, "all-linear")
-        ]
+        patterns = []
+        for path in target_paths(shape, "all-linear"):
+            depth = shape.depth_of(path)
+            chosen = "|".join(str(layer) for layer in range(depth - max(1, depth // 4), depth))
+            patterns.append(re.escape(path).replace(r"\*", f"(?:{chosen})", 1).replace(r"\*", r"\d+"))
         return {**config, "target_modules": "|".join(patterns)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
@@ -165,3 +166,17 @@ def test_weights_that_are_quantized_already_are_refused(tmp_path):
     source = resolve_model(str(tmp_path), need="config")
     with pytest.raises(BadInput, match=r"quantized already \(gptq\).*full precision; --quantize nf4"):
         check_full_precision(source, load_config(source))
+
+
+def test_the_last_layers_of_a_short_decoder_are_among_those_trained():
+    """As of distilbart, whose decoder has half the layers of its encoder."""
+    sizes = {"d_model": 32, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
+    heads = {"encoder_attention_heads": 4, "decoder_attention_heads": 4}
+    config = transformers.BartConfig(vocab_size=64, encoder_layers=8, decoder_layers=4, **sizes, **heads)
+    with torch.device("meta"):
+        model = transformers.AutoModelForSeq2SeqLM.from_config(config)
+    shape = model_shape(model, "seq2seq-lm")
+    pattern = get_method("last-layers").peft_config(shape, 100)["target_modules"]
+    names = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    stacks = {name.partition(".layers.")[0] + " " + name.split(".")[3] for name in names if re.fullmatch(pattern, name)}
+    assert stacks == {"model.encoder 6", "model.encoder 7", "model.decoder 3"}
