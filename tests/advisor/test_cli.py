@@ -121,8 +121,11 @@ def test_a_model_out_of_reach_has_its_own_exit_code_and_a_next_step(data):
     assert "Llama-3.2-3B" in done.stderr
 
 
-def test_nothing_fits_has_its_own_exit_code(model, data):
-    done = advisor("recommend", "--model", model, "--data", data, "--vram", "1MB", "--methods", "lora", "--budget", 1)
+def test_nothing_fits_has_its_own_exit_code(model, data, tmp_path):
+    done = advisor(
+        *("recommend", "--model", model, "--data", data, "--vram", "1MB", "--methods", "lora", "--budget", 1),
+        *("--out", tmp_path / "out"),
+    )
     assert done.returncode == 3
     assert "Nothing fits" in done.stderr
 
