@@ -77,9 +77,15 @@ class Measured:
 def step_s_by_method(found: Iterable[Measured]) -> dict[str, float]:
     """Seconds per optimizer step of the last jobs of a method's candidates. Learning rates take the same time, and one
     short probe may have had a busy machine. Methods that did no step have no entry."""
-    jobs: dict[str, list[ProbeOutcome]] = {}
+    done: dict[str, list[tuple[float, int]]] = {}
     for one in found:
-        # train_s and last_step count from a probe's beginning.
-        done = [o for o in one.outcomes[-1:] if o.last_step and o.train_s]
-        jobs.setdefault(one.candidate.method.name, []).extend(done)
-    return {name: sum(o.train_s for o in done) / sum(o.last_step for o in done) for name, done in jobs.items() if done}
+        done.setdefault(one.candidate.method.name, []).extend(_trained(one))
+    return {name: sum(s for s, _ in of) / sum(steps for _, steps in of) for name, of in done.items() if of}
+
+
+def _trained(one: Measured) -> list[tuple[float, int]]:
+    """Seconds and steps from a probe's beginning to the end of its last job; where that was cut off, to the last point
+    that it sent."""
+    if one.outcomes:
+        return [(o.train_s, o.last_step) for o in one.outcomes[-1:] if o.last_step and o.train_s]
+    return [(p.elapsed_s, p.step) for p in one.curve.points[-1:] if p.step and p.elapsed_s]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from advisor.measured import Measured, step_s_by_method
-from knowledge.schema import Curve
+from knowledge.schema import Curve, CurvePoint
 from probes.schema import ProbeOutcome
 from tests.advisor.test_judge import proposed
 
@@ -18,3 +18,12 @@ def test_rates_of_a_method_take_the_same_time():
     found = [Measured(lora, Curve(), [outcome], None) for outcome in outcomes]
     assert step_s_by_method(found) == {"lora": 1.0}
     assert step_s_by_method(found[2:]) == {}
+
+
+def test_of_a_probe_that_was_cut_off_its_last_point_tells_the_time():
+    (lora,) = proposed("lora")
+    seen = Curve(points=(CurvePoint(step=4, elapsed_s=10.0), CurvePoint(step=8, elapsed_s=16.0)))
+    assert step_s_by_method([Measured(lora, seen, [], None)]) == {"lora": 2.0}
+    assert step_s_by_method([Measured(lora, Curve(points=(CurvePoint(step=8),)), [], None)]) == {}
+    failed = ProbeOutcome(id="a", status="failed", last_step=2, train_s=3.0)
+    assert step_s_by_method([Measured(lora, seen, [failed], None)]) == {"lora": 1.5}
