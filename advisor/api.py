@@ -83,7 +83,7 @@ def run(
         if resume:
             _say_whether_there_is_a_race(out, observer.message)
         if keep:
-            _check_free(keep, request, resume)
+            _check_folder(keep, request, resume)
         folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="advisor-")))
         check_room(folder)
         if asks_for_images(request):
@@ -112,7 +112,7 @@ def _say_whether_there_is_a_race(out: str | Path | None, say: Callable[[str], No
         say(f"{out} holds no race to go on with: a new one begins")
 
 
-def _check_free(folder: Path, request: Request, resume: bool) -> None:
+def _check_folder(folder: Path, request: Request, resume: bool) -> None:
     """Before model and data are read, which may take minutes. Raises BadInput where what lies there is in the way."""
     journal = folder / JOURNAL_FILE
     if request.probe:

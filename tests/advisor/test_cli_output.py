@@ -17,6 +17,7 @@ from advisor.recommendation import Result
 from advisor.save import save
 from knowledge.errors import BadInput
 from tests.advisor.factories import result
+from tests.advisor.trainings import report_of
 
 
 @pytest.fixture
@@ -89,8 +90,6 @@ def test_a_folder_without_a_recommendation_is_refused(tmp_path):
 
 
 def test_of_a_trained_recommendation_it_shows_what_was_reached(folder):
-    from tests.advisor.test_train import report_of
-
     save(result(files=()), folder)
     assert "advisor train" in run("report", folder).output
     (folder / "adapter").mkdir()

@@ -16,7 +16,7 @@ from knowledge.methods import get_method
 from probes import adapters
 from probes.merging import CannotMerge, saved_rank
 from probes.shape import model_shape
-from tests.advisor.test_train import planned
+from tests.advisor.trainings import Silent, planned
 from tests.tiny import tiny_batch, tiny_calibration, tiny_model, tiny_task
 
 
@@ -60,7 +60,6 @@ def test_the_merged_model_is_the_trained_one(architecture, method, tmp_path):
 
 def test_a_decoder_that_classifies_finds_the_last_token_of_padded_rows(tmp_path, monkeypatch):
     from advisor.train import train
-    from tests.advisor.test_train import Silent
 
     monkeypatch.setattr("tests.advisor.test_export_script.tiny_task", lambda architecture: "sequence-classification")
     case, folder = planned(tmp_path, rate=1e-2)
@@ -73,7 +72,6 @@ def test_a_decoder_that_classifies_finds_the_last_token_of_padded_rows(tmp_path,
 
 def test_the_adapter_of_another_recommendation_is_not_merged_as_that_of_this_one(tmp_path):
     from advisor.train import train
-    from tests.advisor.test_train import Silent
 
     _, folder = planned(tmp_path)
     train(folder, live=Silent())

@@ -25,7 +25,7 @@ from knowledge.importers.peft_method_comparison import read
 from knowledge.prior import method_priors, suite_of
 from knowledge.schema import RunRecord
 from tests.advisor.factories import candidate, curve, device, result
-from tests.advisor.test_train import report_of
+from tests.advisor.trainings import report_of
 from tests.knowledge.suite_files import llm_run
 
 SHARE = 0.2

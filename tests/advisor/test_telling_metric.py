@@ -12,7 +12,7 @@ from advisor.telling_metric import judged_by
 from advisor.train import train
 from knowledge.schema import Curve, CurvePoint
 from tests.advisor.test_export_script import save_tiny
-from tests.advisor.test_train import Silent
+from tests.advisor.trainings import Silent
 
 RACE = {"budget_minutes": 1, "max_steps": 40, "methods": ("lora",), "batch_size": 8, "show_progress": False}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from contextlib import ExitStack
 from dataclasses import replace
@@ -10,59 +9,22 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-import typer
-from rich.console import Console
 from safetensors.torch import save as to_bytes
 
 from advisor import final_run
-from advisor.explosion import FACTOR, WINDOW_STEPS, ExplosionWatch
 from advisor.exporters.base import recommended
 from advisor.final_run import STATE_FOLDER, FinalRun, eval_steps, prepare_run, read_data
 from advisor.gather import JOURNAL_FILE
-from advisor.model_card import model_card
-from advisor.report.live_training import LiveTraining
-from advisor.report.next_steps import Step
-from advisor.report.training import print_training
 from advisor.save import load, save
 from advisor.train import TrainingFailed, train
 from advisor.training_report import ADAPTER_FOLDER, REPORT_FILE, TrainingReport, finished_report
 from knowledge.errors import BadInput
-from knowledge.schema import Curve, CurvePoint, PlannedRun
+from knowledge.schema import PlannedRun
 from probes.journal import InUse, Journal
-from probes.schema import Schedule
 from probes.session import Session
-from tests.advisor.test_export_script import STEPS, Case
+from tests.advisor.test_export_script import STEPS
+from tests.advisor.trainings import Silent, planned, report_of
 from tests.tiny import tiny_model
-
-
-def planned(folder, architecture="llama", method="lora", *, rate=None, **changes):
-    """A recommendation in `folder`/rec with the tiny model that it is for, as `advisor recommend` leaves it."""
-    case = Case(folder, architecture, method)
-    made = case.result(**changes)
-    pick = made.pick.model_copy(update={"learning_rate": rate or made.pick.learning_rate})
-    decision = made.recommendation.model_copy(update={"learning_rate": pick.learning_rate})
-    model = made.model.model_copy(update={"reference": made.model.location})
-    made = made.model_copy(update={"model": model, "candidates": (pick,), "recommendation": decision})
-    save(made, folder / "rec")
-    return case, folder / "rec"
-
-
-class Silent(LiveTraining):
-    """Stops the run after a step, as Ctrl-C does."""
-
-    def __init__(self, stop_after: int | None = None) -> None:
-        super().__init__(quiet=True)
-        self.steps: list[int] = []
-        self.said: list[str] = []
-        self._stop_after = stop_after
-
-    def message(self, text):
-        self.said.append(text)
-
-    def step(self, step, loss):
-        self.steps.append(step)
-        if step == self._stop_after:
-            raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize(
@@ -333,156 +295,3 @@ def test_a_diverging_run_ends_with_the_reason_and_leaves_no_adapter(tmp_path):
     with pytest.raises(TrainingFailed, match=r"diverged.*lower learning rate"):
         train(folder, live=Silent())
     assert not (folder / ADAPTER_FOLDER).exists()
-
-
-class TestExplosion:
-    def losses(self, watch, values):
-        return [reason for value in values if (reason := watch.exploded(value))]
-
-    def test_a_loss_twice_as_high_as_at_the_beginning_for_a_whole_window_ends_the_run(self):
-        watch = ExplosionWatch(untuned_loss=2.0)
-        assert self.losses(watch, [2.0] * WINDOW_STEPS) == []
-        assert self.losses(watch, [FACTOR * 2.0 * 1.1] * (WINDOW_STEPS // 2)) == []  # not yet
-        assert "began at 2" in self.losses(watch, [FACTOR * 2.0 * 1.1] * WINDOW_STEPS)[0]
-
-    def test_a_start_from_a_damaged_model_is_no_explosion(self):
-        falling = [9.0 - 0.1 * step for step in range(60)]
-        assert self.losses(ExplosionWatch(untuned_loss=2.0), falling) == []
-
-    def test_a_single_peak_is_none_either(self):
-        assert self.losses(ExplosionWatch(2.0), [2.0] * 30 + [30.0] + [2.0] * 30) == []
-
-
-def point(step, loss):
-    return CurvePoint(step=step, eval_loss=loss, metric=0.5)
-
-
-def test_progress_without_a_terminal_is_plain_lines():
-    out, now = io.StringIO(), iter(range(0, 10_000, 10))
-    live = LiveTraining(console=Console(file=out, width=80), clock=lambda: next(now))
-    with live:
-        live.message("loading [bold]x[/bold]")
-        so_far = Curve(points=(point(4, 2.0),))
-        live.begin(Schedule(shape="cosine", total_steps=20, warmup_steps=2), 1e-3, "exact match", so_far)
-        for step in range(5, 9):
-            live.step(step, 1.5)
-        live.point(point(8, 1.25))
-        live.step(9, 1.4)
-        live.step(10, 1.4)
-    text = out.getvalue()
-    assert "loading [bold]x[/bold]" in text and "\x1b" not in text
-    assert "step 8/20: held-out loss 1.250, exact match 50.0 % (best so far)" in text
-    last = text.splitlines()[-1]
-    assert "loss 1.400" in last and "rate " in last and "left" in last and "best 1.250 at 8" in last
-
-
-def report_of(folder, **changes) -> TrainingReport:
-    made = {
-        "advisor_version": "0.1.0",
-        "versions": {"peft": "0.21.2"},
-        "name": "lora",
-        "title": "LoRA",
-        "learning_rate": 1e-4,
-        "max_steps": 600,
-        "curve": Curve(points=(point(600, 1.2),), metric_name="exact match"),
-        "baseline_loss": 2.4,
-        "baseline_metric": 0.04,
-        "comparisons": (
-            {"quantity": "exact match", "kind": "quality", "predicted": 0.5, "low": 0.45, "high": 0.55, "reached": 0.6},
-            {"quantity": "eval loss", "kind": "quality", "predicted": 1.2, "low": 1.1, "high": 1.3, "reached": 1.25},
-            {"quantity": "peak memory", "kind": "bytes", "predicted": 2.2e10, "note": "not measured here"},
-        ),
-        "train_s": 1200.0,
-        "peak_bytes": None,
-        "trainable_parameters": 4_600_000,
-        "adapter_bytes": 18_400_000,
-        "reload_difference": 0.0,
-        "device": "a card",
-        "device_kind": "cuda",
-        "dtype": "bfloat16",
-        "created_at": "2026-11-22T00:00:00+00:00",
-        "adapter": "adapter",
-    }
-    return TrainingReport.model_validate({**made, **changes})
-
-
-def test_the_model_card_says_what_was_predicted_and_reached(tmp_path):
-    from tests.advisor.factories import candidate, result
-
-    hostile = result()
-    hostile = hostile.model_copy(
-        update={"model": hostile.model.model_copy(update={"reference": "evil`|<script>](x)\n---", "source": "hub"})}
-    )
-    card = model_card(hostile, report_of(tmp_path))
-    assert "| exact match | 50.0 % | 45.0 % to 55.0 % | 60.0 % | outside |" in card
-    assert "| eval loss | 1.200 | 1.100 to 1.300 | 1.250 | inside |" in card
-    assert '"peft_type": "LORA"' in card
-    assert "1,600 for training" in card and "peft 0.21.2" in card
-    assert "<script>" not in card and card.split("\n---\n")[0].startswith("---\nlibrary_name: peft")
-    local = hostile.model.model_copy(update={"source": "local folder", "location": "/home/me/secret/llama"})
-    card = model_card(hostile.model_copy(update={"model": local}), report_of(tmp_path))
-    assert "/home/me" not in card and "base_model:" not in card
-    of_classes = hostile.training.model_copy(update={"label_names": ("a", "b", "c")})
-    card = model_card(hostile.model_copy(update={"training": of_classes}), report_of(tmp_path))
-    assert ", num_labels=3, ignore_mismatched_sizes=True)" in card, "the base may have a head for other classes"
-    bare = result([candidate("bitfit", peft_type=None, peft_config=None)])
-    head, card = model_card(bare, report_of(tmp_path)).split("\n---\n")
-    assert "library_name" not in head and "- peft\n" not in head, "peft loads no such folder"
-    assert "`trained.safetensors` holds the trained parameters" in card
-
-
-def test_a_run_that_was_longer_than_its_data_carries_says_so(tmp_path):
-    rising = Curve(points=(point(300, 1.1), point(600, 1.2)), metric_name="exact match")
-    report = report_of(tmp_path, curve=rising)
-    assert "lowest at step 300 (1.100)" in report.overtrained
-    assert report_of(tmp_path).overtrained is None
-    flat = Curve(points=(point(300, 1.195), point(600, 1.2)), metric_name="exact match")
-    assert report_of(tmp_path, curve=flat).overtrained is None
-
-
-def test_predicted_against_reached_on_the_terminal(tmp_path):
-    out = io.StringIO()
-    serve = Step("Serve", "vLLM loads it.", "vllm serve base")
-    print_training(report_of(tmp_path, reload_difference=0.5), tmp_path, Console(file=out, width=80), serve)
-    text = out.getvalue()
-    assert max(len(line) for line in text.splitlines() if "adapter:" not in line) <= 80
-    rows = {line.split("  ")[0].strip(): line for line in text.splitlines()}
-    assert "outside" in rows["exact match"] and "inside" in rows["eval loss"]
-    assert "0.5000 nats off" in text
-    assert text.endswith("vllm serve base\n")
-
-
-def test_the_command_says_how_to_go_on_when_it_is_stopped(tmp_path, monkeypatch, capsys):
-    from advisor.cli.train import command
-
-    def stop(*arguments, **options):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("advisor.train.train", stop)
-    with pytest.raises(typer.Exit) as exit:
-        command(tmp_path, resume=False, force=False, record=False, json=False, quiet=True)
-    assert exit.value.exit_code == 130
-    assert "--resume" in capsys.readouterr().err
-
-
-def test_the_command_prints_json_alone(tmp_path, monkeypatch, capsys):
-    from advisor.cli.train import command
-
-    monkeypatch.setattr("advisor.train.train", lambda *arguments, **options: report_of(tmp_path))
-    command(tmp_path, resume=False, force=False, record=False, json=True, quiet=True)
-    assert json.loads(capsys.readouterr().out)["title"] == "LoRA"
-
-
-def test_a_run_that_cannot_be_recorded_is_finished_all_the_same(tmp_path, monkeypatch, capsys):
-    """As where the home folder is read-only, or the recommendation is of a version that named no benchmark."""
-    from advisor.cli.train import command
-
-    def refuse(folder):
-        raise PermissionError(13, "Permission denied", str(folder))
-
-    monkeypatch.setattr("advisor.train.train", lambda *arguments, **options: report_of(tmp_path))
-    monkeypatch.setattr("advisor.own_runs.record_outcomes", refuse)
-    command(tmp_path, resume=False, force=False, record=True, json=True, quiet=True)
-    captured = capsys.readouterr()
-    assert json.loads(captured.out)["title"] == "LoRA"
-    assert "not recorded" in captured.err and f"advisor knowledge record {tmp_path}" in captured.err

@@ -1,0 +1,114 @@
+"""What `advisor train` shows: its progress, the report on the terminal, the model card, and the command's words."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+import typer
+from rich.console import Console
+
+from advisor.cli.train import command
+from advisor.model_card import model_card
+from advisor.report.live_training import LiveTraining
+from advisor.report.next_steps import Step
+from advisor.report.training import print_training
+from knowledge.schema import Curve
+from probes.schema import Schedule
+from tests.advisor.factories import candidate, result
+from tests.advisor.trainings import point, report_of
+
+
+def test_progress_without_a_terminal_is_plain_lines():
+    out, now = io.StringIO(), iter(range(0, 10_000, 10))
+    live = LiveTraining(console=Console(file=out, width=80), clock=lambda: next(now))
+    with live:
+        live.message("loading [bold]x[/bold]")
+        so_far = Curve(points=(point(4, 2.0),))
+        live.begin(Schedule(shape="cosine", total_steps=20, warmup_steps=2), 1e-3, "exact match", so_far)
+        for step in range(5, 9):
+            live.step(step, 1.5)
+        live.point(point(8, 1.25))
+        live.step(9, 1.4)
+        live.step(10, 1.4)
+    text = out.getvalue()
+    assert "loading [bold]x[/bold]" in text and "\x1b" not in text
+    assert "step 8/20: held-out loss 1.250, exact match 50.0 % (best so far)" in text
+    last = text.splitlines()[-1]
+    assert "loss 1.400" in last and "rate " in last and "left" in last and "best 1.250 at 8" in last
+
+
+def test_the_model_card_says_what_was_predicted_and_reached(tmp_path):
+    hostile = result()
+    hostile = hostile.model_copy(
+        update={"model": hostile.model.model_copy(update={"reference": "evil`|<script>](x)\n---", "source": "hub"})}
+    )
+    card = model_card(hostile, report_of(tmp_path))
+    assert "| exact match | 50.0 % | 45.0 % to 55.0 % | 60.0 % | outside |" in card
+    assert "| eval loss | 1.200 | 1.100 to 1.300 | 1.250 | inside |" in card
+    assert '"peft_type": "LORA"' in card
+    assert "1,600 for training" in card and "peft 0.21.2" in card
+    assert "<script>" not in card and card.split("\n---\n")[0].startswith("---\nlibrary_name: peft")
+    local = hostile.model.model_copy(update={"source": "local folder", "location": "/home/me/secret/llama"})
+    card = model_card(hostile.model_copy(update={"model": local}), report_of(tmp_path))
+    assert "/home/me" not in card and "base_model:" not in card
+    of_classes = hostile.training.model_copy(update={"label_names": ("a", "b", "c")})
+    card = model_card(hostile.model_copy(update={"training": of_classes}), report_of(tmp_path))
+    assert ", num_labels=3, ignore_mismatched_sizes=True)" in card, "the base may have a head for other classes"
+    bare = result([candidate("bitfit", peft_type=None, peft_config=None)])
+    head, card = model_card(bare, report_of(tmp_path)).split("\n---\n")
+    assert "library_name" not in head and "- peft\n" not in head, "peft loads no such folder"
+    assert "`trained.safetensors` holds the trained parameters" in card
+
+
+def test_a_run_that_was_longer_than_its_data_carries_says_so(tmp_path):
+    rising = Curve(points=(point(300, 1.1), point(600, 1.2)), metric_name="exact match")
+    report = report_of(tmp_path, curve=rising)
+    assert "lowest at step 300 (1.100)" in report.overtrained
+    assert report_of(tmp_path).overtrained is None
+    flat = Curve(points=(point(300, 1.195), point(600, 1.2)), metric_name="exact match")
+    assert report_of(tmp_path, curve=flat).overtrained is None
+
+
+def test_predicted_against_reached_on_the_terminal(tmp_path):
+    out = io.StringIO()
+    serve = Step("Serve", "vLLM loads it.", "vllm serve base")
+    print_training(report_of(tmp_path, reload_difference=0.5), tmp_path, Console(file=out, width=80), serve)
+    text = out.getvalue()
+    assert max(len(line) for line in text.splitlines() if "adapter:" not in line) <= 80
+    rows = {line.split("  ")[0].strip(): line for line in text.splitlines()}
+    assert "outside" in rows["exact match"] and "inside" in rows["eval loss"]
+    assert "0.5000 nats off" in text
+    assert text.endswith("vllm serve base\n")
+
+
+def test_the_command_says_how_to_go_on_when_it_is_stopped(tmp_path, monkeypatch, capsys):
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("advisor.train.train", stop)
+    with pytest.raises(typer.Exit) as exit:
+        command(tmp_path, resume=False, force=False, record=False, json=False, quiet=True)
+    assert exit.value.exit_code == 130
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_the_command_prints_json_alone(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("advisor.train.train", lambda *arguments, **options: report_of(tmp_path))
+    command(tmp_path, resume=False, force=False, record=False, json=True, quiet=True)
+    assert json.loads(capsys.readouterr().out)["title"] == "LoRA"
+
+
+def test_a_run_that_cannot_be_recorded_is_finished_all_the_same(tmp_path, monkeypatch, capsys):
+    """As where the home folder is read-only, or the recommendation is of a version that named no benchmark."""
+
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr("advisor.train.train", lambda *arguments, **options: report_of(tmp_path))
+    monkeypatch.setattr("advisor.own_runs.record_outcomes", refuse)
+    command(tmp_path, resume=False, force=False, record=True, json=True, quiet=True)
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["title"] == "LoRA"
+    assert "not recorded" in captured.err and f"advisor knowledge record {tmp_path}" in captured.err
