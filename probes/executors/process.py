@@ -100,14 +100,14 @@ class _Worker:
 
 class ProcessExecutor(WorkerPool[_Worker]):
     """Local worker processes: `workers` of them, on `devices` in turn: what CUDA_VISIBLE_DEVICES is to say to each,
-    where None leaves it as it is. `command` starts one."""
+    where None leaves it as it is. `command` starts one (default: WORKER_COMMAND)."""
 
     def __init__(
-        self, workers: int, devices: Sequence[str] | None = None, *, command: Sequence[str] = WORKER_COMMAND
+        self, workers: int, devices: Sequence[str] | None = None, *, command: Sequence[str] | None = None
     ) -> None:
         super().__init__(workers)
         self._devices = devices
-        self._command = command
+        self._command = command or WORKER_COMMAND
         self._context: ProbeContext | None = None
         self._inbox: queue.Queue = queue.Queue()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from probes import checkpoint
 from probes.executors.base import Event
-from probes.executors.process import WORKER_COMMAND, ProcessExecutor
+from probes.executors.process import ProcessExecutor
 from probes.forgetting import TEXTS_FILE
 from probes.schema import ProbeContext, ProbeJob
 
@@ -45,7 +45,7 @@ class Seat:
         self._context = context.model_copy(
             update={"data_folder": str(folder / "data"), "work_folder": str(folder)},
         )
-        self._executor = ProcessExecutor(1, command=command or WORKER_COMMAND)
+        self._executor = ProcessExecutor(1, command=command)
         self._fault = _differences(versions, installed_versions())
         if not self._fault:
             self._executor.start(self._context)

@@ -7,19 +7,20 @@ import sys
 import pytest
 
 from advisor.recommendation import Result
+from tests import zygote
 from tests.advisor.test_export_script import save_tiny, write_rows
 
 
-def advisor(*arguments, **environment):
-    import os
+@pytest.fixture
+def advisor(zygote_path, tmp_path):
+    """advisor(ARGUMENT, ...): the command as a process of its own that has ended."""
+    folder = tmp_path / "said"
+    folder.mkdir()
 
-    return subprocess.run(
-        [sys.executable, "-c", "from advisor.cli import main; main()", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "COLUMNS": "80", "HF_HUB_OFFLINE": "1", **environment},
-    )
+    def run(*arguments):
+        return zygote.run_advisor(zygote_path, [str(each) for each in arguments], folder, {"COLUMNS": "80"})
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def test_an_error_that_a_library_made_of_ctrl_c_is_told_as_ctrl_c(error):
     assert (done.returncode, done.stderr) == (130, "advisor: interrupted\n")
 
 
-def test_json_alone_is_on_stdout_and_fits_the_schema(model, data, tmp_path):
+def test_json_alone_is_on_stdout_and_fits_the_schema(advisor, model, data, tmp_path):
     done = advisor(
         *("recommend", "--model", model, "--data", data, "--budget", 1, "--max-steps", 20, "--json"),
         *("--methods", "lora", "--methods", "ia3", "--out", tmp_path / "out"),
@@ -92,7 +93,7 @@ def test_json_alone_is_on_stdout_and_fits_the_schema(model, data, tmp_path):
         ('{"question": "a", "reply": "b"}\n' * 30, "question"),
     ],
 )
-def test_data_that_cannot_be_used_is_explained_before_the_model_loads(model, tmp_path, content, message):
+def test_data_that_cannot_be_used_is_explained_before_the_model_loads(advisor, model, tmp_path, content, message):
     path = tmp_path / "bad.jsonl"
     path.write_text(content)
     done = advisor("recommend", "--model", model, "--data", path, "--out", tmp_path / "out")
@@ -103,7 +104,7 @@ def test_data_that_cannot_be_used_is_explained_before_the_model_loads(model, tmp
     assert not (tmp_path / "out" / "recommendation.json").exists()
 
 
-def test_a_missing_file_and_all_bad_options_are_named(model, tmp_path):
+def test_a_missing_file_and_all_bad_options_are_named(advisor, model, tmp_path):
     done = advisor("recommend", "--model", model, "--data", tmp_path / "no.jsonl")
     assert done.returncode == 2
     assert "no.jsonl" in done.stderr
@@ -114,14 +115,14 @@ def test_a_missing_file_and_all_bad_options_are_named(model, tmp_path):
     assert done.returncode == 2
 
 
-def test_a_model_out_of_reach_has_its_own_exit_code_and_a_next_step(data):
+def test_a_model_out_of_reach_has_its_own_exit_code_and_a_next_step(advisor, data):
     done = advisor("recommend", "--model", "llama", "--data", data)
     assert done.returncode == 4
     assert "--no-probe" in done.stderr
     assert "Llama-3.2-3B" in done.stderr
 
 
-def test_nothing_fits_has_its_own_exit_code(model, data, tmp_path):
+def test_nothing_fits_has_its_own_exit_code(advisor, model, data, tmp_path):
     done = advisor(
         *("recommend", "--model", model, "--data", data, "--vram", "1MB", "--methods", "lora", "--budget", 1),
         *("--out", tmp_path / "out"),
@@ -130,7 +131,9 @@ def test_nothing_fits_has_its_own_exit_code(model, data, tmp_path):
     assert "Nothing fits" in done.stderr
 
 
-def test_where_requirements_leave_nothing_the_exit_code_tells_and_the_measurements_are_kept(model, data, tmp_path):
+def test_where_requirements_leave_nothing_the_exit_code_tells_and_the_measurements_are_kept(
+    advisor, model, data, tmp_path
+):
     done = advisor(
         *("recommend", "--model", model, "--data", data, "--budget", 1, "--max-steps", 10, "--methods", "lora"),
         *("--require", "max-forgetting=1e-9", "--require", "mergeable", "--out", tmp_path / "out"),

@@ -19,6 +19,8 @@ from probes.shape import model_shape
 from tests.advisor.trainings import Silent, planned
 from tests.tiny import tiny_batch, tiny_calibration, tiny_model, tiny_task
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 
 def trained(folder, architecture="llama", method="lora", **changes):
     """A recommendation's folder as training leaves it, with an adapter that does something."""

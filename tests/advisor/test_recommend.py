@@ -14,6 +14,8 @@ from advisor.report.content import advice_without_pick
 from knowledge.errors import BadInput, NothingFits
 from tests.advisor.test_export_script import save_tiny, write_rows
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 RACE = {
     "budget_minutes": 2,
     "max_steps": 40,

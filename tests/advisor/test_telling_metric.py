@@ -14,6 +14,8 @@ from knowledge.schema import Curve, CurvePoint
 from tests.advisor.test_export_script import save_tiny
 from tests.advisor.trainings import Silent
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 RACE = {"budget_minutes": 1, "max_steps": 40, "methods": ("lora",), "batch_size": 8, "show_progress": False}
 
 

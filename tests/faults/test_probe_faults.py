@@ -33,10 +33,10 @@ FAULTS = {
 
 
 @pytest.fixture(scope="module")
-def undisturbed(socket_path, model, data, tmp_path_factory):
+def undisturbed(zygote_path, model, data, tmp_path_factory):
     from tests.faults.conftest import Bench
 
-    bench = Bench(socket_path, model, data, tmp_path_factory.mktemp("undisturbed"))
+    bench = Bench(zygote_path, model, data, tmp_path_factory.mktemp("undisturbed"))
     assert bench.run().code == 0
     return bench
 

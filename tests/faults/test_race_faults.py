@@ -13,11 +13,11 @@ MOMENTS, KILLS = 10, 4
 
 
 @pytest.fixture(scope="module")
-def undisturbed(socket_path, model, data, tmp_path_factory):
+def undisturbed(zygote_path, model, data, tmp_path_factory):
     """A race that nothing happened to, and how long it took."""
     from tests.faults.conftest import Bench
 
-    bench = Bench(socket_path, model, data, tmp_path_factory.mktemp("undisturbed"))
+    bench = Bench(zygote_path, model, data, tmp_path_factory.mktemp("undisturbed"))
     bench.run(worker=bench.stub(0.2))  # the next one finds the dry runs of memory done, like those that are disturbed
     shutil.rmtree(bench.out)
     started = time.monotonic()

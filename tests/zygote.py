@@ -1,10 +1,10 @@
 """Starts `advisor` and its workers in milliseconds: a process that has imported everything forks itself for each.
 
-    python -m tests.faults.zygote SOCKET            the process; prints a line when it is ready
-    python tests/faults/zygote.py SOCKET            as the command of a worker: becomes one, and ends as it ends
+    python -m tests.zygote SOCKET            the process; prints a line when it is ready
+    python tests/zygote.py SOCKET            as the command of a worker: becomes one, and ends as it ends
 
 What is forked has the standard streams, the environment and the folder of whoever asked, in a session of its own, and
-is killed for real by the tests, like any process.
+is killed for real by the tests, like any process. A worker by itself takes six seconds of a core to import.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 STREAMS = (0, 1, 2)
@@ -42,6 +45,25 @@ MODULES = (
 )
 
 
+@contextmanager
+def running() -> Iterator[str]:
+    """A zygote; gives the path of the socket at which it listens."""
+    with tempfile.TemporaryDirectory(prefix="advisor-zygote-") as folder:
+        path = f"{folder}/socket"
+        command = [sys.executable, "-m", "tests.zygote", path]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout and process.stdout.readline() == "ready\n"
+            try:
+                yield path
+            finally:
+                process.terminate()
+
+
+def worker_command(path: str) -> list[str]:
+    """What starts a worker that the zygote at `path` forks."""
+    return [sys.executable, "-S", __file__, path]
+
+
 class Started:
     """A process that the zygote forked."""
 
@@ -58,6 +80,16 @@ class Started:
     def wait(self) -> int:
         """Its exit code; minus the number of the signal that killed it."""
         return int(self._connection.recv(64))
+
+
+def run_advisor(path: str, arguments: list[str], folder: Path, environment: dict) -> subprocess.CompletedProcess:
+    """`advisor ARGUMENTS`, ended; what it said lies in `folder` too."""
+    output, messages = folder / "stdout.txt", folder / "stderr.txt"
+    with output.open("w") as out, messages.open("w") as err, Path(os.devnull).open() as nothing:
+        request = {"role": "advisor", "arguments": arguments, "environment": environment}
+        request |= {"worker": worker_command(path), "begun": str(folder / "begun")}
+        code = Started(path, request, (nothing.fileno(), out.fileno(), err.fileno())).wait()
+    return subprocess.CompletedProcess(arguments, code, output.read_text(), messages.read_text())
 
 
 def serve(path: str) -> None:
