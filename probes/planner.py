@@ -4,12 +4,13 @@ The shape was chosen on replayed published curves (tests/benchmarks/selection.py
 third of them to 10 %, a quarter to 20 %, an eighth as far as the budget reaches, to the end if it can; of very many
 no more than of LARGEST_FIELD. With three learning rates per method a third is one rate of each. Where an eighth would
 not come to half of the run fewer are kept after each rung, for losses order the last few only from there on. A small
-budget does without a choice of learning rates, then takes methods out before it shortens the first rung, and shortens
-the first rung before it goes below six methods; a large one keeps more to the end.
+budget does without a choice of learning rates, then takes methods out before it shortens the first rung. One that is
+too small for three rungs of six methods compares as many in a single one. A large one keeps more to the end.
 """
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -29,11 +30,18 @@ NARROW_SHARES = (1 / 4, 1 / 8, 1 / 12)
 FINALISTS_FAR_ENOUGH = 0.5  # of the run: finalists that come to it leave room for more of them
 WORTH_NARROWING = 1.5  # as far as the first rungs: finalists that do not come to that, however few, stay many
 WIDTHS = 10  # tried between the two
-LENGTHS = 200  # of a rung, tried between the longest and the shortest, each shorter by the same factor
+HALVINGS = 30  # of what lies between a length of a rung that the budget allows and one that it does not
 FEWEST_KEPT = 2  # a comparison needs two
 # Of 55 published runs, 18, 14 and 7 kept lose .0004 in accuracy at 8 % of the sweep's cost: larger fields need no more.
 LARGEST_FIELD = 64
 FEWEST_METHODS = 6  # below that, breadth is worth more than a longer first rung
+# Of few methods a first rung sends the best home more often than the next ones tell the others apart: where the budget
+# is a tenth of the sweep's cost, six of 63 published runs lose .005 in accuracy in a single rung and .009 in three (six
+# of 21 earlier ones .003 and .008), and three to five lose .004 to .006 in place of .009 to .074, for a field in three
+# rungs leaves out some altogether. From where three rungs take the finalists to 40 % of the run they are as good.
+SMALL_FIELD = 7
+FINALISTS_WORTH_RUNGS = 0.4
+SINGLE_FRACTION = 0.1  # a single rung takes methods out before it is shorter, down to FEWEST_METHODS
 # A race that settles learning rates before RATES_SETTLED chooses worse than the catalogue does: with about a planned
 # run as budget it ends .09 to .16 nats above the best, with each method at its usual rate .05 to .09 (examples/study).
 # Of 63 published settings twelve that go to half of the run lose .024 in accuracy, six .042: that many enter with their
@@ -118,14 +126,25 @@ class _Planner:
     shortest_fraction: float
 
     def best(self, entries: Sequence[Entry]) -> RacePlan:
-        """As many methods and rungs as the budget allows, and as wide as it can be with finalists that come far."""
+        """As many methods and rungs as the budget allows: a single rung where it is too small for a field in several,
+        or where that many would not come far in them."""
+        raced = self._in_rungs(entries)
+        if raced and (len(raced.methods) > SMALL_FIELD or raced.fractions[-1] >= FINALISTS_WORTH_RUNGS):
+            return raced
+        at_once = self._in_one_rung(entries)
+        if raced and (raced.compares_rates or len(at_once.methods) < len(raced.methods)):
+            return raced
+        return at_once
+
+    def _in_rungs(self, entries: Sequence[Entry]) -> RacePlan | None:
+        """As wide as it can be with finalists that come far."""
         wide = plan = self._of_width(entries, 1.0)
         for step in range(1, WIDTHS + 1):
-            if plan.fractions[-1] >= FINALISTS_FAR_ENOUGH:
+            if plan is None or plan.fractions[-1] >= FINALISTS_FAR_ENOUGH:
                 return plan
             plan = self._of_width(entries, 1 - step / WIDTHS)
-        first_rungs_end = RUNG_GROWTH[-1] * plan.fractions[0]
-        return plan if plan.fractions[-1] >= WORTH_NARROWING * first_rungs_end else wide
+        is_worth_it = plan and plan.fractions[-1] >= WORTH_NARROWING * RUNG_GROWTH[-1] * plan.fractions[0]
+        return plan if is_worth_it else wide
 
     def with_rates(self, entries: Sequence[Entry]) -> RacePlan | None:
         """The most methods, at least METHODS_WORTH_RATES, of which finalists come far enough for their rates to be told
@@ -149,48 +168,61 @@ class _Planner:
     def _longest(self, longest: float, shortest: float, plan_of: Callable[[float], RacePlan]) -> RacePlan | None:
         """The plan with the longest rung between the two that the budget allows; None where it is the shortest one or
         none."""
-        lengths = [longest * (shortest / longest) ** (i / LENGTHS) for i in range(LENGTHS)]
-        first = bisect_left(lengths, True, key=lambda length: self._affords(plan_of(length)))
-        return plan_of(lengths[first]) if first < LENGTHS else None
+        if self._affords(plan := plan_of(longest)):
+            return plan
+        found, allowed, too_long = None, shortest, longest
+        for _ in range(HALVINGS):
+            length = math.sqrt(allowed * too_long)
+            if self._affords(plan := plan_of(length)):
+                found, allowed = plan, length
+            else:
+                too_long = length
+        return found
 
-    def _of_width(self, entries: Sequence[Entry], width: float) -> RacePlan:
-        """As many methods and rungs as the budget allows to a race that keeps so many."""
+    def _of_width(self, entries: Sequence[Entry], width: float) -> RacePlan | None:
+        """As many methods and rungs as the budget allows to a race that keeps so many; None where it does not allow
+        FEWEST_METHODS, or all."""
         one, two = (self._first_rungs(entries, two_rates, width) for two_rates in (False, True))
+        if one is None:
+            return None
         # Breadth and a long first rung are worth more than second rates.
-        plan = two if (len(two.entries), two.fractions) >= (len(one.entries), one.fractions) else one
+        plan = two if two and (len(two.entries), two.fractions) >= (len(one.entries), one.fractions) else one
         return self._spend_the_rest(plan, width)
 
-    def _first_rungs(self, entries: Sequence[Entry], two_rates: bool, width: float) -> RacePlan:
-        """As many methods in the first rungs as the budget allows, and those rungs as long as it allows."""
-        order = _order(entries)
-
-        def build(methods: int, fraction: float) -> RacePlan:
-            place = {name: number for number, name in enumerate(order[:methods])}
-            chosen = [entry for entry in entries if entry.method in place]
-            # A first rung that is cut off has seen as many methods as it can, each where it is likely to be good.
-            chosen.sort(key=lambda e: (not e.usual, place[e.method], e.learning_rate))
-            return RacePlan(
-                entries=tuple(chosen),
-                fractions=tuple(growth * fraction for growth in RUNG_GROWTH),
-                keep=_kept(chosen, width)[:-1],
-                reference=self.reference,
-                reference_rungs=len(RUNG_GROWTH),
-                two_rates=two_rates,
-            )
-
-        fewest, first = min(FEWEST_METHODS, len(order)), max(FIRST_FRACTION, self.shortest_fraction)
-        for methods in range(len(order), fewest - 1, -1):
-            if self._affords(plan := build(methods, first)):
+    def _first_rungs(self, entries: Sequence[Entry], two_rates: bool, width: float) -> RacePlan | None:
+        order, first = _order(entries), max(FIRST_FRACTION, self.shortest_fraction)
+        for methods in range(len(order), min(FEWEST_METHODS, len(order)) - 1, -1):
+            plan = self._entered(entries, order[:methods], tuple(growth * first for growth in RUNG_GROWTH))
+            plan = replace(plan, keep=_kept(plan.entries, width)[:-1], two_rates=two_rates)
+            if self._affords(plan):
                 return plan
-        shorter = self._longest(first, self.shortest_fraction, lambda fraction: build(fewest, fraction))
-        if shorter is not None:
-            return shorter
-        alone = build(1, self.shortest_fraction)
-        most, limit_s = fewest, self.budget_s
-        if not self._affords(alone):
-            most, limit_s = min(fewest, self.clock.workers), HARDLY_LONGER * self.clock.wall_s(alone)
-        several = (build(methods, self.shortest_fraction) for methods in range(most, 1, -1))
-        return next((plan for plan in several if self.clock.wall_s(plan) <= limit_s), alone)
+        return None
+
+    def _in_one_rung(self, entries: Sequence[Entry]) -> RacePlan:
+        """As many as come to SINGLE_FRACTION, or as FEWEST_METHODS, and that as far as the budget allows."""
+        order, shortest = _order(entries), self.shortest_fraction
+        fewest = min(FEWEST_METHODS, len(order))
+
+        def of(methods: int, fraction: float) -> RacePlan:
+            return self._entered(entries, order[:methods], (fraction,))
+
+        fields = [(methods, max(SINGLE_FRACTION, shortest)) for methods in range(len(order), fewest - 1, -1)]
+        fields += [(methods, shortest) for methods in range(fewest, 0, -1)]
+        for methods, fraction in fields:
+            if self._affords(plan := of(methods, fraction)):
+                return self._longest(1.0, fraction, lambda longer, methods=methods: of(methods, longer)) or plan
+        limit_s = HARDLY_LONGER * self.clock.wall_s(of(1, shortest))
+        several = (of(methods, shortest) for methods in range(min(fewest, self.clock.workers), 0, -1))
+        return next(plan for plan in several if self.clock.wall_s(plan) <= limit_s)
+
+    def _entered(self, entries: Sequence[Entry], methods: Sequence[str], fractions: tuple[float, ...]) -> RacePlan:
+        """The rungs of a plan with all rates of these methods."""
+        place = {name: number for number, name in enumerate(methods)}
+        chosen = [entry for entry in entries if entry.method in place]
+        # A first rung that is cut off has seen as many methods as it can, each where it is likely to be good.
+        chosen.sort(key=lambda e: (not e.usual, place[e.method], e.learning_rate))
+        keep = (len(place),) * (len(fractions) - 1)
+        return RacePlan(tuple(chosen), fractions, keep, reference=self.reference, reference_rungs=len(fractions))
 
     def _spend_the_rest(self, plan: RacePlan, width: float) -> RacePlan:
         """What is left goes to the finalists: further, to the end with the reference, and then to more in each rung."""

@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probes.plan import RATES_SETTLED
-from probes.planner import FINALISTS_FAR_ENOUGH, FIRST_FRACTION, METHODS_WORTH_RATES, _Clock, plan_race
+from probes.planner import (
+    FINALISTS_FAR_ENOUGH,
+    FINALISTS_WORTH_RUNGS,
+    FIRST_FRACTION,
+    METHODS_WORTH_RATES,
+    _Clock,
+    plan_race,
+)
 from probes.race import Race
 from tests.probes.races import drive, entry, grid, plan
 
@@ -40,7 +47,7 @@ def test_a_larger_budget_never_tries_fewer_or_shorter():
     plans = [plan_race(entries, run_s, budget_s, 2) for budget_s in (10, 50, 100, 300, 1000, 5000)]
     for small, large in pairwise(plans):
         assert len(small.entries) <= len(large.entries)
-        assert small.fractions[0] <= large.fractions[0] and small.fractions[-1] <= large.fractions[-1]
+        assert small.fractions[-1] <= large.fractions[-1]
     assert plans[-1].fractions[-1] == 1 and not plans[-1].not_tried
 
 
@@ -86,7 +93,20 @@ def test_where_no_budget_is_enough_every_worker_still_has_a_method(workers):
 
 def test_a_small_budget_still_compares_as_many_methods_as_it_can_on_one_worker():
     entries, run_s = grid(8, rates=1)
-    assert [len(plan_race(entries, run_s, b).methods) for b in (3.0, 8.0, 14.0, 30.0)] == [1, 2, 5, 6]
+    made = [plan_race(entries, run_s, b) for b in (3.0, 8.0, 14.0, 30.0, 60.0, 80.0)]
+    assert [len(plan.methods) for plan in made] == [3, 6, 6, 6, 6, 8]
+    assert {len(plan.fractions) for plan in made} == {1}
+    assert made[3].fractions == (pytest.approx(30 / 600),), "all that the budget has"
+
+
+@pytest.mark.parametrize(("methods", "share", "rungs"), [(3, 0.1, 1), (5, 0.1, 1), (7, 0.1, 1), (8, 0.13, 4)])
+def test_all_of_a_few_methods_run_as_far_as_they_can_before_any_goes_home(methods, share, rungs):
+    entries, run_s = grid(methods, rates=1)
+    made = plan_race(entries, run_s, 100.0 * methods * share)
+    assert len(made.methods) == methods and len(made.fractions) == rungs
+    assert made.fractions[0] == pytest.approx(share if rungs == 1 else FIRST_FRACTION)
+    larger = plan_race(entries, run_s, 100.0 * methods * 0.4)
+    assert len(larger.fractions) > 1 and larger.fractions[-1] > FINALISTS_WORTH_RUNGS
 
 
 def test_a_short_run_comes_to_its_end_where_the_budget_is_large():
@@ -181,12 +201,13 @@ def test_a_race_too_short_to_compare_rates_takes_the_usual_ones():
     assert {e.method for e in plan_race(without, run_s, 150.0).entries} == {e.method for e in entries}
 
 
-def test_two_methods_that_were_asked_for_are_compared_before_the_rates_of_one():
-    """Of a short run, whose first rung is a quarter of it."""
+def test_of_a_short_run_two_methods_and_their_rates_are_compared_in_one_rung():
+    """Its first rung is a quarter of it, from where rates are told apart."""
     entries, run_s = grid(2)
     small, middle, large = (plan_race(with_usual(entries), run_s, b, shortest_fraction=0.25) for b in (150, 250, 400))
-    assert small.methods == {"lora"} and small.compares_rates, "there is no time for the other in any case"
-    assert middle.methods == {"lora", "m01"} and middle.rates_left_out
+    for made in (small, middle):
+        assert made.methods == {"lora", "m01"} and made.compares_rates and len(made.fractions) == 1
+    assert middle.fractions[0] == pytest.approx(250 / 600)
     assert large.methods == {"lora", "m01"} and large.compares_rates
 
 
