@@ -26,6 +26,8 @@ from probes.executors.pool import WorkerPool
 from probes.schema import Baseline, ProbeContext, ProbeJob, ProbeOutcome
 
 WORKER_COMMAND = (sys.executable, "-m", "probes.worker")
+# From one look at the workers to the next: whoever stays away for longer, as under Ctrl-Z, has not heard their silence.
+LONGEST_ABSENCE_S = 5.0
 
 
 class _Worker:
@@ -110,6 +112,7 @@ class ProcessExecutor(WorkerPool[_Worker]):
         self._command = command or WORKER_COMMAND
         self._context: ProbeContext | None = None
         self._inbox: queue.Queue = queue.Queue()
+        self._looked = time.perf_counter()
 
     def start(self, context: ProbeContext) -> None:
         # Where more workers than cards are asked for, a probe that needs more than its part fails, not its neighbour.
@@ -203,11 +206,20 @@ class ProcessExecutor(WorkerPool[_Worker]):
             yield Event(worker.index, fatal=reason)
 
     def _end_hung(self) -> Iterator[Event]:
+        self._forgive_absence()
         for worker in [w for w in self._pool if w and w.is_hung()]:
             assert worker.job
             self._pool[worker.index] = None
             worker.end()
             yield self._failed(worker, f"said nothing for {worker.job.silence_limit_s:.0f} s: taken for hung, ended")
+
+    def _forgive_absence(self) -> None:
+        """Where this process was stopped, the workers may have been, too, and what they said waits in the inbox."""
+        now = time.perf_counter()
+        away_s, self._looked = now - self._looked, now
+        if away_s > LONGEST_ABSENCE_S:
+            for worker in filter(None, self._pool):
+                worker.last_heard = min(now, worker.last_heard + away_s)
 
     def _failed(self, worker: _Worker, reason: str, *, worker_lost: bool = False) -> Event:
         """The outcome of a job whose worker is gone."""

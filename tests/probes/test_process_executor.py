@@ -10,7 +10,7 @@ import pytest
 
 from probes.executors.process import ProcessExecutor, in_words
 from probes.executors.ray_seat import Seat, installed_versions
-from tests.contracts.test_executors import job, outcomes_of
+from tests.contracts.test_executors import job, outcomes_of, wait_for
 from tests.probes import stub_worker
 from tests.probes.stub_context import stub_context
 
@@ -38,6 +38,22 @@ def test_a_worker_of_a_cluster_keeps_to_its_part_of_a_card(tmp_path, monkeypatch
     seat = Seat(context, {}, installed_versions(), None)
     assert seat._executor._context.memory_share == 0.25
     seat.close()
+
+
+def test_while_this_process_was_stopped_nobody_was_silent(tmp_path):
+    """As under Ctrl-Z, by clocks that are put back: a quarter of an hour passes and nobody looks at the workers."""
+    with ProcessExecutor(2, command=[sys.executable, "-S", stub_worker.__file__]) as executor:
+        executor.start(stub_context(tmp_path))
+        for id in "ab":
+            executor.submit(job(id, silence_limit_s=600.0))
+        wait_for(executor, lambda event: event.started)
+        for worker in executor._pool:
+            worker.last_heard -= 900
+        executor._looked -= 900
+        ended = []
+        while len(ended) < 2:
+            ended += [event.outcome.status for event in executor.events(timeout_s=0.3) if event.outcome]
+    assert ended == ["finished"] * 2
 
 
 def test_places_whose_worker_could_not_start_are_no_workers_that_a_plan_counts_on():
