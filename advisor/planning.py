@@ -171,12 +171,13 @@ def _decided_for(survey: Survey, candidates: Sequence[Candidate]) -> str:
 def _kept_lineup(
     kept: Mapping[str, Any], survey: Survey, candidates: Sequence[Candidate], say: Callable[[str], None]
 ) -> Lineup | None:
-    """None where the memory of those that entered is estimated otherwise by now, so that one would not fit."""
+    """None where one of those that entered would not fit by now, for its memory is estimated otherwise or less is
+    allowed, or one that was too large would: it was left out for a requirement that has been dropped."""
     plan = TypeAdapter(RacePlan).validate_python(kept["race"])
     by_id = {c.id: c for c in candidates}
     entering, dropped = _sized([by_id[entry.id] for entry in plan.entries], survey, say)
-    _, too_large = _sized([c for c in candidates if c.method.name in kept["too_large"]], survey, say)
-    return None if dropped else Lineup(plan, entering, too_large, kept.get("probed_before_s", 0.0))
+    back, too_large = _sized([c for c in candidates if c.method.name in kept["too_large"]], survey, say)
+    return None if dropped or back else Lineup(plan, entering, too_large, kept.get("probed_before_s", 0.0))
 
 
 def _line_up_anew(

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
+from advisor import planning
 from advisor.candidates import Candidate
-from advisor.planning import Costs, plan_probes
+from advisor.planning import Costs, line_up, plan_probes
 from knowledge.methods import get_method
 from knowledge.schema import PlannedRun
 from probes.conduct import stop_step
+from probes.journal import Journal
+from tests.advisor.factories import memory
 
 NAMES = ("lora", "dora", "ia3", "oft", "rslora", "vera", "boft", "loha")
 
@@ -24,3 +29,34 @@ def test_no_rung_ends_where_the_one_before_it_does(max_steps, ends):
     plan = plan_probes(survey, candidates, costs, {}, budget_s=2.0 * max_steps * len(NAMES), workers=1)
     assert [stop_step(fraction, max_steps) for fraction in plan.fractions] == ends
     assert len(plan.keep) == len(ends) - 1
+
+
+def test_who_was_too_large_for_a_requirement_is_back_where_a_resumed_race_drops_it(tmp_path, monkeypatch):
+    """LoRA's adapter has 10 MB here, LN tuning's 10 kB."""
+    sizes = {"lora": 10**7, "ln-tuning": 10**4}
+    sized = {name: memory(1).model_copy(update={"breakdown": {"adapter": size}}) for name, size in sizes.items()}
+    monkeypatch.setattr(
+        planning, "with_memory", lambda found, *_: ([replace(c, memory=sized[c.method.name]) for c in found], [])
+    )
+    candidates = [Candidate(name, get_method(name), 1e-3, {}) for name in sizes]
+    costs = Costs(dict.fromkeys(sizes, 1.0), evaluation_s=0.1, load_s=1.0)
+
+    def lined_up(*require: str) -> tuple[set[str], list[str]]:
+        with Journal(tmp_path / "journal.jsonl", "fingerprint", resume=True) as journal:
+            found = line_up(_survey(require), candidates, costs, {}, 1, time.monotonic() + 900, journal, print)
+        return {c.id for c in found.entering}, [report.name for report in found.too_large]
+
+    assert lined_up("max-adapter-size=1MB") == ({"ln-tuning"}, ["lora"])
+    assert lined_up() == ({"lora", "ln-tuning"}, [])
+    assert lined_up("max-adapter-size=1MB") == ({"ln-tuning"}, ["lora"])
+
+
+def _survey(require: tuple[str, ...]) -> SimpleNamespace:
+    return SimpleNamespace(
+        request=SimpleNamespace(require=require, budget_minutes=15.0, probe=True),
+        planned_run=PlannedRun(max_steps=100),
+        model=SimpleNamespace(model_type="llama", parameters=10**8),
+        device=SimpleNamespace(limit_bytes=10**10),
+        shape=SimpleNamespace(is_narrow=False),
+        source=SimpleNamespace(kind="hub"),
+    )
