@@ -205,8 +205,7 @@ def _probe(
         costs = measure_costs(found, baseline, candidates, priors)
         lineup = line_up(found, candidates, costs, priors, executor.workers, deadline, journal, observer.message)
         plan = lineup.plan
-        too_long = ", more than the budget leaves" if plan.expected_s > max(0.0, deadline - time.monotonic()) else ""
-        for line in (*plan.lines(), f"about {duration_text(plan.expected_s)} of probing from here{too_long}"):
+        for line in lineup.in_words(journal.probing_s, deadline - time.monotonic()):
             observer.message(line)
         waiting = not_tried(found, candidates, plan.not_tried)
         race_report = RaceReport(

@@ -18,7 +18,7 @@ from advisor.recommendation import CandidateReport
 from advisor.requirement_kinds import Scope
 from advisor.requirements import parse_requirements, violations_of_size
 from advisor.survey import Survey
-from advisor.text import bytes_text
+from advisor.text import bytes_text, duration_text
 from knowledge.errors import NothingFits
 from knowledge.prior import NEUTRAL, MethodPrior
 from probes.conduct import stop_step
@@ -124,6 +124,13 @@ class Lineup:
     too_large: list[CandidateReport]
     probed_before_s: float = 0.0
     """Probing by earlier plans that the journal holds, which this plan's budget does not pay for."""
+
+    def in_words(self, probed_s: float, left_s: float) -> list[str]:
+        """The plan, and how long it takes: `probed_s` seconds of probing are in the journal, `left_s` in the budget."""
+        done_s = probed_s - self.probed_before_s
+        is_begun = f"in all, {duration_text(done_s)} of it done" if done_s > 0 else "from here"
+        too_long = ", more than the budget leaves" if self.plan.expected_s - done_s > max(0.0, left_s) else ""
+        return [*self.plan.lines(), f"about {duration_text(self.plan.expected_s)} of probing {is_begun}{too_long}"]
 
 
 def line_up(

@@ -10,11 +10,12 @@ import pytest
 
 from advisor import planning
 from advisor.candidates import Candidate
-from advisor.planning import Costs, line_up, plan_probes
+from advisor.planning import Costs, Lineup, line_up, plan_probes
 from knowledge.methods import get_method
 from knowledge.schema import PlannedRun
 from probes.conduct import stop_step
 from probes.journal import Journal
+from probes.plan import Entry, RacePlan
 from tests.advisor.factories import memory
 
 NAMES = ("lora", "dora", "ia3", "oft", "rslora", "vera", "boft", "loha")
@@ -29,6 +30,13 @@ def test_no_rung_ends_where_the_one_before_it_does(max_steps, ends):
     plan = plan_probes(survey, candidates, costs, {}, budget_s=2.0 * max_steps * len(NAMES), workers=1)
     assert [stop_step(fraction, max_steps) for fraction in plan.fractions] == ends
     assert len(plan.keep) == len(ends) - 1
+
+
+def test_a_plan_that_is_gone_on_with_tells_how_much_of_it_is_done():
+    plan = RacePlan((Entry("a", "lora", "low-rank", 1e-3, None, 0.5),), (0.05,), (), expected_s=30.0)
+    lineup = Lineup(plan, [], [], probed_before_s=100.0)
+    assert lineup.in_words(100.0, left_s=29.0)[-1] == "about 30 s of probing from here, more than the budget leaves"
+    assert lineup.in_words(120.0, left_s=29.0)[-1] == "about 30 s of probing in all, 20 s of it done"
 
 
 def test_who_was_too_large_for_a_requirement_is_back_where_a_resumed_race_drops_it(tmp_path, monkeypatch):
