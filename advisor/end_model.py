@@ -10,8 +10,9 @@ of the final loss were worse).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import NamedTuple
 
@@ -25,6 +26,8 @@ FEWEST_RUNS = 20  # of a benchmark, to learn ends from
 LEAST_LOSS = 1e-6  # nats; next to it float32 tells no two apart
 TREES = 60
 FOLDS = 5
+SAME_SHARE = 1.01  # of a run, where one is so many times the other: steps are whole numbers
+STILL_NEAR = 1.25  # times a share: what comes after it tells little more
 # Methods that train inputs instead of weights start from a damaged model and learn late.
 PROMPT_TYPES = {"PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "ADAPTION_PROMPT", "TRAINABLE_TOKENS", "CPT"}
 
@@ -58,6 +61,23 @@ def log_loss_of(point: CurvePoint) -> float | None:
     """Its log; a loss of 0 is what float32 makes of answers that are nearly certain."""
     loss = loss_of(point)
     return None if loss is None else math.log(max(loss, LEAST_LOSS))
+
+
+def evaluated_at(curve: Curve, steps: Sequence[int]) -> Curve:
+    """The curve as it would be had it been evaluated at these steps alone: the log of its loss and its metric are
+    straight in the log of the steps between its own points, and level before them. It must have a loss."""
+    known = {p.step: p for p in curve.points if p.step > 0}
+    losses = {step: log_loss for step, p in known.items() if (log_loss := log_loss_of(p)) is not None}
+    metrics = {step: p.metric for step, p in known.items() if p.metric is not None}
+
+    def at(values: Mapping[int, float], step: int) -> float | None:
+        return float(np.interp(np.log(step), np.log([*values]), [*values.values()])) if values else None
+
+    def made(step: int) -> CurvePoint:
+        return CurvePoint(step=step, eval_loss=math.exp(at(losses, step)), metric=at(metrics, step))
+
+    points = tuple(known[step] if step in losses else made(step) for step in steps)
+    return curve.model_copy(update={"points": points})
 
 
 def features(probe: Probe) -> np.ndarray | None:
@@ -139,7 +159,11 @@ class End(NamedTuple):
 
 
 class KnownEnds:
-    """What finished runs of one benchmark, with comparable metrics, teach of the ends of others. Deterministic."""
+    """What finished runs of one benchmark, with comparable metrics, teach of the ends of others. Deterministic.
+
+    Beginnings are compared as they look at the steps after which the runs were evaluated: a race stops at others than
+    `advisor train` does, and a loss falls a lot from one of these to the next.
+    """
 
     def __init__(self, runs: Sequence[RunRecord]) -> None:
         self._runs = runs
@@ -150,25 +174,40 @@ class KnownEnds:
         return [run.metric for run in self._runs if metric_name in (None, run.curve.metric_name)]
 
     def predict(self, probe: Probe, max_steps: int, metric_name: str | None) -> End | None:
-        """None where fewer than FEWEST_RUNS runs tell of so short a beginning, or the probe of no loss."""
-        x = features(probe)
-        models = None if x is None else self._models(round(probe.curve.last_step / max_steps, 4), metric_name)
-        if models is None:
+        """None where fewer than FEWEST_RUNS runs were evaluated about where the probe ends, or it has no loss."""
+        seen = _shares(probe.curve, max_steps)
+        shares = self._shared(seen[0], seen[-1], metric_name) if seen else ()
+        if not shares or seen[-1] > STILL_NEAR * shares[-1]:
             return None
+        x = features(replace(probe, curve=evaluated_at(probe.curve, [round(s * max_steps) for s in shares])))
+        models = self._models(shares, metric_name)
         (log_loss, log_loss_half), (metric, metric_half) = (
             (float(value), float(half)) for (value,), (half,) in (model.predict(x[None, :]) for model in models)
         )
         return End(log_loss, log_loss_half, metric, metric_half, bool(models[1].is_outside(x[None, :])[0]))
 
-    def _fit(self, fraction: float, metric_name: str | None) -> tuple[EndModel, EndModel] | None:
-        """For the log loss and for the metric, from probes of this share of the run."""
+    def _shared(self, first: float, last: float, metric_name: str | None) -> tuple[float, ...]:
+        """The shares of a run, from one to another, after which FEWEST_RUNS runs or more were evaluated."""
+        counts = Counter(s for run in self._ended(metric_name) for s in _shares(run.curve, run.max_steps))
+        often = (share for share, count in counts.items() if count >= FEWEST_RUNS)
+        return tuple(sorted(share for share in often if first <= SAME_SHARE * share and share <= SAME_SHARE * last))
+
+    def _ended(self, metric_name: str | None) -> list[RunRecord]:
+        """The runs that can be compared, with a loss at their ends."""
         compared = [run for run in self._runs if metric_name in (None, run.curve.metric_name)]
-        rows = [(x, run) for run in compared if (x := features(probe_of(run, fraction))) is not None]
-        rows = [(x, run) for x, run in rows if loss_of(run.curve.points[-1]) is not None]
-        if len(rows) < FEWEST_RUNS:
-            return None
-        x, runs = np.array([x for x, _ in rows]), [run for _, run in rows]
+        return [run for run in compared if run.curve.points and loss_of(run.curve.points[-1]) is not None]
+
+    def _fit(self, shares: tuple[float, ...], metric_name: str | None) -> tuple[EndModel, EndModel]:
+        """For the log loss and for the metric, from beginnings that were evaluated at these shares of the run."""
+        runs = [run for run in self._ended(metric_name) if shares[-1] in _shares(run.curve, run.max_steps)]
+        seen = [evaluated_at(run.curve, [round(s * run.max_steps) for s in shares]) for run in runs]
+        x = np.array([features(replace(probe_of(run), curve=curve)) for run, curve in zip(runs, seen, strict=True)])
         log_losses = np.array([log_loss_of(run.curve.points[-1]) for run in runs])
         metrics = np.array([run.metric for run in runs])
         groups = [run.peft_type or "full" for run in runs]
         return EndModel().fit(x, log_losses, groups), EndModel().fit(x, metrics, groups)
+
+
+def _shares(curve: Curve, max_steps: int) -> list[float]:
+    """The shares of the run after which it has a loss."""
+    return [p.step / max_steps for p in curve.points if p.step > 0 and loss_of(p) is not None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from advisor.conformal import LocalBound, error_bound
-from advisor.end_model import FEWEST_RUNS, Probe, features, probe_of
+from advisor.end_model import FEWEST_RUNS, Probe, evaluated_at, features, probe_of
 from advisor.local_line import LocalLine
 from advisor.predictor import Predictor
 from knowledge.importers.peft_method_comparison import read
@@ -81,6 +82,11 @@ class TestFeatures:
         run = table(1)[0]
         assert probe_of(run, 0.1).curve.last_step == 100
         assert probe_of(read(llm_run({"peft_type": "PREFIX_TUNING"}))).is_prompt
+
+    def test_between_two_evaluations_they_follow_the_log_of_the_steps(self):
+        made = evaluated_at(curve(1.0, 0.2, until=0.2, metric=lambda loss: 0.4), [25, 50, 71, 200])
+        assert [p.eval_loss for p in made.points] == pytest.approx([1.0, 1.0, (71 / 50) ** -0.2, 4**-0.2])
+        assert [p.metric for p in made.points] == [0.4] * 4
 
 
 class TestNewTask:
@@ -254,6 +260,15 @@ class TestKnownBenchmark:
         _, made, predictor, probes = unseen
         one = next(iter(probes))
         assert predictor.predict({one: probes[one]}, 5000)[one] == made[one]
+
+    def test_points_where_no_other_run_was_evaluated_change_nothing(self, unseen):
+        """Half as much falls from one to the next of twice as many points: that is no slower run."""
+        _, made, predictor, probes = unseen
+        one = next(iter(probes))
+        first, last = probes[one].curve.points
+        between = CurvePoint(step=375, train_loss=(first.train_loss + last.train_loss) / 2, metric=last.metric)
+        denser = replace(probes[one], curve=Curve(points=(first, between, last)))
+        assert predictor.predict({one: denser}, 5000)[one] == made[one]
 
     def test_a_loss_beyond_all_that_was_learned_from_is_marked(self, unseen):
         _, _, predictor, _ = unseen
