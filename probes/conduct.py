@@ -124,7 +124,7 @@ class Conductor:
             self._executor.cancel()
             self.evidence.interrupted = True
         except (DiskFull, WorkerFailed) as error:
-            if not self.evidence.outcomes:
+            if not any(self.evidence.outcomes.get(id) for id in self._contestants):
                 raise
             self._executor.cancel()
             self.evidence.ended_by = str(error)
@@ -194,7 +194,9 @@ class Conductor:
         self._observer.rung_finished(index, len(ids) - failed - len(jobs), failed)
 
     def _is_time_up(self) -> bool:
-        return time.monotonic() > self._deadline + (0.0 if self.evidence.has_answer else self._grace_s)
+        # Of an earlier race the journal may hold others, of whom this one does not tell.
+        has_answer = any(self.evidence.done_step(id) for id in self._contestants)
+        return time.monotonic() > self._deadline + (0.0 if has_answer else self._grace_s)
 
     def _take(self, event: Event, jobs: dict[str, ProbeJob]) -> None:
         """Writes down what came; a job that has ended leaves `jobs`, unless it is tried once more."""

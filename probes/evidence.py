@@ -24,11 +24,6 @@ class Evidence:
     ended_by: str = ""
     """Why the race could not go on, where something else than the user or the clock ended it."""
 
-    @property
-    def has_answer(self) -> bool:
-        """Whether any probe has come to its end."""
-        return any(outcome.status == "finished" for of_one in self.outcomes.values() for outcome in of_one)
-
     def done_step(self, id: str) -> int:
         """How far a candidate is on record. Points that no outcome followed are of a probe that was cut off."""
         return max((o.last_step for o in self.outcomes.get(id, ()) if o.status == "finished"), default=0)

@@ -67,9 +67,9 @@ ENTRIES = tuple(Entry(name, name, "low-rank", 1e-3, None, 0.5) for name in NAMES
 PLAN = RacePlan(ENTRIES, fractions=(0.1, 0.5, 1.0), keep=(2, 1), budget_s=1000.0)
 
 
-def conduct(path, executor, *, plan=PLAN, deadline_s=1000.0, resume=False, **settings):
+def conduct(path, executor, *, plan=PLAN, names=NAMES, deadline_s=1000.0, resume=False, **settings):
     race = Race(plan)
-    contestants = [Contestant(name, name.upper(), "lora", 1e-3, None) for name in NAMES]
+    contestants = [Contestant(name, name.upper(), "lora", 1e-3, None) for name in names]
     schedule = Schedule(shape="cosine", total_steps=STEPS)
     with Journal(path, "fingerprint", resume=resume) as journal:
         conductor = Conductor(
@@ -236,6 +236,15 @@ def test_a_budget_that_is_over_before_anything_is_evaluated_waits_for_the_first(
     assert nothing.out_of_time and not nothing.curves and alone.cancelled
     waited, _ = conduct(tmp_path / "waited.jsonl", FakeExecutor(), deadline_s=0.0, grace_s=100.0)
     assert waited.out_of_time and set(waited.curves) == {"a"}, "and for no other"
+
+
+def test_what_an_earlier_race_measured_of_others_is_no_answer_of_this_one(tmp_path):
+    """A budget that is over waits for the first of this race, as it did for the first of the earlier one."""
+    of_a, of_b = (replace(PLAN, entries=(entry,)) for entry in ENTRIES[:2])
+    conduct(tmp_path / "journal.jsonl", FakeExecutor(), plan=of_a)
+    settings = {"plan": of_b, "names": ("b",), "resume": True, "deadline_s": 0.0, "grace_s": 100.0}
+    evidence, _ = conduct(tmp_path / "journal.jsonl", FakeExecutor(), **settings)
+    assert evidence.done_step("b") == 10
 
 
 def test_ctrl_c_keeps_what_was_measured_and_a_resumed_race_trains_only_the_rest(tmp_path):

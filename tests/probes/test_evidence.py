@@ -26,7 +26,6 @@ def evidence() -> Evidence:
 def test_how_far_a_candidate_is_on_record_is_told_by_what_came_to_an_end():
     found = evidence()
     assert [found.done_step(id) for id in ("far", "lost", "unknown")] == [10, 5, 0]
-    assert found.has_answer and not Evidence({}, {"lost": [outcome("lost", "failed", 5)]}).has_answer
     assert found.ran_out_of_memory("far") and not found.ran_out_of_memory("lost")
 
 
