@@ -90,7 +90,8 @@ def run(
             found = published_answer(request, observer.message)
             reports, race = found.reports, None
         else:
-            call = _Call(request, folder, observer, started, resume, dry_run, stack)
+            race_folder = Path(out) if out and resume else folder
+            call = _Call(request, folder, race_folder, observer, started, resume, dry_run, stack)
             found, reports, race = _survey_and_judge(call)
         judged, decision = decide(
             reports,
@@ -125,10 +126,13 @@ def _check_folder(folder: Path, request: Request, resume: bool) -> None:
 
 @dataclass(frozen=True)
 class _Call:
-    """What `run` was asked, where it works, whom it tells, and what stays in force until it returns (`stack`)."""
+    """What `run` was asked, where it works, whom it tells, and what stays in force until it returns (`stack`).
+
+    `race_folder` has the journal: of a dry run that of the race that would be gone on with."""
 
     request: Request
     folder: Path
+    race_folder: Path
     observer: LiveRace
     started: float
     resume: bool
@@ -199,7 +203,8 @@ def _probe(
     budget_s = call.request.budget_minutes * 60
     deadline = call.started + budget_s
     # The journal comes first: its lock keeps this race from touching the files of another one in the same folder.
-    with open_journal(found, folder, call.resume) as journal, open_executor(found, folder) as (executor, probed_on):
+    opened = open_journal(found, call.race_folder, resume=call.resume, dry_run=call.dry_run)
+    with opened as journal, open_executor(found, folder) as (executor, probed_on):
         observer.message("loading the model and measuring it untuned")
         baseline = await_baseline(executor)
         costs = measure_costs(found, baseline, candidates, priors)

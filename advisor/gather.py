@@ -125,11 +125,12 @@ def schedule_of(run: PlannedRun) -> Schedule:
     return Schedule(shape=run.scheduler, total_steps=run.max_steps, warmup_steps=run.warmup_steps)
 
 
-def open_journal(survey: Survey, folder: Path, resume: bool) -> Journal:
-    """The journal of this request's race in `folder`; entering it raises BadInput where another race is there."""
+def open_journal(survey: Survey, folder: Path, *, resume: bool, dry_run: bool = False) -> Journal:
+    """The journal of this request's race in `folder`, which a dry run only reads; entering it raises BadInput where
+    another race is there."""
     assert survey.data is not None
     identity = fingerprint(survey.data, survey.model.location, survey.planned_run, survey.request.metric)
-    return Journal(folder / JOURNAL_FILE, identity, resume=resume)
+    return Journal(folder / JOURNAL_FILE, identity, resume=resume, read_only=dry_run)
 
 
 def gather(

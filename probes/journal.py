@@ -67,10 +67,11 @@ class Journal:
     """Measurements of one race in `path`, keyed by candidate id. Use as a context manager: it holds a lock.
 
     `fingerprint` names what the measurements depend on beside the candidate (model, data, seed ...). A journal of
-    another fingerprint is refused rather than mixed in or overwritten.
+    another fingerprint is refused rather than mixed in or overwritten. With `read_only` nothing is written, no lock
+    taken and nothing made of what is not there: what is added lasts as long as the object.
     """
 
-    def __init__(self, path: Path, fingerprint: str, *, resume: bool) -> None:
+    def __init__(self, path: Path, fingerprint: str, *, resume: bool, read_only: bool = False) -> None:
         self.path = path
         self.fingerprint = fingerprint
         self.curves: dict[str, Curve] = {}
@@ -79,11 +80,15 @@ class Journal:
         """What was decided before the race began, as JSON by what it was decided for."""
         self.probing_s = 0.0
         """Wall time that probes took, in this call and in those before, had all workers been busy all the time."""
-        self._resume = resume
+        self._resume, self._read_only = resume, read_only
         self._lock = _lock(path)
         self._file: Any = None
 
     def __enter__(self) -> Journal:
+        if self._read_only:
+            if self._resume and _is_race(self.path):
+                self._read()
+            return self
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire(timeout=0)
@@ -97,6 +102,8 @@ class Journal:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        if self._read_only:
+            return
         self._file.close()
         self._lock.release()
 
@@ -179,6 +186,8 @@ class Journal:
         self.curves[id] = Curve(points=tuple(sorted([*kept, point], key=lambda p: p.step)), metric_name=metric_name)
 
     def _write(self, record: dict[str, Any]) -> None:
+        if self._read_only:
+            return
         left = (json.dumps(record, allow_nan=False) + "\n").encode()
         try:
             while left:

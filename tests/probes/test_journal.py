@@ -30,6 +30,20 @@ def test_what_was_written_is_read_again(tmp_path):
     assert outcomes["lora"][0].status == "finished"
 
 
+def test_what_is_only_read_is_neither_held_nor_changed(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    write_race(path)
+    before = path.read_bytes()
+    with Journal(path, "race-a", resume=True), Journal(path, "race-a", resume=True, read_only=True) as seen:
+        seen.add_plan("a request", [1])
+        assert seen.plans == {"a request": [1]} and seen.curves["lora"].last_step == 3
+    with Journal(tmp_path / "none" / "journal.jsonl", "race-a", resume=True, read_only=True) as seen:
+        assert seen.curves == {}
+    assert path.read_bytes() == before and not (tmp_path / "none").exists()
+    with pytest.raises(BadInput, match="another model"), Journal(path, "race-b", resume=True, read_only=True):
+        pass
+
+
 def test_losses_of_rows_and_forgetting_are_read_again_and_older_journals_had_none(tmp_path):
     path = tmp_path / "journal.jsonl"
     with Journal(path, "race-a", resume=False) as journal:
