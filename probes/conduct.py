@@ -113,7 +113,7 @@ class Conductor:
         try:
             index, stop = 0, 0
             while jobs := self._race.next_jobs(self.evidence.curves_at(stop), self._reasons_to_leave(stop)):
-                start, stop = stop, stop_step(jobs[0].until_fraction, self._schedule.total_steps)
+                start, stop = stop, self._end_of(jobs[0].until_fraction)
                 self._run_rung(index, [job.id for job in jobs], start, stop)
                 if self.evidence.out_of_time:
                     break
@@ -136,12 +136,14 @@ class Conductor:
         plan itself, and from what the journal tells of the time that probes took: a race that is resumed ends as an
         undisturbed one."""
         plan = self._race.plan
-        if plan.fractions[rungs - 1] >= 1:
+        if self._end_of(plan.fractions[rungs - 1]) == self._schedule.total_steps:
             return
         so_far, is_through = plan.until(rungs), rungs == len(plan.fractions)
         decided_for = f"{self._made_by} after {so_far.fractions} {so_far.keep}"
         if decided_for not in self._journal.plans:
-            self._journal.add_plan(decided_for, self._next_rung(rungs, is_through))
+            found = self._next_rung(rungs, is_through)
+            is_further = found and self._end_of(found[0]) > self._end_of(so_far.fractions[-1])
+            self._journal.add_plan(decided_for, found if is_further else None)
         rung = self._journal.plans[decided_for]
         if rung and not is_through and tuple(rung) == (plan.fractions[rungs], plan.keep[rungs - 1]):
             return
@@ -192,6 +194,9 @@ class Conductor:
             }
         )
         self._observer.rung_finished(index, len(ids) - failed - len(jobs), failed)
+
+    def _end_of(self, fraction: float) -> int:
+        return stop_step(fraction, self._schedule.total_steps)
 
     def _is_time_up(self) -> bool:
         # Of an earlier race the journal may hold others, of whom this one does not tell.

@@ -153,6 +153,20 @@ def test_what_is_left_of_the_budget_takes_finalists_further(tmp_path, step_s, ex
     assert race.finalists == tuple(name for name, _ in expected or (("a", 0), ("b", 0), ("c", 0)))
 
 
+@pytest.mark.parametrize(
+    ("fractions", "budget_s", "steps", "finalists"),
+    [
+        ((0.1, 0.996), 311.0, [10, 100], ("a", "b", "c")),  # two could go from 99.6 % to the end, which they are at
+        ((0.01, 0.5), 5.2, [1], NAMES),  # three could go to 1.4 %, which is the first step as well
+    ],
+)
+def test_a_rung_without_a_step_sends_nobody_home(tmp_path, fractions, budget_s, steps, finalists):
+    plan = replace(PLAN, fractions=fractions, keep=(3,), budget_s=budget_s)
+    evidence, race = conduct(tmp_path / "journal.jsonl", FakeExecutor(step_s=1.0), plan=plan)
+    assert [rung["steps"] for rung in evidence.rungs] == steps
+    assert race.finalists == finalists
+
+
 SLOWER_THAN_PLANNED = RacePlan(ENTRIES, fractions=(0.1, 0.5, 1.0), keep=(3, 1), budget_s=100.0)
 
 
