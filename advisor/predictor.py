@@ -36,6 +36,7 @@ RERUN_METRIC = Z_80 * 0.007
 RERUN_NATS = Z_80 * 0.015
 FEWEST_POINTS = 8  # of loss and metric together, to learn what a loss means in the metric
 METRIC_NEIGHBOURS = 20
+ROUNDING = 1e-9  # of a metric's values: where all are equal, what is made of them differs in the last digits
 SMALLEST_METRIC = 0.005  # about half of one row right in a hundred
 SHOWN_FROM = 0.5  # of the run: a task where nobody went this far is extrapolated
 EQUALLY_FAR = 0.9  # as a share of the longest probe
@@ -113,7 +114,7 @@ class Predictor:
             loss=end.prediction(_loss_name(probe)),
             metric=_prediction(name, *values, found.is_outside),
             loss_noise=end.loss_noise,
-            metric_noise=found.metric_half,
+            metric_noise=max(found.metric_half, ROUNDING * abs(found.metric)),
         )
 
     def _new_task(
@@ -226,7 +227,8 @@ class _Relation:
             out = owner == i
             line = _metric_line().fit(x[~out], y[~out])
             errors[out] = y[out] - line.predict(x[out])
-        return cls(name, x, y, max(error_bound(errors), RERUN_METRIC if is_share(name) else 0.0))
+        least = RERUN_METRIC if is_share(name) else ROUNDING * float(np.abs(y).max())
+        return cls(name, x, y, max(error_bound(errors), least))
 
     def predict(self, end: _End, last: CurvePoint, log_loss: float) -> Prediction:
         """The metric at the end of a run. What was measured last, at `log_loss`, stands where the run is over, and is

@@ -219,6 +219,17 @@ class TestNewTask:
         assert 0.9 < max(p.metric for c in curves.values() for p in c.points) < 1.1
         assert max(f.metric.high for f in self.forecasts(curves, metric_name="bleu").values()) > 1
 
+    @pytest.mark.parametrize("value", [-12.0, 0.1, 1 / 3])
+    def test_a_metric_that_is_the_same_for_all_tells_nobody_apart(self, value):
+        """Rounding made leads of 1e-17 ± 1e-17 of it, by which a loss that does tell was passed over."""
+        curves = {
+            id: Curve(points=tuple(p.model_copy(update={"metric": value}) for p in c.points))
+            for id, c in self.race(3).items()
+        }
+        made = self.forecasts(curves, metric_name="own score").values()
+        spread = max(f.metric.value for f in made) - min(f.metric.value for f in made)
+        assert spread < 0.01 * min(f.metric_noise for f in made) < 1e-9
+
     def test_the_order_of_candidates_does_not_matter(self):
         curves = self.race(3)
         backwards = dict(reversed(curves.items()))
