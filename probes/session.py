@@ -238,9 +238,10 @@ class Session:
             return
         try:
             base = adapters.remove_method(model)
-        except ValueError:  # PEFT takes IA3 off no quantised base
+            is_as_before = self._first_loss(base) == self._base_loss
+        except Exception:  # PEFT takes IA3 off no quantised base; whatever else it is, the probe is done
             return
-        if self._first_loss(base) == self._base_loss:
+        if is_as_before:
             self._base = base
 
     def _first_loss(self, model: Any) -> float:

@@ -78,6 +78,21 @@ def test_a_method_that_rewrites_the_base_gets_a_fresh_one_afterwards(context):
     assert session.baseline().eval_loss == baseline.eval_loss
 
 
+def test_what_was_measured_stays_where_the_method_cannot_be_taken_off(context, monkeypatch):
+    """PEFT is asked to unload from models that nobody has tried: the next probe begins on a fresh base."""
+
+    def cannot(model):
+        raise AttributeError("'Wrapped' object has no attribute 'base_layer'")
+
+    session = Session(context)
+    baseline = session.baseline()
+    with monkeypatch.context() as patched:
+        patched.setattr("probes.session.adapters.remove_method", cannot)
+        outcome, _, _ = run(session, job_of("lora", "stays on"))
+    assert (outcome.status, outcome.last_step) == ("finished", 4), outcome.reason
+    assert session.baseline().eval_loss == baseline.eval_loss
+
+
 def test_a_probe_goes_on_where_it_stopped(context):
     session = Session(context)
     run(session, job_of("lora", "goes-on", stop=4))
