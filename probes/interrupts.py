@@ -69,7 +69,8 @@ def answered() -> None:
 
 @contextmanager
 def finishing(say: Callable[[str], None]) -> Iterator[None]:
-    """Within it a first Ctrl-C is answered through `say`, and what is being done goes on; a second one interrupts.
+    """Within it a first Ctrl-C is answered through `say`, and what is being done goes on; a second one interrupts. So
+    does SIGTERM, where `listen` has been called.
 
     For the seconds that a judgement takes, whose loss would cost a whole race. Outside of the main thread, where no
     signals arrive, it does nothing.
@@ -77,14 +78,20 @@ def finishing(say: Callable[[str], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = signal.getsignal(signal.SIGINT)
+    numbers = [signal.SIGINT, *([signal.SIGTERM] if signal.getsignal(signal.SIGTERM) is _interrupt else [])]
+    previous = {number: signal.getsignal(number) for number in numbers}
+
+    def give_back() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
     def answer(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, previous)
+        give_back()
         say("writing down what was measured; Ctrl-C once more stops that too")
 
-    signal.signal(signal.SIGINT, answer)
+    for number in numbers:
+        signal.signal(number, answer)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, previous)
+        give_back()

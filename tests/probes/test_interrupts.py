@@ -102,6 +102,17 @@ def test_the_first_ctrl_c_lets_what_is_under_way_be_finished_and_the_second_does
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_a_machine_that_is_taken_back_lets_what_is_under_way_be_finished_too(listening):
+    said, handlers = [], [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with finishing(said.append):
+        signal.raise_signal(signal.SIGTERM)
+    assert "writing down" in said[0]
+    with pytest.raises(KeyboardInterrupt), finishing(said.append):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
 @pytest.fixture
 def python_s_own_handler():
     """Where tests run in the background of a shell, signals from the keyboard are ignored."""
