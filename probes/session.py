@@ -118,7 +118,7 @@ class Session:
         run.progress = checkpoint.load(folder, model, optimizer, job.start_step) or Progress()
         on_the_way = checkpoint.Periodic(folder, model, optimizer)
         run.first_step = run.progress.step
-        order = self._order(job, job.schedule.total_steps)
+        order = self._order(job, job.stop_step)  # of a run of millions of steps all of it would take seconds
         for item in train(
             model,
             optimizer,

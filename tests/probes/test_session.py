@@ -3,7 +3,7 @@
 import pytest
 
 from knowledge.methods import get_method
-from probes.dataset import prepare
+from probes.dataset import PreparedData, prepare
 from probes.schema import ProbeContext, ProbeJob, Schedule
 from probes.session import Session
 from probes.shape import model_shape
@@ -38,9 +38,9 @@ def make_context(folder, architecture):
 def job_of(name, id, stop=4, **settings):
     method = get_method(name)
     config = method.peft_config(model_shape(tiny_model("llama"), "causal-lm"), 8)
-    settings = {"learning_rate": method.default_learning_rate, "peft_config": config} | settings
     schedule = Schedule(shape="cosine", total_steps=8, warmup_steps=1)
-    return ProbeJob(id=id, method=name, schedule=schedule, stop_step=stop, eval_steps=(stop,), **settings)
+    given = {"learning_rate": method.default_learning_rate, "peft_config": config, "schedule": schedule}
+    return ProbeJob(id=id, method=name, stop_step=stop, eval_steps=(stop,), **given | settings)
 
 
 def run(session, job):
@@ -99,6 +99,19 @@ def test_a_probe_goes_on_where_it_stopped(context):
     outcome, steps, _ = run(session, job_of("lora", "goes-on", stop=8))
     assert (outcome.first_step, outcome.last_step) == (4, 8)
     assert [s[1] for s in steps] == [5, 6, 7, 8]
+
+
+def test_of_a_run_of_a_hundred_million_steps_a_probe_draws_its_own_batches(context, monkeypatch):
+    """A billion rows, three times, would be gigabytes of row numbers, and minutes before each probe."""
+    asked, draw = [], PreparedData.batch_order
+    monkeypatch.setattr(
+        PreparedData,
+        "batch_order",
+        lambda data, size, steps, seed: asked.append(steps) or draw(data, size, min(steps, 8), seed),
+    )
+    job = job_of("lora", "long", stop=2, schedule=Schedule(shape="cosine", total_steps=10**8))
+    outcome, steps, _ = run(Session(context), job)
+    assert (outcome.status, len(steps), asked) == ("finished", 2, [2])
 
 
 def test_what_a_method_raises_is_an_outcome_and_the_session_goes_on(context):
