@@ -13,6 +13,7 @@ import importlib.util
 import math
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,8 @@ def _function(place: str) -> Callable[[list[str], list[str]], Any]:
     folder = str(path.resolve().parent)
     sys.path.insert(0, folder)  # it may import its neighbours, as a script may
     try:
-        spec.loader.exec_module(module)
+        with redirect_stdout(sys.stderr):  # stdout is for the result alone
+            spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # the user's code may raise anything, and a script may end itself
         raise BadInput(f"The metric's file {path} cannot be run: {type(error).__name__}: {error}") from error
     finally:

@@ -74,3 +74,10 @@ def test_its_name_is_the_functions_and_its_place_holds_in_any_folder(tmp_path, m
     ]
     assert own_place("metrics.py:letter_overlap") == f"{tmp_path / 'metrics.py'}:letter_overlap"
     assert (title("exact match"), own_place("exact match"), own_place(None)) == ("exact match", None, None)
+
+
+def test_what_the_file_prints_is_no_part_of_the_result(tmp_path, capsys):
+    """On stdout `--json` has the result alone."""
+    check_metric(write(tmp_path, "print('loading')\ndef score(predicted, right): return 0.0\n"), "causal-lm")
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "loading\n")
