@@ -113,6 +113,7 @@ class ProcessExecutor(WorkerPool[_Worker]):
         self._context: ProbeContext | None = None
         self._inbox: queue.Queue = queue.Queue()
         self._looked = time.perf_counter()
+        self._why_none = ""
 
     def start(self, context: ProbeContext) -> None:
         # Where more workers than cards are asked for, a probe that needs more than its part fails, not its neighbour.
@@ -156,7 +157,16 @@ class ProcessExecutor(WorkerPool[_Worker]):
 
     def _spawn(self, index: int) -> None:
         assert self._context
-        self._pool[index] = _Worker(index, self._context, self._inbox, self._environment(index), self._command)
+        try:
+            self._pool[index] = _Worker(index, self._context, self._inbox, self._environment(index), self._command)
+        except OSError as error:  # no memory, no room, or no more processes allowed
+            self._given_up.add(index)
+            self._why_none = f"no process can be started: {error}"
+
+    def _dispatch(self) -> Iterator[Event]:
+        yield from super()._dispatch()
+        if self._why_none and len(self._given_up) == len(self._pool):
+            yield Event(0, fatal=self._why_none)
 
     def _environment(self, index: int) -> dict[str, str]:
         assert self._context

@@ -22,6 +22,17 @@ def test_a_race_goes_on_without_the_worker_that_cannot_start(tmp_path):
     assert {outcome.status for outcome in ended.values()} == {"finished"}
 
 
+def test_where_no_further_process_can_be_started_the_race_is_told_and_keeps_what_it_has(tmp_path):
+    """As where a container allows no more processes: what waits is run by the workers that are there."""
+    with ProcessExecutor(2, command=[sys.executable, "-S", stub_worker.__file__]) as executor:
+        executor.start(stub_context(tmp_path))
+        executor._command = ["/no/such/interpreter"]
+        assert outcomes_of(executor, [job("raises", 6), job("a"), job("b"), job("c")])["c"].status == "finished"
+        for id in ("again", "d"):
+            executor.submit(job(id, 6))
+        assert "/no/such/interpreter" in wait_for(executor, lambda event: event.fatal).fatal
+
+
 def test_workers_that_share_a_card_share_its_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(ProcessExecutor, "_spawn", lambda self, index: None)
     shares = []
