@@ -28,6 +28,7 @@ from probes.schema import Baseline, ProbeContext, ProbeJob, ProbeOutcome
 WORKER_COMMAND = (sys.executable, "-m", "probes.worker")
 # From one look at the workers to the next: whoever stays away for longer, as under Ctrl-Z, has not heard their silence.
 LONGEST_ABSENCE_S = 5.0
+ENDING_S = 0.5  # for a worker that has nothing to do any more
 
 
 class _Worker:
@@ -149,7 +150,7 @@ class ProcessExecutor(WorkerPool[_Worker]):
         self._waiting.clear()
         workers, self._pool = [w for w in self._pool if w], [None] * len(self._pool)
         for worker in workers:
-            worker.end(grace_s=0.0 if worker.job else 0.5)
+            worker.end(grace_s=0.0 if worker.job else ENDING_S)
 
     def _busy(self) -> bool:
         at_work = any(w and (w.job or not w.ready) for w in self._pool)
@@ -195,7 +196,8 @@ class ProcessExecutor(WorkerPool[_Worker]):
             outcome = ProbeOutcome.model_validate(message["outcome"])
             worker.job = None
             if outcome.status in ("failed", "out of memory"):
-                self._pool[worker.index] = None  # it ends by itself; see probes/worker.py
+                self._pool[worker.index] = None
+                worker.end(grace_s=ENDING_S)  # by itself, see probes/worker.py; the next one may need its memory
             yield Event(worker.index, outcome.id, outcome=outcome)
         elif "fatal" in message:
             yield from self._give_up(worker, message["fatal"])

@@ -166,6 +166,13 @@ def test_closing_leaves_no_process(make, tmp_path):
     assert [pid for pid in (tmp_path / "pids").read_text().split() if is_running(int(pid))] == []
 
 
+def test_a_worker_that_does_not_end_after_a_failure_is_ended(make, tmp_path):
+    """A driver in a bad state can keep a process from its end, and with it the memory that the next one needs."""
+    executor = make(1, f"pids={tmp_path / 'pids'}")
+    assert outcomes_of(executor, [job("fails and stays", 5), job("a")])["a"].status == "finished"
+    assert not is_running(int((tmp_path / "pids").read_text().split()[0]))
+
+
 def is_running(pid):
     for _ in range(50):
         try:

@@ -2,9 +2,10 @@
 
     python stub_worker.py [fatal] [pids=FILE] [seconds=SECONDS] [broken=FILE]
 
-9 is killed, 8 hangs, 7 ends in the middle of a message, 6 ends as failed; all others finish, with losses that are the
-same for the same candidate and step. A job goes on from its checkpoint and writes one. Each worker adds its process id
-to FILE, and each job takes SECONDS. Once a job has ended as failed, no new worker can load where `broken` is given.
+9 is killed, 8 hangs, 7 ends in the middle of a message, 6 ends as failed, 5 too, but hangs then; all others finish,
+with losses that are the same for the same candidate and step. A job goes on from its checkpoint and writes one. Each
+worker adds its process id to FILE, and each job takes SECONDS. Once a job has ended as failed, no new worker can load
+where `broken` is given.
 """
 
 import json
@@ -46,10 +47,11 @@ def run(job, folder):
     if behaviour == 7:
         print("{half a line", end="", flush=True)
         os._exit(3)
-    if behaviour == 6:
+    if behaviour in (5, 6):
         if "broken" in options:
             Path(options["broken"]).touch()
         send(outcome={"id": job["id"], "status": "failed", "reason": "raised"})
+        time.sleep(600 if behaviour == 5 else 0)
         sys.exit(0)
     stored = folder / job["id"] / "checkpoint.safetensors"
     first_step = int(stored.read_text()) if stored.exists() else 0
