@@ -77,23 +77,28 @@ def _default_labels(tokens: np.ndarray, task: Task) -> np.ndarray:
 
 
 def _sequences(run: PlannedRun, rows: np.ndarray) -> tuple[tuple[Length, ...], ...]:
-    """Per shuffle the first batches of the run and those around its longest."""
+    """Per shuffle what is replayed of the run."""
     passes = min(run.max_steps * run.gradient_accumulation_steps, max(1, 2 * len(rows) // run.batch_size))
     sequences = []
     for shuffle in range(SHUFFLES):
         order = batch_order(rows[:, 0], run.batch_size, passes, run.seed + shuffle)
-        lengths = [tuple(rows[batch].max(axis=0).tolist()) for batch in order]
-        longest = max(range(passes), key=lengths.__getitem__)
-        first = max(HEAD_STEPS, longest - BEFORE_LONGEST)
-        sequences.append(tuple(lengths[:HEAD_STEPS] + lengths[first : longest + 1 + AFTER_LONGEST]))
+        sequences.append(tuple(_that_matter([tuple(rows[batch].max(axis=0).tolist()) for batch in order])))
     return tuple(sequences)
 
 
+def _that_matter(lengths: list[Length]) -> list[Length]:
+    """The first batches and those around the longest."""
+    longest = max(range(len(lengths)), key=lengths.__getitem__)
+    first = max(HEAD_STEPS, longest - BEFORE_LONGEST)
+    return lengths[:HEAD_STEPS] + lengths[first : longest + 1 + AFTER_LONGEST]
+
+
 def first_batches(run: PlannedRun, lengths_tokens: ArrayLike, steps: int) -> list[Length]:
-    """The batch lengths of the run's first `steps` optimizer steps, as a probe sees them."""
+    """The batch lengths of the run's first `steps` optimizer steps, as a probe sees them, as far as they are replayed:
+    all of them would take a hundredth of a second each, after the end of the budget."""
     rows = np.clip(np.asarray(lengths_tokens, dtype=np.int64), [2, 1], default_length(run.max_length_tokens, run.task))
     order = batch_order(rows[:, 0], run.batch_size, steps * run.gradient_accumulation_steps, run.seed)
-    return [tuple(rows[batch].max(axis=0).tolist()) for batch in order]
+    return _that_matter([tuple(rows[batch].max(axis=0).tolist()) for batch in order])
 
 
 def lengths_to_trace(plan: BatchPlan, task: Task) -> list[Length]:

@@ -8,8 +8,9 @@ from transformers import BertConfig, GPT2Config, LlamaConfig, T5Config
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from knowledge.schema import PlannedRun
+from probes.batching import batch_order
 from probes.memory import NotEstimable, cache, estimate_peak
-from probes.memory.batches import ONE_LENGTH, lengths_to_trace, plan_batches, row_lengths
+from probes.memory.batches import ONE_LENGTH, first_batches, lengths_to_trace, plan_batches, row_lengths
 from probes.memory.cuda_choices import cuda_choices
 from probes.memory.template import OrderDependsOnLength, RawStep, build_steps
 from probes.rows import TokenRows
@@ -235,6 +236,17 @@ def test_steps_that_differ_in_more_than_size_are_no_template():
     steps[3] = raw_step(128, 30, [128], [30, ~30])
     with pytest.raises(OrderDependsOnLength):
         build_steps(steps, ONE_LENGTH)
+
+
+def test_of_a_probe_of_thousands_of_steps_the_first_batches_and_the_longest_are_replayed():
+    """All of them would take minutes after the end of the budget, and the peak would be the same."""
+    rows = np.minimum(np.stack([np.arange(2, 402)] * 2, axis=1), [256, 255])
+    whole = batch_order(rows[:, 0], planned().batch_size, 5000, 0)
+    replayed = first_batches(planned(), rows, 5000)
+    assert len(replayed) < 30
+    assert replayed[:12] == [tuple(rows[batch].max(axis=0).tolist()) for batch in whole[:12]]
+    assert max(replayed) == (256, 255)
+    assert len(first_batches(planned(), rows, 5)) == 5
 
 
 def test_batches_are_those_of_training_and_end_with_the_longest():
