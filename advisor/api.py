@@ -5,6 +5,7 @@ survey -> candidates -> memory -> race -> predictions -> decision -> files
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Callable
@@ -206,7 +207,7 @@ def _probe(
     opened = open_journal(found, call.race_folder, resume=call.resume, dry_run=call.dry_run)
     with opened as journal, open_executor(found, folder) as (executor, probed_on):
         observer.message("loading the model and measuring it untuned")
-        baseline = await_baseline(executor)
+        baseline = await_baseline(executor, math.inf if call.dry_run else deadline + budget_s)
         costs = measure_costs(found, baseline, candidates, priors)
         lineup = line_up(found, candidates, costs, priors, executor.workers, deadline, journal, observer.message)
         plan = lineup.plan

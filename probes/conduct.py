@@ -10,6 +10,7 @@ what lies in the journal is taken from there, the rest is trained, and the end i
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -51,10 +52,13 @@ class Contestant:
     peft_config: Mapping[str, Any] | None
 
 
-def await_baseline(executor: Executor) -> Baseline:
-    """The baseline of the first worker that is ready; raises WorkerFailed when none can start."""
+def await_baseline(executor: Executor, until: float = math.inf) -> Baseline:
+    """The baseline of the first worker that is ready; raises WorkerFailed when none can start, or none has by the
+    time.monotonic() of `until`: one that hangs while it loads the model says nothing."""
     while True:
         interrupts.check()
+        if time.monotonic() > until:
+            raise WorkerFailed("The model is still being loaded, and twice the budget is over. Give a larger --budget.")
         for event in executor.events(timeout_s=TICK_S):
             if event.fatal:
                 raise WorkerFailed(f"The probe worker could not start: {event.fatal}")

@@ -300,6 +300,15 @@ def test_the_first_baseline_is_taken():
     assert await_baseline(Ready()).eval_loss == 2.0
 
 
+def test_a_model_that_is_never_loaded_is_not_waited_for_beyond_twice_the_budget():
+    class Silent(FakeExecutor):
+        def events(self, timeout_s):
+            yield from ()
+
+    with pytest.raises(WorkerFailed, match="larger --budget"):
+        await_baseline(Silent(), until=time.monotonic() + 0.01)
+
+
 def test_an_accident_to_a_worker_changes_nothing(tmp_path):
     undisturbed, _ = conduct(tmp_path / "undisturbed.jsonl", FakeExecutor())
     accidents = ["a"]
