@@ -95,6 +95,7 @@ def plan_probes(
             # On narrow models the lowest rate was seldom the best (examples/study).
             spare=survey.shape.is_narrow and c.learning_rate == c.method.learning_rates_for(survey.shape)[0],
             usual=c.learning_rate == c.method.default_learning_rate_for(survey.shape),
+            reference_only=c.method.reference_only,
         )
         for c in candidates
     ]

@@ -28,6 +28,8 @@ class Entry:
     """A learning rate of the method that seldom is its best: it enters where the budget is large."""
     usual: bool = True
     """The learning rate to take where the budget is too small to compare any, or one of several such."""
+    reference_only: bool = False
+    """The method is measured for comparison and will not be recommended: it takes nobody's place."""
 
 
 @dataclass(frozen=True)

@@ -258,5 +258,9 @@ def _kept(entries: Sequence[Entry], width: float) -> tuple[int, ...]:
 
 
 def _order(entries: Sequence[Entry]) -> list[str]:
-    """Their methods, in the order in which they deserve a probe."""
-    return probing_order({e.method: e.family for e in entries}, {e.method: e.prior for e in entries})
+    """Their methods, in the order in which they deserve a probe; what is measured for comparison alone comes after a
+    field of others."""
+    order = probing_order({e.method: e.family for e in entries}, {e.method: e.prior for e in entries})
+    for_comparison = {e.method for e in entries if e.reference_only}
+    first = [method for method in order if method not in for_comparison][:FEWEST_METHODS]
+    return first + [method for method in order if method not in first]

@@ -21,6 +21,7 @@ from probes.plan import Entry, RacePlan
 RECENT_SHARE = 0.1  # the last tenth of the steps done counts as "now"
 FRONTIER_SLACK = 1  # near the frontier: at most this many others have less loss and need no more memory
 LEFT_FOR_ANOTHER_RATE = "learning rate"  # how the reason begins
+LEFT_ITS_PLACE = "measured for comparison: it left its place to a method that can be recommended"
 FRONTIER_EVERY = 4  # this place and its multiples go to the frontier, the others to the lowest loss
 
 Score = Callable[[Curve, Entry], float]
@@ -117,11 +118,14 @@ class Race:
         self._alive = [id for id in entered if id in set(ranking)]
 
     def _choose(self, rung: int, ranking: Sequence[str], scores: Mapping[str, float]) -> list[str]:
-        """Who goes on: methods by their best rates, most by loss and some for being near the frontier."""
-        best = self._best_rates(ranking)
+        """Who goes on: methods by their best rates, most by loss and some for being near the frontier; those that are
+        measured for comparison alone where there is place for all others."""
+        of_methods = self._best_rates(ranking)
+        for_comparison = [id for id in of_methods if self._entries[id].reference_only]
+        best = [id for id in of_methods if id not in for_comparison]
         near = sorted(best, key=lambda id: (self._beaten_by(id, best, scores), scores[id], id))
         near = [id for id in near if self._beaten_by(id, best, scores) <= FRONTIER_SLACK]
-        chosen = _interleave(best, near)[: self.plan.keep[rung]]
+        chosen = [*_interleave(best, near), *for_comparison][: self.plan.keep[rung]]
         if rung + 1 < self.plan.reference_rungs:
             chosen += [id for id in best if self._entries[id].method == self.plan.reference and id not in chosen]
         if self.plan.keeps_two_rates(rung):
@@ -155,6 +159,8 @@ class Race:
         if better.id != id:
             found = f"{scores[better.id]:.3f} against {scores[id]:.3f}"
             return f"{LEFT_FOR_ANOTHER_RATE} {better.learning_rate:g} does better: {found} at step {steps}"
+        if entry.reference_only:
+            return LEFT_ITS_PLACE
         leader = ranking[0]
         behind = scores[id] - scores[leader]
         distance = f"{behind:.3f} behind" if round(behind, 3) else "no better than"

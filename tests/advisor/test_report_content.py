@@ -31,6 +31,11 @@ def test_where_something_was_measured_memory_is_what_may_help():
     assert not content.ran_out_of_time(made) and "--batch-size" in content.advice_without_pick(made)
 
 
+def test_a_race_of_what_is_only_measured_for_comparison_is_told_that_others_must_take_part():
+    made = result([candidate("full", 0.5, title="Full fine-tuning", status="reference")])
+    assert "let other methods take part" in content.advice_without_pick(made)
+
+
 def test_on_a_processor_the_memory_told_is_that_of_a_gpu_beside_what_was_held():
     made = result([candidate("lora", 0.5, 0.126, probe_peak_bytes=602_000_000)])
     here = made.model_copy(update={"device": made.device.model_copy(update={"kind": "cpu"})})

@@ -246,3 +246,12 @@ def clock_of(run_s, workers):
 def test_two_are_kept_to_the_end_for_a_comparison():
     entries, run_s = grid(6, rates=1)
     assert min(plan_race(entries, run_s, 120.0).keep) == 2
+
+
+def test_what_is_measured_for_comparison_takes_no_place_of_a_small_field():
+    entries, run_s = grid(8, rates=1)
+    entries[1] = replace(entries[1], reference_only=True, prior=1.0)
+    plans = [plan_race(entries, run_s, budget_s=budget_s) for budget_s in (0.01, 40.0, 10_000.0)]
+    fields = [{e.id for e in plan.entries} for plan in plans]
+    assert entries[1].id not in fields[0] | fields[1] and len(fields[1]) > 1
+    assert fields[2] == {e.id for e in entries}

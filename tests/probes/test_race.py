@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knowledge.schema import Curve, CurvePoint
-from probes.race import Race, at_step, fall_per_doubling, recent_loss
+from probes.race import LEFT_ITS_PLACE, Race, at_step, fall_per_doubling, recent_loss
 from tests.probes.races import curve, drive, entry, plan
 
 
@@ -179,3 +179,12 @@ def test_one_without_a_point_does_not_cut_the_others():
     race.next_jobs({}, {})
     race.next_jobs({"a@0.0001": curve(1.0), "b@0.0001": Curve()}, {})
     assert race.decisions[0].kept == ("a@0.0001",) and race.decisions[0].left == {"b@0.0001": "no finite loss"}
+
+
+def test_what_is_measured_for_comparison_goes_on_where_all_others_do():
+    """However well it does, and though it would be on the frontier."""
+    entries = [replace(entry("full", peak=1), reference_only=True), entry("a"), entry("b"), entry("c")]
+    losses = {"full@0.0001": 0.5, "a@0.0001": 1.0, "b@0.0001": 1.1, "c@0.0001": 1.2}
+    race = Race(plan(entries, fractions=(0.05, 0.1, 0.2), keep=(4, 3)))
+    assert drive(race, losses) == [{*losses}, {*losses}, {"a@0.0001", "b@0.0001", "c@0.0001"}]
+    assert race.decisions[1].left == {"full@0.0001": LEFT_ITS_PLACE}
