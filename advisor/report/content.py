@@ -290,6 +290,9 @@ def advice_without_pick(result: Result) -> str:
         return f"{measured[0].title} is measured for comparison and never recommended: let other methods take part."
     if measured and all(c.memory is None for c in measured):
         return "No dry run of their memory is possible, so what fits is unknown: probe on the planned card itself."
+    failed = {c.status for c in result.candidates} & FAILURES
+    if failed and "out of memory" not in failed and not measured:
+        return "All that was probed failed, for the reasons below: memory is none of them."
     return (
         f"Limit {bytes_text(result.device.limit_bytes)}. A smaller --batch-size or --max-length, "
         "--gradient-checkpointing or --quantize nf4 need less memory; a longer --budget tries more."

@@ -31,6 +31,12 @@ def test_where_something_was_measured_memory_is_what_may_help():
     assert not content.ran_out_of_time(made) and "--batch-size" in content.advice_without_pick(made)
 
 
+@pytest.mark.parametrize(("status", "words"), [("failed", "reasons below"), ("out of memory", "--batch-size")])
+def test_where_all_failed_memory_is_spoken_of_only_where_it_was_the_reason(status, words):
+    made = result([candidate("lora", None, status=status, reason="why"), candidate("oft", None, status="diverged")])
+    assert words in content.advice_without_pick(made)
+
+
 def test_a_race_of_what_is_only_measured_for_comparison_is_told_that_others_must_take_part():
     made = result([candidate("full", 0.5, title="Full fine-tuning", status="reference")])
     assert "let other methods take part" in content.advice_without_pick(made)
