@@ -159,7 +159,7 @@ class Journal:
     def _check_header(self, record: dict[str, Any]) -> None:
         if record.get("journal") != FORMAT_VERSION or record.get("fingerprint") != self.fingerprint:
             raise BadInput(
-                f"{self.path} belongs to a race with another model, data or planned run. "
+                f"{self.path} belongs to a race with another model, data, metric or planned run. "
                 "Repeat that request to resume it, or give another --out folder."
             )
 

@@ -102,7 +102,7 @@ def test_another_race_is_neither_overwritten_nor_mixed_in(tmp_path):
     before = path.read_bytes()
     with pytest.raises(BadInput, match="--resume"), Journal(path, "race-a", resume=False):
         pass
-    with pytest.raises(BadInput, match="another model, data or planned run"), Journal(path, "race-b", resume=True):
+    with pytest.raises(BadInput, match="data, metric or planned run"), Journal(path, "race-b", resume=True):
         pass
     assert path.read_bytes() == before
 
