@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from advisor.recommendation import Result
 from advisor.text import bytes_text, clean, duration_text, plural
+from probes.schema import FAILURES
 
 
 def race_line(result: Result) -> str:
@@ -13,7 +14,7 @@ def race_line(result: Result) -> str:
         bases = {c.memory.basis for c in result.candidates if c.memory}
         more = " and the dry run of memory" if "dry run" in bases else " of this model"
         return f"Nothing was probed: from published runs{more}."
-    probed = {(c.name, c.learning_rate) for c in result.candidates if c.curve.points}
+    probed = {(c.name, c.learning_rate) for c in result.candidates if c.curve.points or c.status in FAILURES}
     methods = {name for name, _ in probed}
     text = f"{plural(len(probed), 'candidate')} of {plural(len(methods), 'method')} probed in "
     text += f"{duration_text(race.duration_s)} ({plural(len(race.rungs), 'rung')}, {plural(race.workers, 'worker')})"

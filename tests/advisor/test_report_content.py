@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from advisor.report import content
+from advisor.report.provenance import race_line
 from tests.advisor.factories import candidate, result
 
 
@@ -35,6 +36,11 @@ def test_where_something_was_measured_memory_is_what_may_help():
 def test_where_all_failed_memory_is_spoken_of_only_where_it_was_the_reason(status, words):
     made = result([candidate("lora", None, status=status, reason="why"), candidate("oft", None, status="diverged")])
     assert words in content.advice_without_pick(made)
+
+
+def test_who_failed_before_anything_was_evaluated_was_probed_too():
+    made = result([candidate("lora", None, status="failed"), candidate("oft", None, status="not tried")])
+    assert race_line(made).startswith("1 candidate of 1 method probed")
 
 
 def test_a_race_of_what_is_only_measured_for_comparison_is_told_that_others_must_take_part():
