@@ -130,5 +130,6 @@ def largest_within(limit: int, peak_of: Callable[[int], float], *, start: int, l
             gap = bad[0] - good[0]
             if gap <= max(1, int(good[0] * RESOLUTION)):
                 return good[0]
-            share = (limit - good[1]) / (bad[1] - good[1])
+            # Half way where the bad one cannot be followed at all.
+            share = (limit - good[1]) / (bad[1] - good[1]) if math.isfinite(bad[1]) else 0.5
             value = good[0] + min(max(round(share * gap), 1), gap - 1)

@@ -1,6 +1,7 @@
 """`estimate_memory` and `advisor estimate`: verdicts, the reverse answers, and what is printed where."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -165,6 +166,15 @@ def test_the_reverse_answer_is_where_fitting_ends(folder):
 def test_the_search_ends_within_its_resolution(limit, answer):
     found = largest_within(limit, lambda n: 10 * n, start=8, largest=200)
     assert found == answer or (answer and answer * 0.94 <= found <= answer)
+
+
+def test_the_search_takes_few_dry_runs_where_larger_ones_cannot_be_followed():
+    """It went on by ones from the last that can."""
+    tried = []
+    found = largest_within(
+        50, lambda n: tried.append(n) or (n / 1000 if n <= 1000 else math.inf), start=512, largest=2048
+    )
+    assert 940 <= found <= 1000 and len(tried) < 10
 
 
 @pytest.mark.parametrize(
