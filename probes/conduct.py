@@ -165,11 +165,11 @@ class Conductor:
             return None if is_through else (plan.fractions[rungs], plan.keep[rungs - 1])
         spent_s = self._journal.probing_s - self._probed_before_s
         left_s = min(plan.budget_s - spent_s, self._deadline - time.monotonic())
-        if not is_through:
-            return next_rung_in_time(plan, rungs, pace, left_s)
         going = [id for id in self._race.alive if id not in self.evidence.failed]
         alive = {entry.method for entry in plan.entries if entry.id in going}
-        return rung_for_what_is_left(plan, len(alive), pace, left_s)
+        if not is_through:
+            return next_rung_in_time(plan, rungs, alive, pace, left_s)
+        return rung_for_what_is_left(plan, alive, pace, left_s)
 
     def _run_rung(self, index: int, ids: Sequence[str], start: int, stop: int) -> None:
         missing = [id for id in ids if self.evidence.done_step(id) < stop and id not in self.evidence.failed]

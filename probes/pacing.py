@@ -7,7 +7,7 @@ through, and what finalists are measured at needs no prediction.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from probes.plan import RacePlan
@@ -65,33 +65,38 @@ def measured_pace(records: Iterable[Sequence[ProbeOutcome]], total_steps: int, w
     )
 
 
-def rung_for_what_is_left(plan: RacePlan, alive: int, pace: Pace, left_s: float) -> tuple[float, int] | None:
+def rung_for_what_is_left(
+    plan: RacePlan, alive: Collection[str], pace: Pace, left_s: float
+) -> tuple[float, int] | None:
     """One more rung, as `with_last_rung` takes it, for a race that is through with its plan and has `left_s` seconds of
-    wall time left: as many of the `alive` methods as can go to the end of the planned run, else the fewest as far as
-    they come. None where that is not worthwhile."""
+    wall time left: as many of the methods that are `alive` as can go to the end of the planned run, else the fewest as
+    far as they come. None where that is not worthwhile."""
     reached = plan.fractions[-1]
     if reached >= 1 or not alive:
         return None
-    fewest, begin = min(FEWEST_KEPT, alive), pace.begin(reached)
-    counts = range(alive, fewest - 1, -1)
-    count = next((n for n in counts if pace.wall_s(_probes(plan, n), 1 - begin) <= left_s), None)
-    fraction = 1.0 if count else begin + pace.reach(_probes(plan, fewest), left_s)
+    fewest, begin = min(FEWEST_KEPT, len(alive)), pace.begin(reached)
+    counts = range(len(alive), fewest - 1, -1)
+    count = next((n for n in counts if pace.wall_s(_probes(plan, n, alive), 1 - begin) <= left_s), None)
+    fraction = 1.0 if count else begin + pace.reach(_probes(plan, fewest, alive), left_s)
     if fraction < min(1.0, WORTHWHILE_STRETCH * reached):  # the end is always worthwhile: it needs no prediction
         return None
     return fraction, count or fewest
 
 
-def next_rung_in_time(plan: RacePlan, rungs: int, pace: Pace, left_s: float) -> tuple[float, int] | None:
-    """The rung that follows the first `rungs` of a plan, as `with_last_rung` takes it: as planned where `left_s`
-    seconds of wall time are enough, else shorter, and then narrower. None where nothing of it is worthwhile."""
+def next_rung_in_time(
+    plan: RacePlan, rungs: int, alive: Collection[str], pace: Pace, left_s: float
+) -> tuple[float, int] | None:
+    """The rung that follows the first `rungs` of a plan, as `with_last_rung` takes it, for the methods that are
+    `alive`: as planned where `left_s` seconds of wall time are enough, else shorter, and then narrower. None where
+    nothing of it is worthwhile."""
     done, planned = plan.until(rungs), plan.fractions[rungs]
     reached, wide = done.fractions[-1], plan.keep[rungs - 1]
     begin = pace.begin(reached)
-    as_planned = _probes(done, wide, with_reference=rungs < plan.reference_rungs)
-    if pace.wall_s(as_planned, planned - begin) <= left_s:
+    as_planned = _probes(done, wide, alive, with_reference=rungs < plan.reference_rungs)
+    if not alive or pace.wall_s(as_planned, planned - begin) <= left_s:
         return planned, wide
     for count in range(wide, min(FEWEST_KEPT, wide) - 1, -1):
-        fraction = min(planned, begin + pace.reach(_probes(done, count), left_s))
+        fraction = min(planned, begin + pace.reach(_probes(done, count, alive), left_s))
         if fraction >= min(planned, WORTHWHILE_STRETCH * reached):
             return fraction, count
     return None
@@ -103,8 +108,8 @@ def with_last_rung(plan: RacePlan, fraction: float, keep: int) -> RacePlan:
     return replace(plan, fractions=(*plan.fractions, fraction), keep=(*plan.keep, keep), reference_rungs=rungs)
 
 
-def _probes(plan: RacePlan, methods: int, with_reference: bool = True) -> int:
-    """How many go on after the last rung of a plan, if so many methods do; the reference may not be among them."""
+def _probes(plan: RacePlan, methods: int, alive: Collection[str], with_reference: bool = True) -> int:
+    """How many go on after the last rung of a plan, if so many of the methods that are there do; the reference may not
+    be among them."""
     rates = 2 if plan.keeps_two_rates(len(plan.fractions) - 1) else 1
-    reference = with_reference and any(entry.method == plan.reference for entry in plan.entries)
-    return (methods + reference) * rates
+    return min(len(alive), methods + (with_reference and plan.reference in alive)) * rates

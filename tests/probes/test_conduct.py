@@ -187,6 +187,13 @@ def test_a_rung_that_cannot_end_in_time_is_cut(tmp_path, step_s, expected):
     assert not evidence.out_of_time
 
 
+def test_a_rung_is_not_cut_for_those_who_have_failed(tmp_path):
+    """32 of 100 seconds are spent: two come from 10 to 50 % in 64, for the three that were planned it would take 96."""
+    executor = FakeExecutor(lambda job: "diverged" if job.id in "cd" else "finished", step_s=0.8)
+    conduct(tmp_path / "journal.jsonl", executor, plan=SLOWER_THAN_PLANNED)
+    assert [(job.id, job.stop_step) for job in executor.jobs[4:6]] == [("a", 50), ("b", 50)]
+
+
 def test_a_cut_is_decided_once(tmp_path):
     path = tmp_path / "journal.jsonl"
     stops = FakeExecutor(lambda job: KeyboardInterrupt() if job.stop_step > 10 else "finished", step_s=1.0)

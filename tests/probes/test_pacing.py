@@ -27,9 +27,12 @@ def outcome(first: int, last: int, duration_s: float, train_s: float) -> ProbeOu
     )
 
 
-def probes_of(plan: RacePlan, methods: int) -> int:
+METHODS = ["lora", *(f"m{i}" for i in range(1, 60))]
+
+
+def probes_of(plan: RacePlan, methods: int, alive: int = 60) -> int:
     """With the reference, and at two rates where rates are not settled yet."""
-    return (methods + 1) * (2 if plan.keeps_two_rates(len(plan.fractions) - 1) else 1)
+    return min(alive, methods + 1) * (2 if plan.keeps_two_rates(len(plan.fractions) - 1) else 1)
 
 
 def test_the_pace_is_that_of_each_candidates_last_job():
@@ -52,16 +55,16 @@ def test_who_leaves_no_checkpoint_pays_for_its_beginning_again():
     assert measured_pace([on, anew], 100, 1).begin(0.4) == 0.2
     assert measured_pace([anew], 100, 1).begin(0.4) == 0.0
     plan, pace = RacePlan(ENTRIES, (0.1, 0.2, 0.6), (40, 8)), Pace(run_s=100.0, overhead_s=0.0, again=1.0)
-    assert next_rung_in_time(plan, 2, pace, left_s=8 * 60.0) == (0.6, 8)
-    assert next_rung_in_time(plan, 2, pace, left_s=8 * 59.0) == (pytest.approx(472 / 900), 8)
-    assert rung_for_what_is_left(RacePlan(ENTRIES, (0.2, 0.5), (8,)), 2, pace, left_s=299.0)[0] < 1
+    assert next_rung_in_time(plan, 2, METHODS, pace, left_s=8 * 60.0) == (0.6, 8)
+    assert next_rung_in_time(plan, 2, METHODS, pace, left_s=8 * 59.0) == (pytest.approx(472 / 900), 8)
+    assert rung_for_what_is_left(RacePlan(ENTRIES, (0.2, 0.5), (8,)), METHODS[:2], pace, left_s=199.0)[0] < 1
 
 
 def test_the_last_steps_of_a_run_are_always_worthwhile():
     nearly = RacePlan(ENTRIES, (0.21, 0.42, 0.84), (8, 2))
     pace = Pace(run_s=38.0, overhead_s=1.0)
-    assert rung_for_what_is_left(nearly, 2, pace, left_s=600.0) == (1.0, 2)
-    assert rung_for_what_is_left(nearly, 2, pace, left_s=10.0) is None
+    assert rung_for_what_is_left(nearly, METHODS[:2], pace, left_s=600.0) == (1.0, 2)
+    assert rung_for_what_is_left(nearly, METHODS[:2], pace, left_s=10.0) is None
 
 
 def test_without_any_step_there_is_no_pace():
@@ -82,15 +85,15 @@ def test_reach_is_the_inverse_of_the_time_that_it_takes(pace, probes, left_s):
 @given(alive=st.integers(1, 50), pace=PACES, left_s=SECONDS, reached=st.sampled_from((0.04, 0.2, 0.7)))
 def test_what_is_left_is_not_overdrawn(alive, pace, left_s, reached):
     before = RacePlan(ENTRIES, (reached / 2, reached), (alive,))
-    rung, fewest = rung_for_what_is_left(before, alive, pace, left_s), min(2, alive)
+    rung, fewest = rung_for_what_is_left(before, METHODS[:alive], pace, left_s), min(2, alive)
     if rung is None:  # not even the fewest and the reference come a quarter further
-        assert left_s < pace.wall_s(probes_of(before, fewest), 0.25 * reached) * 1.001
+        assert left_s < pace.wall_s(probes_of(before, fewest, alive), 0.25 * reached) * 1.001
         return
     (fraction, count), longer = rung, with_last_rung(before, *rung)
     assert (longer.fractions, longer.keep) == ((*before.fractions, fraction), (*before.keep, count))
     assert fraction >= WORTHWHILE_STRETCH * reached * 0.999
     assert fewest <= count <= alive
-    assert pace.wall_s(probes_of(before, count), fraction - reached) <= left_s * 1.001
+    assert pace.wall_s(probes_of(before, count, alive), fraction - reached) <= left_s * 1.001
     assert fraction == 1 or count == fewest
     assert longer.reference_rungs == 3
 
@@ -100,7 +103,7 @@ def test_what_is_left_is_not_overdrawn(alive, pace, left_s, reached):
 def test_the_next_rung_is_cut_to_what_can_end(pace, left_s, keep):
     plan = RacePlan(ENTRIES, (0.05, 0.2, 1.0), (40, keep))
     planned_s = pace.wall_s(keep, 0.8)  # without the reference, whose rungs are over
-    rung = next_rung_in_time(plan, 2, pace, left_s)
+    rung = next_rung_in_time(plan, 2, METHODS, pace, left_s)
     if planned_s <= left_s:
         assert rung == (1.0, keep)
     elif rung is None:
@@ -114,14 +117,24 @@ def test_the_next_rung_is_cut_to_what_can_end(pace, left_s, keep):
 def test_a_rung_is_made_shorter_before_it_is_made_narrower():
     plan = RacePlan(ENTRIES, (0.05, 0.2, 1.0), (40, 8))
     pace = Pace(run_s=100.0, overhead_s=0.0)
-    assert next_rung_in_time(plan, 2, pace, left_s=9 * 40.0) == (pytest.approx(0.6), 8)
-    assert next_rung_in_time(plan, 2, pace, left_s=9 * 4.0) == (pytest.approx(0.2 + 0.36 / 7), 6)
-    assert next_rung_in_time(plan, 2, pace, left_s=10.0) is None
+    assert next_rung_in_time(plan, 2, METHODS, pace, left_s=9 * 40.0) == (pytest.approx(0.6), 8)
+    assert next_rung_in_time(plan, 2, METHODS, pace, left_s=9 * 4.0) == (pytest.approx(0.2 + 0.36 / 7), 6)
+    assert next_rung_in_time(plan, 2, METHODS, pace, left_s=10.0) is None
     assert math.isclose(pace.wall_s(9, 0.4), 360.0)
 
 
 def test_a_rung_is_not_cut_for_a_reference_that_is_not_to_run():
     plan, pace = RacePlan(ENTRIES, (0.05, 0.2, 1.0), (40, 2)), Pace(run_s=100.0, overhead_s=0.0, workers=2)
-    assert next_rung_in_time(plan, 2, pace, left_s=81.0) == (1.0, 2)
+    assert next_rung_in_time(plan, 2, METHODS, pace, left_s=81.0) == (1.0, 2)
     with_reference = replace(plan, reference_rungs=3)
-    assert next_rung_in_time(with_reference, 2, pace, left_s=81.0) == (pytest.approx(0.605), 2)
+    assert next_rung_in_time(with_reference, 2, METHODS, pace, left_s=81.0) == (pytest.approx(0.605), 2)
+
+
+def test_a_rung_is_not_cut_for_probes_that_nobody_is_there_for():
+    """Of eight that were to go on five have failed, or the three that are there are the reference and all others."""
+    plan, pace = RacePlan(ENTRIES, (0.1, 0.2, 0.6), (9, 8), reference_rungs=3), Pace(run_s=100.0, overhead_s=0.0)
+    assert next_rung_in_time(plan, 2, METHODS[1:4], pace, left_s=121.0) == (0.6, 8)
+    assert next_rung_in_time(plan, 2, METHODS[:3], pace, left_s=121.0) == (0.6, 8)
+    assert next_rung_in_time(plan, 2, METHODS[:4], pace, left_s=121.0) != (0.6, 8)
+    assert next_rung_in_time(plan, 2, [], pace, left_s=-1.0) == (0.6, 8)
+    assert rung_for_what_is_left(plan.until(2), METHODS[1:3], pace, left_s=161.0) == (1.0, 2)
