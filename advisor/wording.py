@@ -100,7 +100,7 @@ def _gain_over_lora(case: Case, instead_of: CandidateReport | None = None) -> st
         entries = [c for c in case.candidates if c.name == LORA]
         furthest = min(entries, key=lambda c: (-c.curve.last_step, c.learning_rate), default=None)
         reason = ", ".join(filter(None, [furthest.status, standing(furthest, case)])) if furthest else ""
-        why = f": {reason}" if furthest else ""
+        why = f": {reason.rstrip('.')}" if furthest else ""
         too_large = next((c for c in entries if c.fits is False and c.memory), None)
         if too_large is not None:
             needed = bytes_text(too_large.memory.high_bytes)

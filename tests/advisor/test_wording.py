@@ -106,6 +106,12 @@ def test_lora_alone_is_not_said_to_have_won():
     assert beside.gain_over_lora.endswith("nothing else that was tried pays for a change.")
 
 
+def test_a_failure_that_is_told_in_a_sentence_ends_with_one_full_stop():
+    failed = candidate("lora", None, status="failed", reason="MetricFailed: It must be finite.")
+    assert pick_of([failed, candidate("oft", 0.5, 9.0)]).gain_over_lora.endswith("must be finite.")
+    assert ".." not in pick_of([failed, candidate("oft", 0.5, 9.0)]).gain_over_lora
+
+
 def test_what_cannot_be_compared_says_why():
     reports, _ = decide([candidate("lora", 0.5, 9.0), candidate("oft", 0.9, None)], CARD, "balanced")
     assert "memory is unknown" in next(r.reason for r in reports if r.name == "oft")
