@@ -91,7 +91,7 @@ def _gain_over_lora(case: Case, instead_of: CandidateReport | None = None) -> st
     if case.pick.name == LORA:
         why = "nothing else that was tried pays for a change"
         if len(case.rivals) == 1:
-            others = any(c.curve.points for c in case.candidates if c.name != LORA)
+            others = any(c.curve.points for c in case.candidates if c.name != LORA and c.status != "reference")
             why = "no other method came through" if others else "no other method has been tried"
         if instead_of is not None:
             why = f"{instead_of.title} at {rate_text(instead_of.learning_rate)} was recommended"

@@ -100,6 +100,8 @@ def test_no_gain_is_claimed_over_a_high_rate_of_lora_alone():
 
 def test_lora_alone_is_not_said_to_have_won():
     assert pick_of([candidate("lora", 0.5, 9.0)]).gain_over_lora.endswith("no other method has been tried.")
+    full = candidate("full", 0.6, 9.0, status="reference")
+    assert pick_of([candidate("lora", 0.5, 9.0), full]).gain_over_lora.endswith("no other method has been tried.")
     lost = candidate("oft", None, 9.0, status="diverged", curve=curve(2.0, steps=8))
     assert pick_of([candidate("lora", 0.5, 9.0), lost]).gain_over_lora.endswith("no other method came through.")
     beside = pick_of([candidate("lora", 0.5, 9.0), candidate("oft", 0.3, 9.0)])
