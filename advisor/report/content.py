@@ -6,19 +6,16 @@ business of whoever shows them.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from advisor.forgetting import forgetting_text
 from advisor.quality import QualityField, lower_is_better, value_of
 from advisor.recommendation import CandidateReport, Decision, Prediction, Result, Status
-from advisor.requirements import advice_on_dropping
 from advisor.serving import served_as
 from advisor.text import bytes_text, clean, count_text, duration_text, quality_text, rate_text
 from knowledge.methods.base import QUANTIZED_BASES
 from knowledge.schema import MemoryEstimate
 from probes.race import LEFT_FOR_ANOTHER_RATE
-from probes.schema import FAILURES
 
 LEFT_HEADINGS: dict[Status, str] = {
     "eliminated": "behind in the race",
@@ -259,36 +256,3 @@ def metric_heading(result: Result) -> str:
 
 def rate(candidate: CandidateReport) -> str:
     return rate_text(candidate.learning_rate)
-
-
-def ran_out_of_time(result: Result) -> bool:
-    """Whether the budget ended before any probe was evaluated."""
-    race = result.race
-    if race is None or race.dry_run or race.interrupted:
-        return False
-    has_come_through = any(c.curve.points or c.status in FAILURES for c in result.candidates)
-    return not has_come_through and any(c.status == "not tried" for c in result.candidates)
-
-
-def why_no_pick(result: Result) -> str:
-    in_time = not ran_out_of_time(result)
-    return "no candidate had a valid result that fits" if in_time else "no probe was evaluated in time"
-
-
-def advice_without_pick(result: Result) -> str:
-    """What to change where nothing could be recommended: the budget or the requirements, if it was these."""
-    if ran_out_of_time(result):
-        needed = math.ceil((result.race.duration_s + result.race.expected_s) / 60)
-        return (
-            f"The budget of {duration_text(result.race.budget_s)} ended before a probe was evaluated: the planned ones "
-            f"take about {duration_text(result.race.expected_s)}. Give --budget {needed}, or a smaller model."
-        )
-    measured = [c for c in result.candidates if c.curve.points or c.predicted]
-    if any(c.violates for c in measured):
-        return f"{clean(advice_on_dropping(measured))} Or loosen its limit."
-    if measured and all(c.memory is None for c in measured):
-        return "No dry run of their memory is possible, so what fits is unknown: probe on the planned card itself."
-    return (
-        f"Limit {bytes_text(result.device.limit_bytes)}. A smaller --batch-size or --max-length, "
-        "--gradient-checkpointing or --quantize nf4 need less memory; a longer --budget tries more."
-    )

@@ -21,6 +21,7 @@ from advisor.report.next_steps import next_steps
 from advisor.report.provenance import facts_of_provenance, race_line, rung_lines
 from advisor.report.required import requirement_lines
 from advisor.report.style import STYLE
+from advisor.report.without_pick import advice_without_pick, why_no_pick
 from advisor.text import bytes_text, clean, duration_text, quality_text, rate_text
 
 MAX_CURVE_ROWS = 2000
@@ -94,9 +95,9 @@ def _header(result: Result) -> Markup:
     decision = result.recommendation
     subject = element("p", content.subject_line(result), class_="quiet")
     if decision is None:
-        why = content.why_no_pick(result)
+        why = why_no_pick(result)
         text = f"{why[0].upper()}{why[1:]}. The reasons are below. "
-        text += content.advice_without_pick(result)
+        text += advice_without_pick(result)
         return element(
             "header",
             element("p", "Nothing to recommend", class_="kicker none"),

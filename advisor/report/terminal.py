@@ -24,6 +24,7 @@ from advisor.report.next_steps import choice_command, paths_of_files, training_c
 from advisor.report.plan import plan_view
 from advisor.report.provenance import race_line
 from advisor.report.required import requirement_lines
+from advisor.report.without_pick import advice_without_pick, why_no_pick
 from advisor.text import bytes_text, clean, duration_text
 from advisor.training_report import finished_report
 from knowledge.errors import BadInput
@@ -223,6 +224,6 @@ def _named(titles: list[str]) -> str:
 
 
 def _no_recommendation(result: Result) -> Iterable[RenderableType]:
-    yield Text(f"No recommendation: {content.why_no_pick(result)}.", style="bold red")
+    yield Text(f"No recommendation: {why_no_pick(result)}.", style="bold red")
     yield Text(content.subject_line(result), style="dim")
-    yield Text(content.advice_without_pick(result))
+    yield Text(advice_without_pick(result))

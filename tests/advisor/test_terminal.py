@@ -114,7 +114,7 @@ def test_without_a_pick_it_says_so_and_what_to_do():
     nothing = result([candidate(status="diverged", reason="training loss is nan at step 3")])
     text = printed(nothing, 80)
     assert "No recommendation" in text
-    assert "--batch-size" in text
+    assert "None of them lacked memory; each is told with its reason." in text
     assert "diverged  lora (training loss is nan at step 3)" in text
 
 
