@@ -10,7 +10,7 @@ from advisor.held_out import EVAL_ROWS
 from advisor.overtraining import overtrained
 from advisor.quality import baseline_of, value_of
 from advisor.recommendation import CandidateReport
-from advisor.text import bytes_text, quality_text
+from advisor.text import bytes_text, plural, quality_text, rounded
 from knowledge.methods import all_methods
 from knowledge.schema import MemoryEstimate, PlannedRun
 from probes.schema import DatasetProfile
@@ -49,7 +49,9 @@ def warnings(case: Case) -> list[str]:
         if case.data is None and case.planned_run is not None and case.planned_run.task != "text-to-image":
             found.append(_assumed_warning(case.planned_run))
     if pick.status == "eliminated":
-        found.append(f"It was behind, and left the race after {pick.curve.last_step} steps: its forecast is a guess.")
+        found.append(
+            f"It was behind, and left the race after {plural(pick.curve.last_step, 'step')}: its forecast is a guess."
+        )
     if case.prediction.extrapolated:
         found.append("The prediction lies outside of what earlier runs cover: take its interval with care.")
     if fall := _last_fall(case):
@@ -101,12 +103,12 @@ def _forgetting_warning(case: Case) -> str:
     least = min(others, key=lambda c: (c.forgetting, c.name))
     return (
         f"Forgets more of the base model than {least.title}: the loss on the base's own texts grew by "
-        f"{case.pick.forgetting:.2f} nats per token, there by {least.forgetting:.2f}."
+        f"{case.pick.forgetting:.2f} nats per token, there by {rounded(least.forgetting, 2):.2f}."
     )
 
 
 def _held_out_warning(rows: int, metric: str) -> str:
-    text = f"Only {rows} held-out {'row' if rows == 1 else 'rows'}"
+    text = f"Only {plural(rows, 'held-out row')}"
     if metric in ("exact match", "accuracy"):  # one trial a row
         measured = min(EVAL_ROWS, max(1, rows))
         text += f": {metric} is known to about {100 * math.sqrt(0.25 / measured):.0f} points"
@@ -114,8 +116,9 @@ def _held_out_warning(rows: int, metric: str) -> str:
 
 
 def _assumed_warning(run: PlannedRun) -> str:
+    steps = plural(run.max_steps, "step")
     return (
-        f"Without data the run is assumed: {run.max_steps:,} steps of rows of {run.max_length_tokens:,} tokens. "
+        f"Without data the run is assumed: {steps} of rows of {run.max_length_tokens:,} tokens. "
         "--max-length and --max-steps, or data, say otherwise."
     )
 

@@ -7,7 +7,7 @@ import json
 from advisor.exporters.base import model_location
 from advisor.recommendation import Result
 from advisor.report.content import model_name
-from advisor.text import bytes_text, clean, count_text, duration_text, quality_text, rate_text
+from advisor.text import bytes_text, clean, count_text, duration_text, plural, quality_text, rate_text, rounded
 from advisor.training_report import Comparison, TrainingReport
 from knowledge.schema import AUTO_CLASSES
 
@@ -19,8 +19,8 @@ def model_card(result: Result, report: TrainingReport) -> str:
     sections = [
         _front_matter(result),
         f"# {_plain(report.title)} on {_plain(model_name(result))}",
-        f"Trained by peft-advisor {_plain(report.advisor_version)} for {report.max_steps:,} steps at learning rate "
-        f"{rate_text(report.learning_rate)}. {_start(report)}",
+        f"Trained by peft-advisor {_plain(report.advisor_version)} for {plural(report.max_steps, 'step')} at learning "
+        f"rate {rate_text(report.learning_rate)}. {_start(report)}",
         "## Predicted and reached",
         _comparisons(report),
         "## Method",
@@ -77,7 +77,7 @@ def _comparisons(report: TrainingReport) -> str:
     notes += [f"Note: {report.overtrained}."] if report.overtrained else []
     if report.forgetting is not None:
         notes.append(
-            f"On texts that the base model wrote itself the loss has grown by {report.forgetting:.3f} "
+            f"On texts that the base model wrote itself the loss has grown by {rounded(report.forgetting, 3):.3f} "
             f"± {report.forgetting_noise or 0:.3f} nats per token."
         )
     return "\n".join(rows) + ("\n\n" + " ".join(notes) if notes else "")
@@ -85,11 +85,12 @@ def _comparisons(report: TrainingReport) -> str:
 
 def _method(result: Result, report: TrainingReport) -> str:
     run, pick = result.planned_run, result.pick
+    rows = run.batch_size * run.gradient_accumulation_steps
     lines = [
         f"- {_plain(pick.title)} (`{_plain(pick.name)}`), {count_text(report.trainable_parameters)} trained "
         f"parameters, {bytes_text(report.adapter_bytes)}",
-        f"- {run.max_steps:,} steps of {run.batch_size * run.gradient_accumulation_steps} rows, {run.scheduler} "
-        f"schedule, {run.warmup_steps} steps of warm-up, at most {run.max_length_tokens} tokens a row, seed {run.seed}",
+        f"- {plural(run.max_steps, 'step')} of {plural(rows, 'row')}, {run.scheduler} schedule, "
+        f"{plural(run.warmup_steps, 'step')} of warm-up, at most {run.max_length_tokens} tokens a row, seed {run.seed}",
         f"- base in {report.dtype}" + ("" if run.quantization == "none" else f", quantized: {run.quantization}"),
     ]
     if pick.peft_config:

@@ -9,7 +9,7 @@ from advisor.doubts import confidence, warnings
 from advisor.forgetting import forgets_more
 from advisor.quality import QualityField, beats, noise_between, point_of, tied, value_of
 from advisor.recommendation import CandidateReport, Decision
-from advisor.text import bytes_text, difference_text, duration_text, rate_text
+from advisor.text import bytes_text, difference_text, duration_text, rate_text, rounded
 
 RIVALS_NAMED = 3
 
@@ -193,8 +193,9 @@ def _by_forgetting(case: Case) -> str:
     alike = [c for c in case.as_good if not case.scale.first(case.pick, c)]
     if not alike or not all(forgets_more(c, case.pick) for c in alike):
         return ""
-    theirs = ", ".join(f"{c.title} {c.forgetting:.2f}" for c in alike[:RIVALS_NAMED])
-    return f"taken because it forgets least of the base model ({case.pick.forgetting:.2f} nats per token; {theirs})"
+    theirs = ", ".join(f"{c.title} {rounded(c.forgetting, 2):.2f}" for c in alike[:RIVALS_NAMED])
+    own = f"{rounded(case.pick.forgetting, 2):.2f}"
+    return f"taken because it forgets least of the base model ({own} nats per token; {theirs})"
 
 
 def _by_time(case: Case) -> str:

@@ -11,7 +11,7 @@ HEAD = '''\
 $provenance
 $expectation
 
-    python train.py                   # the whole run: $max_steps optimizer steps
+    python train.py                   # the whole run: $size
     python train.py --max-steps 20    # a short try
     python train.py --help
 

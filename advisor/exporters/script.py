@@ -23,7 +23,7 @@ from advisor.exporters.base import (
 from advisor.files import write_text
 from advisor.held_out import EVAL_ROWS
 from advisor.recommendation import Prediction, Result
-from advisor.text import clean, duration_text, quality_text
+from advisor.text import clean, duration_text, plural, quality_text
 from knowledge.schema import AUTO_CLASSES
 from probes import adapters, batching, chats, forward, split, tokenise
 from probes.formats import get_format
@@ -94,7 +94,7 @@ def _head(facts: Recommended, body: str) -> str:
         how_complete="complete and self-contained" if facts.plan.setup_by is None else "its preparation imported",
         provenance="\n".join(textwrap.fill(_comment(line), 100) for line in provenance(result)),
         expectation=_expectation(facts),
-        max_steps=result.planned_run.max_steps,
+        size=plural(result.planned_run.max_steps, "optimizer step"),
         packages=_packages(facts, body),
         imports=_imports(body),
     )

@@ -12,9 +12,18 @@ from advisor.forgetting import forgetting_text
 from advisor.quality import QualityField, lower_is_better, value_of
 from advisor.recommendation import CandidateReport, Decision, Prediction, Result, Status
 from advisor.serving import served_as
-from advisor.text import bytes_text, clean, count_text, duration_text, quality_text, rate_text
+from advisor.text import (
+    bytes_text,
+    clean,
+    count_text,
+    duration_text,
+    plural,
+    quality_text,
+    rate_text,
+    share_text,
+)
 from knowledge.methods.base import QUANTIZED_BASES
-from knowledge.schema import MemoryEstimate
+from knowledge.schema import MemoryEstimate, PlannedRun
 from probes.race import LEFT_FOR_ANOTHER_RATE
 
 LEFT_HEADINGS: dict[Status, str] = {
@@ -100,7 +109,7 @@ def is_of_a_gpu_elsewhere(result: Result, memory: MemoryEstimate) -> bool:
 def memory_line(result: Result, pick: CandidateReport) -> str:
     """Peak against the limit, and where the peak is from unless from the dry run."""
     memory, limit = pick.memory, result.device.limit_bytes
-    share = f"{100 * memory.peak_bytes / limit:.0f} %" if limit else "?"
+    share = share_text(memory.peak_bytes / limit) if limit else "?"
     card = "planned card" if result.device.planned else clean(result.device.name, 40)
     text = f"{bytes_text(memory.peak_bytes)} at the peak, {share} of {bytes_text(limit)} ({card})"
     if is_of_a_gpu_elsewhere(result, memory):
@@ -111,9 +120,14 @@ def memory_line(result: Result, pick: CandidateReport) -> str:
     return text if memory.basis == "dry run" else f"{text}, {' '.join(filter(None, (memory.basis, memory.note)))}"
 
 
+def size_of_run(run: PlannedRun) -> str:
+    """'600 steps of 8 rows'."""
+    return f"{plural(run.max_steps, 'step')} of {plural(run.batch_size * run.gradient_accumulation_steps, 'row')}"
+
+
 def time_line(result: Result, pick: CandidateReport) -> str:
     run = result.planned_run
-    size = f"{run.max_steps} steps of {run.batch_size * run.gradient_accumulation_steps} rows"
+    size = size_of_run(run)
     size += f" ({run.batch_size} at once)" if run.gradient_accumulation_steps > 1 else ""
     if pick.planned_run_s is None:
         return f"unknown for {size}"
@@ -150,7 +164,7 @@ def drift_text(candidate: CandidateReport) -> str:
 def measured_at(candidate: CandidateReport) -> str:
     """', 10 % into the run': when forgetting was measured."""
     share = candidate.forgetting_share
-    return "" if share is None else f", {100 * share:.0f} % into the run"
+    return "" if share is None else f", {share_text(share)} into the run"
 
 
 def one_per_method(result: Result) -> list[CandidateReport]:
@@ -223,8 +237,7 @@ def subject_line(result: Result) -> str:
     model = f"{clean(model_name(result), 80)} ({count_text(result.model.parameters)} parameters)"
     if result.data is None:
         return model
-    rows = result.data.train_rows
-    return f"{model} on {clean(result.data.path, 80)} ({rows:,} training {'row' if rows == 1 else 'rows'})"
+    return f"{model} on {clean(result.data.path, 80)} ({plural(result.data.train_rows, 'training row')})"
 
 
 def model_name(result: Result) -> str:

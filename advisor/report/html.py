@@ -137,9 +137,8 @@ def _cards(result: Result) -> Markup | None:
         place = "as on an NVIDIA GPU" if elsewhere else f"of {bytes_text(limit)}"
         note = f"{place} ({pick.memory.basis}; at most {bytes_text(pick.memory.high_bytes)})"
         shown.append(_card("peak memory", bytes_text(pick.memory.peak_bytes), note))
-    run = result.planned_run
-    rows = run.batch_size * run.gradient_accumulation_steps
-    shown.append(_card("planned run", duration_text(pick.planned_run_s), f"{run.max_steps:,} steps of {rows} rows"))
+    size = content.size_of_run(result.planned_run)
+    shown.append(_card("planned run", duration_text(pick.planned_run_s), size))
     if pick.forgetting is not None:
         note = "nats per token more loss on texts that the base model wrote"
         note += f", ± {pick.forgetting_noise:.2f}" if pick.forgetting_noise is not None else ""

@@ -51,7 +51,7 @@ def facts_of_provenance(result: Result) -> list[tuple[str, str]]:
         text += f"{data.eval_rows:,} held out; rows have {data.length_p50_tokens} tokens in the middle, "
         text += f"{data.length_p95_tokens} at the 95th percentile, {data.length_max_tokens} at most"
         facts.append(("data", text))
-    text = f"{run.max_steps:,} steps, batch {run.batch_size} x {run.gradient_accumulation_steps}, "
+    text = f"{plural(run.max_steps, 'step')}, batch {run.batch_size} x {run.gradient_accumulation_steps}, "
     text += f"{run.scheduler} schedule with {100 * run.warmup_fraction:g} % warm-up, "
     text += f"{run.dtype}, quantization {run.quantization}, "
     return [*facts, ("planned run", text + f"at most {run.max_length_tokens} tokens")]

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from advisor.model_card import comparison_cells
 from advisor.report.next_steps import Step
-from advisor.text import clean, rate_text
+from advisor.text import clean, plural, rate_text
 from advisor.training_report import TrainingReport
 
 _STYLES = {"inside": "green", "outside": "yellow"}
@@ -19,7 +19,8 @@ _STYLES = {"inside": "green", "outside": "yellow"}
 
 def print_training(report: TrainingReport, folder: Path, console: Console, serve: Step | None = None) -> None:
     """`folder` is that of the recommendation, `serve` what its next steps say of serving."""
-    console.print(Text(f"{clean(report.title)} at {rate_text(report.learning_rate)}: {report.max_steps:,} steps done"))
+    done = f"{plural(report.max_steps, 'step')} done"
+    console.print(Text(f"{clean(report.title)} at {rate_text(report.learning_rate)}: {done}"))
     console.print(_table(report))
     for comparison in report.comparisons:
         if comparison.note:
