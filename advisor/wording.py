@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from advisor.case import LORA, Case
 from advisor.doubts import confidence, warnings
 from advisor.forgetting import forgets_more
+from advisor.frontier import COMPARABLE
 from advisor.quality import QualityField, beats, noise_between, point_of, tied, value_of
 from advisor.recommendation import CandidateReport, Decision
 from advisor.text import bytes_text, difference_text, duration_text, rate_text, rounded
@@ -53,7 +54,8 @@ def compare(one: CandidateReport, other: CandidateReport, quality: QualityField)
 
 def standing(candidate: CandidateReport, case: Case) -> str:
     """Why a candidate that came through is not the pick, in one line; '' for those that have a reason of their own."""
-    if candidate.fits is False and candidate.memory is not None and candidate.status in ("finished", "eliminated"):
+    has_come_through = candidate.status in (*COMPARABLE, "reference")
+    if candidate.fits is False and candidate.memory is not None and has_come_through:
         return f"needs up to {bytes_text(candidate.memory.high_bytes)} of {bytes_text(case.device.limit_bytes)}"
     if candidate.reason or candidate is case.pick:
         return candidate.reason

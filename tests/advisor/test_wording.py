@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from advisor.case import Case
 from advisor.decision import decide
 from tests.advisor.factories import candidate, curve, device, field_of_candidates
@@ -66,6 +68,14 @@ def test_every_candidate_gets_a_reason():
     assert reasons["Prompt tuning"] == "training loss is nan at step 14"
     assert all(reasons.values())
     assert next(r for r in reports if r.name == chosen.name).reason == ""
+
+
+@pytest.mark.parametrize("status", ["finished", "eliminated", "from table", "reference"])
+def test_what_is_too_large_says_so_wherever_it_is_known_from(status):
+    large = candidate("oft", 0.6, 30.0, status=status)
+    reports, chosen = decide([candidate("lora", 0.5, 12.0), large], CARD, "balanced")
+    assert chosen.name == "lora"
+    assert next(r.reason for r in reports if r.name == "oft") == "needs up to 30.6 GB of 24.0 GB"
 
 
 def test_where_speed_decides_it_is_named_first():
