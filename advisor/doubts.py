@@ -13,7 +13,7 @@ from advisor.recommendation import CandidateReport
 from advisor.text import bytes_text, plural, quality_text, rounded
 from knowledge.methods import all_methods
 from knowledge.schema import MemoryEstimate, PlannedRun
-from probes.schema import DatasetProfile
+from probes.schema import DatasetProfile, DeviceReport
 
 SMALL_HELD_OUT_ROWS = 100
 HANDFUL_OF_ROWS = 10  # the rows that any other draw would have held out differ too much from these
@@ -62,8 +62,8 @@ def warnings(case: Case) -> list[str]:
         found.append(rate)
     if forgetful := _forgetting_warning(case):
         found.append(forgetful)
-    if pick.memory.high_bytes > NARROW_FIT * case.device.limit_bytes:
-        found.append(_tight_memory(pick.memory, case.device.limit_bytes))
+    if tight := _tight_memory(pick.memory, case.device):
+        found.append(tight)
     if pick.micro_batches > 1:
         found.append(_parts_warning(pick.micro_batches))
     if case.data is not None and case.data.eval_rows < SMALL_HELD_OUT_ROWS:
@@ -77,13 +77,23 @@ def warnings(case: Case) -> list[str]:
     return found
 
 
-def _tight_memory(memory: MemoryEstimate, limit_bytes: int) -> str:
-    if memory.surely_fits(limit_bytes):
-        spare = bytes_text(limit_bytes - memory.high_bytes)
+def _tight_memory(memory: MemoryEstimate, device: DeviceReport) -> str:
+    """Where an unlucky order of batches may not fit. Of a processor a dry run says nothing."""
+    if memory.high_bytes <= NARROW_FIT * device.limit_bytes:
+        return ""
+    if memory.basis in ("measured", "published"):
+        return f"Memory is tight: such a run held {bytes_text(memory.peak_bytes)} of {bytes_text(device.limit_bytes)}."
+    if device.kind == "cpu":
+        return ""
+    if memory.surely_fits(device.limit_bytes):
+        spare = bytes_text(device.limit_bytes - memory.high_bytes)
         return f"Memory is tight: {spare} below the limit in the worst order of batches."
+    reserved = f"Memory is tight: an unlucky order of batches reserves up to {bytes_text(memory.high_bytes)}"
+    if device.kind != "cuda":
+        return f"{reserved}."
     return (
-        f"Memory is tight: an unlucky order of batches reserves up to {bytes_text(memory.high_bytes)}; PyTorch then "
-        "empties its cache and goes on more slowly. PYTORCH_ALLOC_CONF=expandable_segments:True avoids that."
+        f"{reserved}; PyTorch then empties its cache and goes on more slowly. "
+        "PYTORCH_ALLOC_CONF=expandable_segments:True avoids that."
     )
 
 

@@ -67,6 +67,24 @@ def test_a_warning_is_given_where_it_is_so(words, doubtful, sure):
     assert told(words, sure) == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "basis", "spread", "words"),
+    [
+        ("cuda", "dry run", 0.03, "722 MB below the limit in the worst order of batches."),
+        ("cuda", "dry run", 0.2, "PYTORCH_ALLOC_CONF=expandable_segments:True avoids that."),
+        ("mps", "dry run", 0.2, "an unlucky order of batches reserves up to 27.1 GB."),
+        ("cpu", "dry run", 0.2, None),
+        ("cpu", "measured", 0.0, None),
+        ("cuda", "published", 0.06, "such a run held 22.6 GB of 24.0 GB."),
+    ],
+)
+def test_what_is_said_of_tight_memory_holds_on_that_device(kind, basis, spread, words):
+    needed = memory(22.6, spread).model_copy(update={"basis": basis})
+    _, decision = decide([candidate(memory=needed)], device(kind=kind), "balanced")
+    found = [warning for warning in decision.warnings if "Memory is tight" in warning]
+    assert len(found) == (words is not None) and all(warning.endswith(words) for warning in found)
+
+
 def test_a_method_that_the_catalogue_does_not_know_is_not_asked_for_other_rates():
     assert told("compared with no other", candidate("my-own")) == []
 
