@@ -35,7 +35,9 @@ Status = Literal[
 class Prediction(Record):
     """A value at the end of the planned run, with an 80 % interval."""
 
-    metric: str = Field(description="'eval loss' (lower is better) or the task's metric (higher is better)")
+    metric: str = Field(
+        description="'eval loss' (lower is better), the task's metric, or 'table rank' (see advisor.quality)"
+    )
     value: Finite
     low: Finite
     high: Finite

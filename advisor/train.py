@@ -186,7 +186,7 @@ def _report(run: FinalRun, baseline: Baseline, curve: Curve, outcome: ProbeOutco
         curve=curve,
         baseline_loss=baseline.eval_loss,
         baseline_metric=baseline.metric,
-        comparisons=compare(facts.pick, curve.points[-1], outcome, device.kind),
+        comparisons=compare(facts.pick, curve.points[-1], outcome, device.kind, run.context.metric_name),
         train_s=outcome.train_s,
         peak_bytes=outcome.peak_bytes,
         trainable_parameters=outcome.trainable_parameters,

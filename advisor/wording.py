@@ -91,10 +91,7 @@ def _gain_over_lora(case: Case, instead_of: CandidateReport | None = None) -> st
     lora = case.lora
     tuned = "tuned " if len(_rates_tried(case, LORA)) > 1 else ""
     if case.pick.name == LORA:
-        why = "nothing else that was tried pays for a change"
-        if len(case.rivals) == 1:
-            others = any(c.curve.points for c in case.candidates if c.name != LORA)
-            why = "no other method came through" if others else "no other method has been tried"
+        why = _why_lora(case)
         if instead_of is not None:
             why = f"{instead_of.title} at {rate_text(instead_of.learning_rate)} was recommended"
         return f"This is LoRA{' with a tuned learning rate' if tuned else ''}; {why}."
@@ -109,6 +106,19 @@ def _gain_over_lora(case: Case, instead_of: CandidateReport | None = None) -> st
             return f"LoRA does not fit: it needs up to {needed} of {bytes_text(case.device.limit_bytes)}."
         return f"The gain over {tuned}LoRA is unknown, for LoRA has no valid result{why}."
     return f"Against {tuned}LoRA (rate {rate_text(lora.learning_rate)}): {compare(case.pick, lora, case.quality)}."
+
+
+def _why_lora(case: Case) -> str:
+    """Why LoRA stays the pick."""
+    if case.pick.status == "from table":
+        alone = len(case.rivals) == 1
+        return (
+            "no other published run comes into question" if alone else "no published run of another pays for a change"
+        )
+    if len(case.rivals) > 1:
+        return "nothing else that was tried pays for a change"
+    others = any(c.curve.points for c in case.candidates if c.name != LORA)
+    return "no other method came through" if others else "no other method has been tried"
 
 
 def _reasons(case: Case) -> list[str]:

@@ -22,6 +22,7 @@ from advisor.exporters.base import (
 )
 from advisor.files import write_text
 from advisor.held_out import EVAL_ROWS
+from advisor.quality import TABLE_RANK
 from advisor.recommendation import Prediction, Result
 from advisor.text import clean, duration_text, plural, quality_text
 from knowledge.schema import AUTO_CLASSES
@@ -128,7 +129,7 @@ def _expectation(facts: Recommended) -> str:
     pick, profile = facts.pick, facts.result.data
     sampled = profile is not None and profile.tokenised_rows < profile.usable_rows
     other_rows = " It draws from all rows; the probes drew from a sample of them." if sampled else ""
-    predictions = {p.metric: p for p in (pick.predicted, pick.predicted_loss) if p}
+    predictions = {p.metric: p for p in (pick.predicted, pick.predicted_loss) if p and p.metric != TABLE_RANK}
     if not predictions:
         return f"No prediction was made for it.{other_rows}"
     text = f"Predicted at the end: {', '.join(map(_in_words, predictions.values()))}"

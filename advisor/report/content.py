@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from advisor.forgetting import forgetting_text
-from advisor.quality import QualityField, lower_is_better, value_of
+from advisor.quality import TABLE_RANK, QualityField, lower_is_better, value_of
 from advisor.recommendation import CandidateReport, Decision, Prediction, Result, Status
 from advisor.serving import served_as
 from advisor.text import (
@@ -37,6 +37,8 @@ LEFT_HEADINGS: dict[Status, str] = {
     "excluded": "excluded",
     "reference": "reference only",
 }
+
+ABOUT_TABLE_RANK = "the share of the table's methods that it beats"
 
 _MARK_WORDS = {
     "pick": "recommended",
@@ -97,7 +99,10 @@ def quality_line(prediction: Prediction, start: float | None) -> str:
     """'53.2 % at the end (80 % interval 50.1 to 56.0), untuned 4.0 %'."""
     p = prediction
     low, high = (quality_text(v, p.metric).removesuffix(" %") for v in (p.low, p.high))
-    text = f"{quality_text(p.value, p.metric)} at the end (80 % interval {low} to {high})"
+    interval = f"(80 % interval {low} to {high})"
+    if p.metric == TABLE_RANK:
+        return f"{quality_text(p.value, p.metric)} {interval}: {ABOUT_TABLE_RANK}"
+    text = f"{quality_text(p.value, p.metric)} at the end {interval}"
     return text if start is None else f"{text}, untuned {quality_text(start, p.metric)}"
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from advisor.files import write_text
 from advisor.forgetting import forgetting_text
+from advisor.quality import TABLE_RANK
 from advisor.recommendation import CandidateReport, Result
 from advisor.report import charts, content
 from advisor.report.markup import Markup, element
@@ -78,7 +79,7 @@ def body(result: Result, folder: Path | None) -> list[Markup | None]:
         _section("Why this one", _reasons(result)),
         _section("The probes", _race_words(result), _curves(result)),
         _section("What the requirements took out", *_requirements(result)),
-        _section("Why the others left", *_left(result)),
+        _section("Why the others left" if result.race else "Why the others are left out", *_left(result)),
         _section("Where the memory goes", *_memory(result)),
         _section("What to run next", *_next(result, folder)),
         _section("How this was made", _provenance(result)),
@@ -127,6 +128,7 @@ def _cards(result: Result) -> Markup | None:
             continue
         low, high = quality_text(prediction.low, prediction.metric), quality_text(prediction.high, prediction.metric)
         note = f"80 % interval {low} to {high}"
+        note += f"; {content.ABOUT_TABLE_RANK}" if prediction.metric == TABLE_RANK else ""
         note += f"; untuned {quality_text(start, prediction.metric)}" if start is not None else ""
         value = quality_text(prediction.value, prediction.metric)
         cards.append((prediction.metric, _card(f"predicted {clean(prediction.metric, 40)}", value, note)))

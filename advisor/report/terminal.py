@@ -200,7 +200,7 @@ def _left(result: Result) -> Iterable[RenderableType]:
     if not groups:
         yield Text()
         return
-    yield Text("\nLeft the race", style="bold")
+    yield Text("\nLeft the race" if result.race else "\nLeft out", style="bold")
     table = _grid()
     for heading, members in groups:
         table.add_row(Text(heading, style="dim"), Text(_members(members)))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from advisor.exporters.script import training_script
+from advisor.quality import TABLE_RANK
+from advisor.recommendation import Prediction
 from advisor.report import content
+from advisor.report.html import page
 from tests.advisor.factories import candidate, result
 
 
@@ -21,3 +25,12 @@ def test_on_a_processor_the_memory_told_is_that_of_a_gpu_beside_what_was_held():
     told = content.memory_line(here, here.pick)
     assert told == "126 MB at the peak, as on an NVIDIA GPU; here the probes' process held 602 MB"
     assert "NVIDIA" not in content.memory_line(made, made.pick).partition("(")[0]
+
+
+def test_a_rank_in_the_table_is_told_as_what_it_is_and_not_as_the_end_of_the_run():
+    rank = Prediction(metric=TABLE_RANK, value=0.789, low=0.326, high=1.0)
+    made = result([candidate("lora", predicted=rank, predicted_loss=None, status="from table")], race=None)
+    words = "0.789 (80 % interval 0.326 to 1.000): the share of the table's methods that it beats"
+    assert dict(content.headline(made))[TABLE_RANK] == words
+    assert "the share of the table&#x27;s methods" in page(made)
+    assert "No prediction was made for it." in training_script(made)

@@ -116,6 +116,12 @@ def test_lora_alone_is_not_said_to_have_won():
     assert beside.gain_over_lora.endswith("nothing else that was tried pays for a change.")
 
 
+def test_of_published_runs_nothing_is_said_to_have_been_tried():
+    alone, beside = candidate("lora", 0.5, 9.0, status="from table"), candidate("oft", 0.3, 9.0, status="from table")
+    assert pick_of([alone]).gain_over_lora.endswith("no other published run comes into question.")
+    assert pick_of([alone, beside]).gain_over_lora.endswith("no published run of another pays for a change.")
+
+
 def test_what_cannot_be_compared_says_why():
     reports, _ = decide([candidate("lora", 0.5, 9.0), candidate("oft", 0.9, None)], CARD, "balanced")
     assert "memory is unknown" in next(r.reason for r in reports if r.name == "oft")
