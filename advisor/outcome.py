@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from advisor.gather import JOURNAL_FILE
 from advisor.recommendation import CandidateReport, Result
 from advisor.training_arguments import training_arguments
-from knowledge.errors import AdvisorError, NothingFits
+from knowledge.errors import AdvisorError, NothingFits, is_full
 
 if TYPE_CHECKING:
     import pandas
@@ -20,10 +21,12 @@ class NotSaved(AdvisorError):
     """The files of a recommendation could not be written; `recommendation` holds what is known."""
 
     def __init__(self, recommendation: Recommendation, folder: Path, error: OSError) -> None:
-        super().__init__(
-            f"The files could not be written to {folder}: {error.strerror or error}. What was measured is in its "
-            "journal as far as there was room: make some and repeat the command with --resume."
-        )
+        place, why = error.filename or folder, error.strerror or error
+        cure = "Make room" if is_full(error) else "Put that right"
+        again = "repeat the command"
+        if (folder / JOURNAL_FILE).exists():
+            again += " with --resume, which goes on from the journal there"
+        super().__init__(f"The files could not be written: {place}: {why}. {cure} and {again}.")
         self.recommendation = recommendation
 
 
@@ -55,7 +58,7 @@ class Recommendation:
 
     @property
     def peft_config(self) -> peft.PeftConfig | None:
-        """Ready for peft.get_peft_model; None where full fine-tuning is recommended."""
+        """Ready for peft.get_peft_model; None where what is recommended adds no adapter, as BitFit."""
         import peft
 
         config = self.pick.peft_config
