@@ -14,6 +14,7 @@ from advisor.exporters._trainer import (
     check_lora,
     check_optimizer,
     header,
+    may_join_at_the_border,
     prompts_are_text,
     trainer_arguments,
     trainer_run,
@@ -31,6 +32,10 @@ ABOUT_CHATS = (
     "TRL trains answers alone (assistant_only_loss) by chat templates that mark them with {% generation %}, and by",
     "those of which it has such a form (Llama 3, Qwen, Gemma, ...). At others it stops at once: use train.py then.",
 )
+ABOUT_BORDERS = (
+    "TRL reads prompt and completion as one text, the probes each by itself: where no space begins the completion, a",
+    "token may go across the border, and it trains others than the probes did. train.py does as the probes.",
+)
 
 
 def export(folder: Path, result: Result) -> list[Path]:
@@ -38,9 +43,11 @@ def export(folder: Path, result: Result) -> list[Path]:
     run = trainer_run(result, "TRL")
     check_lora(run, "TRL", also=("use_dora", "use_rslora", "modules_to_save"))
     check_optimizer(run, "TRL")
+    joins = run.plan.data_format == "prompt-completion" and prompts_are_text(run) and may_join_at_the_border(run)
     lines = [
         "TRL draws its own held-out rows.",
         *(ABOUT_CHATS if run.plan.data_format == "messages" else ()),
+        *(ABOUT_BORDERS if joins else ()),
         f"Checked with {CHECKED_WITH}. Run in this folder: trl sft --config {FILE}",
     ]
     return [write_text(folder / FILE, header(result, *lines) + yaml_text(config(run)))]
