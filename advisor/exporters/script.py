@@ -15,6 +15,7 @@ from advisor.exporters.base import (
     NotExpressible,
     Recommended,
     canonical,
+    how_found,
     loads_gguf,
     provenance,
     recommended,
@@ -92,6 +93,7 @@ def _head(facts: Recommended, body: str) -> str:
     return Template(parts.HEAD).substitute(
         model=_comment(result.model.reference),
         title=_comment(facts.pick.title),
+        how_found=how_found(result),
         how_complete="complete and self-contained" if facts.plan.setup_by is None else "its preparation imported",
         provenance="\n".join(textwrap.fill(_comment(line), 100) for line in provenance(result)),
         expectation=_expectation(facts),

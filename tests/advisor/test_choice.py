@@ -10,6 +10,7 @@ import pytest
 from advisor.candidates import candidate_id
 from advisor.choice import choose, choose_in
 from advisor.cli import main
+from advisor.exporters.script import training_script
 from advisor.outcome import Recommendation
 from advisor.report.content import headline, mark, verdict
 from advisor.report.html import page
@@ -214,6 +215,18 @@ def test_the_python_api_gives_the_config_of_the_chosen_one():
     chosen = rec.choose("lora", 1e-4)
     assert chosen.training_arguments["learning_rate"] == 1e-4
     assert chosen.folder is None and rec.pick.name == "rslora"
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [("finished", "chosen from what was measured"), ("from table", "chosen from published runs")]
+)
+def test_no_file_of_a_choice_says_that_it_was_recommended(status, words):
+    both = [candidate("lora", 0.5, status=status), candidate("oft", 0.48, status=status)]
+    made = result(both)
+    assert "the run that was recommended" in training_script(made)
+    source = training_script(choose(made, "oft")).replace("\n", " ")
+    assert f"the run that was {words}" in source and f"{words} by peft-advisor" in source
+    assert "recommended" not in source
 
 
 def test_a_choice_without_an_adapter_leaves_no_config_of_the_one_before(folder, caplog):
