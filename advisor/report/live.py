@@ -170,10 +170,10 @@ class LiveRace:
             self._state.standings.pop(key, None)
             self._line(f"  {name}: {clean(status, 60)}")
 
-    def rung_finished(self, index: int, kept: int, left: int) -> None:
+    def rung_finished(self, index: int, evaluated: int, failed: int) -> None:
         best = self._leaders()[:1]
         leader = f", best so far {best[0].title} at {rate_text(best[0].learning_rate)}" if best else ""
-        self._line(f"rung {index + 1} done: {kept} came through, {left} left{leader}")
+        self._line(f"rung {index + 1} done: {evaluated} evaluated, {failed} failed{leader}")
 
     def render(self) -> RenderableType:
         """The panel as it stands now."""

@@ -70,7 +70,7 @@ def test_without_a_terminal_there_are_plain_lines_at_a_sane_rate():
     assert lines[:2] == ["[  0:00] reading my.jsonl", "[  0:00] rung 1: 3 candidates to step 20"]
     assert "[  0:40]   LoRA at 1e-4: held-out loss 1.125, exact match 25.0 %" in lines
     assert "[  0:40]   IA³ [31m at 5e-3: diverged" in lines
-    assert "[  0:40] rung 1 done: 2 came through, 1 left, best so far OFT [bold] at 3e-4" in lines
+    assert "[  0:40] rung 1 done: 2 evaluated, 1 failed, best so far OFT [bold] at 3e-4" in lines
     assert sum("step " in line and "left" in line for line in lines) <= 40 / LINE_EVERY_S
 
 
