@@ -45,7 +45,8 @@ def confidence(case: Case) -> str:
 def warnings(case: Case) -> list[str]:
     pick, found = case.pick, []
     if pick.status == "from table":
-        found.append("Nothing was probed: this is from the table of published runs, on other data.")
+        own = "your own runs of this task, and from " if pick.rests_on_own_runs else ""
+        found.append(f"Nothing was probed: this is from {own}the table of published runs, on other data.")
         if case.data is None and case.planned_run is not None and case.planned_run.task != "text-to-image":
             found.append(_assumed_warning(case.planned_run))
     if pick.status == "eliminated":

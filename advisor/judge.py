@@ -180,8 +180,13 @@ def judge_from_table(
         prior = priors[candidate.method.name]
         predicted = Prediction(metric=TABLE_RANK, value=prior.score, low=prior.low, high=prior.high, extrapolated=True)
         status = "reference" if candidate.method.reference_only else "from table"
-        report = _bare_report(candidate, survey, status, "known from published runs")
-        fields = {"predicted": predicted, "adapter_bytes": adapter_bytes_of(candidate)}
+        known_from = "own runs of this task and published ones" if prior.knows_task else "published runs"
+        report = _bare_report(candidate, survey, status, f"known from {known_from}")
+        fields = {
+            "predicted": predicted,
+            "adapter_bytes": adapter_bytes_of(candidate),
+            "rests_on_own_runs": prior.knows_task,
+        }
         reports.append(report.model_copy(update=fields))
     return reports
 

@@ -92,6 +92,9 @@ class CandidateReport(Record):
         description="share of time that a request takes longer with the adapter, 0 where it merges into the base; "
         "measured only where a requirement asks for it",
     )
+    rests_on_own_runs: bool = Field(
+        False, description="without probes: whether the user's own runs of this very task are part of its rank"
+    )
     violates: tuple[str, ...] = Field((), description="the requirements that it does not meet, as they were given")
     capabilities: Mapping[str, Any] = Field(default_factory=dict)
     peft_config: Mapping[str, Any] | None = None

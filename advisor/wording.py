@@ -112,9 +112,7 @@ def _why_lora(case: Case) -> str:
     """Why LoRA stays the pick."""
     if case.pick.status == "from table":
         alone = len(case.rivals) == 1
-        return (
-            "no other published run comes into question" if alone else "no published run of another pays for a change"
-        )
+        return f"no other of the table {'comes into question' if alone else 'pays for a change'}"
     if len(case.rivals) > 1:
         return "nothing else that was tried pays for a change"
     others = any(c.curve.points for c in case.candidates if c.name != LORA)

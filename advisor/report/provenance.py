@@ -12,7 +12,8 @@ def race_line(result: Result) -> str:
     if race is None:
         bases = {c.memory.basis for c in result.candidates if c.memory}
         more = " and the dry run of memory" if "dry run" in bases else " of this model"
-        return f"Nothing was probed: from published runs{more}."
+        own = "own runs of this task, " if any(c.rests_on_own_runs for c in result.candidates) else ""
+        return f"Nothing was probed: from {own}published runs{more}."
     probed = {(c.name, c.learning_rate) for c in result.candidates if c.curve.points}
     methods = {name for name, _ in probed}
     text = f"{plural(len(probed), 'candidate')} of {plural(len(methods), 'method')} probed in "

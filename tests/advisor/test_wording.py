@@ -118,8 +118,8 @@ def test_lora_alone_is_not_said_to_have_won():
 
 def test_of_published_runs_nothing_is_said_to_have_been_tried():
     alone, beside = candidate("lora", 0.5, 9.0, status="from table"), candidate("oft", 0.3, 9.0, status="from table")
-    assert pick_of([alone]).gain_over_lora.endswith("no other published run comes into question.")
-    assert pick_of([alone, beside]).gain_over_lora.endswith("no published run of another pays for a change.")
+    assert pick_of([alone]).gain_over_lora.endswith("no other of the table comes into question.")
+    assert pick_of([alone, beside]).gain_over_lora.endswith("no other of the table pays for a change.")
 
 
 def test_what_cannot_be_compared_says_why():
