@@ -11,6 +11,7 @@ from advisor.frontier import COMPARABLE
 from advisor.quality import QualityField, beats, noise_between, point_of, tied, value_of
 from advisor.recommendation import CandidateReport, Decision
 from advisor.text import bytes_text, difference_text, duration_text, rate_text, rounded
+from probes.schema import FAILURES
 
 RIVALS_NAMED = 3
 
@@ -115,7 +116,7 @@ def _why_lora(case: Case) -> str:
         return f"no other of the table {'comes into question' if alone else 'pays for a change'}"
     if len(case.rivals) > 1:
         return "nothing else that was tried pays for a change"
-    others = any(c.curve.points for c in case.candidates if c.name != LORA)
+    others = any(c.curve.points or c.status in FAILURES for c in case.candidates if c.name != LORA)
     return "no other method came through" if others else "no other method has been tried"
 
 

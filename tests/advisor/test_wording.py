@@ -6,6 +6,7 @@ import pytest
 
 from advisor.case import Case
 from advisor.decision import decide
+from knowledge.schema import Curve
 from tests.advisor.factories import candidate, curve, device, field_of_candidates
 from tests.advisor.test_decision import CARD, pick_of
 
@@ -110,8 +111,9 @@ def test_no_gain_is_claimed_over_a_high_rate_of_lora_alone():
 
 def test_lora_alone_is_not_said_to_have_won():
     assert pick_of([candidate("lora", 0.5, 9.0)]).gain_over_lora.endswith("no other method has been tried.")
-    lost = candidate("oft", None, 9.0, status="diverged", curve=curve(2.0, steps=8))
-    assert pick_of([candidate("lora", 0.5, 9.0), lost]).gain_over_lora.endswith("no other method came through.")
+    for status in ("diverged", "failed", "out of memory"):
+        for lost in (candidate("oft", None, 9.0, status=status, curve=c) for c in (Curve(), curve(2.0, steps=8))):
+            assert pick_of([candidate("lora", 0.5, 9.0), lost]).gain_over_lora.endswith("no other method came through.")
     beside = pick_of([candidate("lora", 0.5, 9.0), candidate("oft", 0.3, 9.0)])
     assert beside.gain_over_lora.endswith("nothing else that was tried pays for a change.")
 
