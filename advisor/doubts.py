@@ -9,7 +9,6 @@ from advisor.forgetting import forgets_more
 from advisor.held_out import EVAL_ROWS
 from advisor.overtraining import overtrained
 from advisor.quality import baseline_of, value_of
-from advisor.recommendation import CandidateReport
 from advisor.text import bytes_text, plural, quality_text, rounded
 from knowledge.methods import all_methods
 from knowledge.schema import MemoryEstimate, PlannedRun
@@ -173,14 +172,9 @@ def _last_fall(case: Case) -> str:
     )
 
 
-def _was_tried(candidate: CandidateReport) -> bool:
-    return bool(candidate.curve.points) or candidate.status == "diverged"
-
-
 def _only_rate(case: Case) -> str:
     """Short races compare no learning rates (probes/planner.py)."""
-    tried = {c.learning_rate for c in case.candidates if c.name == case.pick.name and _was_tried(c)}
-    if len(tried) != 1 or case.pick.name not in all_methods():
+    if len(case.rates_tried(case.pick.name)) != 1 or case.pick.name not in all_methods():
         return ""
     return "Its learning rate was compared with no other: a longer --budget compares rates."
 
@@ -189,7 +183,7 @@ def _rate_at_edge(case: Case) -> str:
     """The best rate being the lowest or highest tried means that the optimum may lie outside."""
     if case.pick not in case.rivals:  # a choice of the user: another rate of the method is its best
         return ""
-    rates = sorted({c.learning_rate for c in case.candidates if c.name == case.pick.name and _was_tried(c)})
+    rates = case.rates_tried(case.pick.name)
     if len(rates) < 2 or case.pick.learning_rate not in (rates[0], rates[-1]):
         return ""
     side = "highest" if case.pick.learning_rate == rates[-1] else "lowest"

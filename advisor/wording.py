@@ -83,30 +83,28 @@ def _time_difference(one: CandidateReport, other: CandidateReport) -> str:
     return f"takes {duration_text(abs(a - b))} {'longer' if a > b else 'less'}"
 
 
-def _rates_tried(case: Case, method: str) -> set[float]:
-    tried = (c for c in case.candidates if c.name == method and (c.curve.points or c.status == "diverged"))
-    return {c.learning_rate for c in tried}
-
-
 def _gain_over_lora(case: Case, instead_of: CandidateReport | None = None) -> str:
-    lora = case.lora
-    tuned = "tuned " if len(_rates_tried(case, LORA)) > 1 else ""
+    is_tuned = len(case.rates_tried(LORA)) > 1
     if case.pick.name == LORA:
-        why = _why_lora(case)
-        if instead_of is not None:
-            why = f"{instead_of.title} at {rate_text(instead_of.learning_rate)} was recommended"
-        return f"This is LoRA{' with a tuned learning rate' if tuned else ''}; {why}."
+        was = f"{instead_of.title} at {rate_text(instead_of.learning_rate)} was recommended" if instead_of else ""
+        return f"This is LoRA{' with a tuned learning rate' if is_tuned else ''}; {was or _why_lora(case)}."
+    tuned, lora = "tuned " if is_tuned else "", case.lora
     if lora is None:
-        entries = [c for c in case.candidates if c.name == LORA]
-        furthest = min(entries, key=lambda c: (-c.curve.last_step, c.learning_rate), default=None)
-        reason = ", ".join(filter(None, [furthest.status, standing(furthest, case)])) if furthest else ""
-        why = f": {reason}" if furthest else ""
-        too_large = next((c for c in entries if c.fits is False and c.memory), None)
-        if too_large is not None:
-            needed = bytes_text(too_large.memory.high_bytes)
-            return f"LoRA does not fit: it needs up to {needed} of {bytes_text(case.device.limit_bytes)}."
-        return f"The gain over {tuned}LoRA is unknown, for LoRA has no valid result{why}."
+        return _without_lora(case, tuned)
     return f"Against {tuned}LoRA (rate {rate_text(lora.learning_rate)}): {compare(case.pick, lora, case.quality)}."
+
+
+def _without_lora(case: Case, tuned: str) -> str:
+    """Why there is no LoRA to compare with, by its rate that came furthest."""
+    rates = [c for c in case.candidates if c.name == LORA]
+    if too_large := next((c for c in rates if c.fits is False and c.memory), None):
+        needed = bytes_text(too_large.memory.high_bytes)
+        return f"LoRA does not fit: it needs up to {needed} of {bytes_text(case.device.limit_bytes)}."
+    why = ""
+    if rates:
+        furthest = min(rates, key=lambda c: (-c.curve.last_step, c.learning_rate))
+        why = f": {', '.join(filter(None, [furthest.status, standing(furthest, case)]))}"
+    return f"The gain over {tuned}LoRA is unknown, for LoRA has no valid result{why}."
 
 
 def _why_lora(case: Case) -> str:
