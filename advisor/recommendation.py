@@ -71,7 +71,7 @@ class CandidateReport(Record):
     micro_batches: int = Field(
         1, description="parts in which its probe did each batch; more than one where whole batches ran out of memory"
     )
-    planned_run_s: Finite | None = Field(None, description="predicted time of the planned run on this device")
+    planned_run_s: Finite | None = Field(None, description="predicted time of the planned run where its probe ran")
     tokens_per_s: Finite | None = None
     trainable_parameters: int | None = None
     adapter_bytes: int | None = None

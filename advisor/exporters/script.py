@@ -135,7 +135,8 @@ def _expectation(facts: Recommended) -> str:
     if not predictions:
         return f"No prediction was made for it.{other_rows}"
     text = f"Predicted at the end: {', '.join(map(_in_words, predictions.values()))}"
-    text += f"; it takes about {duration_text(pick.planned_run_s)}." if pick.planned_run_s else "."
+    place = " where the probes ran" if facts.result.device.planned else ""
+    text += f"; it takes about {duration_text(pick.planned_run_s)}{place}." if pick.planned_run_s else "."
     return textwrap.fill(text + other_rows, 100)
 
 

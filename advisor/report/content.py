@@ -136,10 +136,14 @@ def time_line(result: Result, pick: CandidateReport) -> str:
     size += f" ({run.batch_size} at once)" if run.gradient_accumulation_steps > 1 else ""
     if pick.planned_run_s is None:
         return f"unknown for {size}"
-    place = "a planned card, estimated here" if result.device.planned else "this device"
+    return f"about {duration_text(pick.planned_run_s)} for {size} on {place_of_time(result, pick)}"
+
+
+def place_of_time(result: Result, pick: CandidateReport) -> str:
+    """Where a run takes the time that is told: a card that is not here has trained nothing yet."""
     if pick.status == "from table":
-        place = "the card of the published run"
-    return f"about {duration_text(pick.planned_run_s)} for {size} on {place}"
+        return "the card of the published run"
+    return "the machine of the probes; the planned card takes another time" if result.device.planned else "this device"
 
 
 def adapter_line(pick: CandidateReport, result: Result) -> str:

@@ -140,6 +140,7 @@ def _cards(result: Result) -> Markup | None:
         note = f"{place} ({pick.memory.basis}; at most {bytes_text(pick.memory.high_bytes)})"
         shown.append(_card("peak memory", bytes_text(pick.memory.peak_bytes), note))
     size = content.size_of_run(result.planned_run)
+    size += "" if pick.planned_run_s is None else f" on {content.place_of_time(result, pick)}"
     shown.append(_card("planned run", duration_text(pick.planned_run_s), size))
     if pick.forgetting is not None:
         note = "nats per token more loss on texts that the base model wrote"

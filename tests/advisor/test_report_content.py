@@ -27,6 +27,16 @@ def test_on_a_processor_the_memory_told_is_that_of_a_gpu_beside_what_was_held():
     assert "NVIDIA" not in content.memory_line(made, made.pick).partition("(")[0]
 
 
+def test_the_time_of_a_planned_card_is_not_told_by_the_machine_that_is_here():
+    made = result([candidate("lora", 0.5)])
+    planned = made.model_copy(update={"device": made.device.model_copy(update={"planned": True})})
+    elsewhere = "on the machine of the probes; the planned card takes another time"
+    assert elsewhere in dict(content.headline(planned))["time"] and elsewhere in page(planned)
+    assert "it takes about 20 min where the probes ran." in training_script(planned).replace("\n", " ")
+    assert dict(content.headline(made))["time"] == "about 20 min for 600 steps of 8 rows on this device"
+    assert "it takes about 20 min." in training_script(made).replace("\n", " ")
+
+
 def test_a_rank_in_the_table_is_told_as_what_it_is_and_not_as_the_end_of_the_run():
     rank = Prediction(metric=TABLE_RANK, value=0.789, low=0.326, high=1.0)
     made = result([candidate("lora", predicted=rank, predicted_loss=None, status="from table")], race=None)
