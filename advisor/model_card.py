@@ -116,10 +116,11 @@ def _use(result: Result) -> str:
         return "`trained.safetensors` holds the trained parameters. `advisor merge` writes the whole model."
     auto_class, classes = AUTO_CLASSES[result.planned_run.task], len(result.training.label_names)
     model = json.dumps(clean(model_location(result))) if result.model.source == "hub" else "FOLDER_OF_THE_BASE_MODEL"
-    labels = f", num_labels={classes}, ignore_mismatched_sizes=True" if classes else ""
+    options = f", num_labels={classes}, ignore_mismatched_sizes=True" if classes else ""
+    options += ", trust_remote_code=True" if result.request.get("trust_remote_code") else ""
     return (
         "```python\nimport peft\nimport transformers\n\n"
-        f"base = transformers.{auto_class}.from_pretrained({model}{labels})\n"
+        f"base = transformers.{auto_class}.from_pretrained({model}{options})\n"
         "model = peft.PeftModel.from_pretrained(base, FOLDER_OF_THIS_FILE)\n```"
     )
 
