@@ -83,8 +83,7 @@ def headline(result: Result) -> list[tuple[str, str]]:
     if pick.memory is not None:
         lines.append(("memory", memory_line(result, pick)))
     if result.planned_run.quantization != "none":
-        why = ", for it does not fit otherwise" if result.request.get("quantize") == "auto" else ""
-        lines.append(("base", f"kept in {QUANTIZED_BASES[result.planned_run.quantization]}{why}"))
+        lines.append(("base", base_line(result)))
     lines.append(("time", time_line(result, pick)))
     lines.append(("adapter", adapter_line(pick, result)))
     if pick.forgetting is not None:
@@ -93,6 +92,15 @@ def headline(result: Result) -> list[tuple[str, str]]:
     if pick.drift is not None:
         lines.append(("drift", f"{drift_text(pick)}: distance of images for other prompts from the base model's"))
     return lines
+
+
+def base_line(result: Result) -> str:
+    """In what a quantised base is kept, and why where the user left that open: LoRA is what must fit."""
+    text = f"kept in {QUANTIZED_BASES[result.planned_run.quantization]}"
+    if result.request.get("quantize") != "auto":
+        return text
+    given = result.request.get("batch_size")
+    return f"{text}, for LoRA does not fit otherwise{'' if given is None else f' with --batch-size {given}'}"
 
 
 def quality_line(prediction: Prediction, start: float | None) -> str:

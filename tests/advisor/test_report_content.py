@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from advisor.exporters.script import training_script
 from advisor.quality import TABLE_RANK
 from advisor.recommendation import Prediction
@@ -35,6 +37,25 @@ def test_the_time_of_a_planned_card_is_not_told_by_the_machine_that_is_here():
     assert "it takes about 20 min where the probes ran." in training_script(planned).replace("\n", " ")
     assert dict(content.headline(made))["time"] == "about 20 min for 600 steps of 8 rows on this device"
     assert "it takes about 20 min." in training_script(made).replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        ({"quantize": "nf4"}, "kept in 4 bits (nf4)"),
+        ({"quantize": "auto"}, "kept in 4 bits (nf4), for LoRA does not fit otherwise"),
+        # In parts of that batch it may well fit in full, but nobody asked for these.
+        (
+            {"quantize": "auto", "batch_size": 8},
+            "kept in 4 bits (nf4), for LoRA does not fit otherwise with --batch-size 8",
+        ),
+    ],
+)
+def test_why_a_base_is_kept_in_4_bits(request_, words):
+    made = result([candidate("lora", 0.5)])
+    run = made.planned_run.model_copy(update={"quantization": "nf4"})
+    told = content.headline(made.model_copy(update={"planned_run": run, "request": request_}))
+    assert dict(told)["base"] == words
 
 
 def test_a_rank_in_the_table_is_told_as_what_it_is_and_not_as_the_end_of_the_run():
