@@ -193,7 +193,8 @@ class LiveRace:
         rung = self._state.rung
         if rung is None:
             return Text("Preparing")
-        text = f"Probing: rung {rung.index + 1}, {rung.done} of {rung.candidates} candidates done to step {rung.steps}"
+        done = f"{rung.done} of {plural(rung.candidates, 'candidate')}"
+        text = f"Probing: rung {rung.index + 1}, {done} done to step {rung.steps}"
         if self._state.failures:
             text += f", {self._state.failures} failed"
         return Text(text)

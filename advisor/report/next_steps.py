@@ -78,7 +78,8 @@ def _training(result: Result, folder: Path | None) -> list[Step]:
     words += "Without the advisor" if alone else "By a script that imports the advisor for the method's preparation"
     steps = [Step("Train", f"{words}: python {shlex.quote(script)}", command)]
     if other := choice_command(result, folder):
-        words = "Any other that was raced, with its config, script and report, in a folder of its own. For instance:"
+        known = "was raced" if result.race else "the table knows"
+        words = f"Any other that {known}, with its config, script and report, in a folder of its own. For instance:"
         steps.append(Step("Or take another one", words, other))
     return steps
 

@@ -57,7 +57,7 @@ def test_of_several_rates_the_one_that_stayed_is_taken_unless_one_is_given():
     made = result()
     assert choose(made, "lora").pick.learning_rate == 2e-4
     assert choose(made, "lora", 1e-4).pick.learning_rate == 1e-4
-    with pytest.raises(BadInput, match=r"not raced at learning rate 3e-3. Choose from 1e-4, 2e-4"):
+    with pytest.raises(BadInput, match=r"not known here at learning rate 3e-3. Choose from 1e-4, 2e-4"):
         choose(made, "lora", 3e-3)
 
 
@@ -84,7 +84,7 @@ def test_what_has_no_outcome_is_refused_with_the_reason(name):
     made = result()
     with pytest.raises(BadInput, match="Choose from beft, dora, full, ia3, lora, oft, rslora, vera") as refused:
         choose(made, name)
-    reason = next((c.reason for c in made.candidates if c.name == name), "it was not raced here")
+    reason = next((c.reason for c in made.candidates if c.name == name), "nothing here was run with it")
     assert reason in str(refused.value)
 
 

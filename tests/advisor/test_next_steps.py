@@ -28,6 +28,14 @@ def test_training_is_one_command_and_a_script_for_elsewhere():
     assert steps(folder=Path("my runs"))["Train"].code == "advisor train 'my runs'"
 
 
+def test_what_no_race_was_run_of_is_not_said_to_have_been_raced():
+    both = [candidate("lora", 0.5), candidate("oft", 0.49, 20.0)]
+    raced = {step.heading: step for step in next_steps(result(both), Path("out"))}
+    assert "Any other that was raced" in raced["Or take another one"].words
+    known = {step.heading: step for step in next_steps(result(both, race=None), Path("out"))}
+    assert "Any other that the table knows" in known["Or take another one"].words
+
+
 def test_a_script_that_imports_the_advisor_is_not_called_one_without_it():
     alone = result([candidate("lora")])
     prepared = alone.model_copy(update={"training": alone.training.model_copy(update={"setup_by": "pissa"})})
