@@ -130,7 +130,16 @@ def memory_line(result: Result, pick: CandidateReport) -> str:
         return f"{bytes_text(memory.peak_bytes)} at the peak, as on an NVIDIA GPU{held}"
     if memory.basis.startswith("dry run, corrected") and pick.probe_peak_bytes:
         return f"{text}, corrected by the probe, which held {bytes_text(pick.probe_peak_bytes)}"
-    return text if memory.basis == "dry run" else f"{text}, {' '.join(filter(None, (memory.basis, memory.note)))}"
+    return text if memory.basis == "dry run" else f"{text}, {source_of_memory(memory)}"
+
+
+def source_of_memory(memory: MemoryEstimate) -> str:
+    """'dry run; at most 24.1 GB'; what a run held says nothing of the most that another may need."""
+    if memory.basis == "published":
+        return f"published {memory.note}".strip()
+    if memory.basis == "measured":
+        return f"measured: {memory.note}"
+    return f"{memory.basis}; at most {bytes_text(memory.high_bytes)}"
 
 
 def size_of_run(run: PlannedRun) -> str:

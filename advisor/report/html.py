@@ -137,7 +137,7 @@ def _cards(result: Result) -> Markup | None:
         limit = result.device.limit_bytes
         elsewhere = content.is_of_a_gpu_elsewhere(result, pick.memory)
         place = "as on an NVIDIA GPU" if elsewhere else f"of {bytes_text(limit)}"
-        note = f"{place} ({pick.memory.basis}; at most {bytes_text(pick.memory.high_bytes)})"
+        note = f"{place} ({content.source_of_memory(pick.memory)})"
         shown.append(_card("peak memory", bytes_text(pick.memory.peak_bytes), note))
     size = content.size_of_run(result.planned_run)
     size += "" if pick.planned_run_s is None else f" on {content.place_of_time(result, pick)}"

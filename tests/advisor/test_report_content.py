@@ -9,7 +9,7 @@ from advisor.quality import TABLE_RANK
 from advisor.recommendation import Prediction
 from advisor.report import content
 from advisor.report.html import page
-from tests.advisor.factories import candidate, result
+from tests.advisor.factories import candidate, memory, result
 
 
 def test_little_is_not_told_as_nothing_and_one_is_not_told_as_several():
@@ -56,6 +56,21 @@ def test_why_a_base_is_kept_in_4_bits(request_, words):
     run = made.planned_run.model_copy(update={"quantization": "nf4"})
     told = content.headline(made.model_copy(update={"planned_run": run, "request": request_}))
     assert dict(told)["base"] == words
+
+
+@pytest.mark.parametrize(
+    ("basis", "note", "words"),
+    [
+        ("dry run", "", "dry run; at most 10.2 GB"),
+        ("published", "on NVIDIA L40S, batch size 2", "published on NVIDIA L40S, batch size 2"),
+        ("measured", "this is what the probe held", "measured: this is what the probe held"),
+    ],
+)
+def test_what_a_run_held_is_not_told_as_the_most_that_one_may_need(basis, note, words):
+    known = memory(10.0).model_copy(update={"basis": basis, "note": note})
+    made = result([candidate("lora", 0.5, memory=known)])
+    assert f"({words})" in page(made)
+    assert basis == "dry run" or content.memory_line(made, made.pick).endswith(f", {words}")
 
 
 def test_a_rank_in_the_table_is_told_as_what_it_is_and_not_as_the_end_of_the_run():
