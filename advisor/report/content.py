@@ -85,7 +85,7 @@ def headline(result: Result) -> list[tuple[str, str]]:
     if result.planned_run.quantization != "none":
         lines.append(("base", base_line(result)))
     lines.append(("time", time_line(result, pick)))
-    lines.append(("adapter", adapter_line(pick, result)))
+    lines.append(("weights" if pick.peft_config is None else "adapter", adapter_line(pick, result)))
     if pick.forgetting is not None:
         text = f"{forgetting_text(pick)} nats per token on the base's own texts{measured_at(pick)}"
         lines.append(("forgetting", text))

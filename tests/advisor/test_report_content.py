@@ -73,6 +73,12 @@ def test_what_a_run_held_is_not_told_as_the_most_that_one_may_need(basis, note, 
     assert basis == "dry run" or content.memory_line(made, made.pick).endswith(f", {words}")
 
 
+@pytest.mark.parametrize(("config", "label", "other"), [(None, "weights", "adapter"), ({"r": 8}, "adapter", "weights")])
+def test_what_adds_no_adapter_is_told_by_its_weights(config, label, other):
+    told = dict(content.headline(result([candidate("bitfit", 0.5, peft_config=config)])))
+    assert told[label].startswith("4.6 M trained parameters") and other not in told
+
+
 def test_a_rank_in_the_table_is_told_as_what_it_is_and_not_as_the_end_of_the_run():
     rank = Prediction(metric=TABLE_RANK, value=0.789, low=0.326, high=1.0)
     made = result([candidate("lora", predicted=rank, predicted_loss=None, status="from table")], race=None)
