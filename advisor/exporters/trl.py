@@ -31,6 +31,8 @@ FILE = "trl-sft.yaml"
 ABOUT_CHATS = (
     "TRL trains answers alone (assistant_only_loss) by chat templates that mark them with {% generation %}, and by",
     "those of which it has such a form (Llama 3, Qwen, Gemma, ...). At others it stops at once: use train.py then.",
+    "Some of these forms differ a little from what the model is served with and the probes trained: that of",
+    "Qwen 3 writes an empty thought before earlier answers too. train.py does as the probes.",
 )
 ABOUT_BORDERS = (
     "TRL reads prompt and completion as one text, the probes each by itself: where no space begins the completion, a",
