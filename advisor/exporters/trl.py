@@ -38,6 +38,10 @@ ABOUT_BORDERS = (
     "TRL reads prompt and completion as one text, the probes each by itself: where no space begins the completion, a",
     "token may go across the border, and it trains others than the probes did. train.py does as the probes.",
 )
+ABOUT_FEW_BITS = (
+    "On a base in few bits TRL trains the adapter in bfloat16, in which small steps of AdamW are lost; the probes, and",
+    "train.py, train it in float32.",
+)
 
 
 def export(folder: Path, result: Result) -> list[Path]:
@@ -50,6 +54,7 @@ def export(folder: Path, result: Result) -> list[Path]:
         "TRL draws its own held-out rows.",
         *(ABOUT_CHATS if run.plan.data_format == "messages" else ()),
         *(ABOUT_BORDERS if joins else ()),
+        *(ABOUT_FEW_BITS if run.run.quantization != "none" else ()),
         f"Checked with {CHECKED_WITH}. Run in this folder: trl sft --config {FILE}",
     ]
     return [write_text(folder / FILE, header(result, *lines) + yaml_text(config(run)))]

@@ -280,27 +280,6 @@ def test_trl_reads_every_key(tmp_path):
             assert (config.r, config.lora_alpha, set(config.target_modules)) == (32, 64, {"q_proj", "v_proj"})
 
 
-@pytest.mark.parametrize(
-    ("data_format", "cut_rows", "is_told"), [("messages", 3, True), ("messages", 0, False), ("text", 3, False)]
-)
-def test_that_llama_factory_cuts_rows_otherwise_is_told_where_there_are_some(data_format, cut_rows, is_told, tmp_path):
-    run = lora_run(data_format=data_format, uses_chat_template=True)
-    run = run.model_copy(update={"data": run.data.model_copy(update={"cut_rows": cut_rows})})
-    path = get_exporter("llama-factory").export(tmp_path, run)[0]
-    assert ("cuts rows above the limit in prompt and answer" in path.read_text()) == is_told
-
-
-@pytest.mark.parametrize(
-    ("prompt", "completion", "is_told"), [("2 + 2 =", " 4", False), ("to fro", "nd", True), ("2 + 2 = ", "4", True)]
-)
-def test_where_trl_may_make_tokens_across_the_border_it_is_told(prompt, completion, is_told, tmp_path):
-    """In one text "fro" and "nd" are other tokens than apart."""
-    data = tmp_path / "data.jsonl"
-    data.write_text(json.dumps({"prompt": prompt, "completion": completion}))
-    [path] = get_exporter("trl").export(tmp_path / "out", lora_run(data_path=str(data)))
-    assert ("go across the border" in path.read_text()) == is_told
-
-
 def test_the_trl_config_really_trains(tmp_path):
     pytest.importorskip("trl")
     model = save_tiny(tmp_path / "model", "llama")
