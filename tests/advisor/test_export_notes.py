@@ -8,7 +8,9 @@ import pytest
 
 from advisor.exporters import get_exporter
 from knowledge.schema import PlannedRun
+from probes.tokenise import encode_batch
 from tests.advisor.test_export_trainers import lora_run
+from tests.probes.tokenizers import spacing_tokenizer
 
 
 @pytest.mark.parametrize(("quantization", "is_told"), [("none", False), ("nf4", True), ("int8", True)])
@@ -38,3 +40,14 @@ def test_where_trl_may_make_tokens_across_the_border_it_is_told(prompt, completi
     data.write_text(json.dumps({"prompt": prompt, "completion": completion}))
     [path] = get_exporter("trl").export(tmp_path / "out", lora_run(data_path=str(data)))
     assert ("go across the border" in path.read_text()) == is_told
+
+
+def test_that_axolotl_reads_a_space_before_completions_is_told_and_so(tmp_path):
+    """It gives prompt and completion to the tokenizer each by itself (axolotl/prompt_strategies/alpaca_w_system.py)."""
+    tokenizer = spacing_tokenizer("every text")
+    [(ids, trained)] = encode_batch([[("to fro", False), ("nd", True)]], tokenizer)
+    of_probes = [tokenizer.convert_ids_to_tokens(i) for i, is_trained in zip(ids, trained, strict=True) if is_trained]
+    assert of_probes[:2] == ["n", "d"]
+    assert tokenizer.convert_ids_to_tokens(tokenizer("nd")["input_ids"])[:3] == ["▁", "n", "d"]
+    [path] = get_exporter("axolotl").export(tmp_path, lora_run())
+    assert "puts a space before every text" in path.read_text()
