@@ -13,6 +13,8 @@ from knowledge.schema import AUTO_CLASSES
 
 _PIPELINES = {"causal-lm": "text-generation", "sequence-classification": "text-classification"}
 
+ABOUT_RANGES = "Ranges are intervals of 80 %; that of memory is over the orders in which batches may come."
+
 
 def model_card(result: Result, report: TrainingReport) -> str:
     """Markdown with the front matter that the Hugging Face hub reads."""
@@ -36,17 +38,17 @@ def model_card(result: Result, report: TrainingReport) -> str:
 
 
 def comparison_cells(comparison: Comparison) -> tuple[str, str, str, str, str]:
-    """(quantity, predicted, interval, reached, verdict) as people read them; '-' where there is nothing."""
+    """(quantity, predicted, range, reached, verdict) as people read them; '-' where there is nothing."""
     text = {
         "quality": lambda value: quality_text(value, comparison.quantity),
         "bytes": bytes_text,
         "seconds": duration_text,
     }[comparison.kind]
     c = comparison
-    interval = "-" if c.low is None or c.high is None else f"{text(c.low)} to {text(c.high)}"
+    range_text = "-" if c.low is None or c.high is None else f"{text(c.low)} to {text(c.high)}"
     verdict = {True: "inside", False: "outside", None: "-"}[c.inside]
     shown = ["-" if value is None else text(value) for value in (c.predicted, c.reached)]
-    return clean(c.quantity), shown[0], interval, shown[1], verdict
+    return clean(c.quantity), shown[0], range_text, shown[1], verdict
 
 
 def _front_matter(result: Result) -> str:
@@ -71,16 +73,17 @@ def _start(report: TrainingReport) -> str:
 
 
 def _comparisons(report: TrainingReport) -> str:
-    rows = ["| | predicted | 80 % interval | reached | |", "|---|---|---|---|---|"]
+    rows = ["| | predicted | range | reached | |", "|---|---|---|---|---|"]
     rows += [f"| {' | '.join(map(_plain, comparison_cells(c)))} |" for c in report.comparisons]
-    notes = [f"{clean(c.quantity)}: {clean(c.note)}." for c in report.comparisons if c.note]
+    notes = [ABOUT_RANGES]
+    notes += [f"{clean(c.quantity)}: {clean(c.note)}." for c in report.comparisons if c.note]
     notes += [f"Note: {report.overtrained}."] if report.overtrained else []
     if report.forgetting is not None:
         notes.append(
             f"On texts that the base model wrote itself the loss has grown by {rounded(report.forgetting, 3):.3f} "
             f"± {report.forgetting_noise or 0:.3f} nats per token."
         )
-    return "\n".join(rows) + ("\n\n" + " ".join(notes) if notes else "")
+    return "\n".join(rows) + "\n\n" + " ".join(notes)
 
 
 def _method(result: Result, report: TrainingReport) -> str:
