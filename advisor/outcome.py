@@ -9,6 +9,7 @@ from advisor.gather import JOURNAL_FILE
 from advisor.recommendation import CandidateReport, Result
 from advisor.training_arguments import training_arguments
 from knowledge.errors import AdvisorError, NothingFits, is_full
+from knowledge.methods import get_method
 
 if TYPE_CHECKING:
     import pandas
@@ -67,8 +68,14 @@ class Recommendation:
     @property
     def training_arguments(self) -> dict[str, Any]:
         """The planned run as keyword arguments of transformers.TrainingArguments (beside `output_dir`)."""
-        run, plan = self.result.planned_run, self.result.training
-        return training_arguments(run, self.pick.learning_rate, plan.weight_decay if plan else run.weight_decay)
+        run, pick, plan = self.result.planned_run, self.pick, self.result.training
+        if plan is not None:
+            weight_decay = plan.weight_decay
+        elif run.task == "text-to-image":  # that of the published runs
+            weight_decay = run.weight_decay
+        else:  # without data there is no plan, and the method is the same
+            weight_decay = get_method(pick.name).weight_decay
+        return training_arguments(run, pick.learning_rate, weight_decay)
 
     def choose(self, method: str, learning_rate: float | None = None) -> Recommendation:
         """The same with another candidate of the race as the pick, at its best rate unless one is given; nothing is
