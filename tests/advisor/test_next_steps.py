@@ -36,6 +36,22 @@ def test_what_no_race_was_run_of_is_not_said_to_have_been_raced():
     assert "Any other that the table knows" in known["Or take another one"].words
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("lora-fa", "the optimizer peft.optimizers.create_lorafa_optimizer, as the script has it"),
+        ("lora-plus", "create_loraplus_optimizer (loraplus_lr_ratio=16)"),
+        ("pissa", "a preparation of the model by code of its own"),
+        ("lora", ""),
+    ],
+)
+def test_without_data_too_a_method_that_is_more_than_its_config_says_so(name, words):
+    """The config of LoRA-FA alone is that of LoRA."""
+    made = result([candidate(name, 0.5, status="from table")], race=None, training=None)
+    step = next(step for step in next_steps(made, Path("out")) if step.heading == "Use the config in your own code")
+    assert words in step.words and bool(words) == bool(step.words)
+
+
 def test_a_script_that_imports_the_advisor_is_not_called_one_without_it():
     alone = result([candidate("lora")])
     prepared = alone.model_copy(update={"training": alone.training.model_copy(update={"setup_by": "pissa"})})
