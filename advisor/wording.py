@@ -155,9 +155,7 @@ def _tie_breaker(case: Case) -> str:
         return likely
     if not case.as_good:
         return "taken as the best trade of quality and memory"
-    for_accuracy = case.objective == "accuracy"
-    how = "for its costs, time and deployment together" if for_accuracy else "as the cheapest of them"
-    return f"{_among(case)}taken {how}"
+    return f"{_among(case)}taken for its costs together: memory, forgetting, time and deployment"
 
 
 def _among(case: Case) -> str:

@@ -27,6 +27,17 @@ def test_where_the_effort_to_serve_decides_it_is_named():
     assert chosen.name == "lora" and "taken because vLLM serves its adapter as it is" in " ".join(chosen.reasons)
 
 
+def test_what_is_taken_for_several_costs_is_not_called_the_cheapest():
+    """LoRA needs 50 MB less, which nobody feels, and forgets more; nothing tells OFT from the pick but its value."""
+    found = [
+        candidate("lora", 0.503, 11.95, title="LoRA", forgetting=0.3),
+        candidate("ia3", 0.502, 12.0, title="IA3", forgetting=0.05),
+        candidate("oft", 0.501, 12.0, title="OFT", forgetting=0.05),
+    ]
+    chosen = pick_of(found, objective="balanced")
+    assert chosen.name == "ia3" and "cheapest" not in " ".join(chosen.reasons)
+
+
 def test_a_better_one_that_left_the_race_is_not_said_to_be_given_up_for_memory():
     found = [candidate("lora", 0.5, 22.6), candidate("oft", 0.7, 20.0, status="eliminated", reason="behind")]
     _, decision = decide(found, device(), "balanced")
