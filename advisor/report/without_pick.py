@@ -36,6 +36,8 @@ def advice_without_pick(result: Result) -> str:
     measured = [c for c in result.candidates if c.curve.points or c.predicted]
     if any(c.violates for c in measured):
         return f"{clean(advice_on_dropping(measured))} Or loosen its limit."
+    if measured and all(c.status == "reference" for c in measured):
+        return "What was measured is for comparison and never recommended: name other --methods, or none for all."
     if measured and all(c.memory is None for c in measured):
         return "No dry run of their memory is possible, so what fits is unknown: probe on the planned card itself."
     less_memory = (

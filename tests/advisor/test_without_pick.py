@@ -55,3 +55,9 @@ def test_a_race_that_could_not_go_on_is_not_told_of_its_budget():
     made = timed_out(ended_by="No room is left on the disk.")
     assert why_no_pick(made) == "the race could not go on: No room is left on the disk"
     assert "--resume" in advice_without_pick(made) and "--budget" not in advice_without_pick(made)
+
+
+def test_what_is_measured_for_comparison_alone_is_told_as_such():
+    made = result([candidate("full", 0.5, status="reference"), candidate("lora", None, status="excluded")])
+    assert made.recommendation is None
+    assert "never recommended: name other --methods" in advice_without_pick(made)
