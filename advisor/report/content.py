@@ -79,7 +79,8 @@ def headline(result: Result) -> list[tuple[str, str]]:
     lines = [("over LoRA", clean(against))]
     for prediction, start in ((pick.predicted, pick.baseline_value), (pick.predicted_loss, pick.baseline_loss)):
         if prediction is not None and clean(prediction.metric) not in [label for label, _ in lines]:
-            lines.append((clean(prediction.metric), quality_line(prediction, start)))
+            line = quality_line(prediction, start, was_raced=was_raced_to_the_end(result, pick))
+            lines.append((clean(prediction.metric), line))
     if pick.memory is not None:
         lines.append(("memory", memory_line(result, pick)))
     if result.planned_run.quantization != "none":
@@ -103,14 +104,19 @@ def base_line(result: Result) -> str:
     return f"{text}, for LoRA does not fit otherwise{'' if given is None else f' with --batch-size {given}'}"
 
 
-def quality_line(prediction: Prediction, start: float | None) -> str:
+def was_raced_to_the_end(result: Result, candidate: CandidateReport) -> bool:
+    """Whether the race trained the whole of the planned run: what it came to is measured, and not predicted."""
+    return candidate.curve.last_step >= result.planned_run.max_steps
+
+
+def quality_line(prediction: Prediction, start: float | None, *, was_raced: bool = False) -> str:
     """'53.2 % at the end (80 % interval 50.1 to 56.0), untuned 4.0 %'."""
     p = prediction
     low, high = (quality_text(v, p.metric).removesuffix(" %") for v in (p.low, p.high))
     interval = f"(80 % interval {low} to {high})"
     if p.metric == TABLE_RANK:
         return f"{quality_text(p.value, p.metric)} {interval}: {ABOUT_TABLE_RANK}"
-    text = f"{quality_text(p.value, p.metric)} at the end {interval}"
+    text = f"{quality_text(p.value, p.metric)} at the end{', to which it was raced' if was_raced else ''} {interval}"
     return text if start is None else f"{text}, untuned {quality_text(start, p.metric)}"
 
 

@@ -131,7 +131,8 @@ def _cards(result: Result) -> Markup | None:
         note += f"; {content.ABOUT_TABLE_RANK}" if prediction.metric == TABLE_RANK else ""
         note += f"; untuned {quality_text(start, prediction.metric)}" if start is not None else ""
         value = quality_text(prediction.value, prediction.metric)
-        cards.append((prediction.metric, _card(f"predicted {clean(prediction.metric, 40)}", value, note)))
+        how = "measured" if content.was_raced_to_the_end(result, pick) else "predicted"
+        cards.append((prediction.metric, _card(f"{how} {clean(prediction.metric, 40)}", value, note)))
     shown = [card for _, card in cards]
     if pick.memory is not None:
         limit = result.device.limit_bytes

@@ -79,6 +79,16 @@ def test_what_adds_no_adapter_is_told_by_its_weights(config, label, other):
     assert told[label].startswith("4.6 M trained parameters") and other not in told
 
 
+@pytest.mark.parametrize(
+    ("steps", "how", "words"), [(600, "measured", ", to which it was raced"), (60, "predicted", "")]
+)
+def test_what_the_race_came_to_is_not_told_as_predicted(steps, how, words):
+    made = result([candidate("lora", 0.5, steps=steps)])
+    assert made.planned_run.max_steps == 600
+    assert dict(content.headline(made))["eval loss"].startswith(f"1.200 at the end{words} (80 % interval")
+    assert f"<dt>{how} eval loss</dt>" in page(made)
+
+
 def test_a_rank_in_the_table_is_told_as_what_it_is_and_not_as_the_end_of_the_run():
     rank = Prediction(metric=TABLE_RANK, value=0.789, low=0.326, high=1.0)
     made = result([candidate("lora", predicted=rank, predicted_loss=None, status="from table")], race=None)
