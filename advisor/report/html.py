@@ -16,7 +16,7 @@ from advisor.files import write_text
 from advisor.forgetting import forgetting_text
 from advisor.quality import TABLE_RANK
 from advisor.recommendation import CandidateReport, Result
-from advisor.report import charts, content
+from advisor.report import charts, content, headline
 from advisor.report.markup import Markup, element
 from advisor.report.next_steps import next_steps
 from advisor.report.provenance import facts_of_provenance, race_line, rung_lines
@@ -128,25 +128,25 @@ def _cards(result: Result) -> Markup | None:
             continue
         low, high = quality_text(prediction.low, prediction.metric), quality_text(prediction.high, prediction.metric)
         note = f"80 % interval {low} to {high}"
-        note += f"; {content.ABOUT_TABLE_RANK}" if prediction.metric == TABLE_RANK else ""
+        note += f"; {headline.ABOUT_TABLE_RANK}" if prediction.metric == TABLE_RANK else ""
         note += f"; untuned {quality_text(start, prediction.metric)}" if start is not None else ""
         value = quality_text(prediction.value, prediction.metric)
-        how = "measured" if content.was_raced_to_the_end(result, pick) else "predicted"
+        how = "measured" if headline.was_raced_to_the_end(result, pick) else "predicted"
         cards.append((prediction.metric, _card(f"{how} {clean(prediction.metric, 40)}", value, note)))
     shown = [card for _, card in cards]
     if pick.memory is not None:
         limit = result.device.limit_bytes
-        elsewhere = content.is_of_a_gpu_elsewhere(result, pick.memory)
+        elsewhere = headline.is_of_a_gpu_elsewhere(result, pick.memory)
         place = "as on an NVIDIA GPU" if elsewhere else f"of {bytes_text(limit)}"
-        note = f"{place} ({content.source_of_memory(pick.memory)})"
+        note = f"{place} ({headline.source_of_memory(pick.memory)})"
         shown.append(_card("peak memory", bytes_text(pick.memory.peak_bytes), note))
-    size = content.size_of_run(result.planned_run)
-    size += "" if pick.planned_run_s is None else f" on {content.place_of_time(result, pick)}"
+    size = headline.size_of_run(result.planned_run)
+    size += "" if pick.planned_run_s is None else f" on {headline.place_of_time(result, pick)}"
     shown.append(_card("planned run", duration_text(pick.planned_run_s), size))
     if pick.forgetting is not None:
         note = "nats per token more loss on texts that the base model wrote"
         note += f", ± {pick.forgetting_noise:.2f}" if pick.forgetting_noise is not None else ""
-        shown.append(_card("forgetting", forgetting_text(pick), note + content.measured_at(pick)))
+        shown.append(_card("forgetting", forgetting_text(pick), note + headline.measured_at(pick)))
     if pick.drift is not None:
         note = "distance of images for other prompts from the base model's; lower is better"
         shown.append(_card("drift", content.drift_text(pick), note))

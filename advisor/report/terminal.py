@@ -19,7 +19,7 @@ from rich.text import Text
 
 from advisor.forgetting import forgetting_text
 from advisor.recommendation import CandidateReport, Result
-from advisor.report import content
+from advisor.report import content, headline
 from advisor.report.next_steps import choice_command, paths_of_files, training_command
 from advisor.report.plan import plan_view
 from advisor.report.provenance import race_line
@@ -97,7 +97,7 @@ def _headline(result: Result, boxed: bool, folder: Path | None) -> RenderableTyp
         (f"   (confidence: {decision.confidence})" if not decision.chosen_over else "", "dim"),
     )
     facts = _grid()
-    for label, text in content.headline(result):
+    for label, text in headline.lines(result):
         facts.add_row(Text(label, style="dim"), Text(text))
     if result.files:
         facts.add_row(Text("files", style="dim"), Text("\n".join(paths_of_files(result, folder))))

@@ -12,7 +12,8 @@ from advisor.choice import choose, choose_in
 from advisor.cli import main
 from advisor.exporters.script import training_script
 from advisor.outcome import Recommendation
-from advisor.report.content import headline, mark, verdict
+from advisor.report import headline
+from advisor.report.content import mark, verdict
 from advisor.report.html import page
 from advisor.report.next_steps import choice_command
 from advisor.save import load, save
@@ -194,7 +195,7 @@ def test_reports_say_that_it_was_chosen_and_claim_no_confidence(folder, capsys):
     assert "▶ chosen" in shown and "confidence" not in shown and "\nor " not in shown
     chosen = load(folder.with_name("out-lora"))
     assert (
-        dict(headline(chosen))["over LoRA"]
+        dict(headline.lines(chosen))["over LoRA"]
         == "This is LoRA with a tuned learning rate; rsLoRA at 1e-4 was recommended."
     )
     assert "Chosen in place of rsLoRA" in page(chosen) and "confidence" not in page(chosen)

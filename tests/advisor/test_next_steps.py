@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from advisor.exporters.script import training_script
-from advisor.report.content import headline
+from advisor.report import headline
 from advisor.report.next_steps import next_steps
 from advisor.serving import serve_adapter
 from tests.advisor.factories import LORA_CONFIG, candidate, result
@@ -96,7 +96,7 @@ def test_what_is_served_merged_is_merged_first():
     gguf = result([candidate("lora")])
     gguf = gguf.model_copy(update={"model": gguf.model.model_copy(update={"source": "gguf file"})})
     assert next_steps(gguf, Path("out"))[-1].code.startswith("advisor merge")
-    assert "vLLM serves it merged" in dict(headline(gguf))["adapter"]
+    assert "vLLM serves it merged" in dict(headline.lines(gguf))["adapter"]
     too_high = steps(peft_config={**LORA_CONFIG, "r": 600})["Serve"]
     assert too_high.code.startswith("advisor merge")
 
