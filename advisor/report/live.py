@@ -170,6 +170,16 @@ class LiveRace:
             self._state.standings.pop(key, None)
             self._line(f"  {name}: {clean(status, 60)}")
 
+    def probe_known(
+        self, title: str, learning_rate: float, eval_loss: float | None, metric: float | None, step: int
+    ) -> None:
+        """What an earlier part of the race has done takes its place among the leaders, without a word."""
+        if self._state.rung is not None:
+            self._state.rung.done += 1
+        if eval_loss is not None:
+            key = (clean(title, 60), learning_rate)
+            self._state.standings[key] = _Standing(*key, eval_loss, metric, step)
+
     def rung_finished(self, index: int, evaluated: int, failed: int) -> None:
         best = self._leaders()[:1]
         leader = f", best so far {best[0].title} at {rate_text(best[0].learning_rate)}" if best else ""

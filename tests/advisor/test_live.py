@@ -38,6 +38,19 @@ def a_race(live: Observer, clock: Clock) -> None:
     live.probe_progress(1, 41, 0.9)
 
 
+def test_in_a_resumed_race_who_was_ahead_before_is_the_best_so_far():
+    console = Console(file=io.StringIO(), width=100)
+    with LiveRace(900, console=console, clock=Clock()) as live:
+        live.rung_started(0, 20, 2)
+        live.probe_known("LoRA", 1e-3, 1.0, None, 20)
+        live.probe_started(0, "OFT", 3e-4, 20)
+        live.probe_finished(0, "OFT", 3e-4, 1.5, None, "finished")
+        assert "2 of 2 candidates done" in live._heading().plain
+        live.rung_finished(0, 2, 0)
+    shown = console.file.getvalue()
+    assert "best so far LoRA at 1e-3" in shown and "LoRA at 1e-3: held-out loss" not in shown
+
+
 @pytest.mark.parametrize("columns", [60, 80, 200])
 def test_the_panel_shows_who_runs_who_leads_and_the_time(columns):
     clock = Clock()
