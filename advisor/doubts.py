@@ -57,7 +57,9 @@ def warnings(case: Case) -> list[str]:
     if fall := _last_fall(case):
         found.append(fall)
     if case.planned_run and (rise := overtrained(pick.curve, case.planned_run.max_steps)):
-        found.append(f"It learns its rows by heart: {rise}.")
+        found.append(
+            f"{'It learns its rows by heart' if _rows_come_again(case) else 'It goes on for too long'}: {rise}."
+        )
     if rate := _rate_at_edge(case) or _only_rate(case):
         found.append(rate)
     if forgetful := _forgetting_warning(case):
@@ -75,6 +77,14 @@ def warnings(case: Case) -> list[str]:
     if pick.curve.points:
         found.append("One seed per candidate: another seed moves results too.")
     return found
+
+
+def _rows_come_again(case: Case) -> bool:
+    """Whether the planned run passes over the data more than once, as far as that is known."""
+    run, data = case.planned_run, case.data
+    if run.epochs is not None or data is None:
+        return run.epochs is None or run.epochs > 1
+    return run.max_steps * run.batch_size * run.gradient_accumulation_steps > data.train_rows
 
 
 def _tight_memory(memory: MemoryEstimate, device: DeviceReport) -> str:

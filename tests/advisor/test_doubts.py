@@ -98,6 +98,20 @@ def test_a_run_that_must_be_done_in_parts_is_told_which(batch_size, advice):
     assert any("in 4 parts" in warning and warning.endswith(advice) for warning in decision.warnings)
 
 
+@pytest.mark.parametrize(
+    ("run", "by_heart"),
+    [({"epochs": 3.0}, True), ({"epochs": 1.0}, False), ({}, True), ({"batch_size": 4}, False)],
+)
+def test_rows_that_come_once_are_not_said_to_be_learned_by_heart(run, by_heart):
+    """300 steps of 8 rows pass over 1,600 rows more than once, of 4 rows less."""
+    points = (CurvePoint(step=120, eval_loss=0.37), CurvePoint(step=300, eval_loss=0.43))
+    pick = candidate("lora", 0.5, 12.0, curve=Curve(points=points))
+    planned = PlannedRun(max_steps=300, **run)
+    _, decision = decide([pick], device(), "balanced", planned_run=planned, data=result().data)
+    [rise] = [warning for warning in decision.warnings if "lowest at step 120" in warning]
+    assert rise.startswith("It learns its rows by heart") == by_heart and "a shorter run would do" in rise
+
+
 def test_a_method_that_the_catalogue_does_not_know_is_not_asked_for_other_rates():
     assert told("compared with no other", candidate("my-own")) == []
 
