@@ -52,6 +52,11 @@ class Case:
         longest = next((c for c in self.rivals if c.name == LORA), None)
         return max(rates, key=lambda c: (value_of(c, self.quality), c is longest), default=longest)
 
+    def rates_tried(self, method: str) -> list[float]:
+        """The learning rates of a method that a race has compared, ascending: where one diverged is known of it too."""
+        tried = (c for c in self.candidates if c.name == method and (c.curve.points or c.status == "diverged"))
+        return sorted({c.learning_rate for c in tried})
+
     @property
     def others_by_quality(self) -> list[CandidateReport]:
         others = [c for c in self.rivals if c.name != self.pick.name]  # not another rate of it, in one that was chosen

@@ -88,7 +88,7 @@ def _find(
     known = [c for c in candidates if _is_known(c, quality)]
     rates = [c for c in known if c.name == name]
     if not rates:
-        reason = next((c.reason or c.status for c in candidates if c.name == name), "it was not raced here")
+        reason = next((c.reason or c.status for c in candidates if c.name == name), "nothing here was run with it")
         names = ", ".join(sorted({c.name for c in known}))
         raise BadInput(f"Of {name!r} nothing can be told ({reason}). Choose from {names}.")
     if learning_rate is None:
@@ -97,7 +97,7 @@ def _find(
         if abs(c.learning_rate - learning_rate) < 1e-6 * learning_rate:
             return c
     tried = ", ".join(rate_text(c.learning_rate) for c in sorted(rates, key=lambda c: c.learning_rate))
-    raise BadInput(f"{name} was not raced at learning rate {rate_text(learning_rate)}. Choose from {tried}.")
+    raise BadInput(f"{name} is not known here at learning rate {rate_text(learning_rate)}. Choose from {tried}.")
 
 
 def _is_known(candidate: CandidateReport, quality: QualityField) -> bool:

@@ -9,11 +9,10 @@ from advisor.forgetting import forgets_more
 from advisor.held_out import EVAL_ROWS
 from advisor.overtraining import overtrained
 from advisor.quality import baseline_of, value_of
-from advisor.recommendation import CandidateReport
-from advisor.text import bytes_text, quality_text
+from advisor.text import bytes_text, plural, quality_text, rounded
 from knowledge.methods import all_methods
 from knowledge.schema import MemoryEstimate, PlannedRun
-from probes.schema import DatasetProfile
+from probes.schema import DatasetProfile, DeviceReport
 
 SMALL_HELD_OUT_ROWS = 100
 HANDFUL_OF_ROWS = 10  # the rows that any other draw would have held out differ too much from these
@@ -45,25 +44,30 @@ def confidence(case: Case) -> str:
 def warnings(case: Case) -> list[str]:
     pick, found = case.pick, []
     if pick.status == "from table":
-        found.append("Nothing was probed: this is from the table of published runs, on other data.")
+        own = "your own runs of this task, and from " if pick.rests_on_own_runs else ""
+        found.append(f"Nothing was probed: this is from {own}the table of published runs, on other data.")
         if case.data is None and case.planned_run is not None and case.planned_run.task != "text-to-image":
             found.append(_assumed_warning(case.planned_run))
     if pick.status == "eliminated":
-        found.append(f"It was behind, and left the race after {pick.curve.last_step} steps: its forecast is a guess.")
+        found.append(
+            f"It was behind, and left the race after {plural(pick.curve.last_step, 'step')}: its forecast is a guess."
+        )
     if case.prediction.extrapolated:
         found.append("The prediction lies outside of what earlier runs cover: take its interval with care.")
     if fall := _last_fall(case):
         found.append(fall)
     if case.planned_run and (rise := overtrained(pick.curve, case.planned_run.max_steps)):
-        found.append(f"It learns its rows by heart: {rise}.")
+        found.append(
+            f"{'It learns its rows by heart' if _rows_come_again(case) else 'It goes on for too long'}: {rise}."
+        )
     if rate := _rate_at_edge(case) or _only_rate(case):
         found.append(rate)
     if forgetful := _forgetting_warning(case):
         found.append(forgetful)
-    if pick.memory.high_bytes > NARROW_FIT * case.device.limit_bytes:
-        found.append(_tight_memory(pick.memory, case.device.limit_bytes))
+    if tight := _tight_memory(pick.memory, case.device):
+        found.append(tight)
     if pick.micro_batches > 1:
-        found.append(_parts_warning(pick.micro_batches))
+        found.append(_parts_warning(pick.micro_batches, case.planned_run))
     if case.data is not None and case.data.eval_rows < SMALL_HELD_OUT_ROWS:
         found.append(_held_out_warning(case.data.eval_rows, case.metric))
     if case.data is not None and sum(case.data.dropped.values()) > MANY_LEFT_OUT * case.data.rows:
@@ -75,21 +79,43 @@ def warnings(case: Case) -> list[str]:
     return found
 
 
-def _tight_memory(memory: MemoryEstimate, limit_bytes: int) -> str:
-    if memory.surely_fits(limit_bytes):
-        spare = bytes_text(limit_bytes - memory.high_bytes)
+def _rows_come_again(case: Case) -> bool:
+    """Whether the planned run passes over the data more than once, as far as that is known."""
+    run, data = case.planned_run, case.data
+    if run.epochs is not None or data is None:
+        return run.epochs is None or run.epochs > 1
+    return run.max_steps * run.batch_size * run.gradient_accumulation_steps > data.train_rows
+
+
+def _tight_memory(memory: MemoryEstimate, device: DeviceReport) -> str:
+    """Where an unlucky order of batches may not fit. Of a processor a dry run says nothing."""
+    if memory.high_bytes <= NARROW_FIT * device.limit_bytes:
+        return ""
+    if memory.basis in ("measured", "published"):
+        return f"Memory is tight: such a run held {bytes_text(memory.peak_bytes)} of {bytes_text(device.limit_bytes)}."
+    if device.kind == "cpu":
+        return ""
+    if memory.surely_fits(device.limit_bytes):
+        spare = bytes_text(device.limit_bytes - memory.high_bytes)
         return f"Memory is tight: {spare} below the limit in the worst order of batches."
+    reserved = f"Memory is tight: an unlucky order of batches reserves up to {bytes_text(memory.high_bytes)}"
+    if device.kind != "cuda":
+        return f"{reserved}."
     return (
-        f"Memory is tight: an unlucky order of batches reserves up to {bytes_text(memory.high_bytes)}; PyTorch then "
-        "empties its cache and goes on more slowly. PYTORCH_ALLOC_CONF=expandable_segments:True avoids that."
+        f"{reserved}; PyTorch then empties its cache and goes on more slowly. "
+        "PYTORCH_ALLOC_CONF=expandable_segments:True avoids that."
     )
 
 
-def _parts_warning(parts: int) -> str:
+def _parts_warning(parts: int, run: PlannedRun | None) -> str:
+    plan = "a smaller --batch-size and a larger --gradient-accumulation"
+    if run is not None and run.batch_size % parts == 0:
+        plan = (
+            f"--batch-size {run.batch_size // parts} --gradient-accumulation {run.gradient_accumulation_steps * parts}"
+        )
     return (
         f"Its probe ran out of memory with whole batches and did each in {parts} parts, as `advisor train` does. For "
-        f"train.py on the same device, plan with --batch-size {parts} times smaller and --gradient-accumulation "
-        "as much larger."
+        f"train.py on the same device, plan with {plan}."
     )
 
 
@@ -101,12 +127,12 @@ def _forgetting_warning(case: Case) -> str:
     least = min(others, key=lambda c: (c.forgetting, c.name))
     return (
         f"Forgets more of the base model than {least.title}: the loss on the base's own texts grew by "
-        f"{case.pick.forgetting:.2f} nats per token, there by {least.forgetting:.2f}."
+        f"{case.pick.forgetting:.2f} nats per token, there by {rounded(least.forgetting, 2):.2f}."
     )
 
 
 def _held_out_warning(rows: int, metric: str) -> str:
-    text = f"Only {rows} held-out {'row' if rows == 1 else 'rows'}"
+    text = f"Only {plural(rows, 'held-out row')}"
     if metric in ("exact match", "accuracy"):  # one trial a row
         measured = min(EVAL_ROWS, max(1, rows))
         text += f": {metric} is known to about {100 * math.sqrt(0.25 / measured):.0f} points"
@@ -114,8 +140,9 @@ def _held_out_warning(rows: int, metric: str) -> str:
 
 
 def _assumed_warning(run: PlannedRun) -> str:
+    steps = plural(run.max_steps, "step")
     return (
-        f"Without data the run is assumed: {run.max_steps:,} steps of rows of {run.max_length_tokens:,} tokens. "
+        f"Without data the run is assumed: {steps} of rows of {run.max_length_tokens:,} tokens. "
         "--max-length and --max-steps, or data, say otherwise."
     )
 
@@ -159,14 +186,9 @@ def _last_fall(case: Case) -> str:
     )
 
 
-def _was_tried(candidate: CandidateReport) -> bool:
-    return bool(candidate.curve.points) or candidate.status == "diverged"
-
-
 def _only_rate(case: Case) -> str:
     """Short races compare no learning rates (probes/planner.py)."""
-    tried = {c.learning_rate for c in case.candidates if c.name == case.pick.name and _was_tried(c)}
-    if len(tried) != 1 or case.pick.name not in all_methods():
+    if len(case.rates_tried(case.pick.name)) != 1 or case.pick.name not in all_methods():
         return ""
     return "Its learning rate was compared with no other: a longer --budget compares rates."
 
@@ -175,7 +197,7 @@ def _rate_at_edge(case: Case) -> str:
     """The best rate being the lowest or highest tried means that the optimum may lie outside."""
     if case.pick not in case.rivals:  # a choice of the user: another rate of the method is its best
         return ""
-    rates = sorted({c.learning_rate for c in case.candidates if c.name == case.pick.name and _was_tried(c)})
+    rates = case.rates_tried(case.pick.name)
     if len(rates) < 2 or case.pick.learning_rate not in (rates[0], rates[-1]):
         return ""
     side = "highest" if case.pick.learning_rate == rates[-1] else "lowest"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from advisor.recommendation import CandidateReport
+from advisor.text import rounded
 
 NOTICEABLE_NATS = 0.05  # per token: five percent in perplexity; less is no reason to choose
 
@@ -25,4 +26,4 @@ def forgets_more(one: CandidateReport, other: CandidateReport) -> bool:
 
 def forgetting_text(candidate: CandidateReport) -> str:
     """'+0.12', the growth of the loss in nats per token; '' where it was not measured."""
-    return "" if candidate.forgetting is None else f"{candidate.forgetting:+.2f}"
+    return "" if candidate.forgetting is None else f"{rounded(candidate.forgetting, 2):+.2f}"

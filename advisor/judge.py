@@ -11,6 +11,7 @@ from advisor.measured import Measured, step_s_by_method
 from advisor.own_task import benchmark_of_survey
 from advisor.planned_memory import adapter_bytes_of, corrected_memory, measured_memory
 from advisor.predictor import Predictor
+from advisor.quality import TABLE_RANK
 from advisor.recommendation import CandidateReport, Prediction, Status
 from advisor.survey import Survey
 from advisor.telling_metric import SINGLE_TOKENS
@@ -177,12 +178,15 @@ def judge_from_table(
     reports = []
     for candidate in candidates:
         prior = priors[candidate.method.name]
-        predicted = Prediction(
-            metric="table rank", value=prior.score, low=prior.low, high=prior.high, extrapolated=True
-        )
+        predicted = Prediction(metric=TABLE_RANK, value=prior.score, low=prior.low, high=prior.high, extrapolated=True)
         status = "reference" if candidate.method.reference_only else "from table"
-        report = _bare_report(candidate, survey, status, "known from published runs")
-        fields = {"predicted": predicted, "adapter_bytes": adapter_bytes_of(candidate)}
+        known_from = "own runs of this task and published ones" if prior.knows_task else "published runs"
+        report = _bare_report(candidate, survey, status, f"known from {known_from}")
+        fields = {
+            "predicted": predicted,
+            "adapter_bytes": adapter_bytes_of(candidate),
+            "rests_on_own_runs": prior.knows_task,
+        }
         reports.append(report.model_copy(update=fields))
     return reports
 

@@ -7,11 +7,13 @@ import json
 from advisor.exporters.base import model_location
 from advisor.recommendation import Result
 from advisor.report.content import model_name
-from advisor.text import bytes_text, clean, count_text, duration_text, quality_text, rate_text
+from advisor.text import bytes_text, clean, count_text, duration_text, plural, quality_text, rate_text, rounded
 from advisor.training_report import Comparison, TrainingReport
 from knowledge.schema import AUTO_CLASSES
 
 _PIPELINES = {"causal-lm": "text-generation", "sequence-classification": "text-classification"}
+
+ABOUT_RANGES = "Ranges are intervals of 80 %; that of memory is over the orders in which batches may come."
 
 
 def model_card(result: Result, report: TrainingReport) -> str:
@@ -19,8 +21,8 @@ def model_card(result: Result, report: TrainingReport) -> str:
     sections = [
         _front_matter(result),
         f"# {_plain(report.title)} on {_plain(model_name(result))}",
-        f"Trained by peft-advisor {_plain(report.advisor_version)} for {report.max_steps:,} steps at learning rate "
-        f"{rate_text(report.learning_rate)}. {_start(report)}",
+        f"Trained by peft-advisor {_plain(report.advisor_version)} for {plural(report.max_steps, 'step')} at learning "
+        f"rate {rate_text(report.learning_rate)}. {_start(report)}",
         "## Predicted and reached",
         _comparisons(report),
         "## Method",
@@ -36,17 +38,17 @@ def model_card(result: Result, report: TrainingReport) -> str:
 
 
 def comparison_cells(comparison: Comparison) -> tuple[str, str, str, str, str]:
-    """(quantity, predicted, interval, reached, verdict) as people read them; '-' where there is nothing."""
+    """(quantity, predicted, range, reached, verdict) as people read them; '-' where there is nothing."""
     text = {
         "quality": lambda value: quality_text(value, comparison.quantity),
         "bytes": bytes_text,
         "seconds": duration_text,
     }[comparison.kind]
     c = comparison
-    interval = "-" if c.low is None or c.high is None else f"{text(c.low)} to {text(c.high)}"
+    range_text = "-" if c.low is None or c.high is None else f"{text(c.low)} to {text(c.high)}"
     verdict = {True: "inside", False: "outside", None: "-"}[c.inside]
     shown = ["-" if value is None else text(value) for value in (c.predicted, c.reached)]
-    return clean(c.quantity), shown[0], interval, shown[1], verdict
+    return clean(c.quantity), shown[0], range_text, shown[1], verdict
 
 
 def _front_matter(result: Result) -> str:
@@ -71,25 +73,27 @@ def _start(report: TrainingReport) -> str:
 
 
 def _comparisons(report: TrainingReport) -> str:
-    rows = ["| | predicted | 80 % interval | reached | |", "|---|---|---|---|---|"]
+    rows = ["| | predicted | range | reached | |", "|---|---|---|---|---|"]
     rows += [f"| {' | '.join(map(_plain, comparison_cells(c)))} |" for c in report.comparisons]
-    notes = [f"{clean(c.quantity)}: {clean(c.note)}." for c in report.comparisons if c.note]
+    notes = [ABOUT_RANGES]
+    notes += [f"{clean(c.quantity)}: {clean(c.note)}." for c in report.comparisons if c.note]
     notes += [f"Note: {report.overtrained}."] if report.overtrained else []
     if report.forgetting is not None:
         notes.append(
-            f"On texts that the base model wrote itself the loss has grown by {report.forgetting:.3f} "
+            f"On texts that the base model wrote itself the loss has grown by {rounded(report.forgetting, 3):.3f} "
             f"± {report.forgetting_noise or 0:.3f} nats per token."
         )
-    return "\n".join(rows) + ("\n\n" + " ".join(notes) if notes else "")
+    return "\n".join(rows) + "\n\n" + " ".join(notes)
 
 
 def _method(result: Result, report: TrainingReport) -> str:
     run, pick = result.planned_run, result.pick
+    rows = run.batch_size * run.gradient_accumulation_steps
     lines = [
         f"- {_plain(pick.title)} (`{_plain(pick.name)}`), {count_text(report.trainable_parameters)} trained "
         f"parameters, {bytes_text(report.adapter_bytes)}",
-        f"- {run.max_steps:,} steps of {run.batch_size * run.gradient_accumulation_steps} rows, {run.scheduler} "
-        f"schedule, {run.warmup_steps} steps of warm-up, at most {run.max_length_tokens} tokens a row, seed {run.seed}",
+        f"- {plural(run.max_steps, 'step')} of {plural(rows, 'row')}, {run.scheduler} schedule, "
+        f"{plural(run.warmup_steps, 'step')} of warm-up, at most {run.max_length_tokens} tokens a row, seed {run.seed}",
         f"- base in {report.dtype}" + ("" if run.quantization == "none" else f", quantized: {run.quantization}"),
     ]
     if pick.peft_config:
@@ -115,10 +119,11 @@ def _use(result: Result) -> str:
         return "`trained.safetensors` holds the trained parameters. `advisor merge` writes the whole model."
     auto_class, classes = AUTO_CLASSES[result.planned_run.task], len(result.training.label_names)
     model = json.dumps(clean(model_location(result))) if result.model.source == "hub" else "FOLDER_OF_THE_BASE_MODEL"
-    labels = f", num_labels={classes}, ignore_mismatched_sizes=True" if classes else ""
+    options = f", num_labels={classes}, ignore_mismatched_sizes=True" if classes else ""
+    options += ", trust_remote_code=True" if result.request.get("trust_remote_code") else ""
     return (
         "```python\nimport peft\nimport transformers\n\n"
-        f"base = transformers.{auto_class}.from_pretrained({model}{labels})\n"
+        f"base = transformers.{auto_class}.from_pretrained({model}{options})\n"
         "model = peft.PeftModel.from_pretrained(base, FOLDER_OF_THIS_FILE)\n```"
     )
 

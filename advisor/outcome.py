@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from advisor.gather import JOURNAL_FILE
 from advisor.recommendation import CandidateReport, Result
 from advisor.training_arguments import training_arguments
-from knowledge.errors import AdvisorError, NothingFits
+from knowledge.errors import AdvisorError, NothingFits, is_full
+from knowledge.methods import get_method
 
 if TYPE_CHECKING:
     import pandas
@@ -20,10 +22,12 @@ class NotSaved(AdvisorError):
     """The files of a recommendation could not be written; `recommendation` holds what is known."""
 
     def __init__(self, recommendation: Recommendation, folder: Path, error: OSError) -> None:
-        super().__init__(
-            f"The files could not be written to {folder}: {error.strerror or error}. What was measured is in its "
-            "journal as far as there was room: make some and repeat the command with --resume."
-        )
+        place, why = error.filename or folder, error.strerror or error
+        cure = "Make room" if is_full(error) else "Put that right"
+        again = "repeat the command"
+        if (folder / JOURNAL_FILE).exists():
+            again += " with --resume, which goes on from the journal there"
+        super().__init__(f"The files could not be written: {place}: {why}. {cure} and {again}.")
         self.recommendation = recommendation
 
 
@@ -55,7 +59,7 @@ class Recommendation:
 
     @property
     def peft_config(self) -> peft.PeftConfig | None:
-        """Ready for peft.get_peft_model; None where full fine-tuning is recommended."""
+        """Ready for peft.get_peft_model; None where what is recommended adds no adapter, as BitFit."""
         import peft
 
         config = self.pick.peft_config
@@ -64,8 +68,14 @@ class Recommendation:
     @property
     def training_arguments(self) -> dict[str, Any]:
         """The planned run as keyword arguments of transformers.TrainingArguments (beside `output_dir`)."""
-        run, plan = self.result.planned_run, self.result.training
-        return training_arguments(run, self.pick.learning_rate, plan.weight_decay if plan else run.weight_decay)
+        run, pick, plan = self.result.planned_run, self.pick, self.result.training
+        if plan is not None:
+            weight_decay = plan.weight_decay
+        elif run.task == "text-to-image":  # that of the published runs
+            weight_decay = run.weight_decay
+        else:  # without data there is no plan, and the method is the same
+            weight_decay = get_method(pick.name).weight_decay
+        return training_arguments(run, pick.learning_rate, weight_decay)
 
     def choose(self, method: str, learning_rate: float | None = None) -> Recommendation:
         """The same with another candidate of the race as the pick, at its best rate unless one is given; nothing is

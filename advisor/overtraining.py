@@ -20,5 +20,5 @@ def overtrained(curve: Curve, max_steps: int) -> str | None:
         return None
     return (
         f"the held-out loss was lowest at step {best.step} ({best.eval_loss:.3f}) and has risen since: "
-        "fewer epochs would do"
+        "a shorter run would do"
     )

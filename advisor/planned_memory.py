@@ -12,6 +12,7 @@ import numpy as np
 from advisor.candidates import Candidate, report_without_probe
 from advisor.recommendation import CandidateReport
 from advisor.survey import Survey
+from advisor.text import rounded
 from knowledge.methods.base import Method
 from knowledge.schema import MemoryEstimate, PlannedRun
 from probes.parallel import map_on_cores
@@ -114,7 +115,7 @@ def scaled(memory: MemoryEstimate, measured_bytes: int, dry_bytes: int) -> Memor
         breakdown["overhead"] += peak_bytes - memory.peak_bytes
     told = (
         f"the probe held {measured_bytes / 1e9:.2f} GB where its dry run says {dry_bytes / 1e9:.2f}: corrected by "
-        f"{100 * (factor - 1):+.1f} %"
+        f"{rounded(100 * (factor - 1), 1):+.1f} %"
     )
     return memory.model_copy(
         update={

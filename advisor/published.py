@@ -79,12 +79,13 @@ def published_answer(request: Request, say: Callable[[str], None]) -> PublishedA
             f"The published runs of {request.model} held memory of a card, and no GPU is here: name one with "
             "--gpu 'RTX 4090', or give --vram 24GB."
         )
-    noise = evaluation_noise(runs)
-    measured = without_violators([_report(run, noise) for run in chosen.values()], request.require, SCOPE)
+    noise, planned_run = evaluation_noise(runs), _planned_run(runs)
+    told = [_report(run, noise, planned_run) for run in chosen.values()]
+    measured = without_violators(told, request.require, SCOPE)
     reports = [*measured, *reports]
     if not any(run.peak_bytes <= device.limit_bytes for run in chosen.values()):
         raise NothingFits(_too_small(chosen.values(), device))
-    return PublishedAnswer(request, _model(request, runs), device, _planned_run(runs), reports)
+    return PublishedAnswer(request, _model(request, runs), device, planned_run, reports)
 
 
 def evaluation_noise(runs: Sequence[RunRecord]) -> float:
@@ -162,11 +163,11 @@ def _basics(method: Method, run: RunRecord) -> dict:
     }
 
 
-def _report(run: RunRecord, noise: float) -> CandidateReport:
-    half = Z_80 * noise
+def _report(run: RunRecord, noise: float, planned_run: PlannedRun) -> CandidateReport:
+    half, method = Z_80 * noise, all_methods()[run.method]
     return CandidateReport(
-        **_basics(all_methods()[run.method], run),
-        status="from table",
+        **_basics(method, run),
+        status="reference" if method.reference_only else "from table",
         predicted=Prediction(
             metric=run.metric_name.removeprefix("test ").replace("_", " "),
             value=run.metric,
@@ -182,7 +183,7 @@ def _report(run: RunRecord, noise: float) -> CandidateReport:
             basis="published",
             note=f"on {run.device}, batch size {run.batch_size}",
         ),
-        planned_run_s=run.train_s,
+        planned_run_s=run.train_s if run.max_steps == planned_run.max_steps else None,
         drift=run.drift,
         trainable_parameters=run.trainable_parameters,
         adapter_bytes=run.adapter_bytes,

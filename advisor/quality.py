@@ -15,6 +15,7 @@ LIKELY = 0.43 / Z_80
 MEMORY_STEP = 0.01  # no memory estimate is finer than that: the dry run's mean error on published runs is half of it
 
 
+TABLE_RANK = "table rank"  # without probes: the share of the compared methods that one beats in the benchmark table
 QualityField = Literal["predicted", "predicted_loss"]
 
 

@@ -35,7 +35,9 @@ Status = Literal[
 class Prediction(Record):
     """A value at the end of the planned run, with an 80 % interval."""
 
-    metric: str = Field(description="'eval loss' (lower is better) or the task's metric (higher is better)")
+    metric: str = Field(
+        description="'eval loss' (lower is better), the task's metric, or 'table rank' (see advisor.quality)"
+    )
     value: Finite
     low: Finite
     high: Finite
@@ -69,7 +71,7 @@ class CandidateReport(Record):
     micro_batches: int = Field(
         1, description="parts in which its probe did each batch; more than one where whole batches ran out of memory"
     )
-    planned_run_s: Finite | None = Field(None, description="predicted time of the planned run on this device")
+    planned_run_s: Finite | None = Field(None, description="predicted time of the planned run where its probe ran")
     tokens_per_s: Finite | None = None
     trainable_parameters: int | None = None
     adapter_bytes: int | None = None
@@ -89,6 +91,9 @@ class CandidateReport(Record):
         None,
         description="share of time that a request takes longer with the adapter, 0 where it merges into the base; "
         "measured only where a requirement asks for it",
+    )
+    rests_on_own_runs: bool = Field(
+        False, description="without probes: whether the user's own runs of this very task are part of its rank"
     )
     violates: tuple[str, ...] = Field((), description="the requirements that it does not meet, as they were given")
     capabilities: Mapping[str, Any] = Field(default_factory=dict)

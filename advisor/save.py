@@ -19,7 +19,7 @@ HTML_FILE = "report.html"
 def save(result: Result, folder: Path, targets: tuple[str, ...] = DEFAULT_TARGETS) -> Result:
     """Writes the files and returns the result with their names in `files`.
 
-    A target that cannot express the recommendation is left out: full fine-tuning has no adapter config, and an
+    A target that cannot express the recommendation is left out: what adds no adapter has no config of one, and an
     answer without data has no run to write a script for. What an earlier recommendation in that folder had of it goes.
     """
     names: list[str] = []

@@ -67,6 +67,16 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def rounded(value: float, digits: int) -> float:
+    """`value` at that many decimals; what rounds to nothing has no sign, so that no '-0.00' is shown."""
+    return round(value, digits) + 0.0
+
+
+def share_text(share: float) -> str:
+    """'12 %', and 'under 1 %' of what is little but not nothing."""
+    return "under 1 %" if 0 < share < 0.005 else f"{100 * share:.0f} %"
+
+
 def count_text(count: int | None) -> str:
     """'1.03 T', '3.21 B', '135 M', '920 k', '512'."""
     if count is None:
@@ -95,7 +105,7 @@ def quality_text(value: float | None, metric: str) -> str:
     """A value of a metric: '53.2 %' for shares of right answers, '0.812' for a loss."""
     if value is None:
         return "unknown"
-    return f"{100 * value:.1f} %" if is_percentage(metric) else f"{value:.3f}"
+    return f"{100 * value:.1f} %" if is_percentage(metric) else f"{rounded(value, 3):.3f}"
 
 
 def difference_text(difference: float, metric: str) -> str:

@@ -160,8 +160,8 @@ def _failed(run: FinalRun, outcome: ProbeOutcome) -> TrainingFailed:
 
 def _diverged(run: FinalRun, reason: str) -> TrainingFailed:
     pick = run.facts.pick
-    lower = [c.learning_rate for c in run.facts.result.candidates if c.name == pick.name]
-    lower = [rate for rate in lower if rate < pick.learning_rate]
+    probed = [c.learning_rate for c in run.facts.result.candidates if c.name == pick.name and c.curve.points]
+    lower = [rate for rate in probed if rate < pick.learning_rate]
     advice = f" {pick.title} was also probed at {rate_text(max(lower))}." if lower else ""
     return TrainingFailed(
         f"The run has diverged: {reason}. It needs a lower learning rate than {rate_text(pick.learning_rate)}.{advice} "
@@ -186,7 +186,7 @@ def _report(run: FinalRun, baseline: Baseline, curve: Curve, outcome: ProbeOutco
         curve=curve,
         baseline_loss=baseline.eval_loss,
         baseline_metric=baseline.metric,
-        comparisons=compare(facts.pick, curve.points[-1], outcome, device.kind),
+        comparisons=compare(facts.pick, curve.points[-1], outcome, device.kind, run.context.metric_name),
         train_s=outcome.train_s,
         peak_bytes=outcome.peak_bytes,
         trainable_parameters=outcome.trainable_parameters,

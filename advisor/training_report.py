@@ -109,23 +109,30 @@ def finished_report(folder: Path, result: Result) -> TrainingReport | None:
     return report if report.is_of(result) else None
 
 
-def compare(pick: CandidateReport, last: CurvePoint, outcome: ProbeOutcome, device_kind: str) -> tuple[Comparison, ...]:
-    """Predicted against reached: loss, metric, peak memory, training time."""
+def compare(
+    pick: CandidateReport, last: CurvePoint, outcome: ProbeOutcome, device_kind: str, metric_name: str
+) -> tuple[Comparison, ...]:
+    """Predicted against reached: loss, the metric of that name, peak memory, training time. Without probes nothing was
+    predicted of loss and metric: a rank in the table is no value that a run could reach."""
     predictions = {p.metric: p for p in (pick.predicted_loss, pick.predicted) if p}
+    reached = {"eval loss": last.eval_loss, metric_name: last.metric}
+    names = [name for name, value in reached.items() if value is not None or name in predictions]
     raced = pick.curve.last_step >= last.step
     return (
-        *(_quality(p, last.eval_loss if p.metric == "eval loss" else last.metric, raced) for p in predictions.values()),
+        *(_quality(name, predictions.get(name), reached[name], raced) for name in names),
         _peak_memory(pick, outcome, device_kind),
         _training_time(pick, outcome),
     )
 
 
-def _quality(made: Prediction, reached: float | None, raced: bool) -> Comparison:
+def _quality(name: str, made: Prediction | None, reached: float | None, raced: bool) -> Comparison:
+    if made is None:
+        return Comparison(quantity=name, kind="quality", reached=reached)
     note = "the prediction lies outside of the evidence" if made.extrapolated else ""
     if raced:
         note = "the race had trained this run to its end: it was measured before and not predicted"
     return Comparison(
-        quantity=made.metric,
+        quantity=name,
         kind="quality",
         predicted=made.value,
         low=made.low,

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from advisor.case import LORA, Case
 from advisor.doubts import confidence, warnings
 from advisor.forgetting import forgets_more
+from advisor.frontier import COMPARABLE
 from advisor.quality import QualityField, beats, noise_between, point_of, tied, value_of
 from advisor.recommendation import CandidateReport, Decision
-from advisor.text import bytes_text, difference_text, duration_text, rate_text
+from advisor.text import bytes_text, difference_text, duration_text, rate_text, rounded
+from probes.schema import FAILURES
 
 RIVALS_NAMED = 3
 
@@ -53,7 +55,8 @@ def compare(one: CandidateReport, other: CandidateReport, quality: QualityField)
 
 def standing(candidate: CandidateReport, case: Case) -> str:
     """Why a candidate that came through is not the pick, in one line; '' for those that have a reason of their own."""
-    if candidate.fits is False and candidate.memory is not None and candidate.status in ("finished", "eliminated"):
+    has_come_through = candidate.status in (*COMPARABLE, "reference")
+    if candidate.fits is False and candidate.memory is not None and has_come_through:
         return f"needs up to {bytes_text(candidate.memory.high_bytes)} of {bytes_text(case.device.limit_bytes)}"
     if candidate.reason or candidate is case.pick:
         return candidate.reason
@@ -80,33 +83,41 @@ def _time_difference(one: CandidateReport, other: CandidateReport) -> str:
     return f"takes {duration_text(abs(a - b))} {'longer' if a > b else 'less'}"
 
 
-def _rates_tried(case: Case, method: str) -> set[float]:
-    tried = (c for c in case.candidates if c.name == method and (c.curve.points or c.status == "diverged"))
-    return {c.learning_rate for c in tried}
-
-
 def _gain_over_lora(case: Case, instead_of: CandidateReport | None = None) -> str:
-    lora = case.lora
-    tuned = "tuned " if len(_rates_tried(case, LORA)) > 1 else ""
+    is_tuned = len(case.rates_tried(LORA)) > 1
     if case.pick.name == LORA:
-        why = "nothing else that was tried pays for a change"
-        if len(case.rivals) == 1:
-            others = any(c.curve.points for c in case.candidates if c.name != LORA and c.status != "reference")
-            why = "no other method came through" if others else "no other method has been tried"
-        if instead_of is not None:
-            why = f"{instead_of.title} at {rate_text(instead_of.learning_rate)} was recommended"
-        return f"This is LoRA{' with a tuned learning rate' if tuned else ''}; {why}."
+        was = f"{instead_of.title} at {rate_text(instead_of.learning_rate)} was recommended" if instead_of else ""
+        return f"This is LoRA{' with a tuned learning rate' if is_tuned else ''}; {was or _why_lora(case)}."
+    tuned, lora = "tuned " if is_tuned else "", case.lora
     if lora is None:
-        entries = [c for c in case.candidates if c.name == LORA]
-        furthest = min(entries, key=lambda c: (-c.curve.last_step, c.learning_rate), default=None)
-        reason = ", ".join(filter(None, [furthest.status, standing(furthest, case)])) if furthest else ""
-        why = f": {reason.rstrip('.')}" if furthest else ""
-        too_large = next((c for c in entries if c.fits is False and c.memory), None)
-        if too_large is not None:
-            needed = bytes_text(too_large.memory.high_bytes)
-            return f"LoRA does not fit: it needs up to {needed} of {bytes_text(case.device.limit_bytes)}."
-        return f"The gain over {tuned}LoRA is unknown, for LoRA has no valid result{why}."
+        return _without_lora(case, tuned)
     return f"Against {tuned}LoRA (rate {rate_text(lora.learning_rate)}): {compare(case.pick, lora, case.quality)}."
+
+
+def _without_lora(case: Case, tuned: str) -> str:
+    """Why there is no LoRA to compare with, by its rate that came furthest."""
+    rates = [c for c in case.candidates if c.name == LORA]
+    if too_large := next((c for c in rates if c.fits is False and c.memory), None):
+        needed = bytes_text(too_large.memory.high_bytes)
+        return f"LoRA does not fit: it needs up to {needed} of {bytes_text(case.device.limit_bytes)}."
+    why = ""
+    if rates:
+        furthest = min(rates, key=lambda c: (-c.curve.last_step, c.learning_rate))
+        reason = ", ".join(filter(None, [furthest.status, standing(furthest, case)]))
+        why = f": {reason.rstrip('.')}"
+    return f"The gain over {tuned}LoRA is unknown, for LoRA has no valid result{why}."
+
+
+def _why_lora(case: Case) -> str:
+    """Why LoRA stays the pick."""
+    if case.pick.status == "from table":
+        alone = len(case.rivals) == 1
+        return f"no other of the table {'comes into question' if alone else 'pays for a change'}"
+    if len(case.rivals) > 1:
+        return "nothing else that was tried pays for a change"
+    could_be_picked = [c for c in case.candidates if c.name != LORA and c.status != "reference"]
+    others = any(c.curve.points or c.status in FAILURES for c in could_be_picked)
+    return "no other method came through" if others else "no other method has been tried"
 
 
 def _reasons(case: Case) -> list[str]:
@@ -146,9 +157,7 @@ def _tie_breaker(case: Case) -> str:
         return likely
     if not case.as_good:
         return "taken as the best trade of quality and memory"
-    for_accuracy = case.objective == "accuracy"
-    how = "for its costs, time and deployment together" if for_accuracy else "as the cheapest of them"
-    return f"{_among(case)}taken {how}"
+    return f"{_among(case)}taken for its costs together: memory, forgetting, time and deployment"
 
 
 def _among(case: Case) -> str:
@@ -193,8 +202,9 @@ def _by_forgetting(case: Case) -> str:
     alike = [c for c in case.as_good if not case.scale.first(case.pick, c)]
     if not alike or not all(forgets_more(c, case.pick) for c in alike):
         return ""
-    theirs = ", ".join(f"{c.title} {c.forgetting:.2f}" for c in alike[:RIVALS_NAMED])
-    return f"taken because it forgets least of the base model ({case.pick.forgetting:.2f} nats per token; {theirs})"
+    theirs = ", ".join(f"{c.title} {rounded(c.forgetting, 2):.2f}" for c in alike[:RIVALS_NAMED])
+    own = f"{rounded(case.pick.forgetting, 2):.2f}"
+    return f"taken because it forgets least of the base model ({own} nats per token; {theirs})"
 
 
 def _by_time(case: Case) -> str:

@@ -33,6 +33,7 @@ class MethodPrior:
 
     `score` is the share of the compared methods that it beats (0 to 1), with an 80 % interval for a new benchmark.
     `relative_memory` and `relative_time` are ratios to LoRA's peak bytes and training time, medians over benchmarks.
+    `knows_task` says whether the user's own runs of the very model and data are part of the score.
     """
 
     method: str
@@ -42,6 +43,7 @@ class MethodPrior:
     benchmarks: tuple[str, ...] = ()
     relative_memory: float | None = None
     relative_time: float | None = None
+    knows_task: bool = False
 
 
 def method_priors(records: Iterable[RunRecord], task: Task, suite: str | None = None) -> dict[str, MethodPrior]:
@@ -71,6 +73,7 @@ def method_priors(records: Iterable[RunRecord], task: Task, suite: str | None = 
                 benchmarks=tuple(sorted({r.benchmark for r in records if r.method == method})),
                 relative_memory=memory.get(method),
                 relative_time=time.get(method),
+                knows_task=any(name == suite for name, _ in seen),
             )
         )
     return {prior.method: prior for prior in sorted(priors, key=lambda p: (-p.score, p.method))}

@@ -174,6 +174,7 @@ class Conductor:
     def _run_rung(self, index: int, ids: Sequence[str], start: int, stop: int) -> None:
         missing = [id for id in ids if self.evidence.done_step(id) < stop and id not in self.evidence.failed]
         self._observer.rung_started(index, stop, len(ids))
+        self._tell_known([id for id in ids if id not in missing and id not in self.evidence.failed], stop)
         started = time.monotonic()
         jobs = {id: self._make_job(id, start, stop) for id in missing}
         for job in jobs.values():
@@ -201,6 +202,16 @@ class Conductor:
 
     def _end_of(self, fraction: float) -> int:
         return stop_step(fraction, self._schedule.total_steps)
+
+    def _tell_known(self, ids: Sequence[str], stop: int) -> None:
+        """Tells the observer of what a resumed race need not do again: without it others would look like the best."""
+        for id in ids:
+            points = [p for p in self.evidence.curves.get(id, Curve()).points if p.step <= stop]
+            contestant = self._contestants[id]
+            if points:
+                last = points[-1]
+                known = contestant.title, contestant.learning_rate, last.eval_loss, last.metric, last.step
+                self._observer.probe_known(*known)
 
     def _is_time_up(self) -> bool:
         # Of an earlier race the journal may hold others, of whom this one does not tell.

@@ -26,4 +26,9 @@ class Observer:
         status: str,
     ) -> None: ...
 
-    def rung_finished(self, index: int, kept: int, failed: int) -> None: ...
+    def probe_known(
+        self, title: str, learning_rate: float, eval_loss: float | None, metric: float | None, step: int
+    ) -> None:
+        """A probe of this rung that an earlier part of the race has done."""
+
+    def rung_finished(self, index: int, evaluated: int, failed: int) -> None: ...

@@ -150,8 +150,8 @@ def _data_table(found: Survey) -> Table:
         facts.append(("labels", ", ".join(found.data.label_names)))
         facts.append(("most frequent label", f"{100 * (profile.largest_class_share or 0):.1f} % of the held-out rows"))
     if profile.cut_rows:
-        facts.append(("cut", f"{profile.cut_rows:,} rows longer than the limit"))
-    facts += [("left out", f"{count:,} rows: {reason}") for reason, count in profile.dropped.items()]
+        facts.append(("cut", f"{plural(profile.cut_rows, 'row')} longer than the limit"))
+    facts += [("left out", f"{plural(count, 'row')}: {reason}") for reason, count in profile.dropped.items()]
     return _facts("Data", facts)
 
 

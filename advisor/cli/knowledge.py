@@ -30,6 +30,7 @@ def import_(
     as_json: Annotated[bool, typer.Option("--json", help="print the outcome as JSON")] = False,
 ) -> None:
     """Import runs that others exported, or published results. Importing the same again changes nothing."""
+    from advisor.text import plural
     from knowledge.table import merge, user_store
 
     records, rejected = _read_runs(place)
@@ -48,10 +49,10 @@ def import_(
         }
         print(json.dumps(facts, indent=2))
         return
-    print(f"{_runs(len(records))} read: {outcome.added} added to {table}, {outcome.unchanged} already there.")
+    print(f"{plural(len(records), 'run')} read: {outcome.added} added to {table}, {outcome.unchanged} already there.")
     if outcome.conflicts:
         done = "replaced" if replace else "kept as stored (--replace overwrites them)"
-        print(f"{len(outcome.conflicts)} differ from the stored run of the same name and time: {done}.")
+        print(f"Other than the stored run of the same name and time: {len(outcome.conflicts)}, {done}.")
     for name, reason in rejected.items():
         print(f"left out {name}: {reason}", file=sys.stderr)
     if rejected:
@@ -67,6 +68,7 @@ def export(
 
     It holds settings, curves, device and versions of the runs, and the names of model and data file. No rows of data.
     """
+    from advisor.text import plural
     from knowledge.errors import BadInput
     from knowledge.table import user_store, write
 
@@ -76,7 +78,7 @@ def export(
     if file.exists() and not force:
         raise BadInput(f"{file} exists. Use --force to overwrite it, or give another name.")
     write(file, runs)
-    print(f"{_runs(len(runs))} written to {file}.")
+    print(f"{plural(len(runs), 'run')} written to {file}.")
 
 
 @app.command()
@@ -88,10 +90,11 @@ def record(
     The next recommendation for the same data, model and planned run (length, batch, 4 bits or not) rests on them.
     """
     from advisor.own_runs import record_outcomes
+    from advisor.text import plural
 
     outcome = record_outcomes(folder)
     renewed = f", {len(outcome.conflicts)} renewed" if outcome.conflicts else ""
-    print(f"{_runs(outcome.added)} recorded{renewed}, {outcome.unchanged} already there.")
+    print(f"{plural(outcome.added, 'run')} recorded{renewed}, {outcome.unchanged} already there.")
 
 
 def _read_runs(place: Path) -> tuple[Sequence[RunRecord], dict[str, str]]:
@@ -111,10 +114,6 @@ def _read_runs(place: Path) -> tuple[Sequence[RunRecord], dict[str, str]]:
         reasons = "; ".join(f"{name}: {why}" for name, why in list(report.rejected.items())[:3])
         raise BadInput(f"No run could be read from {place} ({len(report.rejected)} files). {reasons}")
     return report.records, report.rejected
-
-
-def _runs(count: int) -> str:
-    return "1 run" if count == 1 else f"{count} runs"
 
 
 @app.command()

@@ -6,12 +6,12 @@ that the probes ran, so that the final run sees exactly what the probes saw.
 
 HEAD = '''\
 #!/usr/bin/env python3
-"""Fine-tunes $model with $title: the run that was recommended, $how_complete.
+"""Fine-tunes $model with $title: the run that was $how_found, $how_complete.
 
 $provenance
 $expectation
 
-    python train.py                   # the whole run: $max_steps optimizer steps
+    python train.py                   # the whole run: $size
     python train.py --max-steps 20    # a short try
     python train.py --help
 
@@ -43,7 +43,7 @@ GRADIENT_ACCUMULATION_STEPS = $GRADIENT_ACCUMULATION_STEPS
 GRADIENT_CHECKPOINTING = $GRADIENT_CHECKPOINTING
 MAX_GRAD_NORM = $MAX_GRAD_NORM
 MAX_LENGTH_TOKENS = $MAX_LENGTH_TOKENS  # longer rows are cut at their end
-DTYPE = $DTYPE  # of the base model on a GPU; on a CPU float32 is used
+DTYPE = $DTYPE  # of the base model on a GPU with CUDA; elsewhere float32 is used
 SEED = $SEED
 
 # Rows whose hash is at or below HELD_OUT_KEY are not trained on; the first EVAL_ROWS of them measure the result.

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ SCRIPT = "Use the training script instead (--to script)."
 ADAMW, LORA_PLUS = "torch.optim:AdamW", "peft.optimizers:create_loraplus_optimizer"
 LORA_KEYS = frozenset({"peft_type", "task_type", "r", "lora_alpha", "lora_dropout", "target_modules"})
 CHAT_FORMATS = ("messages", "alpaca", "sharegpt")
+ROWS_LOOKED_AT = 100
 FORMS = {".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 
 
@@ -157,6 +159,14 @@ def prompts_are_text(run: TrainerRun) -> bool:
     """Whether prompt and completion are strings, as the first row shows; True where the file is not here."""
     first = next(_rows(run), None)
     return first is None or isinstance(first.get("prompt"), str)
+
+
+def may_join_at_the_border(run: TrainerRun) -> bool:
+    """Whether a tokenizer that is given prompt and completion as one text may make a token of the end of one and the
+    beginning of the other, as the first rows show; True where the file is not here."""
+    rows = list(islice(_rows(run), ROWS_LOOKED_AT))
+    borders = [(str(row.get("prompt", ""))[-1:], str(row.get("completion", ""))[:1]) for row in rows]
+    return not rows or any(end.isspace() or not begin.isspace() for end, begin in borders)
 
 
 def columns_among(run: TrainerRun, names: Collection[str]) -> set[str] | None:

@@ -28,6 +28,10 @@ NAME = "axolotl"
 TITLE = "Axolotl config"
 CHECKED_WITH = "the config schema of Axolotl 0.19.0"
 FILE = "axolotl.yaml"
+ABOUT_SPACES = (
+    "Where a tokenizer puts a space before every text (Llama 2, Mistral 7B), it reads one before the completion too,",
+    "which the probes did not. train.py does as the probes.",
+)
 
 
 def export(folder: Path, result: Result) -> list[Path]:
@@ -39,6 +43,7 @@ def export(folder: Path, result: Result) -> list[Path]:
         raise NotExpressible("Axolotl makes several rows of a text above the limit, and the probes cut it.", SCRIPT)
     lines = [
         "Axolotl draws its own held-out rows.",
+        *(ABOUT_SPACES if run.plan.data_format == "prompt-completion" else ()),
         f"Checked with {CHECKED_WITH}. Run in this folder: axolotl train {FILE}",
     ]
     return [write_text(folder / FILE, header(result, *lines) + yaml_text(config(run)))]

@@ -114,16 +114,23 @@ def script_model_location(result: Result) -> str:
     return str(model_folder(Path(location)))
 
 
+def how_found(result: Result) -> str:
+    """How the run came to be the one: 'recommended', unless the user has chosen another."""
+    decision, pick = result.recommendation, result.pick
+    if decision is None or pick is None or not decision.chosen_over:
+        return "recommended"
+    return "chosen from published runs" if pick.status == "from table" else "chosen from what was measured"
+
+
 def provenance(result: Result) -> list[str]:
     """Lines for the head of a file: what it is for, and which versions it was made with."""
     from advisor.text import clean, rate_text
 
     decision = result.recommendation
     assert decision is not None  # `recommended` has checked it
-    word = "chosen from what was measured" if decision.chosen_over else "recommended"
     versions = ", ".join(f"{clean(name)} {clean(version)}" for name, version in sorted(result.versions.items()))
     return [
         f"{clean(decision.title)} at learning rate {rate_text(decision.learning_rate)} "
-        f"on {clean(result.model.reference)}, {word} by peft-advisor {clean(result.advisor_version)}.",
+        f"on {clean(result.model.reference)}, {how_found(result)} by peft-advisor {clean(result.advisor_version)}.",
         f"Made with {versions or 'unknown versions'}.",
     ]

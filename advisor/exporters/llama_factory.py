@@ -45,6 +45,8 @@ def export(folder: Path, result: Result) -> list[Path]:
         lines.append("On a GPU it loads a model in half precision where the run, as the probes, is in float32.")
     if run.plan.data_format == "alpaca":
         lines.append("It joins instruction and input by one line break; the probes joined them by two.")
+    if run.plan.data_format != "text" and run.result.data is not None and run.result.data.cut_rows:
+        lines.append("It cuts rows above the limit in prompt and answer; the probes cut their ends.")
     lines.append(f"Checked with {CHECKED_WITH}. Run in this folder: llamafactory-cli train {FILE}")
     text = header(result, *lines) + yaml_text(config(run))
     return [

@@ -15,6 +15,7 @@ from advisor.exporters.base import (
     NotExpressible,
     Recommended,
     canonical,
+    how_found,
     loads_gguf,
     provenance,
     recommended,
@@ -22,8 +23,9 @@ from advisor.exporters.base import (
 )
 from advisor.files import write_text
 from advisor.held_out import EVAL_ROWS
+from advisor.quality import TABLE_RANK
 from advisor.recommendation import Prediction, Result
-from advisor.text import clean, duration_text, quality_text
+from advisor.text import clean, duration_text, plural, quality_text
 from knowledge.schema import AUTO_CLASSES
 from probes import adapters, batching, chats, forward, split, tokenise
 from probes.formats import get_format
@@ -91,10 +93,11 @@ def _head(facts: Recommended, body: str) -> str:
     return Template(parts.HEAD).substitute(
         model=_comment(result.model.reference),
         title=_comment(facts.pick.title),
+        how_found=how_found(result),
         how_complete="complete and self-contained" if facts.plan.setup_by is None else "its preparation imported",
         provenance="\n".join(textwrap.fill(_comment(line), 100) for line in provenance(result)),
         expectation=_expectation(facts),
-        max_steps=result.planned_run.max_steps,
+        size=plural(result.planned_run.max_steps, "optimizer step"),
         packages=_packages(facts, body),
         imports=_imports(body),
     )
@@ -128,11 +131,12 @@ def _expectation(facts: Recommended) -> str:
     pick, profile = facts.pick, facts.result.data
     sampled = profile is not None and profile.tokenised_rows < profile.usable_rows
     other_rows = " It draws from all rows; the probes drew from a sample of them." if sampled else ""
-    predictions = {p.metric: p for p in (pick.predicted, pick.predicted_loss) if p}
+    predictions = {p.metric: p for p in (pick.predicted, pick.predicted_loss) if p and p.metric != TABLE_RANK}
     if not predictions:
         return f"No prediction was made for it.{other_rows}"
     text = f"Predicted at the end: {', '.join(map(_in_words, predictions.values()))}"
-    text += f"; it takes about {duration_text(pick.planned_run_s)}." if pick.planned_run_s else "."
+    place = " where the probes ran" if facts.result.device.planned else ""
+    text += f"; it takes about {duration_text(pick.planned_run_s)}{place}." if pick.planned_run_s else "."
     return textwrap.fill(text + other_rows, 100)
 
 

@@ -14,6 +14,7 @@ from advisor.exporters._trainer import (
     check_lora,
     check_optimizer,
     header,
+    may_join_at_the_border,
     prompts_are_text,
     trainer_arguments,
     trainer_run,
@@ -30,6 +31,16 @@ FILE = "trl-sft.yaml"
 ABOUT_CHATS = (
     "TRL trains answers alone (assistant_only_loss) by chat templates that mark them with {% generation %}, and by",
     "those of which it has such a form (Llama 3, Qwen, Gemma, ...). At others it stops at once: use train.py then.",
+    "Some of these forms differ a little from what the model is served with and the probes trained: that of",
+    "Qwen 3 writes an empty thought before earlier answers too. train.py does as the probes.",
+)
+ABOUT_BORDERS = (
+    "TRL reads prompt and completion as one text, the probes each by itself: where no space begins the completion, a",
+    "token may go across the border, and it trains others than the probes did. train.py does as the probes.",
+)
+ABOUT_FEW_BITS = (
+    "On a base in few bits TRL trains the adapter in bfloat16, in which small steps of AdamW are lost; the probes, and",
+    "train.py, train it in float32.",
 )
 
 
@@ -38,9 +49,12 @@ def export(folder: Path, result: Result) -> list[Path]:
     run = trainer_run(result, "TRL")
     check_lora(run, "TRL", also=("use_dora", "use_rslora", "modules_to_save"))
     check_optimizer(run, "TRL")
+    joins = run.plan.data_format == "prompt-completion" and prompts_are_text(run) and may_join_at_the_border(run)
     lines = [
         "TRL draws its own held-out rows.",
         *(ABOUT_CHATS if run.plan.data_format == "messages" else ()),
+        *(ABOUT_BORDERS if joins else ()),
+        *(ABOUT_FEW_BITS if run.run.quantization != "none" else ()),
         f"Checked with {CHECKED_WITH}. Run in this folder: trl sft --config {FILE}",
     ]
     return [write_text(folder / FILE, header(result, *lines) + yaml_text(config(run)))]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from advisor.quality import QualityField, baseline_of, lower_is_better, value_of
 from advisor.recommendation import CandidateReport, Result
-from advisor.report import content
+from advisor.report import content, headline
 from advisor.report.markup import Markup, element
 from advisor.report.plot import LINE_HEIGHT, Frame, Labels, LogScale, axes, chart, padded_range, spread
 from advisor.text import bytes_text, clean, is_percentage, quality_text
@@ -120,7 +120,7 @@ def _frontier_line(candidates: Sequence[CandidateReport], quality: QualityField,
 def _point(candidate: CandidateReport, result: Result, quality: QualityField, x, y) -> Markup:
     p, memory, kind = getattr(candidate, quality), candidate.memory, content.mark(candidate, result)
     at_x, at_y = x(memory.peak_bytes / 1e9), y(p.value)
-    tip = f"{clean(candidate.title, 60)} at {content.rate(candidate)}: {content.quality_line(p, None)}, "
+    tip = f"{clean(candidate.title, 60)} at {content.rate(candidate)}: {headline.quality_line(p, None)}, "
     tip += f"{bytes_text(memory.peak_bytes)} ({bytes_text(memory.low_bytes)} to {bytes_text(memory.high_bytes)})"
     if kind == "pick":
         shape = element("path", d=_star(at_x, at_y), class_="marker")

@@ -6,19 +6,12 @@ business of whoever shows them.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
-from advisor.forgetting import forgetting_text
 from advisor.quality import QualityField, lower_is_better, value_of
 from advisor.recommendation import CandidateReport, Decision, Prediction, Result, Status
-from advisor.requirements import advice_on_dropping
-from advisor.serving import served_as
-from advisor.text import bytes_text, clean, count_text, duration_text, quality_text, rate_text
-from knowledge.methods.base import QUANTIZED_BASES
-from knowledge.schema import MemoryEstimate
+from advisor.text import clean, count_text, plural, quality_text, rate_text
 from probes.race import LEFT_FOR_ANOTHER_RATE
-from probes.schema import FAILURES
 
 LEFT_HEADINGS: dict[Status, str] = {
     "eliminated": "behind in the race",
@@ -31,6 +24,7 @@ LEFT_HEADINGS: dict[Status, str] = {
     "excluded": "excluded",
     "reference": "reference only",
 }
+
 
 _MARK_WORDS = {
     "pick": "recommended",
@@ -62,79 +56,6 @@ def verdict(decision: Decision) -> str:
     return f"Chosen in place of {clean(decision.chosen_over)}" if decision.chosen_over else "Recommended"
 
 
-def headline(result: Result) -> list[tuple[str, str]]:
-    """The pick in labelled lines: what a person wants to know within ten seconds."""
-    pick, decision = result.pick, result.recommendation
-    if pick is None or decision is None:
-        return []
-    against = decision.gain_over_lora.removeprefix("Against tuned LoRA ").removeprefix("Against LoRA ")
-    lines = [("over LoRA", clean(against))]
-    for prediction, start in ((pick.predicted, pick.baseline_value), (pick.predicted_loss, pick.baseline_loss)):
-        if prediction is not None and clean(prediction.metric) not in [label for label, _ in lines]:
-            lines.append((clean(prediction.metric), quality_line(prediction, start)))
-    if pick.memory is not None:
-        lines.append(("memory", memory_line(result, pick)))
-    if result.planned_run.quantization != "none":
-        why = ", for it does not fit otherwise" if result.request.get("quantize") == "auto" else ""
-        lines.append(("base", f"kept in {QUANTIZED_BASES[result.planned_run.quantization]}{why}"))
-    lines.append(("time", time_line(result, pick)))
-    lines.append(("adapter", adapter_line(pick, result)))
-    if pick.forgetting is not None:
-        text = f"{forgetting_text(pick)} nats per token on the base's own texts{measured_at(pick)}"
-        lines.append(("forgetting", text))
-    if pick.drift is not None:
-        lines.append(("drift", f"{drift_text(pick)}: distance of images for other prompts from the base model's"))
-    return lines
-
-
-def quality_line(prediction: Prediction, start: float | None) -> str:
-    """'53.2 % at the end (80 % interval 50.1 to 56.0), untuned 4.0 %'."""
-    p = prediction
-    low, high = (quality_text(v, p.metric).removesuffix(" %") for v in (p.low, p.high))
-    text = f"{quality_text(p.value, p.metric)} at the end (80 % interval {low} to {high})"
-    return text if start is None else f"{text}, untuned {quality_text(start, p.metric)}"
-
-
-def is_of_a_gpu_elsewhere(result: Result, memory: MemoryEstimate) -> bool:
-    """Dry runs tell what a GPU holds, also where the run is planned on a processor."""
-    return result.device.kind == "cpu" and memory.basis == "dry run"
-
-
-def memory_line(result: Result, pick: CandidateReport) -> str:
-    """Peak against the limit, and where the peak is from unless from the dry run."""
-    memory, limit = pick.memory, result.device.limit_bytes
-    share = f"{100 * memory.peak_bytes / limit:.0f} %" if limit else "?"
-    card = "planned card" if result.device.planned else clean(result.device.name, 40)
-    text = f"{bytes_text(memory.peak_bytes)} at the peak, {share} of {bytes_text(limit)} ({card})"
-    if is_of_a_gpu_elsewhere(result, memory):
-        held = f"; here the probes' process held {bytes_text(pick.probe_peak_bytes)}" if pick.probe_peak_bytes else ""
-        return f"{bytes_text(memory.peak_bytes)} at the peak, as on an NVIDIA GPU{held}"
-    if memory.basis.startswith("dry run, corrected") and pick.probe_peak_bytes:
-        return f"{text}, corrected by the probe, which held {bytes_text(pick.probe_peak_bytes)}"
-    return text if memory.basis == "dry run" else f"{text}, {' '.join(filter(None, (memory.basis, memory.note)))}"
-
-
-def time_line(result: Result, pick: CandidateReport) -> str:
-    run = result.planned_run
-    size = f"{run.max_steps} steps of {run.batch_size * run.gradient_accumulation_steps} rows"
-    size += f" ({run.batch_size} at once)" if run.gradient_accumulation_steps > 1 else ""
-    if pick.planned_run_s is None:
-        return f"unknown for {size}"
-    place = "a planned card, estimated here" if result.device.planned else "this device"
-    if pick.status == "from table":
-        place = "the card of the published run"
-    return f"about {duration_text(pick.planned_run_s)} for {size} on {place}"
-
-
-def adapter_line(pick: CandidateReport, result: Result) -> str:
-    parts = [f"{count_text(pick.trainable_parameters)} trained parameters", bytes_text(pick.adapter_bytes)]
-    parts.append("can be merged" if pick.capabilities.get("mergeable") else "cannot be merged")
-    if "vllm" in pick.capabilities and (task := result.planned_run.task) == "causal-lm":
-        served = {"adapter": "vLLM serves it as adapter", "merged": "vLLM serves it merged"}
-        parts.append(served.get(served_as(pick.capabilities, result.model.source, task), "no vLLM"))
-    return ", ".join(part for part in parts if part != "unknown" and not part.startswith("unknown "))
-
-
 def tells_forgetting(result: Result) -> bool:
     """Whether there is anything to show of it: a classifier, and an answer without probes, have none."""
     return any(c.forgetting is not None for c in result.candidates)
@@ -148,12 +69,6 @@ def tells_drift(result: Result) -> bool:
 def drift_text(candidate: CandidateReport) -> str:
     """'0.26'; '' where it is not known."""
     return "" if candidate.drift is None else f"{candidate.drift:.2f}"
-
-
-def measured_at(candidate: CandidateReport) -> str:
-    """', 10 % into the run': when forgetting was measured."""
-    share = candidate.forgetting_share
-    return "" if share is None else f", {100 * share:.0f} % into the run"
 
 
 def one_per_method(result: Result) -> list[CandidateReport]:
@@ -226,8 +141,7 @@ def subject_line(result: Result) -> str:
     model = f"{clean(model_name(result), 80)} ({count_text(result.model.parameters)} parameters)"
     if result.data is None:
         return model
-    rows = result.data.train_rows
-    return f"{model} on {clean(result.data.path, 80)} ({rows:,} training {'row' if rows == 1 else 'rows'})"
+    return f"{model} on {clean(result.data.path, 80)} ({plural(result.data.train_rows, 'training row')})"
 
 
 def model_name(result: Result) -> str:
@@ -259,41 +173,3 @@ def metric_heading(result: Result) -> str:
 
 def rate(candidate: CandidateReport) -> str:
     return rate_text(candidate.learning_rate)
-
-
-def ran_out_of_time(result: Result) -> bool:
-    """Whether the budget ended before any probe was evaluated."""
-    race = result.race
-    if race is None or race.dry_run or race.interrupted:
-        return False
-    has_come_through = any(c.curve.points or c.status in FAILURES for c in result.candidates)
-    return not has_come_through and any(c.status == "not tried" for c in result.candidates)
-
-
-def why_no_pick(result: Result) -> str:
-    in_time = not ran_out_of_time(result)
-    return "no candidate had a valid result that fits" if in_time else "no probe was evaluated in time"
-
-
-def advice_without_pick(result: Result) -> str:
-    """What to change where nothing could be recommended: the budget or the requirements, if it was these."""
-    if ran_out_of_time(result):
-        needed = math.ceil((result.race.duration_s + result.race.expected_s) / 60)
-        return (
-            f"The budget of {duration_text(result.race.budget_s)} ended before a probe was evaluated: the planned ones "
-            f"take about {duration_text(result.race.expected_s)}. Give --budget {needed}, or a smaller model."
-        )
-    measured = [c for c in result.candidates if c.curve.points or c.predicted]
-    if any(c.violates for c in measured):
-        return f"{clean(advice_on_dropping(measured))} Or loosen its limit."
-    if measured and all(c.status == "reference" for c in measured):
-        return f"{measured[0].title} is measured for comparison and never recommended: let other methods take part."
-    if measured and all(c.memory is None for c in measured):
-        return "No dry run of their memory is possible, so what fits is unknown: probe on the planned card itself."
-    failed = {c.status for c in result.candidates} & FAILURES
-    if failed and "out of memory" not in failed and not measured:
-        return "All that was probed failed, for the reasons below: memory is none of them."
-    return (
-        f"Limit {bytes_text(result.device.limit_bytes)}. A smaller --batch-size or --max-length, "
-        "--gradient-checkpointing or --quantize nf4 need less memory; a longer --budget tries more."
-    )

@@ -14,13 +14,15 @@ from pathlib import Path
 
 from advisor.files import write_text
 from advisor.forgetting import forgetting_text
+from advisor.quality import TABLE_RANK
 from advisor.recommendation import CandidateReport, Result
-from advisor.report import charts, content
+from advisor.report import charts, content, headline
 from advisor.report.markup import Markup, element
 from advisor.report.next_steps import next_steps
 from advisor.report.provenance import facts_of_provenance, race_line, rung_lines
 from advisor.report.required import requirement_lines
 from advisor.report.style import STYLE
+from advisor.report.without_pick import advice_without_pick, why_no_pick
 from advisor.text import bytes_text, clean, duration_text, quality_text, rate_text
 
 MAX_CURVE_ROWS = 2000
@@ -77,7 +79,7 @@ def body(result: Result, folder: Path | None) -> list[Markup | None]:
         _section("Why this one", _reasons(result)),
         _section("The probes", _race_words(result), _curves(result)),
         _section("What the requirements took out", *_requirements(result)),
-        _section("Why the others left", *_left(result)),
+        _section("Why the others left" if result.race else "Why the others are left out", *_left(result)),
         _section("Where the memory goes", *_memory(result)),
         _section("What to run next", *_next(result, folder)),
         _section("How this was made", _provenance(result)),
@@ -94,9 +96,9 @@ def _header(result: Result) -> Markup:
     decision = result.recommendation
     subject = element("p", content.subject_line(result), class_="quiet")
     if decision is None:
-        why = content.why_no_pick(result)
+        why = why_no_pick(result)
         text = f"{why[0].upper()}{why[1:]}. The reasons are below. "
-        text += content.advice_without_pick(result)
+        text += advice_without_pick(result)
         return element(
             "header",
             element("p", "Nothing to recommend", class_="kicker none"),
@@ -126,23 +128,25 @@ def _cards(result: Result) -> Markup | None:
             continue
         low, high = quality_text(prediction.low, prediction.metric), quality_text(prediction.high, prediction.metric)
         note = f"80 % interval {low} to {high}"
+        note += f"; {headline.ABOUT_TABLE_RANK}" if prediction.metric == TABLE_RANK else ""
         note += f"; untuned {quality_text(start, prediction.metric)}" if start is not None else ""
         value = quality_text(prediction.value, prediction.metric)
-        cards.append((prediction.metric, _card(f"predicted {clean(prediction.metric, 40)}", value, note)))
+        how = "measured" if headline.was_raced_to_the_end(result, pick) else "predicted"
+        cards.append((prediction.metric, _card(f"{how} {clean(prediction.metric, 40)}", value, note)))
     shown = [card for _, card in cards]
     if pick.memory is not None:
         limit = result.device.limit_bytes
-        elsewhere = content.is_of_a_gpu_elsewhere(result, pick.memory)
+        elsewhere = headline.is_of_a_gpu_elsewhere(result, pick.memory)
         place = "as on an NVIDIA GPU" if elsewhere else f"of {bytes_text(limit)}"
-        note = f"{place} ({pick.memory.basis}; at most {bytes_text(pick.memory.high_bytes)})"
+        note = f"{place} ({headline.source_of_memory(pick.memory)})"
         shown.append(_card("peak memory", bytes_text(pick.memory.peak_bytes), note))
-    run = result.planned_run
-    rows = run.batch_size * run.gradient_accumulation_steps
-    shown.append(_card("planned run", duration_text(pick.planned_run_s), f"{run.max_steps:,} steps of {rows} rows"))
+    size = headline.size_of_run(result.planned_run)
+    size += "" if pick.planned_run_s is None else f" on {headline.place_of_time(result, pick)}"
+    shown.append(_card("planned run", duration_text(pick.planned_run_s), size))
     if pick.forgetting is not None:
         note = "nats per token more loss on texts that the base model wrote"
         note += f", ± {pick.forgetting_noise:.2f}" if pick.forgetting_noise is not None else ""
-        shown.append(_card("forgetting", forgetting_text(pick), note + content.measured_at(pick)))
+        shown.append(_card("forgetting", forgetting_text(pick), note + headline.measured_at(pick)))
     if pick.drift is not None:
         note = "distance of images for other prompts from the base model's; lower is better"
         shown.append(_card("drift", content.drift_text(pick), note))

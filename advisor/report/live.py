@@ -170,10 +170,20 @@ class LiveRace:
             self._state.standings.pop(key, None)
             self._line(f"  {name}: {clean(status, 60)}")
 
-    def rung_finished(self, index: int, kept: int, failed: int) -> None:
+    def probe_known(
+        self, title: str, learning_rate: float, eval_loss: float | None, metric: float | None, step: int
+    ) -> None:
+        """What an earlier part of the race has done takes its place among the leaders, without a word."""
+        if self._state.rung is not None:
+            self._state.rung.done += 1
+        if eval_loss is not None:
+            key = (clean(title, 60), learning_rate)
+            self._state.standings[key] = _Standing(*key, eval_loss, metric, step)
+
+    def rung_finished(self, index: int, evaluated: int, failed: int) -> None:
         best = self._leaders()[:1]
         leader = f", best so far {best[0].title} at {rate_text(best[0].learning_rate)}" if best else ""
-        self._line(f"rung {index + 1} done: {kept} came through, {failed} failed{leader}")
+        self._line(f"rung {index + 1} done: {evaluated} evaluated, {failed} failed{leader}")
 
     def render(self) -> RenderableType:
         """The panel as it stands now."""
@@ -193,7 +203,8 @@ class LiveRace:
         rung = self._state.rung
         if rung is None:
             return Text("Preparing")
-        text = f"Probing: rung {rung.index + 1}, {rung.done} of {rung.candidates} candidates done to step {rung.steps}"
+        done = f"{rung.done} of {plural(rung.candidates, 'candidate')}"
+        text = f"Probing: rung {rung.index + 1}, {done} done to step {rung.steps}"
         if self._state.failures:
             text += f", {self._state.failures} failed"
         return Text(text)

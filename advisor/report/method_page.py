@@ -6,7 +6,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
-from advisor.text import bytes_text, duration_text, quality_text, rate_text
+from advisor.text import bytes_text, duration_text, plural, quality_text, rate_text
 from knowledge.methods.base import QUANTIZED_BASES, Method
 from knowledge.prior import REFERENCE, method_priors, suite_of
 from knowledge.schema import RunRecord
@@ -163,7 +163,7 @@ def _standing(method: Method, records: Sequence[RunRecord]) -> list[tuple[str, s
         ranked = [r for r in ranked if r.metric_name == metric]  # own runs of one task may be judged by several
         mine = next(r for r in ranked if r.method == method.name)
         value = quality_text(mine.metric, mine.metric_name)
-        ranks.append(f"{name}: {value} {_words(mine.metric_name)}, rank {1 + ranked.index(mine)} of {len(ranked)} runs")
+        ranks.append(f"{name}: {value} {_words(mine.metric_name)}, {_rank(mine, ranked)}")
         is_rival = (lambda r: r.method != REFERENCE) if method.name == REFERENCE else (lambda r: r.method == REFERENCE)
         rival = next((r for r in ranked if is_rival(r)), None)
         if rival is None:
@@ -179,6 +179,13 @@ def _standing(method: Method, records: Sequence[RunRecord]) -> list[tuple[str, s
         *(("Wins on", text) for text in wins),
         *(("Loses on", text) for text in losses),
     ]
+
+
+def _rank(run: RunRecord, runs: Sequence[RunRecord]) -> str:
+    """'rank 2 of 8 runs'; of runs that are equal none stands before another: 'rank 4 to 6 of 36 runs'."""
+    better = sum(r.metric > run.metric for r in runs)
+    last = better + sum(r.metric == run.metric for r in runs)
+    return f"rank {better + 1}{f' to {last}' if last > better + 1 else ''} of {plural(len(runs), 'run')}"
 
 
 def _largest_eras(records: Sequence[RunRecord], method: str) -> dict[str, list[RunRecord]]:

@@ -6,8 +6,9 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from advisor.recommendation import CandidateReport, Result, TrainingPlan
+from advisor.recommendation import CandidateReport, Result
 from advisor.report.content import mark, shown_candidates
+from advisor.result import facts_of_method
 from advisor.serving import serve_adapter, serve_model, served_as
 from advisor.text import clean
 
@@ -29,7 +30,8 @@ def next_steps(result: Result, folder: Path | None = None) -> list[Step]:
     if pick.peft_config is not None:
         model = "pipeline.transformer" if draws else "model"
         code = _python(_place(result, folder, "adapter_config.json"), model)
-        steps.append(Step("Use the config in your own code", _beside_the_config(result.training), code))
+        words = "" if draws else _beside_the_config(result)
+        steps.append(Step("Use the config in your own code", words, code))
     if draws:  # what serves image generators is not known here
         return steps
     return [*steps, _serving(result, pick, _place(result, folder, "train.py"))]
@@ -78,7 +80,8 @@ def _training(result: Result, folder: Path | None) -> list[Step]:
     words += "Without the advisor" if alone else "By a script that imports the advisor for the method's preparation"
     steps = [Step("Train", f"{words}: python {shlex.quote(script)}", command)]
     if other := choice_command(result, folder):
-        words = "Any other that was raced, with its config, script and report, in a folder of its own. For instance:"
+        known = "was raced" if result.race else "the table knows"
+        words = f"Any other that {known}, with its config, script and report, in a folder of its own. For instance:"
         steps.append(Step("Or take another one", words, other))
     return steps
 
@@ -88,19 +91,20 @@ def _place(result: Result, folder: Path | None, name: str) -> Path:
     return next((Path(f).parent for f in paths_of_files(result, folder) if Path(f).name == name), folder or Path("DIR"))
 
 
-def _beside_the_config(plan: TrainingPlan | None) -> str:
+def _beside_the_config(result: Result) -> str:
     """What makes the method beside its config; '' where that is all."""
-    if plan is None:
-        return ""
+    plan = result.training
+    facts = facts_of_method(result.recommendation) if plan is None else dict(plan)
     parts = []
-    if plan.optimizer != "torch.optim:AdamW":
-        settings = ", ".join(f"{key}={value!r}" for key, value in sorted(plan.optimizer_settings.items()))
-        parts.append(f"the optimizer {plan.optimizer.replace(':', '.')}{f' ({settings})' if settings else ''}")
-    if plan.setup_by is not None:
+    if facts["optimizer"] != "torch.optim:AdamW":
+        settings = ", ".join(f"{key}={value!r}" for key, value in sorted(facts["optimizer_settings"].items()))
+        parts.append(f"the optimizer {facts['optimizer'].replace(':', '.')}{f' ({settings})' if settings else ''}")
+    if facts["setup_by"] is not None:
         parts.append("a preparation of the model by code of its own")
-    if plan.through_model_loss:
+    if facts["through_model_loss"]:
         parts.append("a term of the loss, which the model's own loss holds")
-    return f"The method is more than its config: {' and '.join(parts)}, as train.py has it." if parts else ""
+    place = "as train.py has it" if plan else "as the script has it that is written where data is given"
+    return f"The method is more than its config: {' and '.join(parts)}, {place}." if parts else ""
 
 
 def _python(folder: Path, model: str) -> str:

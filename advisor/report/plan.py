@@ -12,7 +12,7 @@ from rich.text import Text
 from advisor.recommendation import Result
 from advisor.report.content import subject_line
 from advisor.report.required import requirement_lines
-from advisor.text import bytes_text, clean, duration_text
+from advisor.text import bytes_text, clean, duration_text, plural
 
 
 def plan_view(result: Result) -> Iterable[RenderableType]:
@@ -24,7 +24,7 @@ def plan_view(result: Result) -> Iterable[RenderableType]:
     yield Text()
     for number, line in enumerate(race.plan, start=1):
         yield Text(f"  rung {number}  {line}")
-    workers = f"{race.workers} worker" + ("s" if race.workers != 1 else "")
+    workers = plural(race.workers, "worker")
     yield Text(f"  about {duration_text(race.expected_s)} of a budget of {duration_text(race.budget_s)}, on {workers}")
     yield Text()
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False, header_style="dim")

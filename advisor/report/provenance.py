@@ -13,7 +13,8 @@ def race_line(result: Result) -> str:
     if race is None:
         bases = {c.memory.basis for c in result.candidates if c.memory}
         more = " and the dry run of memory" if "dry run" in bases else " of this model"
-        return f"Nothing was probed: from published runs{more}."
+        own = "own runs of this task, " if any(c.rests_on_own_runs for c in result.candidates) else ""
+        return f"Nothing was probed: from {own}published runs{more}."
     probed = {(c.name, c.learning_rate) for c in result.candidates if c.curve.points or c.status in FAILURES}
     methods = {name for name, _ in probed}
     text = f"{plural(len(probed), 'candidate')} of {plural(len(methods), 'method')} probed in "
@@ -52,7 +53,7 @@ def facts_of_provenance(result: Result) -> list[tuple[str, str]]:
         text += f"{data.eval_rows:,} held out; rows have {data.length_p50_tokens} tokens in the middle, "
         text += f"{data.length_p95_tokens} at the 95th percentile, {data.length_max_tokens} at most"
         facts.append(("data", text))
-    text = f"{run.max_steps:,} steps, batch {run.batch_size} x {run.gradient_accumulation_steps}, "
+    text = f"{plural(run.max_steps, 'step')}, batch {run.batch_size} x {run.gradient_accumulation_steps}, "
     text += f"{run.scheduler} schedule with {100 * run.warmup_fraction:g} % warm-up, "
     text += f"{run.dtype}, quantization {run.quantization}, "
     return [*facts, ("planned run", text + f"at most {run.max_length_tokens} tokens")]

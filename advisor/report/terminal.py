@@ -19,11 +19,12 @@ from rich.text import Text
 
 from advisor.forgetting import forgetting_text
 from advisor.recommendation import CandidateReport, Result
-from advisor.report import content
+from advisor.report import content, headline
 from advisor.report.next_steps import choice_command, paths_of_files, training_command
 from advisor.report.plan import plan_view
 from advisor.report.provenance import race_line
 from advisor.report.required import requirement_lines
+from advisor.report.without_pick import advice_without_pick, why_no_pick
 from advisor.text import bytes_text, clean, duration_text
 from advisor.training_report import finished_report
 from knowledge.errors import BadInput
@@ -96,7 +97,7 @@ def _headline(result: Result, boxed: bool, folder: Path | None) -> RenderableTyp
         (f"   (confidence: {decision.confidence})" if not decision.chosen_over else "", "dim"),
     )
     facts = _grid()
-    for label, text in content.headline(result):
+    for label, text in headline.lines(result):
         facts.add_row(Text(label, style="dim"), Text(text))
     if result.files:
         facts.add_row(Text("files", style="dim"), Text("\n".join(paths_of_files(result, folder))))
@@ -123,33 +124,16 @@ def _grid() -> Table:
 
 
 def _candidates(result: Result, width: int) -> RenderableType:
+    numbers, longest_method = _columns(result, width)
+    has_reason = width >= WIDE_COLUMNS
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False, header_style="dim")
-    drift = DRIFT_COLUMNS if content.tells_drift(result) else 0
-    taken = NUMBERS_COLUMNS + drift
-    if not (has_time := width >= taken + SHORTEST_METHOD):
-        taken -= TIME_COLUMNS
-    if not (has_interval := width >= taken + SHORTEST_METHOD):
-        taken -= INTERVAL_COLUMNS
-    tells_forgetting = width >= WIDE_COLUMNS and content.tells_forgetting(result)
     table.add_column("")
-    longest = min(LONGEST_METHOD, max(SHORTEST_METHOD, width - taken))
-    table.add_column("method", overflow="ellipsis", no_wrap=True, max_width=longest)
+    table.add_column("method", overflow="ellipsis", no_wrap=True, max_width=longest_method)
     table.add_column("rate", no_wrap=True)
     table.add_column(Text(content.metric_name(result)), justify="right", max_width=16)
-    numbers = [
-        name
-        for name, is_shown in (
-            ("80 % interval", has_interval),
-            ("memory", True),
-            ("run time", has_time),
-            ("forgets", tells_forgetting),
-            ("drift", drift > 0),
-        )
-        if is_shown
-    ]
     for name in numbers:
         table.add_column(name, justify="right", no_wrap=True)
-    if width >= WIDE_COLUMNS:
+    if has_reason:
         table.add_column("why it stands there", ratio=1)
     shown = content.shown_candidates(result)
     for candidate in shown:
@@ -157,12 +141,37 @@ def _candidates(result: Result, width: int) -> RenderableType:
         cells = _numbers(candidate, result)
         row = [_MARKS.get(kind, ""), clean(candidate.title, 60), content.rate(candidate), cells["quality"]]
         row += [cells[name] for name in numbers]
-        if width >= WIDE_COLUMNS:
+        if has_reason:
             row.append(clean(candidate.reason, 120) or content.mark_word(kind, result))
         table.add_row(*(Text(cell) for cell in row), style=_STYLES.get(kind, ""))
-    used = dict.fromkeys(content.mark(c, result) for c in shown)
-    legend = "   ".join(f"{_MARKS[kind]} {content.mark_word(kind, result)}" for kind in _MARKS if kind in used)
-    return Group(table, Text(legend, style="dim"))
+    return Group(table, _legend(shown, result))
+
+
+def _columns(result: Result, width: int) -> tuple[list[str], int]:
+    """The headings of the numbers that a terminal of that width has room for, and the longest name beside them."""
+    has_drift = content.tells_drift(result)
+    taken = NUMBERS_COLUMNS + (DRIFT_COLUMNS if has_drift else 0)
+    if not (has_time := width >= taken + SHORTEST_METHOD):
+        taken -= TIME_COLUMNS
+    if not (has_interval := width >= taken + SHORTEST_METHOD):
+        taken -= INTERVAL_COLUMNS
+    is_shown = {
+        "80 % interval": has_interval,
+        "memory": True,
+        "run time": has_time,
+        "forgets": width >= WIDE_COLUMNS and content.tells_forgetting(result),
+        "drift": has_drift,
+    }
+    longest_method = min(LONGEST_METHOD, max(SHORTEST_METHOD, width - taken))
+    return [name for name, shown in is_shown.items() if shown], longest_method
+
+
+def _legend(shown: Iterable[CandidateReport], result: Result) -> Text:
+    """What the marks mean that occur."""
+    used = {content.mark(c, result) for c in shown}
+    return Text(
+        "   ".join(f"{_MARKS[kind]} {content.mark_word(kind, result)}" for kind in _MARKS if kind in used), "dim"
+    )
 
 
 def _numbers(candidate: CandidateReport, result: Result) -> dict[str, str]:
@@ -199,7 +208,7 @@ def _left(result: Result) -> Iterable[RenderableType]:
     if not groups:
         yield Text()
         return
-    yield Text("\nLeft the race", style="bold")
+    yield Text("\nLeft the race" if result.race else "\nLeft out", style="bold")
     table = _grid()
     for heading, members in groups:
         table.add_row(Text(heading, style="dim"), Text(_members(members)))
@@ -223,6 +232,6 @@ def _named(titles: list[str]) -> str:
 
 
 def _no_recommendation(result: Result) -> Iterable[RenderableType]:
-    yield Text(f"No recommendation: {content.why_no_pick(result)}.", style="bold red")
+    yield Text(f"No recommendation: {why_no_pick(result)}.", style="bold red")
     yield Text(content.subject_line(result), style="dim")
-    yield Text(content.advice_without_pick(result))
+    yield Text(advice_without_pick(result))

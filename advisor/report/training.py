@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from advisor.model_card import comparison_cells
+from advisor.model_card import ABOUT_RANGES, comparison_cells
 from advisor.report.next_steps import Step
-from advisor.text import clean, rate_text
+from advisor.text import clean, plural, rate_text
 from advisor.training_report import TrainingReport
 
 _STYLES = {"inside": "green", "outside": "yellow"}
@@ -19,8 +19,10 @@ _STYLES = {"inside": "green", "outside": "yellow"}
 
 def print_training(report: TrainingReport, folder: Path, console: Console, serve: Step | None = None) -> None:
     """`folder` is that of the recommendation, `serve` what its next steps say of serving."""
-    console.print(Text(f"{clean(report.title)} at {rate_text(report.learning_rate)}: {report.max_steps:,} steps done"))
+    done = f"{plural(report.max_steps, 'step')} done"
+    console.print(Text(f"{clean(report.title)} at {rate_text(report.learning_rate)}: {done}"))
     console.print(_table(report))
+    console.print(Text(ABOUT_RANGES, style="dim"))
     for comparison in report.comparisons:
         if comparison.note:
             console.print(Text(f"{clean(comparison.quantity)}: {clean(comparison.note)}", style="dim"))
@@ -38,7 +40,7 @@ def print_training(report: TrainingReport, folder: Path, console: Console, serve
 def _table(report: TrainingReport) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
-    for heading in ("predicted", "80 % interval", "reached"):
+    for heading in ("predicted", "range", "reached"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("")
     for comparison in report.comparisons:

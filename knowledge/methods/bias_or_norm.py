@@ -12,8 +12,8 @@ METHODS = (
         title="BEFT",
         peft_type="BEFT",
         family="bias-or-norm",
-        summary="Trains one bias vector on each value projection, a few thousand numbers in all. "
-        "The smallest adapter there is, and among the smallest in memory; modest in quality.",
+        summary="Trains one bias vector on each value projection: thousands of numbers in a small model, tens of "
+        "thousands in a large one. Among the smallest adapters, and among the smallest in memory; modest in quality.",
         paper="Huang et al., 2025, arXiv 2509.15974",
         settings_source=f"{_BENCHMARK}, beft/llama-3.2-3B-target-v_proj; its 1e-4 is low: 1e-2 was far ahead in "
         "short probes on SmolLM2-135M",

@@ -47,7 +47,8 @@ METHODS = (
         peft_type=None,
         family="full",
         summary="Trains every weight of the model. "
-        "The reference for quality, at many times the memory, and the result is a whole model instead of an adapter.",
+        "The reference for quality, at nearly twice LoRA's memory or more, and the result is a whole model instead of "
+        "an adapter.",
         paper="–",
         settings_source="PEFT's public method comparison (MetaMathQA, Llama-3.2-3B), full-finetuning/"
         "llama-3.2-3B-lr_0.00001; small models and short runs want more",

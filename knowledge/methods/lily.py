@@ -35,8 +35,8 @@ METHODS = (
         peft_type="LILY",
         family="low-rank",
         summary="Low-rank adapters whose factors are shared between layers and mixed by a small router. "
-        "Led the public benchmark in accuracy; it cannot be merged, it forgot most, and its file holds the shared "
-        "factors once for each layer.",
+        "Led the public benchmark in accuracy; it cannot be merged, it forgot four times as much as LoRA, and its file "
+        "holds the shared factors once for each layer.",
         paper="Zhong et al., 2024, arXiv 2407.09946",
         settings={"r": 140, "stride_A": 14, "num_B": 2, "scaling": 8.0},
         settings_source="PEFT's public method comparison (MetaMathQA, Llama-3.2-3B), "

@@ -74,7 +74,7 @@ DORA = LORA.variant(
     name="dora",
     title="DoRA",
     summary="Splits each weight into a length and a direction, trains the lengths, and the direction by LoRA. "
-    "Often a little better than LoRA at the same rank, and slower.",
+    "In its authors' runs a little better than LoRA at the same rank; slower.",
     paper="Liu et al., 2024, arXiv 2402.09353",
     settings={"r": 32, "lora_alpha": 64, "use_dora": True},
     settings_source=f"{_BENCHMARK}, lora/llama-3.2-3B-rank32-dora",

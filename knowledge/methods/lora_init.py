@@ -142,7 +142,8 @@ METHODS = (
         name="mica",
         title="MiCA",
         summary="LoRA whose second matrix is frozen at the directions that the weight uses least. "
-        "Half of LoRA's trainable parameters, and little interference with what the model knows.",
+        "Fewer trainable parameters than LoRA; meant to keep what the model knows, though on the public benchmark it "
+        "forgot more.",
         paper="arXiv 2604.01694",
         settings_source="PEFT's public method comparison (MetaMathQA, Llama-3.2-3B), lora/llama-3.2-3B-rank32-mica",
         saved_size_differs=True,

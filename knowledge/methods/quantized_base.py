@@ -108,7 +108,7 @@ QLORA = LORA_ALL_LINEAR.variant(
     name="qlora",
     title="QLoRA",
     summary="LoRA on every linear layer of a base that is kept in 4 bits. "
-    "Trains in about a quarter of the weights' memory; every other LoRA entry can do so too.",
+    "Keeps the weights in about a quarter of their memory, as LoRA itself and others of its kin can (--quantize nf4).",
     settings={"r": 64, "lora_alpha": 16},
     settings_source="Dettmers et al. (2023), appendix B: rank 64, alpha 16, all linear layers; rates around their 2e-4",
     learning_rates=(2e-4, 6e-4, 2e-3),

@@ -13,7 +13,7 @@ VERA = LowRank(
     peft_type="VERA",
     family="low-rank",
     summary="One pair of frozen random matrices is shared by all layers; each layer trains only two scaling vectors. "
-    "A tenth of LoRA's parameters, at some loss of quality.",
+    "One to four hundredths of LoRA's parameters, at some loss of quality.",
     paper="Kopiczko et al., 2023, arXiv 2310.11454",
     settings={"r": 256, "d_initial": 0.1, "projection_prng_key": 0},
     settings_source=f"{_BENCHMARK}, vera/llama-3.2-3B-default; Kopiczko et al. (2023) go up to 1e-2 and above",
@@ -41,7 +41,7 @@ RANDLORA = LowRank(
     peft_type="RANDLORA",
     family="low-rank",
     summary="Sums many frozen random low-rank products with trained scales, which gives an update of full rank. "
-    "Few parameters; the random bases cost time and memory.",
+    "About as many parameters as LoRA; the random bases cost time and memory.",
     paper="Albert et al., 2025, arXiv 2502.00987",
     settings={"r": 32, "randlora_alpha": 640, "projection_prng_key": 0},
     settings_source=f"{_BENCHMARK}, randlora/llama-3.2-3B-default",

@@ -11,7 +11,7 @@ METHODS = (
         title="SHiRA",
         peft_type="SHIRA",
         family="sparse",
-        summary="Trains a random one or two percent of the entries of each weight, as many as a LoRA would have. "
+        summary="Trains random entries of each weight, as many as a LoRA would have: a few percent in large models. "
         "An update of high rank that is quick to load and to switch.",
         paper="Bhardwaj et al., 2024, arXiv 2406.13175",
         settings={"r": 32, "mask_type": "random", "random_seed": 42},

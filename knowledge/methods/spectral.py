@@ -29,7 +29,7 @@ METHODS = (
         peft_type="C3A",
         family="spectral",
         summary="The update is made of circulant blocks, computed by fast Fourier transforms. "
-        "High rank with few parameters; wants a learning rate a thousand times LoRA's.",
+        "High rank with fewer parameters than LoRA; wants a learning rate a thousand times LoRA's.",
         paper="Chen et al., 2024, arXiv 2407.19342",
         settings={"block_size": 64},
         settings_source=f"{_BENCHMARK}, c3a/llama-3.2-3B-default",
@@ -62,7 +62,7 @@ METHODS = (
         peft_type="WAVEFT",
         family="spectral",
         summary="Trains a few thousand wavelet coefficients of the update. "
-        "Like FourierFT, with coefficients that act locally; for the smallest of adapters.",
+        "Like FourierFT, with coefficients that act locally; for very small adapters.",
         paper="Bilican et al., 2025, arXiv 2505.12532",
         settings={"n_frequency": 5000, "scaling": 25.0},
         settings_source=f"{_BENCHMARK}, waveft/llama-3.2-3B-n_frequency-5000, whose 1e-4 is low for short runs",
@@ -96,7 +96,7 @@ METHODS = (
         peft_type="VBLORA",
         family="low-rank",
         summary="Builds all low-rank factors from one shared bank of vectors, choosing a few for each piece. "
-        "Stored adapters are a hundredth of LoRA's.",
+        "On the public benchmark the stored adapter is an eighth of LoRA's.",
         paper="Li et al., 2024, arXiv 2405.15179",
         settings={"r": 4, "num_vectors": 256, "vector_length": 256},
         settings_source=f"{_BENCHMARK}, vblora/llama-3.2-3B-default; Li et al. (2024) use 1e-3 for the bank and "

@@ -10,8 +10,10 @@ import pytest
 from advisor.candidates import candidate_id
 from advisor.choice import choose, choose_in
 from advisor.cli import main
+from advisor.exporters.script import training_script
 from advisor.outcome import Recommendation
-from advisor.report.content import headline, mark, verdict
+from advisor.report import headline
+from advisor.report.content import mark, verdict
 from advisor.report.html import page
 from advisor.report.next_steps import choice_command
 from advisor.save import load, save
@@ -56,7 +58,7 @@ def test_of_several_rates_the_one_that_stayed_is_taken_unless_one_is_given():
     made = result()
     assert choose(made, "lora").pick.learning_rate == 2e-4
     assert choose(made, "lora", 1e-4).pick.learning_rate == 1e-4
-    with pytest.raises(BadInput, match=r"not raced at learning rate 3e-3. Choose from 1e-4, 2e-4"):
+    with pytest.raises(BadInput, match=r"not known here at learning rate 3e-3. Choose from 1e-4, 2e-4"):
         choose(made, "lora", 3e-3)
 
 
@@ -83,7 +85,7 @@ def test_what_has_no_outcome_is_refused_with_the_reason(name):
     made = result()
     with pytest.raises(BadInput, match="Choose from beft, dora, full, ia3, lora, oft, rslora, vera") as refused:
         choose(made, name)
-    reason = next((c.reason for c in made.candidates if c.name == name), "it was not raced here")
+    reason = next((c.reason for c in made.candidates if c.name == name), "nothing here was run with it")
     assert reason in str(refused.value)
 
 
@@ -193,7 +195,7 @@ def test_reports_say_that_it_was_chosen_and_claim_no_confidence(folder, capsys):
     assert "▶ chosen" in shown and "confidence" not in shown and "\nor " not in shown
     chosen = load(folder.with_name("out-lora"))
     assert (
-        dict(headline(chosen))["over LoRA"]
+        dict(headline.lines(chosen))["over LoRA"]
         == "This is LoRA with a tuned learning rate; rsLoRA at 1e-4 was recommended."
     )
     assert "Chosen in place of rsLoRA" in page(chosen) and "confidence" not in page(chosen)
@@ -214,6 +216,18 @@ def test_the_python_api_gives_the_config_of_the_chosen_one():
     chosen = rec.choose("lora", 1e-4)
     assert chosen.training_arguments["learning_rate"] == 1e-4
     assert chosen.folder is None and rec.pick.name == "rslora"
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [("finished", "chosen from what was measured"), ("from table", "chosen from published runs")]
+)
+def test_no_file_of_a_choice_says_that_it_was_recommended(status, words):
+    both = [candidate("lora", 0.5, status=status), candidate("oft", 0.48, status=status)]
+    made = result(both)
+    assert "the run that was recommended" in training_script(made)
+    source = training_script(choose(made, "oft")).replace("\n", " ")
+    assert f"the run that was {words}" in source and f"{words} by peft-advisor" in source
+    assert "recommended" not in source
 
 
 def test_a_choice_without_an_adapter_leaves_no_config_of_the_one_before(folder, caplog):

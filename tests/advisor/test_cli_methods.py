@@ -76,6 +76,17 @@ def test_the_page_says_when_it_wins_and_loses_in_the_table():
     assert "Cannot merge into the base model" in text
 
 
+@pytest.mark.parametrize("name", ["ia3", "oft", "lora", "ln-tuning"])
+def test_of_runs_that_are_equal_none_stands_before_another(name):
+    """Of eight runs on binary_numbers none has an answer right."""
+    assert "binary_numbers/smollm2-135m: 0.0 % held-out exact match, rank 1 to 8 of 8 runs" in page(name)
+
+
+def test_a_run_alone_is_one_run():
+    alone = [r for r in load(include_user=False) if r.method == "oft" and r.task == "text-to-image"]
+    assert "rank 1 of 1 run " in " ".join(method_page(get_method("oft"), alone, 80).split())
+
+
 def test_lora_is_held_against_the_best_of_the_others_and_an_unknown_method_against_none():
     assert "against lily: accuracy 47.8 % (52.6 %)" in page("lora").partition("Loses on")[2]
     assert "In the table no run Costs no figures" in page("qlora")

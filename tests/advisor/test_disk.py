@@ -8,10 +8,13 @@ import pytest
 
 from advisor.candidates import Candidate
 from advisor.disk import LEAST_ROOM_BYTES, check_room, checkpoint_bytes, explained
+from advisor.gather import JOURNAL_FILE
+from advisor.outcome import NotSaved, Recommendation
 from knowledge.errors import BadInput, DiskFull
 from knowledge.methods import get_method
 from knowledge.schema import MemoryEstimate
 from probes.checkpoint import MAX_BYTES
+from tests.advisor.factories import result
 
 Usage = namedtuple("Usage", "free")
 
@@ -50,3 +53,22 @@ def test_a_write_that_finds_no_room_is_told_as_that(tmp_path, error):
         raise error
     with pytest.raises(PermissionError), explained(tmp_path):
         raise PermissionError(errno.EACCES, "no")
+
+
+@pytest.mark.parametrize(
+    ("error", "has_journal", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), True, "No space left on device. Make room and repeat"),
+        (
+            OSError(errno.EISDIR, "Is a directory", "out/train.py"),
+            False,
+            "out/train.py: Is a directory. Put that right",
+        ),
+    ],
+)
+def test_files_that_could_not_be_written_are_told_with_what_is_kept(error, has_journal, words, tmp_path):
+    if has_journal:
+        (tmp_path / JOURNAL_FILE).touch()
+    told = str(NotSaved(Recommendation(result()), tmp_path, error))
+    assert words in told
+    assert ("--resume, which goes on from the journal there" in told) == has_journal

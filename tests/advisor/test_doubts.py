@@ -67,6 +67,51 @@ def test_a_warning_is_given_where_it_is_so(words, doubtful, sure):
     assert told(words, sure) == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "basis", "spread", "words"),
+    [
+        ("cuda", "dry run", 0.03, "722 MB below the limit in the worst order of batches."),
+        ("cuda", "dry run", 0.2, "PYTORCH_ALLOC_CONF=expandable_segments:True avoids that."),
+        ("mps", "dry run", 0.2, "an unlucky order of batches reserves up to 27.1 GB."),
+        ("cpu", "dry run", 0.2, None),
+        ("cpu", "measured", 0.0, None),
+        ("cuda", "published", 0.06, "such a run held 22.6 GB of 24.0 GB."),
+    ],
+)
+def test_what_is_said_of_tight_memory_holds_on_that_device(kind, basis, spread, words):
+    needed = memory(22.6, spread).model_copy(update={"basis": basis})
+    _, decision = decide([candidate(memory=needed)], device(kind=kind), "balanced")
+    found = [warning for warning in decision.warnings if "Memory is tight" in warning]
+    assert len(found) == (words is not None) and all(warning.endswith(words) for warning in found)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "advice"),
+    [
+        (8, "plan with --batch-size 2 --gradient-accumulation 8."),
+        (6, "plan with a smaller --batch-size and a larger --gradient-accumulation."),  # no quarter of six rows
+    ],
+)
+def test_a_run_that_must_be_done_in_parts_is_told_which(batch_size, advice):
+    run = PlannedRun(max_steps=600, batch_size=batch_size, gradient_accumulation_steps=2, max_length_tokens=64)
+    _, decision = decide([candidate(micro_batches=4)], device(), "balanced", planned_run=run)
+    assert any("in 4 parts" in warning and warning.endswith(advice) for warning in decision.warnings)
+
+
+@pytest.mark.parametrize(
+    ("run", "by_heart"),
+    [({"epochs": 3.0}, True), ({"epochs": 1.0}, False), ({}, True), ({"batch_size": 4}, False)],
+)
+def test_rows_that_come_once_are_not_said_to_be_learned_by_heart(run, by_heart):
+    """300 steps of 8 rows pass over 1,600 rows more than once, of 4 rows less."""
+    points = (CurvePoint(step=120, eval_loss=0.37), CurvePoint(step=300, eval_loss=0.43))
+    pick = candidate("lora", 0.5, 12.0, curve=Curve(points=points))
+    planned = PlannedRun(max_steps=300, **run)
+    _, decision = decide([pick], device(), "balanced", planned_run=planned, data=result().data)
+    [rise] = [warning for warning in decision.warnings if "lowest at step 120" in warning]
+    assert rise.startswith("It learns its rows by heart") == by_heart and "a shorter run would do" in rise
+
+
 def test_a_method_that_the_catalogue_does_not_know_is_not_asked_for_other_rates():
     assert told("compared with no other", candidate("my-own")) == []
 

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import pytest
+
 from advisor.explosion import FACTOR, WINDOW_STEPS, ExplosionWatch
+from advisor.exporters.base import recommended
+from advisor.train import _diverged
+from tests.advisor.factories import candidate, result
 
 
 class TestExplosion:
@@ -21,3 +28,12 @@ class TestExplosion:
 
     def test_a_single_peak_is_none_either(self):
         assert self.losses(ExplosionWatch(2.0), [2.0] * 30 + [30.0] + [2.0] * 30) == []
+
+
+@pytest.mark.parametrize(("status", "is_named"), [("eliminated", True), ("not tried", False)])
+def test_of_lower_rates_one_that_was_probed_is_named(status, is_named):
+    lower = candidate("lora", 0.3 if is_named else None, learning_rate=3e-4, status=status)
+    made = result([candidate("lora", 0.5, title="LoRA", learning_rate=1e-3), lower])
+    words = str(_diverged(SimpleNamespace(facts=recommended(made)), "training loss is nan at step 70"))
+    assert "It needs a lower learning rate than 1e-3." in words
+    assert ("was also probed at 3e-4" in words) == is_named

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,11 +12,12 @@ import pytest
 from advisor.candidates import Candidate
 from advisor.held_out import held_out_noise
 from advisor.judge import judge, judge_from_table, not_tried, shortlist_from_table, would_be_probed
+from advisor.report.provenance import race_line
 from knowledge.methods import get_method
 from knowledge.prior import MethodPrior
 from probes.evidence import Evidence
 from probes.schema import Baseline, ProbeOutcome
-from tests.advisor.factories import curve, memory
+from tests.advisor.factories import curve, memory, result
 from tests.advisor.test_judge import surveyed
 
 STEPS = 60
@@ -212,6 +214,16 @@ def test_what_the_table_says_is_told_with_its_interval_as_no_more_than_a_guess()
     assert (told.metric, told.value, told.low, told.high, told.extrapolated) == ("table rank", 0.6, 0.5, 0.7, True)
 
 
+@pytest.mark.parametrize(("knows_task", "words"), [(True, "own runs of this task"), (False, "published runs")])
+def test_own_runs_of_the_task_are_not_told_as_published_ones_on_other_data(knows_task, words):
+    known = replace(prior("lora"), knows_task=knows_task)
+    (report,) = judge_from_table(surveyed(), [raced("lora", estimate=memory(2.0))], {"lora": known})
+    assert report.reason.startswith(f"known from {words}")
+    made = result([report], race=None)
+    assert ("own runs of this task" in race_line(made)) == knows_task
+    assert ("your own runs of this task" in made.recommendation.warnings[0]) == knows_task
+
+
 @pytest.mark.parametrize(
     ("name", "times"),
     [("lora", 1), ("pissa", 2), ("lily", None)],  # pissa becomes a LoRA of twice its rank; lily saves something else
@@ -222,3 +234,8 @@ def test_an_adapter_is_as_large_as_what_is_saved_of_it(name, times):
     assert report.adapter_bytes == (times and times * estimate.breakdown["adapter"])
     (unknown,) = judge_from_table(surveyed(), [raced(name)], {name: prior(name)})
     assert unknown.adapter_bytes is None
+
+
+def test_who_failed_before_anything_was_evaluated_was_probed_too():
+    made = result([candidate("lora", None, status="failed"), candidate("oft", None, status="not tried")])
+    assert race_line(made).startswith("1 candidate of 1 method probed")

@@ -38,6 +38,19 @@ def a_race(live: Observer, clock: Clock) -> None:
     live.probe_progress(1, 41, 0.9)
 
 
+def test_in_a_resumed_race_who_was_ahead_before_is_the_best_so_far():
+    console = Console(file=io.StringIO(), width=100)
+    with LiveRace(900, console=console, clock=Clock()) as live:
+        live.rung_started(0, 20, 2)
+        live.probe_known("LoRA", 1e-3, 1.0, None, 20)
+        live.probe_started(0, "OFT", 3e-4, 20)
+        live.probe_finished(0, "OFT", 3e-4, 1.5, None, "finished")
+        assert "2 of 2 candidates done" in live._heading().plain
+        live.rung_finished(0, 2, 0)
+    shown = console.file.getvalue()
+    assert "best so far LoRA at 1e-3" in shown and "LoRA at 1e-3: held-out loss" not in shown
+
+
 @pytest.mark.parametrize("columns", [60, 80, 200])
 def test_the_panel_shows_who_runs_who_leads_and_the_time(columns):
     clock = Clock()
@@ -70,7 +83,7 @@ def test_without_a_terminal_there_are_plain_lines_at_a_sane_rate():
     assert lines[:2] == ["[  0:00] reading my.jsonl", "[  0:00] rung 1: 3 candidates to step 20"]
     assert "[  0:40]   LoRA at 1e-4: held-out loss 1.125, exact match 25.0 %" in lines
     assert "[  0:40]   IA³ [31m at 5e-3: diverged" in lines
-    assert "[  0:40] rung 1 done: 2 came through, 1 failed, best so far OFT [bold] at 3e-4" in lines
+    assert "[  0:40] rung 1 done: 2 evaluated, 1 failed, best so far OFT [bold] at 3e-4" in lines
     assert sum("step " in line and "left" in line for line in lines) <= 40 / LINE_EVERY_S
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from advisor.exporters.script import training_script
-from advisor.report.content import headline
+from advisor.report import headline
 from advisor.report.next_steps import next_steps
 from advisor.serving import serve_adapter
 from tests.advisor.factories import LORA_CONFIG, candidate, result
@@ -26,6 +26,30 @@ def test_training_is_one_command_and_a_script_for_elsewhere():
     assert step.code == "advisor train out"
     assert "python out/train.py" in step.words
     assert steps(folder=Path("my runs"))["Train"].code == "advisor train 'my runs'"
+
+
+def test_what_no_race_was_run_of_is_not_said_to_have_been_raced():
+    both = [candidate("lora", 0.5), candidate("oft", 0.49, 20.0)]
+    raced = {step.heading: step for step in next_steps(result(both), Path("out"))}
+    assert "Any other that was raced" in raced["Or take another one"].words
+    known = {step.heading: step for step in next_steps(result(both, race=None), Path("out"))}
+    assert "Any other that the table knows" in known["Or take another one"].words
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("lora-fa", "the optimizer peft.optimizers.create_lorafa_optimizer, as the script has it"),
+        ("lora-plus", "create_loraplus_optimizer (loraplus_lr_ratio=16)"),
+        ("pissa", "a preparation of the model by code of its own"),
+        ("lora", ""),
+    ],
+)
+def test_without_data_too_a_method_that_is_more_than_its_config_says_so(name, words):
+    """The config of LoRA-FA alone is that of LoRA."""
+    made = result([candidate(name, 0.5, status="from table")], race=None, training=None)
+    step = next(step for step in next_steps(made, Path("out")) if step.heading == "Use the config in your own code")
+    assert words in step.words and bool(words) == bool(step.words)
 
 
 def test_a_script_that_imports_the_advisor_is_not_called_one_without_it():
@@ -72,7 +96,7 @@ def test_what_is_served_merged_is_merged_first():
     gguf = result([candidate("lora")])
     gguf = gguf.model_copy(update={"model": gguf.model.model_copy(update={"source": "gguf file"})})
     assert next_steps(gguf, Path("out"))[-1].code.startswith("advisor merge")
-    assert "vLLM serves it merged" in dict(headline(gguf))["adapter"]
+    assert "vLLM serves it merged" in dict(headline.lines(gguf))["adapter"]
     too_high = steps(peft_config={**LORA_CONFIG, "r": 600})["Serve"]
     assert too_high.code.startswith("advisor merge")
 

@@ -162,11 +162,12 @@ class TestPriors:
         assert after["ia3"].score > after["rslora"].score > 0
         assert before["ia3"].score < before["rslora"].score
         assert before["ia3"].score < elsewhere["ia3"].score < after["ia3"].score
+        assert after["ia3"].knows_task and not elsewhere["ia3"].knows_task and not after["oft"].knows_task
 
     def test_a_single_method_was_compared_with_nothing(self):
         before = method_priors(table.shipped(), "causal-lm")
         after = method_priors([*table.shipped(), self.own("rslora", 0.1)], "causal-lm", "mine-1a2b/llama")
-        assert after["rslora"].score == before["rslora"].score
+        assert after["rslora"].score == before["rslora"].score and not after["rslora"].knows_task
         assert method_priors([self.own("rslora", 0.1)], "causal-lm")["rslora"].score == 0.5
 
 

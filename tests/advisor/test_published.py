@@ -86,6 +86,14 @@ def test_the_next_step_is_for_the_pipelines_transformer_and_none_is_for_a_server
     assert "pipeline.transformer = peft.get_peft_model(pipeline.transformer, config)" in step.code
 
 
+def test_full_fine_tuning_is_shown_and_not_recommended():
+    """Its published run is shorter than the others, so that its time is none of the run that is told."""
+    settings = {"probe": False, "vram": "80GB", "show_progress": False}
+    full = next(c for c in recommend("flux2-klein", **settings).candidates if c.name == "full")
+    assert full.status == "reference" and full.predicted is not None and full.planned_run_s is None
+    assert recommend("flux2-klein", methods=("full",), **settings).result.recommendation is None
+
+
 def test_requirements_and_exclusions_hold():
     result = answer(vram="24GB", require=["mergeable", "max-adapter-size=50MB"], exclude=["lora"])
     assert result.pick.capabilities["mergeable"]

@@ -10,7 +10,7 @@ import pytest
 
 from advisor import recommend
 from advisor.recommendation import Result
-from advisor.report.content import advice_without_pick
+from advisor.report.without_pick import advice_without_pick
 from knowledge.errors import BadInput, NothingFits
 from tests.advisor.test_export_script import save_tiny, write_rows
 

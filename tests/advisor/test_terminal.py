@@ -114,7 +114,7 @@ def test_without_a_pick_it_says_so_and_what_to_do():
     nothing = result([candidate(status="diverged", reason="training loss is nan at step 3")])
     text = printed(nothing, 80)
     assert "No recommendation" in text
-    assert "--batch-size" in text
+    assert "None of them lacked memory; each is told with its reason." in text
     assert "diverged  lora (training loss is nan at step 3)" in text
 
 
@@ -158,7 +158,9 @@ def test_where_nothing_was_forgotten_there_is_no_word_of_it():
 def test_an_answer_from_the_table_says_that_nothing_was_probed():
     known = [c.model_copy(update={"status": "from table"}) for c in field_of_candidates()[:4]]
     known = [c.model_copy(update={"curve": type(c.curve)()}) for c in known]
+    known.append(candidate("oft", None, status="excluded", reason="not mergeable"))
     text = printed(result(known, race=None, training=None, files=()), 80)
+    assert "Left out" in text and "Left the race" not in text
     assert "Nothing was probed" in text
     assert "confidence: low" in text
     assert "from the table of published runs" in " ".join(text.split())

@@ -17,6 +17,8 @@ from advisor.text import (
     printable,
     quality_text,
     rate_text,
+    rounded,
+    share_text,
 )
 
 
@@ -67,3 +69,11 @@ def test_counts_rates_and_qualities():
     assert quality_text(0.532, "held-out exact match") == "53.2 %"
     assert difference_text(-0.0171, "test accuracy") == "1.7 points"
     assert difference_text(0.0432, "eval loss") == "0.043"
+
+
+def test_what_rounds_to_nothing_has_no_sign_and_what_is_little_is_not_nothing():
+    assert [f"{rounded(v, 2):+.2f}" for v in (-0.001, 0.0, 0.001, -0.006, 0.12)] == [
+        *("+0.00", "+0.00", "+0.00", "-0.01", "+0.12")
+    ]
+    assert quality_text(-0.0001, "my metric") == "0.000"
+    assert [share_text(s) for s in (0.0, 0.003, 0.006, 0.1, 1.0)] == ["0 %", "under 1 %", "1 %", "10 %", "100 %"]

@@ -8,9 +8,12 @@ import pytest
 import torch
 from transformers import TrainingArguments, get_scheduler
 
+from advisor.outcome import Recommendation
 from advisor.training_arguments import training_arguments
+from knowledge.methods import get_method
 from knowledge.schema import PlannedRun
 from probes.schema import Schedule
+from tests.advisor.factories import candidate, result
 
 
 @pytest.mark.parametrize("scheduler", get_args(PlannedRun.model_fields["scheduler"].annotation))
@@ -29,3 +32,10 @@ def test_rates_are_those_of_the_probes(scheduler, tmp_path):
         theirs.step()
     # Theirs begins at 0 and ends a step earlier.
     assert rates == pytest.approx([ours.factor(step) for step in range(50)], abs=0.1)
+
+
+@pytest.mark.parametrize("name", ["lora", "gralora"])
+def test_without_data_too_the_decay_is_that_of_the_method(name):
+    made = result([candidate(name, 0.5, status="from table")], race=None, data=None, training=None)
+    assert Recommendation(made).training_arguments["weight_decay"] == get_method(name).weight_decay
+    assert get_method("lora").weight_decay > 0

@@ -62,6 +62,13 @@ def test_the_model_card_says_what_was_predicted_and_reached(tmp_path):
     assert "`trained.safetensors` holds the trained parameters" in card
 
 
+def test_the_card_of_a_model_with_code_of_its_own_lets_it_run(tmp_path):
+    made = result()
+    assert "trust_remote_code" not in model_card(made, report_of(tmp_path))
+    trusted = made.model_copy(update={"request": {**made.request, "trust_remote_code": True}})
+    assert 'Llama-3.2-3B", trust_remote_code=True)' in model_card(trusted, report_of(tmp_path))
+
+
 def test_a_run_that_was_longer_than_its_data_carries_says_so(tmp_path):
     rising = Curve(points=(point(300, 1.1), point(600, 1.2)), metric_name="exact match")
     report = report_of(tmp_path, curve=rising)
@@ -80,6 +87,7 @@ def test_predicted_against_reached_on_the_terminal(tmp_path):
     rows = {line.split("  ")[0].strip(): line for line in text.splitlines()}
     assert "outside" in rows["exact match"] and "inside" in rows["eval loss"]
     assert "0.5000 nats off" in text
+    assert "that of memory is over the orders in which batches may come" in " ".join(text.split())
     assert text.endswith("vllm serve base\n")
 
 

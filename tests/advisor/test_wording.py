@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from advisor.case import Case
 from advisor.decision import decide
+from knowledge.schema import Curve
 from tests.advisor.factories import candidate, curve, device, field_of_candidates
 from tests.advisor.test_decision import CARD, pick_of
 
@@ -22,6 +25,17 @@ def test_where_the_effort_to_serve_decides_it_is_named():
     merged = candidate("oft", 0.505, 12.0, capabilities={"mergeable": True, "vllm": "merged"})
     chosen = pick_of([merged, candidate("lora", 0.50, 12.0, capabilities=serves)])
     assert chosen.name == "lora" and "taken because vLLM serves its adapter as it is" in " ".join(chosen.reasons)
+
+
+def test_what_is_taken_for_several_costs_is_not_called_the_cheapest():
+    """LoRA needs 50 MB less, which nobody feels, and forgets more; nothing tells OFT from the pick but its value."""
+    found = [
+        candidate("lora", 0.503, 11.95, title="LoRA", forgetting=0.3),
+        candidate("ia3", 0.502, 12.0, title="IA3", forgetting=0.05),
+        candidate("oft", 0.501, 12.0, title="OFT", forgetting=0.05),
+    ]
+    chosen = pick_of(found, objective="balanced")
+    assert chosen.name == "ia3" and "cheapest" not in " ".join(chosen.reasons)
 
 
 def test_a_better_one_that_left_the_race_is_not_said_to_be_given_up_for_memory():
@@ -68,6 +82,14 @@ def test_every_candidate_gets_a_reason():
     assert next(r for r in reports if r.name == chosen.name).reason == ""
 
 
+@pytest.mark.parametrize("status", ["finished", "eliminated", "from table", "reference"])
+def test_what_is_too_large_says_so_wherever_it_is_known_from(status):
+    large = candidate("oft", 0.6, 30.0, status=status)
+    reports, chosen = decide([candidate("lora", 0.5, 12.0), large], CARD, "balanced")
+    assert chosen.name == "lora"
+    assert next(r.reason for r in reports if r.name == "oft") == "needs up to 30.6 GB of 24.0 GB"
+
+
 def test_where_speed_decides_it_is_named_first():
     fast = candidate("oft", 0.50, 10.0, planned_run_s=100.0)
     slow = candidate("lora", 0.50, 12.0, planned_run_s=200.0)
@@ -102,8 +124,9 @@ def test_lora_alone_is_not_said_to_have_won():
     assert pick_of([candidate("lora", 0.5, 9.0)]).gain_over_lora.endswith("no other method has been tried.")
     full = candidate("full", 0.6, 9.0, status="reference")
     assert pick_of([candidate("lora", 0.5, 9.0), full]).gain_over_lora.endswith("no other method has been tried.")
-    lost = candidate("oft", None, 9.0, status="diverged", curve=curve(2.0, steps=8))
-    assert pick_of([candidate("lora", 0.5, 9.0), lost]).gain_over_lora.endswith("no other method came through.")
+    for status in ("diverged", "failed", "out of memory"):
+        for lost in (candidate("oft", None, 9.0, status=status, curve=c) for c in (Curve(), curve(2.0, steps=8))):
+            assert pick_of([candidate("lora", 0.5, 9.0), lost]).gain_over_lora.endswith("no other method came through.")
     beside = pick_of([candidate("lora", 0.5, 9.0), candidate("oft", 0.3, 9.0)])
     assert beside.gain_over_lora.endswith("nothing else that was tried pays for a change.")
 
@@ -112,6 +135,12 @@ def test_a_failure_that_is_told_in_a_sentence_ends_with_one_full_stop():
     failed = candidate("lora", None, status="failed", reason="MetricFailed: It must be finite.")
     assert pick_of([failed, candidate("oft", 0.5, 9.0)]).gain_over_lora.endswith("must be finite.")
     assert ".." not in pick_of([failed, candidate("oft", 0.5, 9.0)]).gain_over_lora
+
+
+def test_of_published_runs_nothing_is_said_to_have_been_tried():
+    alone, beside = candidate("lora", 0.5, 9.0, status="from table"), candidate("oft", 0.3, 9.0, status="from table")
+    assert pick_of([alone]).gain_over_lora.endswith("no other of the table comes into question.")
+    assert pick_of([alone, beside]).gain_over_lora.endswith("no other of the table pays for a change.")
 
 
 def test_what_cannot_be_compared_says_why():

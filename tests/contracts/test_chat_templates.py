@@ -7,6 +7,7 @@ from importlib.resources import files
 
 import pytest
 
+from advisor.exporters.trl import ABOUT_CHATS
 from probes.chats import chat_segments
 from probes.formats import get_format
 from tests.probes.tokenizers import byte_tokenizer
@@ -95,6 +96,18 @@ def test_an_answer_of_a_letter_is_trained_with_its_question(name):
     (before, _), (part, is_trained) = chat_segments(of_family(name), turns)
     assert is_trained and turns[0]["content"] in before
     assert re.fullmatch(r"(<\S+?>|final|\s)*A((<[^<>]+>|\[[^]]+])\s*)*", part)
+
+
+def test_what_the_config_for_trl_says_of_its_form_of_qwen_3_is_so():
+    pytest.importorskip("trl")
+    from trl.chat_template_utils import get_training_chat_template
+
+    tokenizer = of_family("qwen3")
+    form = get_training_chat_template(tokenizer)
+    ours = "".join(text for text, _ in chat_segments(tokenizer, TURNS))
+    theirs = tokenizer.apply_chat_template(TURNS, tokenize=False, chat_template=form)
+    assert (ours.count("<think>"), theirs.count("<think>")) == (1, 3)
+    assert "Qwen 3 writes an empty thought before earlier answers too" in " ".join(ABOUT_CHATS)
 
 
 def test_marks_of_a_large_vocabulary_are_not_read_for_each_row():

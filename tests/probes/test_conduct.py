@@ -67,7 +67,7 @@ ENTRIES = tuple(Entry(name, name, "low-rank", 1e-3, None, 0.5) for name in NAMES
 PLAN = RacePlan(ENTRIES, fractions=(0.1, 0.5, 1.0), keep=(2, 1), budget_s=1000.0)
 
 
-def conduct(path, executor, *, plan=PLAN, names=NAMES, deadline_s=1000.0, resume=False, **settings):
+def conduct(path, executor, *, plan=PLAN, names=NAMES, deadline_s=1000.0, resume=False, observer=None, **settings):
     race = Race(plan)
     contestants = [Contestant(name, name.upper(), "lora", 1e-3, None) for name in names]
     schedule = Schedule(shape="cosine", total_steps=STEPS)
@@ -78,7 +78,7 @@ def conduct(path, executor, *, plan=PLAN, names=NAMES, deadline_s=1000.0, resume
             schedule,
             executor,
             journal,
-            Observer(),
+            observer or Observer(),
             time.monotonic() + deadline_s,
             "exact match",
             **settings,
@@ -278,6 +278,24 @@ def test_ctrl_c_keeps_what_was_measured_and_a_resumed_race_trains_only_the_rest(
     assert [job.id for job in again.jobs] == ["c", "d", "a", "b", "a"]
     assert race.finalists == ("a",)
     assert resumed.curves == undisturbed.curves
+
+
+def test_a_resumed_race_tells_what_need_not_be_done_again(tmp_path):
+    """Else those that are new would lead in the display, whoever is ahead of them."""
+
+    class Noting(Observer):
+        def __init__(self):
+            self.told = []
+
+        def probe_known(self, title, learning_rate, eval_loss, metric, step):
+            self.told.append((title, step, eval_loss))
+
+    path = tmp_path / "journal.jsonl"
+    conduct(path, FakeExecutor(), plan=replace(PLAN, entries=ENTRIES[:2]))
+    noting = Noting()
+    conduct(path, FakeExecutor(), resume=True, observer=noting)
+    assert noting.told[:2] == [("A", 10, 1.99), ("B", 10, pytest.approx(2.09))]
+    assert ("A", 50, 1.95) in noting.told and not any(title in ("C", "D") for title, *_ in noting.told)
 
 
 def test_a_failure_is_remembered_when_the_race_is_resumed(tmp_path):

@@ -1,0 +1,53 @@
+"""What the configs for other trainers say of the ways in which these train otherwise than the probes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from advisor.exporters import get_exporter
+from knowledge.schema import PlannedRun
+from probes.tokenise import encode_batch
+from tests.advisor.test_export_trainers import lora_run
+from tests.probes.tokenizers import spacing_tokenizer
+
+
+@pytest.mark.parametrize(("quantization", "is_told"), [("none", False), ("nf4", True), ("int8", True)])
+def test_that_trl_trains_in_bfloat16_beside_few_bits_is_told(quantization, is_told, tmp_path):
+    """trl/trainer/sft_trainer.py converts what trains, but for DoRA's lengths."""
+    run = lora_run(run=PlannedRun(max_steps=600, quantization=quantization))
+    [path] = get_exporter("trl").export(tmp_path, run)
+    assert ("TRL trains the adapter in bfloat16" in path.read_text()) == is_told
+
+
+@pytest.mark.parametrize(
+    ("data_format", "cut_rows", "is_told"), [("messages", 3, True), ("messages", 0, False), ("text", 3, False)]
+)
+def test_that_llama_factory_cuts_rows_otherwise_is_told_where_there_are_some(data_format, cut_rows, is_told, tmp_path):
+    run = lora_run(data_format=data_format, uses_chat_template=True)
+    run = run.model_copy(update={"data": run.data.model_copy(update={"cut_rows": cut_rows})})
+    path = get_exporter("llama-factory").export(tmp_path, run)[0]
+    assert ("cuts rows above the limit in prompt and answer" in path.read_text()) == is_told
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion", "is_told"), [("2 + 2 =", " 4", False), ("to fro", "nd", True), ("2 + 2 = ", "4", True)]
+)
+def test_where_trl_may_make_tokens_across_the_border_it_is_told(prompt, completion, is_told, tmp_path):
+    """In one text "fro" and "nd" are other tokens than apart."""
+    data = tmp_path / "data.jsonl"
+    data.write_text(json.dumps({"prompt": prompt, "completion": completion}))
+    [path] = get_exporter("trl").export(tmp_path / "out", lora_run(data_path=str(data)))
+    assert ("go across the border" in path.read_text()) == is_told
+
+
+def test_that_axolotl_reads_a_space_before_completions_is_told_and_so(tmp_path):
+    """It gives prompt and completion to the tokenizer each by itself (axolotl/prompt_strategies/alpaca_w_system.py)."""
+    tokenizer = spacing_tokenizer("every text")
+    [(ids, trained)] = encode_batch([[("to fro", False), ("nd", True)]], tokenizer)
+    of_probes = [tokenizer.convert_ids_to_tokens(i) for i, is_trained in zip(ids, trained, strict=True) if is_trained]
+    assert of_probes[:2] == ["n", "d"]
+    assert tokenizer.convert_ids_to_tokens(tokenizer("nd")["input_ids"])[:3] == ["▁", "n", "d"]
+    [path] = get_exporter("axolotl").export(tmp_path, lora_run())
+    assert "puts a space before every text" in path.read_text()
