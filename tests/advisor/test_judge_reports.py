@@ -17,7 +17,7 @@ from knowledge.methods import get_method
 from knowledge.prior import MethodPrior
 from probes.evidence import Evidence
 from probes.schema import Baseline, ProbeOutcome
-from tests.advisor.factories import curve, memory, result
+from tests.advisor.factories import candidate, curve, memory, result
 from tests.advisor.test_judge import surveyed
 
 STEPS = 60
