@@ -16,6 +16,7 @@ from typing import Any
 from advisor.candidates import Candidate, propose
 from advisor.decision import decide
 from advisor.disk import check_room, explained
+from advisor.files import gone_after
 from advisor.fitting import check_weights_fit, with_fitting_run
 from advisor.gather import JOURNAL_FILE, gather, open_executor, open_journal
 from advisor.judge import judge, judge_from_table, not_tried, shortlist_from_table, would_be_probed
@@ -149,7 +150,7 @@ def _survey_and_judge(call: _Call) -> tuple[Survey, list[CandidateReport], RaceR
     candidates, left_out = propose(found)
     priors = method_priors(table.load(), found.planned_run.task, suite_of_survey(found))
     if request.probe:
-        with explained(call.folder):
+        with explained(call.folder), gone_after(NothingFits, call.folder):
             found, reports, too_large, race = _probe(call, found, candidates, priors)
     else:
         reports, too_large = _from_table(found, candidates, priors, observer)

@@ -219,9 +219,10 @@ def test_a_dry_run_trains_nothing_and_writes_nothing(model, data, tmp_path):
     assert not (tmp_path / "out" / "recommendation.json").exists()
 
 
-def test_where_nothing_fits_the_message_says_what_would(model, data):
+def test_where_nothing_fits_the_message_says_what_would_and_no_folder_is_left(model, data, tmp_path):
     with pytest.raises(NothingFits, match=r"Nothing fits .* needs .* Try a smaller"):
-        recommend(model, data, vram="100kB", **RACE)
+        recommend(model, data, out=tmp_path / "runs" / "a race", vram="100kB", **RACE)
+    assert not any(tmp_path.iterdir())
 
 
 def test_adapters_that_will_be_too_large_are_not_trained_to_be_told_so(model, data):
