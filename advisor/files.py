@@ -46,6 +46,11 @@ def discard(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def names_written(folder: Path) -> set[str]:
+    """Names of the files that `write_text` wrote to `folder`, as far as they are still there."""
+    return {name for name in _manifest(folder) if (folder / name).is_file() and Path(name).name == name}
+
+
 @contextmanager
 def gone_after(error: type[BaseException], folder: Path) -> Iterator[None]:
     """Within it `folder` may be made and filled; where that ends with `error`, what was made of it goes again, folders
