@@ -87,9 +87,8 @@ def _tight_memory(memory: MemoryEstimate, limit_bytes: int) -> str:
 
 def _parts_warning(parts: int) -> str:
     return (
-        f"Its probe ran out of memory with whole batches and did each in {parts} parts, as `advisor train` does. For "
-        f"train.py on the same device, plan with --batch-size {parts} times smaller and --gradient-accumulation "
-        "as much larger."
+        f"Its probe ran out of memory with whole batches and did each in {parts} parts, as `advisor train`, "
+        "train.py and the configs for trainers do."
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from advisor.recommendation import CandidateReport, Result
-from advisor.training_arguments import training_arguments
+from advisor.training_arguments import in_parts, training_arguments
 from knowledge.errors import AdvisorError, NothingFits
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Recommendation:
     @property
     def training_arguments(self) -> dict[str, Any]:
         """The planned run as keyword arguments of transformers.TrainingArguments (beside `output_dir`)."""
-        run, plan = self.result.planned_run, self.result.training
+        run, plan = in_parts(self.result.planned_run, self.pick.micro_batches), self.result.training
         return training_arguments(run, self.pick.learning_rate, plan.weight_decay if plan else run.weight_decay)
 
     def choose(self, method: str, learning_rate: float | None = None) -> Recommendation:

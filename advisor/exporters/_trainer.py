@@ -16,7 +16,7 @@ from typing import Any
 from advisor.exporters.base import NotExpressible, canonical, model_location, provenance, recommended
 from advisor.recommendation import Result, TrainingPlan
 from advisor.text import clean
-from advisor.training_arguments import training_arguments
+from advisor.training_arguments import in_parts, training_arguments
 from knowledge.schema import PlannedRun
 
 UNWRAP = "Take the rows out of it, e.g. `jq -c '.[][]'`, or use the training script (--to script)."
@@ -39,7 +39,9 @@ class TrainerRun:
 
     @property
     def run(self) -> PlannedRun:
-        return self.result.planned_run
+        """As its probe did it."""
+        assert self.result.pick is not None
+        return in_parts(self.result.planned_run, self.result.pick.micro_batches)
 
     @property
     def model(self) -> str:

@@ -171,6 +171,8 @@ def _settings(facts: Recommended) -> str:
         text += f"LABEL_NAMES = {literal(list(plan.label_names))}\n"
     if has_head(facts):
         text += f"LARGEST_HEAD_RATE = {adapters.LARGEST_HEAD_RATE}  # the classification head learns no faster\n"
+    if pick.micro_batches > 1:
+        text += f"PARTS = {pick.micro_batches}  # of each batch, one after the other: whole ones ran out of memory\n"
     text += f"IGNORE_INDEX = {batching.IGNORE_INDEX}\n"
     return text + f"MEGA_BATCH = {batching.MEGA_BATCH}  # batches whose rows are sorted by length together\n"
 
@@ -191,7 +193,8 @@ def _data_functions(facts: Recommended) -> list[str]:
 
 def _evaluation(facts: Recommended) -> str:
     counted = {"exact match": "answers", "accuracy": "classes"}.get(_metric(facts), "tokens")
-    return Template(parts.EVALUATION).substitute(what_counts=counted)
+    at_once = "BATCH_SIZE" if facts.pick.micro_batches == 1 else "-(-BATCH_SIZE // PARTS)"
+    return Template(parts.EVALUATION).substitute(what_counts=counted, at_once=at_once)
 
 
 def _metric(facts: Recommended) -> str:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import TrainingArguments, get_scheduler
 
-from advisor.training_arguments import training_arguments
+from advisor.training_arguments import in_parts, training_arguments
 from knowledge.schema import PlannedRun
 from probes.schema import Schedule
 
@@ -29,3 +29,11 @@ def test_rates_are_those_of_the_probes(scheduler, tmp_path):
         theirs.step()
     # Theirs begins at 0 and ends a step earlier.
     assert rates == pytest.approx([ours.factor(step) for step in range(50)], abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("asked", "parts", "done"), [((8, 1), 1, (8, 1)), ((8, 1), 2, (4, 2)), ((6, 4), 2, (3, 8)), ((3, 2), 2, (1, 6))]
+)
+def test_batches_in_parts_are_as_many_rows_a_step(asked, parts, done):
+    run = in_parts(PlannedRun(max_steps=9, batch_size=asked[0], gradient_accumulation_steps=asked[1]), parts)
+    assert (run.batch_size, run.gradient_accumulation_steps) == done
