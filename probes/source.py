@@ -6,6 +6,7 @@ Only safetensors weights are read, and a model's own code is run only where `tru
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -121,7 +122,7 @@ def stored_names(source: ModelSource) -> frozenset[str] | None:
     import json
 
     from huggingface_hub import get_safetensors_metadata
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
     from transformers.utils import cached_file
 
     if source.kind not in ("local folder", "hub"):
@@ -130,8 +131,9 @@ def stored_names(source: ModelSource) -> frozenset[str] | None:
     if (index := cached_file(source.location, "model.safetensors.index.json", **here)) is not None:
         return frozenset(json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"])
     if (file := cached_file(source.location, "model.safetensors", **here)) is not None:
-        with safe_open(file, framework="pt") as tensors:
+        with suppress(SafetensorError), safe_open(file, framework="pt") as tensors:
             return frozenset(tensors.keys())
+        return None
     try:
         return frozenset(get_safetensors_metadata(source.location).weight_map)
     except Exception:  # offline, gated, no such files: whatever it is, reading the weights will say it
@@ -251,3 +253,40 @@ def _check_folder(path: Path, weights: bool) -> None:
             f"{path} has no *.safetensors weights.{seen} Convert them with "
             "`AutoModel.from_pretrained(...).save_pretrained(...)`, or use --no-probe."
         )
+    if weights:
+        _check_weights(path)
+
+
+def _check_weights(folder: Path) -> None:
+    """Raises BadInput where one of the files is missing, is a pointer of Git LFS or does not reach to its end: known
+    from their headers at once, and from loading them after minutes, in other words. Others in the folder may be of a
+    form that is not looked at here."""
+    from safetensors import SafetensorError, safe_open
+
+    files = [folder / name for name in sorted(_files_of_index(folder))]
+    if missing := [file.name for file in files if not file.is_file()]:
+        raise BadInput(f"{folder} lacks {', '.join(missing[:3])} of its weights. Copy or download the folder again.")
+    for file in files or [file for file in [folder / "model.safetensors"] if file.is_file()]:
+        try:
+            with safe_open(file, framework="numpy"):
+                pass
+        except (SafetensorError, OSError) as error:
+            with file.open("rb") as content:
+                is_pointer = content.read(20).startswith(b"version https://git")
+            words = (
+                "a pointer of Git LFS. Fetch the weights by `git lfs pull`"
+                if is_pointer
+                else f"no whole file of weights ({error}). Copy or download it again"
+            )
+            raise BadInput(f"{file} is {words}.") from error
+
+
+def _files_of_index(folder: Path) -> set[str]:
+    """The files that the index of weights in several files names; none where there is no index that can be read."""
+    import json
+
+    try:
+        index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
+        return set(map(str, index["weight_map"].values()))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return set()

@@ -212,13 +212,13 @@ def test_a_head_for_other_classes_is_made_anew(model_folder, tmp_path):
 
 def test_places_that_hold_no_model_say_what_to_give(tmp_path, model_folder):
     adapter, pickled, damaged = tmp_path / "adapter", tmp_path / "pickled", tmp_path / "damaged"
-    for folder in (adapter, pickled, damaged):
+    for folder in (adapter, pickled):
         folder.mkdir()
+    shutil.copytree(model_folder, damaged)
     (adapter / "adapter_config.json").write_text("{}")
     (pickled / "config.json").write_text("{}")
     (pickled / "pytorch_model.bin").write_bytes(b"")
     (damaged / "config.json").write_text('{"model_type": "llama", ')
-    (damaged / "model.safetensors").write_bytes(b"")
     (tmp_path / "broken.gguf").write_bytes(b"GGUF nonsense")
     (tmp_path / "notes.txt").write_text("")
     for place, words in {
@@ -235,9 +235,24 @@ def test_places_that_hold_no_model_say_what_to_give(tmp_path, model_folder):
         load_config(resolve_model(str(damaged)))
 
 
+def test_weights_that_are_not_whole_are_told_before_anything_is_loaded(tmp_path, model_folder):
+    pointer, torn, lacking = (shutil.copytree(model_folder, tmp_path / name) for name in ("pointer", "torn", "lacking"))
+    (pointer / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 1\n")
+    (torn / "model.safetensors").write_bytes((model_folder / "model.safetensors").read_bytes()[:-1])
+    load_model(resolve_model(str(model_folder)), "causal-lm").save_pretrained(lacking, max_shard_size="100KB")
+    gone = sorted(lacking.glob("model-*.safetensors"))[1]
+    gone.unlink()
+    for folder, words in ((pointer, "git lfs pull"), (torn, "no whole file of weights"), (lacking, gone.name)):
+        with pytest.raises(BadInput, match=words):
+            resolve_model(str(folder))
+    (pointer / "model.safetensors").rename(pointer / "consolidated.safetensors")
+    shutil.copy(model_folder / "model.safetensors", pointer)
+    assert resolve_model(str(pointer)).kind == "local folder"
+
+
 def test_an_unknown_architecture_names_the_version_of_transformers(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "from_the_future"}')
-    (tmp_path / "model.safetensors").write_bytes(b"")
+    save_file({}, tmp_path / "model.safetensors")
     with pytest.raises(BadInput, match=r"transformers 5.*from_the_future"):
         load_config(resolve_model(str(tmp_path)))
 
@@ -245,7 +260,7 @@ def test_an_unknown_architecture_names_the_version_of_transformers(tmp_path):
 def test_a_models_own_code_runs_only_when_asked(tmp_path):
     config = {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig"}}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    (tmp_path / "model.safetensors").write_bytes(b"")
+    save_file({}, tmp_path / "model.safetensors")
     (tmp_path / "own.py").write_text(
         "from pathlib import Path\n"
         f"Path({str(tmp_path / 'ran')!r}).write_text('')\n"
