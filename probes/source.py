@@ -16,6 +16,7 @@ from knowledge.models import known_config
 from knowledge.schema import AUTO_CLASSES, DType, Quantization, Task
 from knowledge.targets import CLASSIFICATION_HEADS
 from probes import gguf, hub
+from probes.model_folder import check_folder, lacks_vocabulary
 from probes.transformers_words import explained, quiet
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def resolve_model(reference: str, *, trust_remote_code: bool = False, need: Need
             )
         return ModelSource(reference, "gguf file", str(path.resolve()))
     if path.is_dir():
-        _check_folder(path, weights=need == "weights")
+        check_folder(path, weights=need == "weights")
         return ModelSource(reference, "local folder", str(path.resolve()), trust_remote_code)
     if reference.startswith((".", "/", "~")) or reference.lower().endswith(".gguf") or reference.count("/") > 1:
         raise BadInput(
@@ -104,8 +105,19 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
             f"Of {source.reference} only the architecture is known here; reading data needs its tokenizer. "
             "Give a local folder of the model, or leave out --data."
         )
-    with quiet(), explained(source):
-        tokenizer = AutoTokenizer.from_pretrained(_metadata_place(source), trust_remote_code=source.trust_remote_code)
+    is_bare = source.kind == "local folder" and lacks_vocabulary(Path(source.location))
+    no_tokenizer = BadInput(
+        f"{source.reference} holds no tokenizer, such as tokenizer.json or tokenizer.model. Copy its files from the "
+        "model that this one was made from: `AutoTokenizer.from_pretrained(...).save_pretrained(...)`."
+    )
+    try:
+        with quiet(), explained(source):
+            place = _metadata_place(source)
+            tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=source.trust_remote_code)
+    except BadInput as error:
+        raise (no_tokenizer if is_bare else error) from error
+    if is_bare and tokenizer.vocab_files_names:  # transformers makes some of nothing: all words are unknown to them
+        raise no_tokenizer
     tokenizer.pad_token_was_missing = tokenizer.pad_token is None
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
@@ -237,56 +249,3 @@ def _auto_class(task: Task) -> Any:
     if task not in AUTO_CLASSES:
         raise BadInput(f"Models for {task} cannot be probed. Tasks: {', '.join(AUTO_CLASSES)}.")
     return getattr(transformers, AUTO_CLASSES[task])
-
-
-def _check_folder(path: Path, weights: bool) -> None:
-    if not (path / "config.json").is_file():
-        if (path / "adapter_config.json").is_file():
-            raise BadInput(f"{path} holds an adapter, not a model. Give the base model that it was trained on.")
-        files = sorted(path.glob("*.gguf"))
-        hint = f" Did you mean {files[0]}?" if files else " A model folder holds config.json and *.safetensors."
-        raise BadInput(f"{path} has no config.json.{hint}")
-    if weights and not any(path.glob("*.safetensors")):
-        others = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in path.glob(pattern))
-        seen = f" It has {', '.join(others[:3])}, a format that can run code when read." if others else ""
-        raise BadInput(
-            f"{path} has no *.safetensors weights.{seen} Convert them with "
-            "`AutoModel.from_pretrained(...).save_pretrained(...)`, or use --no-probe."
-        )
-    if weights:
-        _check_weights(path)
-
-
-def _check_weights(folder: Path) -> None:
-    """Raises BadInput where one of the files is missing, is a pointer of Git LFS or does not reach to its end: known
-    from their headers at once, and from loading them after minutes, in other words. Others in the folder may be of a
-    form that is not looked at here."""
-    from safetensors import SafetensorError, safe_open
-
-    files = [folder / name for name in sorted(_files_of_index(folder))]
-    if missing := [file.name for file in files if not file.is_file()]:
-        raise BadInput(f"{folder} lacks {', '.join(missing[:3])} of its weights. Copy or download the folder again.")
-    for file in files or [file for file in [folder / "model.safetensors"] if file.is_file()]:
-        try:
-            with safe_open(file, framework="numpy"):
-                pass
-        except (SafetensorError, OSError) as error:
-            with file.open("rb") as content:
-                is_pointer = content.read(20).startswith(b"version https://git")
-            words = (
-                "a pointer of Git LFS. Fetch the weights by `git lfs pull`"
-                if is_pointer
-                else f"no whole file of weights ({error}). Copy or download it again"
-            )
-            raise BadInput(f"{file} is {words}.") from error
-
-
-def _files_of_index(folder: Path) -> set[str]:
-    """The files that the index of weights in several files names; none where there is no index that can be read."""
-    import json
-
-    try:
-        index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
-        return set(map(str, index["weight_map"].values()))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return set()

@@ -235,21 +235,6 @@ def test_places_that_hold_no_model_say_what_to_give(tmp_path, model_folder):
         load_config(resolve_model(str(damaged)))
 
 
-def test_weights_that_are_not_whole_are_told_before_anything_is_loaded(tmp_path, model_folder):
-    pointer, torn, lacking = (shutil.copytree(model_folder, tmp_path / name) for name in ("pointer", "torn", "lacking"))
-    (pointer / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 1\n")
-    (torn / "model.safetensors").write_bytes((model_folder / "model.safetensors").read_bytes()[:-1])
-    load_model(resolve_model(str(model_folder)), "causal-lm").save_pretrained(lacking, max_shard_size="100KB")
-    gone = sorted(lacking.glob("model-*.safetensors"))[1]
-    gone.unlink()
-    for folder, words in ((pointer, "git lfs pull"), (torn, "no whole file of weights"), (lacking, gone.name)):
-        with pytest.raises(BadInput, match=words):
-            resolve_model(str(folder))
-    (pointer / "model.safetensors").rename(pointer / "consolidated.safetensors")
-    shutil.copy(model_folder / "model.safetensors", pointer)
-    assert resolve_model(str(pointer)).kind == "local folder"
-
-
 def test_an_unknown_architecture_names_the_version_of_transformers(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "from_the_future"}')
     save_file({}, tmp_path / "model.safetensors")
