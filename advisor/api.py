@@ -201,6 +201,7 @@ def _probe(
     deadline = call.started + budget_s
     # The journal comes first: its lock keeps this race from touching the files of another one in the same folder.
     with open_journal(found, folder, call.resume) as journal, open_executor(found, folder) as (executor, probed_on):
+        journal.goes_on_with(probed_on)
         observer.message("loading the model and measuring it untuned")
         baseline = await_baseline(executor)
         costs = measure_costs(found, baseline, candidates, priors)

@@ -77,6 +77,8 @@ class Journal:
         self.outcomes: dict[str, list[ProbeOutcome]] = {}
         self.plans: dict[str, Any] = {}
         """What was decided before the race began, as JSON by what it was decided for."""
+        self.device = ""
+        """The kind of device that the probes ran on; '' where none is on record."""
         self.probing_s = 0.0
         """Wall time that probes took, in this call and in those before, had all workers been busy all the time."""
         self._resume = resume
@@ -99,6 +101,18 @@ class Journal:
     def __exit__(self, *exception: object) -> None:
         self._file.close()
         self._lock.release()
+
+    def goes_on_with(self, device: str) -> None:
+        """Keeps the kind of `device` that probes run on. Raises BadInput where those on record ran on another kind,
+        whose memory, times and rounding cannot be compared."""
+        if self.device and self.device != device:
+            raise BadInput(
+                f"The probes in {self.path.parent} ran on {self.device!r}, and here they would on {device!r}: what was "
+                "measured cannot be compared. Go on where the race began, or give another --out folder."
+            )
+        if not self.device:
+            self.device = device
+            self._write({"device": device})
 
     def add_point(self, id: str, point: CurvePoint, metric_name: str) -> None:
         self._remember_point(id, point, metric_name)
@@ -161,6 +175,8 @@ class Journal:
             self._remember_point(record["id"], CurvePoint.model_validate(record["point"]), record["metric_name"])
         elif "outcome" in record:
             self._remember_outcome(ProbeOutcome.model_validate(record["outcome"]), record.get("workers", 1))
+        elif "device" in record:
+            self.device = record["device"]
         elif "plan" in record:
             self.plans[record["decided_for"]] = record["plan"]
 

@@ -30,6 +30,18 @@ def test_what_was_written_is_read_again(tmp_path):
     assert outcomes["lora"][0].status == "finished"
 
 
+def test_probes_of_another_kind_of_device_are_not_mixed_in(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    write_race(path)  # as of a version that kept no device
+    for _ in range(2):
+        with Journal(path, "race-a", resume=True) as journal:
+            journal.goes_on_with("cpu")
+    assert path.read_text().count('"device"') == 1
+    with Journal(path, "race-a", resume=True) as journal, pytest.raises(BadInput, match=r"ran on 'cpu'.*on 'cuda'"):
+        journal.goes_on_with("cuda")
+    assert journal.device == "cpu" and read_race(path)[0]
+
+
 def test_losses_of_rows_and_forgetting_are_read_again_and_older_journals_had_none(tmp_path):
     path = tmp_path / "journal.jsonl"
     with Journal(path, "race-a", resume=False) as journal:
