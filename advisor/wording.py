@@ -105,7 +105,7 @@ def _gain_over_lora(case: Case, instead_of: CandidateReport | None = None) -> st
         if too_large is not None:
             needed = bytes_text(too_large.memory.high_bytes)
             return f"LoRA does not fit: it needs up to {needed} of {bytes_text(case.device.limit_bytes)}."
-        return f"The gain over {tuned}LoRA is unknown, for LoRA has no valid result{why}."
+        return f"The gain over {tuned}LoRA is unknown, for LoRA has no valid result{why.removesuffix('.')}."
     return f"Against {tuned}LoRA (rate {rate_text(lora.learning_rate)}): {compare(case.pick, lora, case.quality)}."
 
 

@@ -14,7 +14,7 @@ from advisor.quality import QualityField, lower_is_better, value_of
 from advisor.recommendation import CandidateReport, Decision, Prediction, Result, Status
 from advisor.requirements import advice_on_dropping
 from advisor.serving import served_as
-from advisor.text import bytes_text, clean, count_text, duration_text, quality_text, rate_text
+from advisor.text import bytes_text, clean, count_text, duration_text, plural, quality_text, rate_text
 from knowledge.methods.base import QUANTIZED_BASES
 from knowledge.schema import MemoryEstimate
 from probes.race import LEFT_FOR_ANOTHER_RATE
@@ -116,7 +116,8 @@ def memory_line(result: Result, pick: CandidateReport) -> str:
 
 def time_line(result: Result, pick: CandidateReport) -> str:
     run = result.planned_run
-    size = f"{run.max_steps} steps of {run.batch_size * run.gradient_accumulation_steps} rows"
+    rows = run.batch_size * run.gradient_accumulation_steps
+    size = f"{plural(run.max_steps, 'step')} of {plural(rows, 'row')}"
     size += f" ({run.batch_size} at once)" if run.gradient_accumulation_steps > 1 else ""
     if pick.planned_run_s is None:
         return f"unknown for {size}"

@@ -21,7 +21,7 @@ from advisor.report.next_steps import next_steps
 from advisor.report.provenance import facts_of_provenance, race_line, rung_lines
 from advisor.report.required import requirement_lines
 from advisor.report.style import STYLE
-from advisor.text import bytes_text, clean, duration_text, quality_text, rate_text
+from advisor.text import bytes_text, clean, duration_text, plural, quality_text, rate_text
 
 MAX_CURVE_ROWS = 2000
 
@@ -138,7 +138,8 @@ def _cards(result: Result) -> Markup | None:
         shown.append(_card("peak memory", bytes_text(pick.memory.peak_bytes), note))
     run = result.planned_run
     rows = run.batch_size * run.gradient_accumulation_steps
-    shown.append(_card("planned run", duration_text(pick.planned_run_s), f"{run.max_steps:,} steps of {rows} rows"))
+    size = f"{plural(run.max_steps, 'step')} of {plural(rows, 'row')}"
+    shown.append(_card("planned run", duration_text(pick.planned_run_s), size))
     if pick.forgetting is not None:
         note = "nats per token more loss on texts that the base model wrote"
         note += f", ± {pick.forgetting_noise:.2f}" if pick.forgetting_noise is not None else ""

@@ -37,3 +37,10 @@ def test_on_a_processor_the_memory_told_is_that_of_a_gpu_beside_what_was_held():
     told = content.memory_line(here, here.pick)
     assert told == "126 MB at the peak, as on an NVIDIA GPU; here the probes' process held 602 MB"
     assert "NVIDIA" not in content.memory_line(made, made.pick).partition("(")[0]
+
+
+def test_a_run_of_one_step_is_told_as_one():
+    made = result()
+    run = made.planned_run.model_copy(update={"max_steps": 1, "batch_size": 1, "gradient_accumulation_steps": 1})
+    told = content.time_line(made.model_copy(update={"planned_run": run}), made.pick)
+    assert "1 step of 1 row" in told and "1 rows" not in told
