@@ -110,8 +110,9 @@ def test_a_report_takes_the_place_of_no_other_file_of_the_recommendation(folder)
     assert (folder / "recommendation.json").read_bytes() == before
 
 
-def test_a_reader_that_goes_away_is_no_failure():
-    code = "from advisor.cli import main; main(['methods', '--json'])"
+@pytest.mark.parametrize("command", [["methods", "--json"], ["knowledge", "show"]])
+def test_a_reader_that_goes_away_is_no_failure(command):
+    code = f"from advisor.cli import main; main({command})"
     writer = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     writer.stdout.readline()
     writer.stdout.close()
