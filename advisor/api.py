@@ -37,6 +37,7 @@ from advisor.telling_metric import with_telling_metric
 from advisor.text import duration_text
 from knowledge import table
 from knowledge.errors import BadInput, NothingFits
+from knowledge.places import at_home
 from knowledge.prior import MethodPrior, method_priors
 from probes.conduct import await_baseline
 from probes.interrupts import finishing
@@ -80,7 +81,8 @@ def run(
     started = time.monotonic()
     with ExitStack() as stack:
         observer = stack.enter_context(LiveRace(budget_s=request.budget_minutes * 60, quiet=not show_progress))
-        keep = Path(out) if out and not dry_run else None
+        out = at_home(out) if out else None  # else a folder of the name ~ is made
+        keep = out if out and not dry_run else None
         if resume:
             _say_whether_there_is_a_race(out, observer.message)
         if keep:

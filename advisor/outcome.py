@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from advisor.recommendation import CandidateReport, Result
 from advisor.training_arguments import in_parts, training_arguments
 from knowledge.errors import AdvisorError, NothingFits
+from knowledge.places import at_home
 
 if TYPE_CHECKING:
     import pandas
@@ -88,7 +89,7 @@ class Recommendation:
         """Writes adapter_config.json, train.py, recommendation.json and report.html; returns what was written."""
         from advisor.save import save
 
-        self.folder = Path(folder)
+        self.folder = at_home(folder)
         self.result = save(self.result, self.folder)
         return [self.folder / name for name in self.result.files]
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from knowledge.errors import BadInput
 from knowledge.new_files import replace_file
+from knowledge.places import at_home
 from knowledge.schema import RunRecord
 from knowledge.store import STORE_FILE, RunStore
 from knowledge.table_merge import MergeReport, merged, record_id
@@ -25,7 +26,7 @@ from knowledge.table_merge import MergeReport, merged, record_id
 def user_data_folder() -> Path:
     """Where the user's own files lie: $ADVISOR_DATA_DIR, else the platform's convention. It need not exist yet."""
     if configured := os.environ.get("ADVISOR_DATA_DIR"):
-        return Path(configured).expanduser()
+        return at_home(configured)
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Application Support" / "peft-advisor"
     if sys.platform == "win32":

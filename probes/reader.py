@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from knowledge.errors import BadInput
+from knowledge.places import at_home
 from probes import hub
 from probes.skipped import SkipLedger
 from probes.streams import Watched, decompress
@@ -52,7 +53,7 @@ def read_rows(
     Raises BadInput where there is no such file, dataset or form, and where the file is empty or not text.
     """
     ledger = ledger if ledger is not None else SkipLedger(str(source))
-    path = Path(source).expanduser()
+    path = at_home(source)
     if path.is_file():
         rows = _read_file(path, ledger, max_line_bytes, on_progress)
     elif path.is_dir():

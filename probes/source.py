@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from knowledge.errors import BadInput, NoModelAccess
 from knowledge.models import known_config
+from knowledge.places import at_home
 from knowledge.schema import AUTO_CLASSES, DType, Quantization, Task
 from knowledge.targets import CLASSIFICATION_HEADS
 from probes import gguf, hub
@@ -46,7 +47,7 @@ def resolve_model(reference: str, *, trust_remote_code: bool = False, need: Need
     Raises BadInput where the reference cannot be a model, and NoModelAccess where a hub model is gated, missing or
     out of reach.
     """
-    path = Path(reference).expanduser()
+    path = at_home(reference)
     if path.is_file():
         if path.suffix.lower() != ".gguf":
             raise BadInput(

@@ -17,6 +17,7 @@ from advisor.exporters.base import NotExpressible, canonical, model_location, pr
 from advisor.recommendation import Result, TrainingPlan
 from advisor.text import clean
 from advisor.training_arguments import in_parts, training_arguments
+from knowledge.places import at_home
 from knowledge.schema import PlannedRun
 
 UNWRAP = "Take the rows out of it, e.g. `jq -c '.[][]'`, or use the training script (--to script)."
@@ -50,7 +51,7 @@ class TrainerRun:
     @property
     def data(self) -> str:
         """Absolute path of the data file, or the id of a hub dataset."""
-        return self.plan.data_path if self.data_form is None else str(Path(self.plan.data_path).expanduser().resolve())
+        return self.plan.data_path if self.data_form is None else str(at_home(self.plan.data_path).resolve())
 
     @property
     def trust(self) -> dict[str, bool]:

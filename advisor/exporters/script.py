@@ -24,6 +24,7 @@ from advisor.files import write_text
 from advisor.held_out import EVAL_ROWS
 from advisor.recommendation import Prediction, Result
 from advisor.text import clean, duration_text, quality_text
+from knowledge.places import at_home
 from knowledge.schema import AUTO_CLASSES
 from probes import adapters, batching, chats, forward, split, tokenise
 from probes.formats import get_format
@@ -145,7 +146,7 @@ def _settings(facts: Recommended) -> str:
     run, plan, pick = facts.result.planned_run, facts.plan, facts.pick
     config = None if pick.peft_config is None else canonical(pick.peft_config)
     is_file = _data_form(plan.data_path)[0] != "hub"
-    data = str(Path(plan.data_path).expanduser().resolve()) if is_file else plan.data_path
+    data = str(at_home(plan.data_path).resolve()) if is_file else plan.data_path
     text = Template(parts.SETTINGS).substitute(
         MODEL=literal(script_model_location(facts.result)),
         DATA=literal(data),

@@ -59,14 +59,16 @@ def test_without_probes_the_next_of_the_table_are_looked_at_where_the_first_are_
     assert none.recommendation is None and "max-adapter-size=10B" in advice_without_pick(none)
 
 
-def test_a_folder_that_is_taken_is_refused_before_anything_is_read(tmp_path):
+def test_a_folder_that_is_taken_is_refused_before_anything_is_read(tmp_path, monkeypatch):
     from probes.journal import InUse, Journal
 
     settings = {"out": tmp_path, "show_progress": False}
     with Journal(tmp_path / "journal.jsonl", "another race", resume=False), pytest.raises(InUse, match="Wait for it"):
         recommend("no such model", "none.jsonl", resume=True, **settings)
-    with pytest.raises(BadInput, match="already holds a race"):
-        recommend("no such model", "none.jsonl", **settings)
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    for out in (tmp_path, f"~/{tmp_path.name}"):
+        with pytest.raises(BadInput, match=f"{tmp_path} already holds a race"):
+            recommend("no such model", "none.jsonl", **settings | {"out": out})
 
 
 def test_an_own_metric_whose_code_has_changed_is_another_one(tmp_path):

@@ -219,6 +219,7 @@ def test_places_without_a_file_say_what_to_give(tmp_path):
         (tmp_path / "missing.jsonl", "No such file"),
         ("./missing", "No such file"),
         ("missing.csv", "No such file"),
+        ("~nobody-of-that-name/missing", "No such file"),
     ]:
         with pytest.raises(BadInput, match=words):
             read(place)

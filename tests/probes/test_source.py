@@ -228,6 +228,7 @@ def test_places_that_hold_no_model_say_what_to_give(tmp_path, model_folder):
         tmp_path / "notes.txt": "no GGUF file",
         tmp_path / "missing.gguf": "No such model file",
         "./missing": "No such model file",
+        "~nobody-of-that-name/model": "No such model",
     }.items():
         with pytest.raises(BadInput, match=words):
             resolve_model(str(place))
