@@ -205,7 +205,7 @@ def _probe(
     with open_journal(found, folder, call.resume) as journal, open_executor(found, folder) as (executor, probed_on):
         journal.goes_on_with(probed_on)
         observer.message("loading the model and measuring it untuned")
-        baseline = await_baseline(executor)
+        baseline = await_baseline(executor, observer.message)
         costs = measure_costs(found, baseline, candidates, priors)
         lineup = line_up(found, candidates, costs, priors, executor.workers, deadline, journal, observer.message)
         plan = lineup.plan

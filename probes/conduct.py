@@ -51,13 +51,16 @@ class Contestant:
     peft_config: Mapping[str, Any] | None
 
 
-def await_baseline(executor: Executor) -> Baseline:
-    """The baseline of the first worker that is ready; raises WorkerFailed when none can start."""
+def await_baseline(executor: Executor, say: Callable[[str], None] = lambda words: None) -> Baseline:
+    """The baseline of the first worker that is ready; raises WorkerFailed when none can start. What the workers wait
+    for is told by `say`."""
     while True:
         interrupts.check()
         for event in executor.events(timeout_s=TICK_S):
             if event.fatal:
                 raise WorkerFailed(f"The probe worker could not start: {event.fatal}")
+            if event.waiting:
+                say(event.waiting)
             if event.baseline:
                 return event.baseline
 
