@@ -56,6 +56,8 @@ def main(arguments: list[str] | None = None) -> None:
     except SystemExit as end:
         if isinstance(end.__context__, BrokenPipeError):  # Typer and Rich end so where the reader went away
             sys.exit(0)
+        if isinstance(getattr(end.__context__, "__cause__", None), KeyboardInterrupt):  # which Typer takes for itself
+            _end_interrupted()
         raise
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output went away: no traceback about it
