@@ -19,6 +19,7 @@ from knowledge.schema import Curve, CurvePoint
 from probes.schema import ProbeOutcome
 
 FORMAT_VERSION = 1
+_BEFORE_THE_FIRST_PROBE = (b'{"journal"', b'{"plan"', b'{"device"')  # how the lines of these records begin
 
 
 class InUse(BadInput):
@@ -47,7 +48,12 @@ def check_free(path: Path, *, resume: bool) -> None:
 
 
 def _is_race(path: Path) -> bool:
-    return path.exists() and path.stat().st_size > 0
+    """Whether anything was measured, or is there that nobody here wrote. What a race decides before that is nothing to
+    lose: as where its model could not be loaded."""
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        return any(line.strip() and not line.startswith(_BEFORE_THE_FIRST_PROBE) for line in file)
 
 
 def _already_there(path: Path) -> BadInput:
@@ -130,10 +136,11 @@ class Journal:
         self._write({"plan": plan, "decided_for": decided_for})
 
     def _open(self) -> None:
-        existing = _is_race(self.path)
-        if existing and not self._resume:
-            raise _already_there(self.path)
-        if existing:
+        if not self._resume:
+            if _is_race(self.path):
+                raise _already_there(self.path)
+            self.path.unlink(missing_ok=True)
+        elif self.path.exists() and self.path.stat().st_size > 0:
             intact = self._read()
             with self.path.open("r+b") as file:
                 file.truncate(intact)

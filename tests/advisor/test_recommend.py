@@ -12,6 +12,7 @@ from advisor import recommend
 from advisor.recommendation import Result
 from advisor.report.content import advice_without_pick
 from knowledge.errors import BadInput, NothingFits
+from knowledge.schema import CurvePoint
 from tests.advisor.test_export_script import save_tiny, write_rows
 
 RACE = {
@@ -63,8 +64,10 @@ def test_a_folder_that_is_taken_is_refused_before_anything_is_read(tmp_path, mon
     from probes.journal import InUse, Journal
 
     settings = {"out": tmp_path, "show_progress": False}
-    with Journal(tmp_path / "journal.jsonl", "another race", resume=False), pytest.raises(InUse, match="Wait for it"):
-        recommend("no such model", "none.jsonl", resume=True, **settings)
+    with Journal(tmp_path / "journal.jsonl", "another race", resume=False) as journal:
+        journal.add_point("lora", CurvePoint(step=1, eval_loss=2.0), "exact match")
+        with pytest.raises(InUse, match="Wait for it"):
+            recommend("no such model", "none.jsonl", resume=True, **settings)
     monkeypatch.setenv("HOME", str(tmp_path.parent))
     for out in (tmp_path, f"~/{tmp_path.name}"):
         with pytest.raises(BadInput, match=f"{tmp_path} already holds a race"):
