@@ -48,7 +48,7 @@ FEWEST_TO_CHOOSE_FROM = 3  # without probes: below it more of the table's method
 
 
 def recommend(
-    model: str,
+    model: str | Path,
     data: str | Path | None = None,
     *,
     out: str | Path | None = None,

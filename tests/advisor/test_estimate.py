@@ -1,6 +1,7 @@
 """`estimate_memory` and `advisor estimate`: verdicts, the reverse answers, and what is printed where."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from advisor import estimate_memory
 from advisor.cli import build
 from advisor.estimate import verdict_on
 from advisor.reach import largest_within
-from knowledge.errors import BadInput
+from knowledge.errors import BadInput, NoModelAccess
 from knowledge.schema import MemoryEstimate, PlannedRun
 
 
@@ -177,6 +178,13 @@ def test_verdicts(limit, verdict):
 def test_unknown_methods_are_named_with_the_nearest():
     with pytest.raises(BadInput, match="lora"):
         estimate_memory("smollm-135m", "lorra", vram="8GB")
+
+
+def test_what_is_no_text_from_python_is_read_or_told():
+    with pytest.raises(BadInput, match=r"'8' is no memory size without a unit, e\.g\. 8GB"):
+        estimate_memory("smollm-135m", "lora", vram=8)
+    with pytest.raises(NoModelAccess, match="smollm-136m"):
+        estimate_memory(Path("smollm-136m"), "lora", vram="8GB")
 
 
 def run(*arguments):
