@@ -17,6 +17,7 @@ from typing import Any
 from advisor.candidates import Candidate, propose
 from advisor.decision import decide
 from advisor.disk import check_room, explained
+from advisor.files import gone_after
 from advisor.fitting import check_weights_fit, with_fitting_run
 from advisor.gather import JOURNAL_FILE, gather, open_executor, open_journal
 from advisor.judge import judge, judge_from_table, not_tried, shortlist_from_table, would_be_probed
@@ -37,6 +38,7 @@ from advisor.telling_metric import with_telling_metric
 from advisor.text import duration_text
 from knowledge import table
 from knowledge.errors import BadInput, NothingFits
+from knowledge.places import at_home
 from knowledge.prior import MethodPrior, method_priors
 from probes.conduct import await_baseline
 from probes.interrupts import finishing
@@ -47,7 +49,7 @@ FEWEST_TO_CHOOSE_FROM = 3  # without probes: below it more of the table's method
 
 
 def recommend(
-    model: str,
+    model: str | Path,
     data: str | Path | None = None,
     *,
     out: str | Path | None = None,
@@ -80,7 +82,8 @@ def run(
     started = time.monotonic()
     with ExitStack() as stack:
         observer = stack.enter_context(LiveRace(budget_s=request.budget_minutes * 60, quiet=not show_progress))
-        keep = Path(out) if out and not dry_run else None
+        out = at_home(out) if out else None  # else a folder of the name ~ is made
+        keep = out if out and not dry_run else None
         if resume:
             _say_whether_there_is_a_race(out, observer.message)
         if keep:
@@ -154,7 +157,7 @@ def _survey_and_judge(call: _Call) -> tuple[Survey, list[CandidateReport], RaceR
     candidates, left_out = propose(found)
     priors = method_priors(table.load(), found.planned_run.task, suite_of_survey(found))
     if request.probe:
-        with explained(call.folder):
+        with explained(call.folder), gone_after(NothingFits, call.folder):
             found, reports, too_large, race = _probe(call, found, candidates, priors)
     else:
         reports, too_large = _from_table(found, candidates, priors, observer)
@@ -206,8 +209,9 @@ def _probe(
     # The journal comes first: its lock keeps this race from touching the files of another one in the same folder.
     opened = open_journal(found, call.race_folder, resume=call.resume, dry_run=call.dry_run)
     with opened as journal, open_executor(found, folder) as (executor, probed_on):
+        journal.goes_on_with(probed_on)
         observer.message("loading the model and measuring it untuned")
-        baseline = await_baseline(executor, math.inf if call.dry_run else deadline + budget_s)
+        baseline = await_baseline(executor, observer.message, math.inf if call.dry_run else deadline + budget_s)
         costs = measure_costs(found, baseline, candidates, priors)
         lineup = line_up(found, candidates, costs, priors, executor.workers, deadline, journal, observer.message)
         plan = lineup.plan

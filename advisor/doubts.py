@@ -67,7 +67,7 @@ def warnings(case: Case) -> list[str]:
     if tight := _tight_memory(pick.memory, case.device):
         found.append(tight)
     if pick.micro_batches > 1:
-        found.append(_parts_warning(pick.micro_batches, case.planned_run))
+        found.append(_parts_warning(pick.micro_batches))
     if case.data is not None and case.data.eval_rows < SMALL_HELD_OUT_ROWS:
         found.append(_held_out_warning(case.data.eval_rows, case.metric))
     if case.data is not None and sum(case.data.dropped.values()) > MANY_LEFT_OUT * case.data.rows:
@@ -107,15 +107,10 @@ def _tight_memory(memory: MemoryEstimate, device: DeviceReport) -> str:
     )
 
 
-def _parts_warning(parts: int, run: PlannedRun | None) -> str:
-    plan = "a smaller --batch-size and a larger --gradient-accumulation"
-    if run is not None and run.batch_size % parts == 0:
-        plan = (
-            f"--batch-size {run.batch_size // parts} --gradient-accumulation {run.gradient_accumulation_steps * parts}"
-        )
+def _parts_warning(parts: int) -> str:
     return (
-        f"Its probe ran out of memory with whole batches and did each in {parts} parts, as `advisor train` does. For "
-        f"train.py on the same device, plan with {plan}."
+        f"Its probe ran out of memory with whole batches and did each in {parts} parts, as `advisor train`, "
+        "train.py and the configs for trainers do."
     )
 
 

@@ -76,7 +76,7 @@ class MemoryReport(Record):
 
 
 def estimate_memory(
-    model: str,
+    model: str | Path,
     methods: str | Iterable[str] = "all",
     *,
     data: str | Path | None = None,
@@ -108,7 +108,7 @@ def estimate_memory(
 
     if gpu is not None and vram is not None:
         raise BadInput("--vram and --gpu both name the card to judge for: give one of them.")
-    chosen = _choose(methods)
+    model, chosen = str(model), _choose(methods)
     device = detect(vram, gpu)
     # The peaks are those of PyTorch on a CUDA card; the memory of this machine's processor says nothing about them.
     limit_bytes = None if device.kind == "cpu" else device.limit_bytes

@@ -10,6 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from knowledge.new_files import replace_file
@@ -41,6 +44,27 @@ def discard(path: Path) -> None:
     if path.is_file():
         _keep_what_is_not_ours(path)
         path.unlink(missing_ok=True)
+
+
+def names_written(folder: Path) -> set[str]:
+    """Names of the files that `write_text` wrote to `folder`, as far as they are still there."""
+    return {name for name in _manifest(folder) if (folder / name).is_file() and Path(name).name == name}
+
+
+@contextmanager
+def gone_after(error: type[BaseException], folder: Path) -> Iterator[None]:
+    """Within it `folder` may be made and filled; where that ends with `error`, what was made of it goes again, folders
+    above it too. One that was there before stays as it is."""
+    made = [place for place in (folder, *folder.absolute().parents) if not place.exists()]
+    try:
+        yield
+    except error:
+        if made:
+            shutil.rmtree(folder, ignore_errors=True)
+        for place in made:
+            with suppress(OSError):  # not there, or by now with something of another race in it
+                place.rmdir()
+        raise
 
 
 def _keep_what_is_not_ours(path: Path) -> None:

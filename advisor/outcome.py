@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from advisor.gather import JOURNAL_FILE
 from advisor.recommendation import CandidateReport, Result
-from advisor.training_arguments import training_arguments
+from advisor.training_arguments import in_parts, training_arguments
 from knowledge.errors import AdvisorError, NothingFits, is_full
 from knowledge.methods import get_method
+from knowledge.places import at_home
 
 if TYPE_CHECKING:
     import pandas
@@ -68,7 +69,8 @@ class Recommendation:
     @property
     def training_arguments(self) -> dict[str, Any]:
         """The planned run as keyword arguments of transformers.TrainingArguments (beside `output_dir`)."""
-        run, pick, plan = self.result.planned_run, self.pick, self.result.training
+        pick, plan = self.pick, self.result.training
+        run = in_parts(self.result.planned_run, pick.micro_batches)
         if plan is not None:
             weight_decay = plan.weight_decay
         elif run.task == "text-to-image":  # that of the published runs
@@ -98,7 +100,7 @@ class Recommendation:
         """Writes adapter_config.json, train.py, recommendation.json and report.html; returns what was written."""
         from advisor.save import save
 
-        self.folder = Path(folder)
+        self.folder = at_home(folder)
         self.result = save(self.result, self.folder)
         return [self.folder / name for name in self.result.files]
 

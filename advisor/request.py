@@ -73,8 +73,8 @@ class Request(Record):
     @field_validator("methods", "exclude", "require", mode="before")
     @classmethod
     def _one_or_several(cls, given: Any) -> Any:
-        """From Python a single one needs no list."""
-        return (given,) if isinstance(given, str) else given
+        """From Python a single one needs no list, and None is none."""
+        return () if given is None else (given,) if isinstance(given, str) else given
 
     @field_validator("methods", "exclude")
     @classmethod
@@ -150,9 +150,22 @@ def _describe(problem: Any) -> str:
     place = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return f"there is no option {place!r}. {did_you_mean(place, list(Request.model_fields))}"
-    if place == "data" and problem["type"] == "string_type":
-        seen = type(problem["input"]).__name__
-        return f"data: give the path of a file, or the id of a dataset on the hub (seen: a {seen})"
+    if problem["type"] == "string_type" and place in Request.model_fields:
+        return _describe_no_text(place, problem["input"])
     place += f" ({OPTIONS[place]})" if place in OPTIONS else ""
     message = problem["msg"].removeprefix("Value error, ")
     return f"{place}: {message} (seen: {problem['input']!r})" if place else message
+
+
+# What is given from Python in place of a name, and how it gets one.
+_ADVICE = {
+    "model": "Save a model that is loaded to a folder (`save_pretrained`, the tokenizer's too), and give that",
+    "data": "Write rows to a file, e.g. by `datasets.Dataset.to_json`, and give its path",
+}
+
+
+def _describe_no_text(field: str, given: Any) -> str:
+    """Of a field that takes text and got something else, whose own words may fill pages."""
+    seen = repr(given) if isinstance(given, int | float | None) else f"a {type(given).__name__}"
+    advice = f". {_ADVICE[field]}" if field in _ADVICE else ""
+    return f"{field}: give text: {Request.model_fields[field].description} (seen: {seen}){advice}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from advisor.own_task import suite_of_survey
@@ -15,6 +14,7 @@ from advisor.requirements import effects
 from advisor.survey import Survey
 from advisor.versions import library_versions
 from knowledge.methods import get_method
+from knowledge.places import at_home
 
 
 def make_result(
@@ -64,7 +64,7 @@ def training_plan(survey: Survey | PublishedAnswer, decision: Decision | None) -
 
 def _absolute(data: str) -> str:
     """A file's path wherever a later command is run from; the id of a hub dataset as it is."""
-    path = Path(data).expanduser()
+    path = at_home(data)
     return str(path.resolve()) if path.is_file() else data
 
 

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from typing import Any
 
 from advisor.exporters import get_exporter
 from advisor.exporters.base import NotExpressible
-from advisor.files import discard, write_text
+from advisor.files import discard, names_written, write_text
 from advisor.recommendation import SCHEMA_VERSION, Result
 from advisor.report.html import write_report
+from advisor.training_report import REPORT_FILE
 from knowledge.errors import BadInput
 
 DEFAULT_TARGETS = ("peft", "script")
 RESULT_FILE = "recommendation.json"
 HTML_FILE = "report.html"
 
+logger = logging.getLogger("advisor")
+
 
 def save(result: Result, folder: Path, targets: tuple[str, ...] = DEFAULT_TARGETS) -> Result:
     """Writes the files and returns the result with their names in `files`.
 
     A target that cannot express the recommendation is left out: what adds no adapter has no config of one, and an
-    answer without data has no run to write a script for. What an earlier recommendation in that folder had of it goes.
+    answer without data has no run to write a script for. What an earlier recommendation in that folder had of it goes,
+    and what was exported of another run.
     """
     names: list[str] = []
+    left_over = _left_over(folder, result)
     if result.pick is not None:
         for target in targets:
             try:
@@ -30,19 +37,30 @@ def save(result: Result, folder: Path, targets: tuple[str, ...] = DEFAULT_TARGET
             except NotExpressible:
                 continue
     result = result.model_copy(update={"files": (*names, RESULT_FILE, HTML_FILE)})
-    for name in _files_there(folder) - {*result.files}:
+    for name in sorted(left_over - {*result.files}):
         discard(folder / name)
+        logger.warning("%s is no more: it was of another recommendation", folder / name)
     write_text(folder / RESULT_FILE, result.model_dump_json(indent=2) + "\n")
     write_report(folder / HTML_FILE, result, folder)
     return result
 
 
-def _files_there(folder: Path) -> set[str]:
-    """The files of an earlier recommendation in that folder."""
+def _left_over(folder: Path, result: Result) -> set[str]:
+    """The files of an earlier recommendation in that folder that `result` may have no use for."""
     try:
-        return {Path(name).name for name in load(folder).files}
+        earlier = load(folder)
     except BadInput:
         return set()
+    if _run(earlier) == _run(result):
+        return {Path(name).name for name in earlier.files}
+    return names_written(folder) - {REPORT_FILE}  # which tells itself what was trained
+
+
+def _run(result: Result) -> tuple[Any, ...]:
+    """What configs and scripts are made of."""
+    pick = result.pick
+    chosen = pick and (pick.name, pick.learning_rate, pick.peft_config)
+    return chosen, result.planned_run, result.training
 
 
 def load(folder: Path) -> Result:

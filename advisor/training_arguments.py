@@ -7,6 +7,14 @@ from typing import Any
 from knowledge.schema import PlannedRun
 
 
+def in_parts(run: PlannedRun, parts: int) -> PlannedRun:
+    """The run with each batch in at least `parts` forward passes whose gradients add up, for trainers that take batches
+    of one size: where whole ones ran out of memory they would again."""
+    rows = run.batch_size // parts if run.batch_size % parts == 0 else 1
+    accumulated = run.gradient_accumulation_steps * (run.batch_size // rows)
+    return run.model_copy(update={"batch_size": rows, "gradient_accumulation_steps": accumulated})
+
+
 def training_arguments(run: PlannedRun, learning_rate: float, weight_decay: float) -> dict[str, Any]:
     """Keyword arguments beside `output_dir`; what is not named here is transformers' to choose."""
     return {

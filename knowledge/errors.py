@@ -56,7 +56,8 @@ def did_you_mean(name: str, known: list[str]) -> str:
     """A closing sentence that offers the nearest known names, or lists them where none is near."""
     from difflib import get_close_matches
 
-    near = get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+    by_lower_case = {k.lower(): k for k in known}
+    near = get_close_matches(name.lower(), by_lower_case, n=3, cutoff=0.5)
     if near:
-        return f"Did you mean {' or '.join(repr(n) for n in near)}?"
+        return f"Did you mean {' or '.join(repr(by_lower_case[n]) for n in near)}?"
     return f"Known: {', '.join(sorted(known))}."

@@ -15,7 +15,9 @@ MIB = 1 << 20
 MEMORY_MIB: Mapping[str, int] = {
     "NVIDIA B200": 183359,
     "NVIDIA H200": 143771,
+    "NVIDIA H200 NVL": 143771,
     "NVIDIA GH200 96GB": 97871,
+    "NVIDIA GH200 480GB": 97871,  # the driver's name for the same: 480 GB has the processor beside it
     "NVIDIA H100 80GB": 81559,
     "NVIDIA H100 NVL 94GB": 95830,
     "NVIDIA A100 80GB": 81920,
@@ -34,6 +36,7 @@ MEMORY_MIB: Mapping[str, int] = {
     "NVIDIA V100 16GB": 16384,
     "NVIDIA P100 16GB": 16280,
     "NVIDIA RTX PRO 6000 Blackwell": 97887,
+    "NVIDIA RTX PRO 6000 Blackwell Max-Q": 97887,
     "NVIDIA RTX 6000 Ada": 49140,
     "NVIDIA RTX 5000 Ada": 32760,
     "NVIDIA RTX 4500 Ada": 24570,
@@ -154,10 +157,8 @@ def find_gpu(name: str) -> Gpu:
     wanted = _words(name)
     matches = [card for card in MEMORY_MIB if wanted and _is_meant(wanted, card)]
     if not matches:
-        raise BadInput(
-            f"The memory of a GPU named {name!r} is not known. {did_you_mean(name, list(MEMORY_MIB))} "
-            "Or give its memory, e.g. --vram 24GB."
-        )
+        near = did_you_mean(_short(name), [_short(card) for card in MEMORY_MIB])
+        raise BadInput(f"The memory of a GPU named {name!r} is not known. {near} Or give its memory, e.g. --vram 24GB.")
     best = min(matches, key=lambda card: (len(_words(card) - wanted - _memory_words(card)), MEMORY_MIB[card]))
     return Gpu(best, MEMORY_MIB[best] * MIB)
 
@@ -170,6 +171,11 @@ def smallest_gpu(needed_bytes: int) -> Gpu | None:
         if name.startswith("NVIDIA") and mib * MIB >= needed_bytes
     ]
     return min(enough, key=lambda card: card.memory_bytes, default=None)
+
+
+def _short(name: str) -> str:
+    """A card's name without its makers': 'RTX 4090', as people call it."""
+    return re.sub(r"\b(nvidia|geforce|amd|instinct|radeon)\s+", "", name, flags=re.IGNORECASE)
 
 
 def _is_meant(wanted: frozenset[str], card: str) -> bool:

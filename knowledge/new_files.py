@@ -11,7 +11,11 @@ from pathlib import Path
 def replace_file(path: Path, content: bytes, *, executable: bool = False) -> None:
     """Replaces `path` by `content` in one step: a reader sees the old or the new file, never a part. Its folder must be
     there. Raises OSError (disk full, no permission) with what was there before untouched."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    except OSError as error:
+        error.filename = str(path)  # nobody knows the other name
+        raise
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)

@@ -15,8 +15,11 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from knowledge.errors import BadInput
 from knowledge.new_files import replace_file
+from knowledge.places import at_home
 from knowledge.schema import RunRecord
 from knowledge.store import STORE_FILE, RunStore
 from knowledge.table_merge import MergeReport, merged, record_id
@@ -25,7 +28,7 @@ from knowledge.table_merge import MergeReport, merged, record_id
 def user_data_folder() -> Path:
     """Where the user's own files lie: $ADVISOR_DATA_DIR, else the platform's convention. It need not exist yet."""
     if configured := os.environ.get("ADVISOR_DATA_DIR"):
-        return Path(configured).expanduser()
+        return at_home(configured)
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Application Support" / "peft-advisor"
     if sys.platform == "win32":
@@ -118,6 +121,17 @@ def _parse(text: str, name: str) -> tuple[RunRecord, ...]:
         try:
             records.append(RunRecord.model_validate(json.loads(line)))
         except (ValueError, RecursionError) as error:  # ValidationError is a ValueError too
-            reason = str(error).splitlines()[0]
-            raise BadInput(f"{name}, line {number} is no run record: {reason}. Repair or remove that line.") from None
+            raise BadInput(
+                f"{name}, line {number} is no run record: {_reason(error)}. Repair or remove that line; "
+                "`advisor knowledge export` writes such files."
+            ) from None
     return tuple(records)
+
+
+def _reason(error: Exception) -> str:
+    """The first fault of several, in one line."""
+    if not isinstance(error, ValidationError):
+        return str(error).splitlines()[0]
+    first, *more = error.errors()
+    place = ".".join(map(str, first["loc"]))
+    return f"{place}: {first['msg']}" + (f" (and {len(more)} more)" if more else "")

@@ -6,12 +6,14 @@ import os
 import sys
 from pathlib import Path
 
+from knowledge.places import at_home
+
 
 def cache_folder() -> Path:
     """The folder that ADVISOR_CACHE_DIR names, else peft-advisor in the platform's folder for caches. It need not exist
     yet."""
     if folder := os.environ.get("ADVISOR_CACHE_DIR"):
-        return Path(folder).expanduser()
+        return at_home(folder)
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":

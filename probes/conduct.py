@@ -52,16 +52,23 @@ class Contestant:
     peft_config: Mapping[str, Any] | None
 
 
-def await_baseline(executor: Executor, until: float = math.inf) -> Baseline:
-    """The baseline of the first worker that is ready; raises WorkerFailed when none can start, or none has by the
-    time.monotonic() of `until`: one that hangs while it loads the model says nothing."""
+def await_baseline(
+    executor: Executor, say: Callable[[str], None] = lambda words: None, until: float = math.inf
+) -> Baseline:
+    """The baseline of the first worker that is ready. What the workers wait for is told by `say`.
+
+    Raises WorkerFailed when none can start, or none is ready by the time.monotonic() of `until`: one that hangs while
+    it loads the model says nothing.
+    """
     while True:
         interrupts.check()
         if time.monotonic() > until:
-            raise WorkerFailed("The model is still being loaded, and twice the budget is over. Give a larger --budget.")
+            raise WorkerFailed("No worker has loaded the model, and twice the budget is over. Give a larger --budget.")
         for event in executor.events(timeout_s=TICK_S):
             if event.fatal:
                 raise WorkerFailed(f"The probe worker could not start: {event.fatal}")
+            if event.waiting:
+                say(event.waiting)
             if event.baseline:
                 return event.baseline
 

@@ -29,12 +29,12 @@ def detect(vram: str | None = None, gpu: str | None = None) -> DeviceReport:
     a missing or broken driver is a note, not an error.
     """
     if gpu is not None:
-        card = find_gpu(gpu)
+        card = find_gpu(str(gpu))  # from Python it may be a number
         limit_bytes = card.memory_bytes - CUDA_CONTEXT_BYTES
         return _planned(card.name, card.memory_bytes, limit_bytes, bf16=card.has_bfloat16)
     if vram is not None:
         try:
-            total_bytes = parse_bytes(vram)
+            total_bytes = parse_bytes(str(vram))
         except BadInput as error:
             raise BadInput(f"vram: {error}") from None
         return _planned(f"a card with {total_bytes / 1e9:g} GB", total_bytes, total_bytes)

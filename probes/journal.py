@@ -19,6 +19,7 @@ from knowledge.schema import Curve, CurvePoint
 from probes.schema import ProbeOutcome
 
 FORMAT_VERSION = 1
+_BEFORE_THE_FIRST_PROBE = (b'{"journal"', b'{"plan"', b'{"device"')  # how the lines of these records begin
 
 
 class InUse(BadInput):
@@ -47,7 +48,12 @@ def check_free(path: Path, *, resume: bool) -> None:
 
 
 def _is_race(path: Path) -> bool:
-    return path.exists() and path.stat().st_size > 0
+    """Whether anything was measured, or is there that nobody here wrote. What a race decides before that is nothing to
+    lose: as where its model could not be loaded."""
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        return any(line.strip() and not line.startswith(_BEFORE_THE_FIRST_PROBE) for line in file)
 
 
 def _already_there(path: Path) -> BadInput:
@@ -78,6 +84,8 @@ class Journal:
         self.outcomes: dict[str, list[ProbeOutcome]] = {}
         self.plans: dict[str, Any] = {}
         """What was decided before the race began, as JSON by what it was decided for."""
+        self.device = ""
+        """The kind of device that the probes ran on; '' where none is on record."""
         self.probing_s = 0.0
         """Wall time that probes took, in this call and in those before, had all workers been busy all the time."""
         self._resume, self._read_only = resume, read_only
@@ -107,6 +115,18 @@ class Journal:
         self._file.close()
         self._lock.release()
 
+    def goes_on_with(self, device: str) -> None:
+        """Keeps the kind of `device` that probes run on. Raises BadInput where those on record ran on another kind,
+        whose memory, times and rounding cannot be compared."""
+        if self.device and self.device != device:
+            raise BadInput(
+                f"The probes in {self.path.parent} ran on {self.device!r}, and here they would on {device!r}: what was "
+                "measured cannot be compared. Go on where the race began, or give another --out folder."
+            )
+        if not self.device:
+            self.device = device
+            self._write({"device": device})
+
     def add_point(self, id: str, point: CurvePoint, metric_name: str) -> None:
         self._remember_point(id, point, metric_name)
         self._write({"point": point.model_dump(mode="json"), "id": id, "metric_name": metric_name})
@@ -123,10 +143,11 @@ class Journal:
         self._write({"plan": plan, "decided_for": decided_for})
 
     def _open(self) -> None:
-        existing = _is_race(self.path)
-        if existing and not self._resume:
-            raise _already_there(self.path)
-        if existing:
+        if not self._resume:
+            if _is_race(self.path):
+                raise _already_there(self.path)
+            self.path.unlink(missing_ok=True)
+        elif self.path.exists() and self.path.stat().st_size > 0:
             intact = self._read()
             with self.path.open("r+b") as file:
                 file.truncate(intact)
@@ -168,6 +189,8 @@ class Journal:
             self._remember_point(record["id"], CurvePoint.model_validate(record["point"]), record["metric_name"])
         elif "outcome" in record:
             self._remember_outcome(ProbeOutcome.model_validate(record["outcome"]), record.get("workers", 1))
+        elif "device" in record:
+            self.device = record["device"]
         elif "plan" in record:
             self.plans[record["decided_for"]] = record["plan"]
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from knowledge.errors import AdvisorError, BadInput
+from knowledge.places import at_home
 from knowledge.schema import Task
 
 BUILT_IN: dict[str, tuple[Task, ...]] = {
@@ -74,7 +75,7 @@ def own_place(metric: str | None) -> str | None:
     if metric is None or not is_own(metric):
         return None
     file, _, function = metric.rpartition(":")
-    return f"{Path(file).expanduser().resolve()}:{function}"
+    return f"{at_home(file).resolve()}:{function}"
 
 
 def identity(metric: str | None) -> str:
@@ -103,7 +104,7 @@ def title(metric: str) -> str:
 
 def _function(place: str) -> Callable[[list[str], list[str]], Any]:
     name, _, function = place.rpartition(":")
-    path = Path(name).expanduser()
+    path = at_home(name)
     if not path.is_file():
         raise BadInput(f"The metric {place} cannot be read: there is no file {path}. Give FILE.py:FUNCTION.")
     spec = importlib.util.spec_from_file_location("advisor_own_metric", path)

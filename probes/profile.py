@@ -11,7 +11,7 @@ import numpy as np
 from knowledge.errors import BadInput
 from knowledge.schema import Task
 from probes.encoder import Encoded
-from probes.formats import DataFormat
+from probes.formats import NO_REGRESSION, DataFormat
 from probes.scan import Scan
 from probes.schema import DatasetProfile
 
@@ -24,6 +24,7 @@ _ADVICE = {
     "model whose chat template writes them, or tell of tools and calls in the texts, without the keys 'tools' and "
     "'tool_calls'.",
 }
+MANY_NUMBERS = 20  # labels with fractions, from a CSV file: up to so many may be classes, as stars in halves
 EXACT_MATCH_TOKENS = 16  # answers up to this median length are judged as a whole
 
 
@@ -42,9 +43,17 @@ def label_names_of(path: str | Path, found: Scan) -> tuple[str, ...]:
     """Names of the classes: numbers in their order, others by the alphabet."""
     numeric = all(re.fullmatch(r"-?\d{1,18}", name) for name in found.labels)
     names = tuple(sorted(sorted(found.labels), key=int if numeric else str))  # "01" and "1" are equal as numbers
+    if len(names) > MANY_NUMBERS and all(map(_is_number, names)) and not numeric:
+        raise BadInput(
+            f"{path} has {len(names)} labels that are numbers, as {names[0]} and {names[1]}. {NO_REGRESSION}"
+        )
     if len(names) == 1:
         raise BadInput(f"{path} has one label only ({names[0]!r}); a classification needs at least two.")
     return names
+
+
+def _is_number(name: str) -> bool:
+    return re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", name.strip(), re.IGNORECASE) is not None
 
 
 def make_profile(

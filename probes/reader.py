@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from knowledge.errors import BadInput
+from knowledge.places import at_home
 from probes import hub
 from probes.skipped import SkipLedger
 from probes.streams import Watched, decompress
@@ -52,11 +53,11 @@ def read_rows(
     Raises BadInput where there is no such file, dataset or form, and where the file is empty or not text.
     """
     ledger = ledger if ledger is not None else SkipLedger(str(source))
-    path = Path(source).expanduser()
+    path = at_home(source)
     if path.is_file():
         rows = _read_file(path, ledger, max_line_bytes, on_progress)
     elif path.is_dir():
-        raise BadInput(f"{source} is a folder. Name one file in it{_files_in(path)}.")
+        raise BadInput(f"{source} is a folder. {_way_out(path)}")
     elif form_of(path)[0] is not None or str(source).count("/") != 1 or str(source).startswith((".", "/", "~")):
         raise BadInput(
             f"No such file: {source}. Give a JSONL, JSON, CSV or Parquet file or a hub dataset id (owner/name)."
@@ -69,9 +70,12 @@ def read_rows(
     ledger.check()
 
 
-def _files_in(folder: Path) -> str:
-    names = sorted(p.name for p in folder.iterdir() if p.is_file() and form_of(p)[0])[:5]
-    return f", e.g. {', '.join(names)}" if names else " (none in a form that can be read)"
+def _way_out(folder: Path) -> str:
+    if saved := {"dataset_info.json", "dataset_dict.json"} & {p.name for p in folder.iterdir()}:
+        rows = "load_from_disk(folder)" + ('["train"]' if "dataset_dict.json" in saved else "")
+        return f"`datasets` saved it: write it as one file, `datasets.{rows}.to_json('my.jsonl')`."
+    names = ", ".join(sorted(p.name for p in folder.iterdir() if p.is_file() and form_of(p)[0])[:5])
+    return f"Name one file in it{f', e.g. {names}' if names else ' (none in a form that can be read)'}."
 
 
 def form_of(path: Path) -> tuple[str | None, str | None]:
@@ -170,7 +174,12 @@ def _read_json(stream: BinaryIO, ledger: SkipLedger, max_line_bytes: int) -> Ite
     if isinstance(value, dict):
         arrays = [part for part in value.values() if isinstance(part, list)]
     if len(arrays) != 1:
-        raise BadInput(f"{ledger.source} must hold one array of objects; it holds {len(arrays)} arrays.")
+        names = ", ".join(str(key) for key, part in value.items() if isinstance(part, list)) if arrays else ""
+        seen = f"{len(arrays)} arrays ({names})" if arrays else "none"
+        raise BadInput(
+            f"{ledger.source} must hold one array of objects; it holds {seen}. Write the rows as one array, or one "
+            "object a line."
+        )
     for number, row in enumerate(arrays[0], 1):
         if isinstance(row, dict):
             yield number, row
@@ -212,7 +221,7 @@ def _read_csv(stream: BinaryIO, ledger: SkipLedger, max_line_bytes: int, delimit
                 f"{ledger.source} is not UTF-8 {place}: {error}. Save it as UTF-8, e.g. iconv -f latin1 -t utf-8."
             ) from error
         except csv.Error as error:
-            ledger.skip(before + 1, "not CSV", str(error), rows=max(1, reader.line_num - before))
+            ledger.skip(before + 1, "not CSV", _in_words(error), rows=max(1, reader.line_num - before))
             continue
         if not fields:
             continue
@@ -223,6 +232,12 @@ def _read_csv(stream: BinaryIO, ledger: SkipLedger, max_line_bytes: int, delimit
             ledger.skip(reader.line_num, "wrong number of fields", f"{len(fields)} instead of {len(header)}")
         else:
             yield reader.line_num, dict(zip(header, fields, strict=True))
+
+
+def _in_words(error: csv.Error) -> str:
+    if "expected after" in str(error):
+        return "text behind a closing quote"
+    return "a quote that is never closed" if "unexpected end" in str(error) else str(error)
 
 
 def _check_header(header: list[str], source: str) -> None:

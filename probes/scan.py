@@ -21,7 +21,7 @@ import numpy as np
 from knowledge.errors import BadInput
 from probes.chats import chat_segments
 from probes.formats import DataFormat, Row, describe_keys, detect_format, get_format, known_formats
-from probes.reader import NumberedRow, read_rows
+from probes.reader import NumberedRow, form_of, read_rows
 from probes.skipped import SkipLedger
 from probes.split import group_key, split_texts
 
@@ -82,7 +82,7 @@ def scan(
             prompt, whole = split_texts(data_format.to_segments(row, partial(chat_segments, None)))
             whole.encode("utf-8")  # half a surrogate pair, which JSON can spell, is no text
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            ledger.reject(line, f"does not fit the format {data_format.name}", str(error))
+            ledger.reject(line, _misfit(data_format), str(error))
             continue
         if data_format.label_of is not None:
             labels.add(str(data_format.label_of(row)))
@@ -122,15 +122,21 @@ def open_rows(
     if not first:
         raise BadInput(f"{path} holds no rows. {known_formats()}")
     data_format = get_format(format) if format else _detected(path, first)
-    ledger.advice = f"The format {data_format.name} needs {data_format.summary}.\n{known_formats()}"
+    needed = f"The format {data_format.name} needs {data_format.summary}."
+    ledger.advice[_misfit(data_format)] = f"{needed}\n{known_formats()}"
     return chain(first, rows), data_format
+
+
+def _misfit(data_format: DataFormat) -> str:
+    return f"does not fit the format {data_format.name}"
 
 
 def _detected(path: str | Path, first: list[NumberedRow]) -> DataFormat:
     try:
         return detect_format(first)
     except BadInput as error:
-        raise BadInput(f"{path}: {error}") from None
+        header = " The first line of a table names its columns." if form_of(Path(path))[0] in ("csv", "tsv") else ""
+        raise BadInput(f"{path}: {error}{header}") from None
 
 
 def format_of(path: str | Path, format: str | None = None) -> DataFormat:

@@ -8,6 +8,17 @@ from dataclasses import dataclass, field
 from knowledge.errors import BadInput
 
 SKIP_BUDGET = 0.01
+_JSON_LINES = (
+    "Each line is one JSON object: `jq -c .` writes objects so, `jq -c '.[]'` the objects of an array; an array as a "
+    "whole is read where the file is named .json."
+)
+# What helps against a kind of fault.
+ADVICE = {
+    "not JSON": _JSON_LINES,
+    "not a JSON object": _JSON_LINES,
+    "not CSV": "A value with a quote or a separator in it stands in quotes, and quotes within are doubled: "
+    '"say ""hi""". Let Python\'s csv or pandas write the file, or convert it to JSON Lines.',
+}
 
 
 @dataclass
@@ -19,7 +30,8 @@ class SkipLedger:
     rows: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     first: list[str] = field(default_factory=list)
-    advice: str = ""
+    advice: dict[str, str] = field(default_factory=ADVICE.copy)
+    """By kind of fault."""
 
     def reject(self, line: int, kind: str, detail: str = "") -> None:
         """Skip a row that was read and counted, but proved to be of no use."""
@@ -40,7 +52,8 @@ class SkipLedger:
         if total > self.budget * seen:
             faults = "\n".join(f"  {fault}" for fault in self.first)
             more = f"\n  and {total - len(self.first)} more" if total > len(self.first) else ""
+            advice = " ".join(dict.fromkeys(words for kind, words in self.advice.items() if kind in self.skipped))
             raise BadInput(
                 f"{total} of {seen} rows of {self.source} cannot be used, more than the {100 * self.budget:.0f} % that "
-                f"are passed over:\n{faults}{more}\nCorrect these lines. {self.advice}".rstrip()
+                f"are passed over:\n{faults}{more}\nCorrect these lines. {advice}".rstrip()
             )

@@ -6,15 +6,18 @@ Only safetensors weights are read, and a model's own code is run only where `tru
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from knowledge.errors import BadInput, NoModelAccess
 from knowledge.models import known_config
+from knowledge.places import at_home
 from knowledge.schema import AUTO_CLASSES, DType, Quantization, Task
 from knowledge.targets import CLASSIFICATION_HEADS
 from probes import gguf, hub
+from probes.model_folder import check_folder, lacks_vocabulary
 from probes.transformers_words import explained, quiet
 
 if TYPE_CHECKING:
@@ -44,7 +47,7 @@ def resolve_model(reference: str, *, trust_remote_code: bool = False, need: Need
     Raises BadInput where the reference cannot be a model, and NoModelAccess where a hub model is gated, missing or
     out of reach.
     """
-    path = Path(reference).expanduser()
+    path = at_home(reference)
     if path.is_file():
         if path.suffix.lower() != ".gguf":
             raise BadInput(
@@ -52,7 +55,7 @@ def resolve_model(reference: str, *, trust_remote_code: bool = False, need: Need
             )
         return ModelSource(reference, "gguf file", str(path.resolve()))
     if path.is_dir():
-        _check_folder(path, weights=need == "weights")
+        check_folder(path, weights=need == "weights")
         return ModelSource(reference, "local folder", str(path.resolve()), trust_remote_code)
     if reference.startswith((".", "/", "~")) or reference.lower().endswith(".gguf") or reference.count("/") > 1:
         raise BadInput(
@@ -103,8 +106,19 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
             f"Of {source.reference} only the architecture is known here; reading data needs its tokenizer. "
             "Give a local folder of the model, or leave out --data."
         )
-    with quiet(), explained(source):
-        tokenizer = AutoTokenizer.from_pretrained(_metadata_place(source), trust_remote_code=source.trust_remote_code)
+    is_bare = source.kind == "local folder" and lacks_vocabulary(Path(source.location))
+    no_tokenizer = BadInput(
+        f"{source.reference} holds no tokenizer, such as tokenizer.json or tokenizer.model. Copy its files from the "
+        "model that this one was made from: `AutoTokenizer.from_pretrained(...).save_pretrained(...)`."
+    )
+    try:
+        with quiet(), explained(source):
+            place = _metadata_place(source)
+            tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=source.trust_remote_code)
+    except BadInput as error:
+        raise (no_tokenizer if is_bare else error) from error
+    if is_bare and tokenizer.vocab_files_names:  # transformers makes some of nothing: all words are unknown to them
+        raise no_tokenizer
     tokenizer.pad_token_was_missing = tokenizer.pad_token is None
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
@@ -121,7 +135,7 @@ def stored_names(source: ModelSource) -> frozenset[str] | None:
     import json
 
     from huggingface_hub import get_safetensors_metadata
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
     from transformers.utils import cached_file
 
     if source.kind not in ("local folder", "hub"):
@@ -130,8 +144,9 @@ def stored_names(source: ModelSource) -> frozenset[str] | None:
     if (index := cached_file(source.location, "model.safetensors.index.json", **here)) is not None:
         return frozenset(json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"])
     if (file := cached_file(source.location, "model.safetensors", **here)) is not None:
-        with safe_open(file, framework="pt") as tensors:
+        with suppress(SafetensorError), safe_open(file, framework="pt") as tensors:
             return frozenset(tensors.keys())
+        return None
     try:
         return frozenset(get_safetensors_metadata(source.location).weight_map)
     except Exception:  # offline, gated, no such files: whatever it is, reading the weights will say it
@@ -235,19 +250,3 @@ def _auto_class(task: Task) -> Any:
     if task not in AUTO_CLASSES:
         raise BadInput(f"Models for {task} cannot be probed. Tasks: {', '.join(AUTO_CLASSES)}.")
     return getattr(transformers, AUTO_CLASSES[task])
-
-
-def _check_folder(path: Path, weights: bool) -> None:
-    if not (path / "config.json").is_file():
-        if (path / "adapter_config.json").is_file():
-            raise BadInput(f"{path} holds an adapter, not a model. Give the base model that it was trained on.")
-        files = sorted(path.glob("*.gguf"))
-        hint = f" Did you mean {files[0]}?" if files else " A model folder holds config.json and *.safetensors."
-        raise BadInput(f"{path} has no config.json.{hint}")
-    if weights and not any(path.glob("*.safetensors")):
-        others = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in path.glob(pattern))
-        seen = f" It has {', '.join(others[:3])}, a format that can run code when read." if others else ""
-        raise BadInput(
-            f"{path} has no *.safetensors weights.{seen} Convert them with "
-            "`AutoModel.from_pretrained(...).save_pretrained(...)`, or use --no-probe."
-        )

@@ -20,7 +20,13 @@ import sys
 import threading
 from typing import Any, TextIO
 
+from knowledge.errors import AdvisorError
 from probes.schema import ProbeContext, ProbeJob
+
+
+def words_of(error: Exception) -> str:
+    """What is told of an error: the message where it is made for users, else with its kind."""
+    return str(error) if isinstance(error, AdvisorError) else f"{type(error).__name__}: {error}"
 
 
 def main() -> int:
@@ -39,7 +45,7 @@ def main() -> int:
         session = Session(ProbeContext.model_validate(messages.get()["context"]))
         send(baseline=session.baseline().model_dump(mode="json"))
     except Exception as error:
-        send(fatal=f"{type(error).__name__}: {error}")
+        send(fatal=words_of(error))
         raise  # the traceback goes to the worker's log
     while True:
         job = ProbeJob.model_validate(messages.get()["job"])

@@ -35,6 +35,7 @@ from transformers import (
 
 from knowledge.schema import Quantization, Task
 from probes.source import load_model, resolve_model
+from tests.probes.tokenizers import byte_tokenizer
 
 VOCABULARY = 64
 _NUMBERS, _FIRST_NUMBER_TOKEN = 20, 4
@@ -156,6 +157,7 @@ def _folder_of(architecture: str) -> str:
     folder = tempfile.mkdtemp(prefix=f"advisor-tests-tiny-{architecture}-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     tiny_model(architecture).save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
     return folder
 
 

@@ -53,9 +53,11 @@ def main(arguments: list[str] | None = None) -> None:
         build()(args=arguments, prog_name="advisor", standalone_mode=True)
     except KeyboardInterrupt:
         _end_interrupted()
-    except SystemExit:
-        if type(sys.stdout).__name__ == "PacifyFlushWrapper":  # Typer's, where the reader of our output went away
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # Typer and Rich end so where the reader went away
             sys.exit(0)
+        if isinstance(getattr(end.__context__, "__cause__", None), KeyboardInterrupt):  # which Typer takes for itself
+            _end_interrupted()
         raise
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output went away: no traceback about it

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from advisor.cli._place import place
 from advisor.cli._several import several
 
 
@@ -15,7 +16,9 @@ def command(
     to: Annotated[
         list[str] | None, typer.Option(callback=several, help="Targets, a,b or repeated; without it they are listed.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Where to write. Default: the folder itself.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=place, help="Where to write. Default: the folder itself.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the written paths as JSON.")] = False,
 ) -> None:
     """Write the recommendation as a config or script for a trainer."""

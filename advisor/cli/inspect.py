@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from knowledge.methods.base import Method
 
 SCHEMA_VERSION = 1
+LABELS_SHOWN = 12
 Option = str | None
 
 
@@ -147,12 +148,18 @@ def _data_table(found: Survey) -> Table:
         labels = f"median {profile.label_p50_tokens} a row, {profile.label_total_tokens:,} in all"
         facts.append(("trained tokens", labels))
     if found.data.label_names:
-        facts.append(("labels", ", ".join(found.data.label_names)))
+        facts.append(("labels", _first(found.data.label_names)))
         facts.append(("most frequent label", f"{100 * (profile.largest_class_share or 0):.1f} % of the held-out rows"))
     if profile.cut_rows:
         facts.append(("cut", f"{plural(profile.cut_rows, 'row')} longer than the limit"))
     facts += [("left out", f"{plural(count, 'row')}: {reason}") for reason, count in profile.dropped.items()]
     return _facts("Data", facts)
+
+
+def _first(names: Sequence[str]) -> str:
+    """The names, of many the first and how many more there are."""
+    more = f" and {len(names) - LABELS_SHOWN} more" if len(names) > LABELS_SHOWN else ""
+    return ", ".join(names[:LABELS_SHOWN]) + more
 
 
 def _device_table(found: Survey) -> Table:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from advisor.cli._place import place as place_to_write
 from advisor.cli._several import several
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ app = typer.Typer(no_args_is_help=True, help="Show the table of finished runs; r
 @app.command("import")
 def import_(
     place: Annotated[Path, typer.Argument(help="exported table (*.jsonl), or a folder with published result files")],
-    into: Annotated[Path | None, typer.Option(help="JSON lines to write (default: your own table)")] = None,
+    into: Annotated[
+        Path | None, typer.Option(callback=place_to_write, help="JSON lines to write (default: your own table)")
+    ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="overwrite stored runs that differ")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the outcome as JSON")] = False,
 ) -> None:
@@ -61,7 +64,7 @@ def import_(
 
 @app.command()
 def export(
-    file: Annotated[Path, typer.Argument(help="file to write, as JSON lines")],
+    file: Annotated[Path, typer.Argument(callback=place_to_write, help="file to write, as JSON lines")],
     force: Annotated[bool, typer.Option("--force", help="overwrite the file")] = False,
 ) -> None:
     """Write your own runs to a file that others can import.

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from advisor.cli._place import place
+
 if TYPE_CHECKING:
     from advisor.merge import Merging
 
@@ -19,7 +21,9 @@ def command(
     ] = None,
     rank: Annotated[int, typer.Option(min=1, help="Rank of the LoRA that another adapter is converted to.")] = 32,
     dtype: Annotated[str | None, typer.Option(help="Of the merged weights. Default: the base's own.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where to write. Default: merged or lora in the folder.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=place, help="Where to write. Default: merged or lora in the folder.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Move aside what is there.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from advisor.cli._place import place
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -15,7 +17,9 @@ if TYPE_CHECKING:
 
 def command(
     folder: Annotated[Path, typer.Argument(help="The --out folder of an earlier `advisor recommend`.")],
-    out: Annotated[Path | None, typer.Option(help="File or folder to write to. Default: in that folder.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=place, help="File or folder to write to. Default: in that folder.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the whole result as JSON; write nothing.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Write the page, print no summary.")] = False,
 ) -> None:

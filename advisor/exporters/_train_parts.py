@@ -135,8 +135,8 @@ def evaluate(model, rows, pad_token_id, device):
     loss_sum, labels_seen, hits, judged = 0.0, 0, 0, 0
     by_length = np.argsort(rows.lengths_tokens, kind="stable")
     with torch.no_grad():
-        for start in range(0, len(by_length), BATCH_SIZE):
-            batch = to_device(collate(rows, by_length[start : start + BATCH_SIZE], pad_token_id, TASK), device)
+        for start in range(0, len(by_length), $at_once):
+            batch = to_device(collate(rows, by_length[start : start + $at_once], pad_token_id, TASK), device)
             logits = label_logits(model(**forward_inputs(model, batch, TASK)).logits, batch, TASK)
             labels = batch["labels"]
             kept = labels != -100
@@ -155,6 +155,13 @@ def evaluate(model, rows, pad_token_id, device):
 
 def to_device(batch, device):
     return {key: value.to(device) if torch.is_tensor(value) else value for key, value in batch.items()}
+'''
+
+IN_PARTS = '''
+
+def in_parts(batches):
+    """The rows of every forward pass: each batch in PARTS, whose gradients add up to those of the whole."""
+    return [part for batch in batches for part in np.array_split(batch, PARTS)]
 '''
 
 TRAINING = '''
@@ -217,7 +224,7 @@ def main():
     print(f"untuned: held-out loss {base_loss:.4f}, {METRIC} {base_metric:.4f}", flush=True)
 
     def first_batches():
-        order = batch_order(train_rows.lengths_tokens, BATCH_SIZE, 8, SEED)
+        order = ${in_parts}batch_order(train_rows.lengths_tokens, BATCH_SIZE, 8, SEED)$end_in_parts
         return [to_device(collate(train_rows, indices, pad, TASK), device) for indices in order]
 
     seed_everything(SEED)
@@ -227,12 +234,13 @@ def main():
     trainable = [p for p in model.parameters() if p.requires_grad]
     scaler = torch.amp.GradScaler(device.type, enabled=base.dtype == torch.float16)
     print(f"training {sum(p.numel() for p in trainable):,} parameters", flush=True)
-    order = batch_order(train_rows.lengths_tokens, BATCH_SIZE, MAX_STEPS * GRADIENT_ACCUMULATION_STEPS, SEED)
+    batches = batch_order(train_rows.lengths_tokens, BATCH_SIZE, MAX_STEPS * GRADIENT_ACCUMULATION_STEPS, SEED)
+    order, per_step = ${in_parts}batches$end_in_parts, $passes_per_step
     last_step, started = min(args.max_steps, MAX_STEPS), time.monotonic()
     model.train()
     for step in range(last_step):
         step_loss = 0.0
-        passes = order[step * GRADIENT_ACCUMULATION_STEPS : (step + 1) * GRADIENT_ACCUMULATION_STEPS]
+        passes = order[step * per_step : (step + 1) * per_step]
         parts = [collate(train_rows, indices, pad, TASK) for indices in passes]
         labels_of = [int((part["labels"] != -100).sum()) for part in parts]
         for part, count in zip(parts, labels_of, strict=True):

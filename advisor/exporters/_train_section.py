@@ -31,7 +31,12 @@ def training_section(facts: Recommended) -> str:
     options += "" if is_gguf else ", use_safetensors=True"
     trusting = ", trust_remote_code=True" if facts.result.request.get("trust_remote_code") else ""
     words, make_model = _make_model(facts)
-    return "".join(map(source, _helpers(facts))) + Template(parts.TRAINING).substitute(
+    is_split = facts.pick.micro_batches > 1
+    helpers = "".join(map(source, _helpers(facts))) + (parts.IN_PARTS if is_split else "")
+    return helpers + Template(parts.TRAINING).substitute(
+        in_parts="in_parts(" if is_split else "",
+        end_in_parts=")" if is_split else "",
+        passes_per_step="GRADIENT_ACCUMULATION_STEPS" + (" * PARTS" if is_split else ""),
         model_arguments=("Path(MODEL).parent, gguf_file=Path(MODEL).name" if is_gguf else "MODEL") + trusting,
         pad_token=literal(plan.pad_token) if plan.pad_token else "tokenizer.eos_token or tokenizer.unk_token",
         auto_class=AUTO_CLASSES[run.task],

@@ -17,7 +17,8 @@ from typing import Any
 from advisor.exporters.base import NotExpressible, canonical, model_location, provenance, recommended
 from advisor.recommendation import Result, TrainingPlan
 from advisor.text import clean
-from advisor.training_arguments import training_arguments
+from advisor.training_arguments import in_parts, training_arguments
+from knowledge.places import at_home
 from knowledge.schema import PlannedRun
 
 UNWRAP = "Take the rows out of it, e.g. `jq -c '.[][]'`, or use the training script (--to script)."
@@ -41,7 +42,9 @@ class TrainerRun:
 
     @property
     def run(self) -> PlannedRun:
-        return self.result.planned_run
+        """As its probe did it."""
+        assert self.result.pick is not None
+        return in_parts(self.result.planned_run, self.result.pick.micro_batches)
 
     @property
     def model(self) -> str:
@@ -50,7 +53,7 @@ class TrainerRun:
     @property
     def data(self) -> str:
         """Absolute path of the data file, or the id of a hub dataset."""
-        return self.plan.data_path if self.data_form is None else str(Path(self.plan.data_path).expanduser().resolve())
+        return self.plan.data_path if self.data_form is None else str(at_home(self.plan.data_path).resolve())
 
     @property
     def trust(self) -> dict[str, bool]:

@@ -26,6 +26,7 @@ from advisor.held_out import EVAL_ROWS
 from advisor.quality import TABLE_RANK
 from advisor.recommendation import Prediction, Result
 from advisor.text import clean, duration_text, plural, quality_text
+from knowledge.places import at_home
 from knowledge.schema import AUTO_CLASSES
 from probes import adapters, batching, chats, forward, split, tokenise
 from probes.formats import get_format
@@ -149,7 +150,7 @@ def _settings(facts: Recommended) -> str:
     run, plan, pick = facts.result.planned_run, facts.plan, facts.pick
     config = None if pick.peft_config is None else canonical(pick.peft_config)
     is_file = _data_form(plan.data_path)[0] != "hub"
-    data = str(Path(plan.data_path).expanduser().resolve()) if is_file else plan.data_path
+    data = str(at_home(plan.data_path).resolve()) if is_file else plan.data_path
     text = Template(parts.SETTINGS).substitute(
         MODEL=literal(script_model_location(facts.result)),
         DATA=literal(data),
@@ -175,6 +176,8 @@ def _settings(facts: Recommended) -> str:
         text += f"LABEL_NAMES = {literal(list(plan.label_names))}\n"
     if has_head(facts):
         text += f"LARGEST_HEAD_RATE = {adapters.LARGEST_HEAD_RATE}  # the classification head learns no faster\n"
+    if pick.micro_batches > 1:
+        text += f"PARTS = {pick.micro_batches}  # of each batch, one after the other: whole ones ran out of memory\n"
     text += f"IGNORE_INDEX = {batching.IGNORE_INDEX}\n"
     return text + f"MEGA_BATCH = {batching.MEGA_BATCH}  # batches whose rows are sorted by length together\n"
 
@@ -195,7 +198,8 @@ def _data_functions(facts: Recommended) -> list[str]:
 
 def _evaluation(facts: Recommended) -> str:
     counted = {"exact match": "answers", "accuracy": "classes"}.get(_metric(facts), "tokens")
-    return Template(parts.EVALUATION).substitute(what_counts=counted)
+    at_once = "BATCH_SIZE" if facts.pick.micro_batches == 1 else "-(-BATCH_SIZE // PARTS)"
+    return Template(parts.EVALUATION).substitute(what_counts=counted, at_once=at_once)
 
 
 def _metric(facts: Recommended) -> str:

@@ -22,6 +22,7 @@ class Event:
     outcome: ProbeOutcome | None = None
     baseline: Baseline | None = None
     fatal: str | None = None  # no worker can start, and why: no job can run
+    waiting: str | None = None  # what keeps a worker from starting, which may come to an end
 
 
 class Executor(Protocol):

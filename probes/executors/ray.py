@@ -28,6 +28,7 @@ from probes.schema import ProbeContext, ProbeJob, ProbeOutcome
 
 # An actor gathers events for so long before it answers: one message a step would keep a cluster busy with messages.
 POLL_S = 0.2
+PATIENCE_S = 30.0  # with a place at which no worker begins, before it is told
 CLOSING_S = 3.0  # to end the worker process and to clear up on the node
 
 
@@ -36,6 +37,7 @@ class _Worker:
 
     def __init__(self, index: int, actor: Any) -> None:
         self.index, self.actor = index, actor
+        self.is_there, self.is_told, self.asked_for = False, False, time.monotonic()
         self.ready = False
         self.job: ProbeJob | None = None
         self.job_started = 0.0
@@ -93,6 +95,7 @@ class RayExecutor(WorkerPool[_Worker]):
                     yield event
             yield from self._dispatch()
             if time.monotonic() - last_event >= timeout_s:
+                yield from self._not_there()
                 return
 
     def cancel(self) -> None:
@@ -144,10 +147,23 @@ class RayExecutor(WorkerPool[_Worker]):
         except ray.exceptions.RayError as error:
             yield from self._lost(worker, error)
             return
+        worker.is_there = True
         for event, file in heard:
             yield from self._take(worker, event, file)
         if worker in self._pool and (worker.job or not worker.ready):
             self._listen(worker)
+
+    def _not_there(self) -> Iterator[Event]:
+        """Tells once of each worker that has not begun: Ray waits for a place as long as other work holds it."""
+        for worker in self._polls.values():
+            late = time.monotonic() - worker.asked_for > PATIENCE_S
+            if late and not (worker.is_there or worker.is_told):
+                worker.is_told = True
+                where = self._places[worker.index].address
+                yield Event(
+                    worker.index,
+                    waiting=f"no worker has begun on {where} yet: does other work hold its place? See `ray status`",
+                )
 
     def _take(self, worker: _Worker, event: Event, file: bytes | None) -> Iterator[Event]:
         """Passes an event on under the worker's number. `file` is what came with it."""

@@ -106,6 +106,7 @@ def get_format(name: str) -> DataFormat:
     raise BadInput(f"Unknown data format {name!r}. {did_you_mean(name, [f.name for f in all_formats()])}")
 
 
+NO_REGRESSION = "Classes are learned here, not numbers: write what is meant as a class as a name or a whole number."
 PREFERENCE_KEYS = frozenset({"chosen", "rejected"})  # of data for DPO and the like
 
 
@@ -141,9 +142,11 @@ def detect_format(rows: Sequence[tuple[int, Row]]) -> DataFormat:
         has_keys = [all(row.get(key) is not None for key in closer.example) for _, row in rows]
         if 2 * sum(has_keys) >= len(rows):
             line, row = next((line, row) for line, row in rows if not closer.matches(row))
+            is_number = closer.classification and any(isinstance(row.get(key), float) for key in closer.example)
             raise BadInput(
                 f"Most rows have the keys of the format {closer.name}, but line {line} does not fit it: it needs "
-                f"{closer.summary}. {describe_keys(row)} Correct such rows, or name with --format what to read them as."
+                f"{closer.summary}. {describe_keys(row)} {NO_REGRESSION + ' ' if is_number else ''}"
+                "Correct such rows, or name with --format what to read them as."
             )
     return best
 

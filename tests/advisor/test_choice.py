@@ -10,6 +10,7 @@ import pytest
 from advisor.candidates import candidate_id
 from advisor.choice import choose, choose_in
 from advisor.cli import main
+from advisor.exporters import get_exporter
 from advisor.exporters.script import training_script
 from advisor.outcome import Recommendation
 from advisor.report import headline
@@ -19,7 +20,7 @@ from advisor.report.next_steps import choice_command
 from advisor.save import load, save
 from knowledge.errors import BadInput
 from knowledge.methods import get_method
-from tests.advisor.factories import candidate, result
+from tests.advisor.factories import candidate, of_chats, result
 
 
 @pytest.fixture
@@ -240,6 +241,19 @@ def test_a_choice_without_an_adapter_leaves_no_config_of_the_one_before(folder, 
     rec.choose("bitfit").save(folder)
     assert (folder / "adapter_config.json.1.bak").read_text() == "my own words" and "kept as" in caplog.text
     assert not (folder / "adapter_config.json").exists()
+
+
+def test_what_was_exported_of_the_one_before_does_not_stay_beside_the_new_config(tmp_path, caplog):
+    rec = Recommendation(of_chats(result()))
+    rec.save(tmp_path)
+    get_exporter("axolotl").export(tmp_path, rec.result)
+    (tmp_path / "training.json").write_text("{}")
+    (tmp_path / "notes.txt").write_text("my own words")
+    rec.save(tmp_path)  # as a race that is resumed does, where it comes to the same
+    assert (tmp_path / "axolotl.yaml").exists() and not caplog.text
+    rec.choose("oft").save(tmp_path)
+    assert not (tmp_path / "axolotl.yaml").exists() and "axolotl.yaml is no more" in caplog.text
+    assert (tmp_path / "training.json").exists() and (tmp_path / "notes.txt").exists()
 
 
 def main_until_exit(arguments):

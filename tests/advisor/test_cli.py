@@ -56,8 +56,10 @@ def test_the_folder_of_the_results_has_the_whole_name_of_the_model(model, name):
     assert str(_new_folder(model)).startswith(f"runs/{name}-2")
 
 
-@pytest.mark.parametrize("error", ["BadInput('m cannot be loaded')", "ImportError('initialization failed')"])
-def test_an_error_that_a_library_made_of_ctrl_c_is_told_as_ctrl_c(error):
+@pytest.mark.parametrize(
+    "error", ["BadInput('m cannot be loaded')", "ImportError('initialization failed')", "KeyboardInterrupt"]
+)
+def test_ctrl_c_and_an_error_that_a_library_made_of_it_are_told_as_ctrl_c(error):
     code = (
         "import signal\n"
         "from advisor import api\n"

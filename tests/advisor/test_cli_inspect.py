@@ -60,6 +60,13 @@ def test_the_table_takes_names_from_outside_literally(capsys, model_folder, data
         assert part in out
 
 
+def test_of_many_classes_the_first_are_shown(capsys, model_folder, tmp_path):
+    path = tmp_path / "classes.jsonl"
+    path.write_text("".join(json.dumps({"text": f"{i} or so", "label": f"c{i:03}"}) + "\n" for i in range(100)))
+    code, out, _ = run(capsys, "inspect", "--model", model_folder, "--data", path)
+    assert code == 0 and "c011 and 88 more" in " ".join(out.split()) and "c012" not in out
+
+
 def test_another_card_is_planned_for(capsys, model_folder):
     code, out, _ = run(capsys, "inspect", "--model", model_folder, "--vram", "24GB", "--json")
     found = json.loads(out)

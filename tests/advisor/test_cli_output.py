@@ -103,6 +103,17 @@ def test_of_a_trained_recommendation_it_shows_what_was_reached(folder):
     assert "advisor train" not in shown and "reached" in shown and "60.0 %" in shown
 
 
+@pytest.mark.parametrize(
+    "command", [("export", "FOLDER", "--to", "peft"), ("choose", "FOLDER", "lora"), ("report", "FOLDER")]
+)
+def test_a_tilde_that_the_shell_leaves_is_the_home_folder(command, folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "home" / "here").mkdir(parents=True)
+    run(*(folder if word == "FOLDER" else word for word in command), "--out=~/here")
+    assert any((tmp_path / "home" / "here").iterdir()) and not (tmp_path / "~").exists()
+
+
 def test_a_report_takes_the_place_of_no_other_file_of_the_recommendation(folder):
     before = (folder / "recommendation.json").read_bytes()
     with pytest.raises(BadInput, match=r"ends in \.html"):
@@ -110,8 +121,9 @@ def test_a_report_takes_the_place_of_no_other_file_of_the_recommendation(folder)
     assert (folder / "recommendation.json").read_bytes() == before
 
 
-def test_a_reader_that_goes_away_is_no_failure():
-    code = "from advisor.cli import main; main(['methods', '--json'])"
+@pytest.mark.parametrize("command", [["methods", "--json"], ["knowledge", "show"]])
+def test_a_reader_that_goes_away_is_no_failure(command):
+    code = f"from advisor.cli import main; main({command})"
     writer = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     writer.stdout.readline()
     writer.stdout.close()

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from advisor import estimate_memory
 from advisor.cli import build
 from advisor.estimate import verdict_on
 from advisor.reach import largest_within
-from knowledge.errors import BadInput
+from knowledge.errors import BadInput, NoModelAccess
 from knowledge.schema import MemoryEstimate, PlannedRun
 
 
@@ -187,6 +188,13 @@ def test_verdicts(limit, verdict):
 def test_unknown_methods_are_named_with_the_nearest():
     with pytest.raises(BadInput, match="lora"):
         estimate_memory("smollm-135m", "lorra", vram="8GB")
+
+
+def test_what_is_no_text_from_python_is_read_or_told():
+    with pytest.raises(BadInput, match=r"'8' is no memory size without a unit, e\.g\. 8GB"):
+        estimate_memory("smollm-135m", "lora", vram=8)
+    with pytest.raises(NoModelAccess, match="smollm-136m"):
+        estimate_memory(Path("smollm-136m"), "lora", vram="8GB")
 
 
 def run(*arguments):

@@ -127,7 +127,7 @@ class Case:
             [pick], model=model, planned_run=self.run, training=plan.model_copy(update=changes), data=self.data.profile
         )
 
-    def probe(self):
+    def probe(self, parts: int = 1):
         """(untuned loss, [loss of each step], tuned loss) as the probes see them."""
         schedule = Schedule(shape=self.run.scheduler, total_steps=STEPS, warmup_steps=self.run.warmup_steps)
         job = ProbeJob(
@@ -138,6 +138,7 @@ class Case:
             schedule=schedule,
             stop_step=STEPS,
             eval_steps=(STEPS,),
+            micro_batches=parts,
         )
         losses: list[float] = []
         session = Session(self.context)
@@ -157,10 +158,12 @@ def numbers(output: str, pattern: str) -> list[float]:
     return [float(found) for found in re.findall(pattern, output)]
 
 
-def assert_trains_as_the_probe(case: Case, folder: Path, monkeypatch, capsys) -> str:
+def assert_trains_as_the_probe(case: Case, folder: Path, monkeypatch, capsys, parts: int = 1) -> str:
     """Exports the script and runs it: every loss is the probe's. Returns what it printed."""
-    untuned, losses, tuned = case.probe()
-    [script] = export(folder / "out", case.result())
+    untuned, losses, tuned = case.probe(parts)
+    made = case.result()
+    picks = (made.pick.model_copy(update={"micro_batches": parts}),)
+    [script] = export(folder / "out", made.model_copy(update={"candidates": picks}))
     output = run_in_process(script, monkeypatch, capsys, "--log-every", "1")
     assert numbers(output, r"untuned: held-out loss ([\d.]+)") == pytest.approx([untuned], abs=1e-4)
     assert numbers(output, r"step \d+/\d+  loss ([\d.]+)") == pytest.approx(losses, abs=1e-4)
@@ -188,6 +191,18 @@ def test_the_script_trains_exactly_what_the_probe_trained(architecture, method, 
     case = Case(tmp_path, architecture, method, gradient_accumulation_steps=2 if method == "lora" else 1)
     output = assert_trains_as_the_probe(case, tmp_path, monkeypatch, capsys)
     assert f"{len(case.data.train)} rows to train on, {len(case.data.eval)} held out" in output
+
+
+def test_batches_that_ran_out_of_memory_in_the_race_are_done_in_the_same_parts(tmp_path, monkeypatch, capsys):
+    import torch
+
+    rows, embed = [], torch.nn.Embedding.forward
+    monkeypatch.setattr(torch.nn.Embedding, "forward", lambda self, ids: rows.append(len(ids)) or embed(self, ids))
+    case = Case(tmp_path, "llama", "lora", batch_size=3, gradient_accumulation_steps=2)
+    assert_trains_as_the_probe(case, tmp_path, monkeypatch, capsys, parts=2)
+    evaluation = [2] * (len(case.data.eval) // 2)
+    by_the_script = len(evaluation) + STEPS * 4 + len(evaluation)
+    assert rows[-by_the_script:] == [*evaluation, *[2, 1] * 2 * STEPS, *evaluation]
 
 
 def test_a_head_that_no_checkpoint_holds_is_drawn_as_by_the_probe(tmp_path, monkeypatch, capsys):

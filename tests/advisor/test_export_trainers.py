@@ -65,6 +65,16 @@ def test_golden_files(target, tmp_path):
         assert path.read_text(encoding="utf-8") == golden.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("target", TRAINERS)
+def test_batches_that_ran_out_of_memory_in_the_race_are_done_in_parts(target, tmp_path):
+    whole = lora_run()
+    split = whole.model_copy(update={"candidates": (whole.pick.model_copy(update={"micro_batches": 2}),)})
+    before, after = (exported(target, tmp_path / str(i), made) for i, made in enumerate((whole, split)))
+    size = "micro_batch_size" if target == "axolotl" else "per_device_train_batch_size"
+    assert after[size] == before[size] / 2
+    assert after["gradient_accumulation_steps"] == 2 * before["gradient_accumulation_steps"]
+
+
 def test_yaml_reads_back_as_it_was_even_by_the_old_rules():
     import yaml
 

@@ -17,7 +17,8 @@ from knowledge.methods import get_method
 from knowledge.prior import MethodPrior
 from probes.evidence import Evidence
 from probes.schema import Baseline, ProbeOutcome
-from tests.advisor.factories import candidate, curve, memory, result
+from tests.advisor import factories
+from tests.advisor.factories import curve, memory, result
 from tests.advisor.test_judge import surveyed
 
 STEPS = 60
@@ -237,5 +238,7 @@ def test_an_adapter_is_as_large_as_what_is_saved_of_it(name, times):
 
 
 def test_who_failed_before_anything_was_evaluated_was_probed_too():
-    made = result([candidate("lora", None, status="failed"), candidate("oft", None, status="not tried")])
+    made = result(
+        [factories.candidate("lora", None, status="failed"), factories.candidate("oft", None, status="not tried")]
+    )
     assert race_line(made).startswith("1 candidate of 1 method probed")

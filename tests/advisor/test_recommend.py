@@ -12,6 +12,7 @@ from advisor import recommend
 from advisor.recommendation import Result
 from advisor.report.without_pick import advice_without_pick
 from knowledge.errors import BadInput, NothingFits
+from knowledge.schema import CurvePoint
 from tests.advisor.test_export_script import save_tiny, write_rows
 
 pytestmark = pytest.mark.usefixtures("forked_workers")
@@ -61,14 +62,18 @@ def test_without_probes_the_next_of_the_table_are_looked_at_where_the_first_are_
     assert none.recommendation is None and "max-adapter-size=10B" in advice_without_pick(none)
 
 
-def test_a_folder_that_is_taken_is_refused_before_anything_is_read(tmp_path):
+def test_a_folder_that_is_taken_is_refused_before_anything_is_read(tmp_path, monkeypatch):
     from probes.journal import InUse, Journal
 
     settings = {"out": tmp_path, "show_progress": False}
-    with Journal(tmp_path / "journal.jsonl", "another race", resume=False), pytest.raises(InUse, match="Wait for it"):
-        recommend("no such model", "none.jsonl", resume=True, **settings)
-    with pytest.raises(BadInput, match="already holds a race"):
-        recommend("no such model", "none.jsonl", **settings)
+    with Journal(tmp_path / "journal.jsonl", "another race", resume=False) as journal:
+        journal.add_point("lora", CurvePoint(step=1, eval_loss=2.0), "exact match")
+        with pytest.raises(InUse, match="Wait for it"):
+            recommend("no such model", "none.jsonl", resume=True, **settings)
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    for out in (tmp_path, f"~/{tmp_path.name}"):
+        with pytest.raises(BadInput, match=f"{tmp_path} already holds a race"):
+            recommend("no such model", "none.jsonl", **settings | {"out": out})
 
 
 def test_an_own_metric_whose_code_has_changed_is_another_one(tmp_path):
@@ -221,9 +226,10 @@ def test_a_dry_run_trains_nothing_and_writes_nothing(model, data, tmp_path):
     assert not (tmp_path / "out" / "recommendation.json").exists()
 
 
-def test_where_nothing_fits_the_message_says_what_would(model, data):
+def test_where_nothing_fits_the_message_says_what_would_and_no_folder_is_left(model, data, tmp_path):
     with pytest.raises(NothingFits, match=r"Nothing fits .* needs .* Try a smaller"):
-        recommend(model, data, vram="100kB", **RACE)
+        recommend(model, data, out=tmp_path / "runs" / "a race", vram="100kB", **RACE)
+    assert not any(tmp_path.iterdir())
 
 
 def test_adapters_that_will_be_too_large_are_not_trained_to_be_told_so(model, data):

@@ -7,6 +7,7 @@ import pytest
 from advisor.request import make_request
 from knowledge.errors import BadInput
 from knowledge.methods import get_method
+from tests.tiny import tiny_model
 
 
 def test_the_file_of_an_own_metric_is_found_from_any_folder(tmp_path, monkeypatch):
@@ -35,18 +36,23 @@ def test_from_python_one_value_needs_no_list():
     )
     assert (asked.methods, asked.require) == (("lora",), ("mergeable",))
     assert asked.exclude == ("lora-all-linear",)
+    assert make_request(model="m", data="d", methods=None, exclude=None, require=None).methods == ()
 
 
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
         ({"budget": 2}, "no option 'budget'. Did you mean 'budget_minutes'"),
-        ({"data": [{"text": "a"}]}, "path of a file"),
+        ({"data": [{"text": "a"}]}, r"data: give text: JSONL.*seen: a list.*to_json"),
+        ({"model": tiny_model(trained=False)}, r"model: give text: hub id.*seen: a LlamaForCausalLM.*save_pretrained"),
+        ({"vram": 24}, r"vram: give text: .*'24GB' \(seen: 24\)"),
+        ({"metric": max}, r"metric: give text: .*FILE.py:FUNCTION.*seen: a builtin_function_or_method"),
     ],
 )
 def test_what_python_users_try_is_answered_with_what_there_is(fields, words):
-    with pytest.raises(BadInput, match=words):
+    with pytest.raises(BadInput, match=words) as refused:
         make_request(**{"model": "m", "data": "d", **fields})
+    assert len(str(refused.value)) < 300
 
 
 def test_all_words_that_are_not_known_are_told_at_once():

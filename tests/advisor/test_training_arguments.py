@@ -9,7 +9,7 @@ import torch
 from transformers import TrainingArguments, get_scheduler
 
 from advisor.outcome import Recommendation
-from advisor.training_arguments import training_arguments
+from advisor.training_arguments import in_parts, training_arguments
 from knowledge.methods import get_method
 from knowledge.schema import PlannedRun
 from probes.schema import Schedule
@@ -39,3 +39,11 @@ def test_without_data_too_the_decay_is_that_of_the_method(name):
     made = result([candidate(name, 0.5, status="from table")], race=None, data=None, training=None)
     assert Recommendation(made).training_arguments["weight_decay"] == get_method(name).weight_decay
     assert get_method("lora").weight_decay > 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "parts", "done"), [((8, 1), 1, (8, 1)), ((8, 1), 2, (4, 2)), ((6, 4), 2, (3, 8)), ((3, 2), 2, (1, 6))]
+)
+def test_batches_in_parts_are_as_many_rows_a_step(asked, parts, done):
+    run = in_parts(PlannedRun(max_steps=9, batch_size=asked[0], gradient_accumulation_steps=asked[1]), parts)
+    assert (run.batch_size, run.gradient_accumulation_steps) == done

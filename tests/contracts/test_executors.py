@@ -211,6 +211,24 @@ def test_a_node_that_is_lost_costs_its_jobs_and_the_race_goes_on_elsewhere(clust
 
 
 @needs_ray
+def test_a_place_that_other_work_holds_is_told_once_and_waited_for(cluster, tmp_path, monkeypatch):
+    import ray
+
+    from probes.executors import ray as on_ray
+
+    monkeypatch.setattr(on_ray, "PATIENCE_S", 0.1)
+    with on_ray.RayExecutor(workers=1, command=[sys.executable, stub_worker.__file__]) as executor:
+        there = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(executor._places[0].node_id, soft=False)
+        other = ray.remote(num_cpus=2, scheduling_strategy=there)(type("Other", (), {"ping": lambda self: 1})).remote()
+        ray.get(other.ping.remote())
+        executor.start(stub_context(tmp_path))
+        seen = [event for _ in range(3) for event in executor.events(timeout_s=0.2)]
+        assert [event.worker for event in seen] == [0] and "ray status" in seen[0].waiting
+        ray.kill(other)
+        assert wait_for(executor, lambda event: event.baseline or event.waiting).baseline
+
+
+@needs_ray
 def test_what_ray_says_of_a_lost_node_does_not_reach_the_output(cluster, tmp_path, capsys):
     from probes.executors.ray import RayExecutor
 

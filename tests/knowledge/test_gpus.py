@@ -47,6 +47,10 @@ def test_what_is_no_size_is_refused_with_an_example(text):
         ("H200 141GB HBM3e", "NVIDIA H200"),
         ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "NVIDIA RTX PRO 6000 Blackwell"),
         ("H200 141GB", "NVIDIA H200"),
+        ("H200", "NVIDIA H200"),
+        ("H200 NVL", "NVIDIA H200 NVL"),
+        ("H200 NVL 141GB", "NVIDIA H200 NVL"),
+        ("GH200", "NVIDIA GH200 96GB"),
         ("A100-80G", "NVIDIA A100 80GB"),
         ("RTX 4070 Super", "NVIDIA GeForce RTX 4070 SUPER"),
         ("RTX 5060", "NVIDIA GeForce RTX 5060"),
@@ -83,3 +87,13 @@ def test_every_card_is_found_by_its_own_name(name):
 def test_an_unknown_card_is_no_guess(unknown):
     with pytest.raises(BadInput, match="--vram"):
         find_gpu(unknown)
+
+
+@pytest.mark.parametrize(
+    ("asked", "near"), [("B300", "B200"), ("4070 TI SUPR", "RTX 4070 Ti SUPER"), ("mi300", "MI300X"), ("h800", "H200")]
+)
+def test_an_unknown_card_is_told_the_nearest_ones(asked, near):
+    with pytest.raises(BadInput, match=f"Did you mean .*'{near}") as refused:
+        find_gpu(asked)
+    assert len(str(refused.value)) < 200
+    assert near in find_gpu(near).name

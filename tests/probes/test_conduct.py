@@ -317,12 +317,15 @@ def test_workers_that_cannot_start_are_an_error_with_their_words():
         await_baseline(Broken())
 
 
-def test_the_first_baseline_is_taken():
+def test_the_first_baseline_is_taken_and_what_it_waits_for_is_told():
     class Ready(FakeExecutor):
         def events(self, timeout_s):
+            yield Event(0, waiting="the place is taken")
             yield Event(1, baseline=Baseline(eval_loss=2.0, metric=0.1, load_s=1, eval_s=1, eval_tokens=5))
 
-    assert await_baseline(Ready()).eval_loss == 2.0
+    said = []
+    assert await_baseline(Ready(), said.append).eval_loss == 2.0
+    assert said == ["the place is taken"]
 
 
 def test_a_model_that_is_never_loaded_is_not_waited_for_beyond_twice_the_budget():

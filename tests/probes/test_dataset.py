@@ -213,6 +213,12 @@ def test_rows_of_another_format_use_up_the_skip_budget(tmp_path):
     assert "5 of 300" in message and "line 8" in message and "'question' (str)" in message and "sharegpt" in message
 
 
+def test_a_table_without_its_header_is_told_what_its_first_line_is(tmp_path):
+    (tmp_path / "a.csv").write_text("how are you,fine\n" * 9)
+    with pytest.raises(BadInput, match=r"'how are you' \(str\)(.|\n)*first line of a table names its columns"):
+        prepared(tmp_path / "a.csv")
+
+
 def test_half_a_surrogate_pair_is_no_text(tmp_path):
     path = write(tmp_path / "a.jsonl", sums(200))
     path.write_text(path.read_text() + '{"prompt": "\\ud800", "completion": "x"}\n')
@@ -228,6 +234,12 @@ def test_half_a_surrogate_pair_is_no_text(tmp_path):
         ([{"prompt": "one", "completion": "1"}] * 50, {}, "50  rows in the format"),
         ([{"prompt": f"{i}" * 70, "completion": "1"} for i in range(9)], {}, "longer than the limit"),
         ([{"text": f"{i}", "label": "a"} for i in range(9)], {"task": "sequence-classification"}, "one label only"),
+        (
+            [{"text": f"{i}", "label": f"{i / 7:.3f}"} for i in range(30)],
+            {"task": "sequence-classification"},
+            "30 labels that are numbers, as 0.000 and 0.143",
+        ),
+        ([{"text": f"{i}", "label": i / 7} for i in range(30)], {}, "Classes are learned here, not numbers"),
         ([{"text": f"{i}", "label": "a"} for i in range(9)], {}, "--format text"),
         (sums(9), {"task": "sequence-classification"}, "choose another task"),
         (sums(9), {"format": "alpaca"}, "instruction, output"),

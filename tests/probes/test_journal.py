@@ -44,6 +44,39 @@ def test_what_is_only_read_is_neither_held_nor_changed(tmp_path):
         pass
 
 
+def test_probes_of_another_kind_of_device_are_not_mixed_in(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    write_race(path)  # as of a version that kept no device
+    for _ in range(2):
+        with Journal(path, "race-a", resume=True) as journal:
+            journal.goes_on_with("cpu")
+    assert path.read_text().count('"device"') == 1
+    with Journal(path, "race-a", resume=True) as journal, pytest.raises(BadInput, match=r"ran on 'cpu'.*on 'cuda'"):
+        journal.goes_on_with("cuda")
+    assert journal.device == "cpu" and read_race(path)[0]
+
+
+def test_where_nothing_was_measured_another_race_may_begin(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    with Journal(path, "race-a", resume=False) as journal:
+        journal.goes_on_with("cpu")
+        journal.add_plan("budget", {"fractions": [0.1]})
+    with Journal(path, "race-b", resume=False) as journal:
+        assert not journal.plans and journal.device == ""
+        journal.add_plan("budget", {"fractions": [0.2]})
+    with Journal(path, "race-b", resume=True) as journal:
+        assert journal.plans == {"budget": {"fractions": [0.2]}}
+        journal.add_point("lora", CurvePoint(step=1, eval_loss=2.0), "exact match")
+    with pytest.raises(BadInput, match="already holds a race"), Journal(path, "race-b", resume=False):
+        pass
+    assert read_race_of("race-b", path)["lora"].points
+
+
+def read_race_of(name, path):
+    with Journal(path, name, resume=True) as journal:
+        return dict(journal.curves)
+
+
 def test_losses_of_rows_and_forgetting_are_read_again_and_older_journals_had_none(tmp_path):
     path = tmp_path / "journal.jsonl"
     with Journal(path, "race-a", resume=False) as journal:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from knowledge.errors import BadInput
 from probes.executors.process import ProcessExecutor, in_words
 from probes.executors.ray_seat import Seat, installed_versions
+from probes.worker import words_of
 from tests.contracts.test_executors import job, outcomes_of, wait_for
 from tests.probes import stub_worker
 from tests.probes.stub_context import stub_context
@@ -107,3 +109,8 @@ def test_signals_become_words():
     assert in_words(-35) == "killed (signal 35)"
     assert in_words(-15) == "killed (SIGTERM)"
     assert in_words(2) == "ended with exit code 2"
+
+
+def test_a_message_for_users_is_told_without_the_kind_of_the_error():
+    assert words_of(BadInput("no such model")) == "no such model"
+    assert words_of(KeyError("weight")) == "KeyError: 'weight'"

@@ -172,7 +172,7 @@ PARQUET = as_parquet([{"text": f"row {i}"} for i in range(1000)])
         ("a.docx", b"x", "no ending that is known"),
         ("a.jsonl", '{"text": "a"}\n'.encode("utf-16"), "not UTF-8"),
         ("a.json", b'[{"text": ', "not valid JSON"),
-        ("a.json", b'{"a": [1], "b": [2]}', "2 arrays"),
+        ("a.json", b'{"a": [1], "b": [2]}', r"2 arrays \(a, b\)"),
         ("a.parquet", b"PAR1 nonsense", "Parquet"),
         ("a.parquet", PARQUET[:50] + b"x" * 100 + PARQUET[150:], "Parquet"),
         ("a.parquet.gz", gzip.compress(PARQUET), "Decompress"),
@@ -191,6 +191,21 @@ def test_files_that_cannot_be_read_say_why(tmp_path, name, content, words):
         read(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.jsonl", b'[\n{"text": "a"}\n]', r"jq -c '.\[\]'.* is read where the file is named \.json\."),
+        ("b.jsonl", b'[{"text": "a"}]', r"jq -c '.\[\]'.* is read where the file is named \.json\."),
+        ("a.tsv", b'text\tid\n"Yes" she said\t1\n', r'text behind a closing quote(.|\n)*"say ""hi"""'),
+        ("a.csv", b'text,id\n"Yes,1\nno,2\n', "a quote that is never closed"),
+    ],
+)
+def test_lines_that_are_not_of_the_form_say_how_they_would_be(tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadInput, match=words):
+        read(tmp_path / name, budget=0.01)
+
+
 def test_all_lines_that_an_open_quote_swallows_count(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"text\n" + b"a\n" * 599 + b'"a\n' + b"a\n" * 399)
     with pytest.raises(BadInput, match=r"400 of 999 rows(.|\n)*line 601: not CSV"):
@@ -204,9 +219,24 @@ def test_places_without_a_file_say_what_to_give(tmp_path):
         (tmp_path / "missing.jsonl", "No such file"),
         ("./missing", "No such file"),
         ("missing.csv", "No such file"),
+        ("~nobody-of-that-name/missing", "No such file"),
     ]:
         with pytest.raises(BadInput, match=words):
             read(place)
+
+
+@pytest.mark.parametrize("of_splits", [False, True])
+def test_a_folder_of_datasets_is_told_how_to_become_a_file(tmp_path, of_splits, monkeypatch):
+    import datasets
+
+    saved = datasets.Dataset.from_list(ROWS)
+    (datasets.DatasetDict(train=saved) if of_splits else saved).save_to_disk(tmp_path / "saved")
+    with pytest.raises(BadInput, match="write it as one file") as refused:
+        read(tmp_path / "saved")
+    code = str(refused.value).split("`")[-2].replace("folder", repr(str(tmp_path / "saved")))
+    monkeypatch.chdir(tmp_path)
+    eval(code, {"datasets": datasets})  # as it is told
+    assert [row for _, row in read("my.jsonl")[0]] == ROWS
 
 
 def test_without_a_connection_a_missing_file_is_named_at_once(monkeypatch):

@@ -212,13 +212,13 @@ def test_a_head_for_other_classes_is_made_anew(model_folder, tmp_path):
 
 def test_places_that_hold_no_model_say_what_to_give(tmp_path, model_folder):
     adapter, pickled, damaged = tmp_path / "adapter", tmp_path / "pickled", tmp_path / "damaged"
-    for folder in (adapter, pickled, damaged):
+    for folder in (adapter, pickled):
         folder.mkdir()
+    shutil.copytree(model_folder, damaged)
     (adapter / "adapter_config.json").write_text("{}")
     (pickled / "config.json").write_text("{}")
     (pickled / "pytorch_model.bin").write_bytes(b"")
     (damaged / "config.json").write_text('{"model_type": "llama", ')
-    (damaged / "model.safetensors").write_bytes(b"")
     (tmp_path / "broken.gguf").write_bytes(b"GGUF nonsense")
     (tmp_path / "notes.txt").write_text("")
     for place, words in {
@@ -228,6 +228,7 @@ def test_places_that_hold_no_model_say_what_to_give(tmp_path, model_folder):
         tmp_path / "notes.txt": "no GGUF file",
         tmp_path / "missing.gguf": "No such model file",
         "./missing": "No such model file",
+        "~nobody-of-that-name/model": "No such model",
     }.items():
         with pytest.raises(BadInput, match=words):
             resolve_model(str(place))
@@ -237,7 +238,7 @@ def test_places_that_hold_no_model_say_what_to_give(tmp_path, model_folder):
 
 def test_an_unknown_architecture_names_the_version_of_transformers(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "from_the_future"}')
-    (tmp_path / "model.safetensors").write_bytes(b"")
+    save_file({}, tmp_path / "model.safetensors")
     with pytest.raises(BadInput, match=r"transformers 5.*from_the_future"):
         load_config(resolve_model(str(tmp_path)))
 
@@ -245,7 +246,7 @@ def test_an_unknown_architecture_names_the_version_of_transformers(tmp_path):
 def test_a_models_own_code_runs_only_when_asked(tmp_path):
     config = {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig"}}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    (tmp_path / "model.safetensors").write_bytes(b"")
+    save_file({}, tmp_path / "model.safetensors")
     (tmp_path / "own.py").write_text(
         "from pathlib import Path\n"
         f"Path({str(tmp_path / 'ran')!r}).write_text('')\n"
