@@ -40,7 +40,7 @@ from knowledge import table
 from knowledge.errors import BadInput, NothingFits
 from knowledge.places import at_home
 from knowledge.prior import MethodPrior, method_priors
-from probes.conduct import await_baseline
+from probes.baseline import await_baseline
 from probes.interrupts import finishing
 from probes.journal import check_free
 from probes.observer import Observer

@@ -36,7 +36,7 @@ from advisor.versions import library_versions
 from knowledge.errors import AdvisorError, BadInput
 from knowledge.schema import Curve
 from probes import interrupts
-from probes.conduct import TICK_S, await_baseline
+from probes.baseline import TICK_S, await_baseline
 from probes.executors.process import ProcessExecutor
 from probes.journal import Journal, is_in_use
 from probes.schema import Baseline, ProbeOutcome

@@ -10,16 +10,16 @@ what lies in the journal is taken from there, the rest is trained, and the end i
 from __future__ import annotations
 
 import hashlib
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from knowledge.errors import AdvisorError, DiskFull
+from knowledge.errors import DiskFull
 from knowledge.schema import Curve
 from probes import interrupts
+from probes.baseline import TICK_S, WorkerFailed
 from probes.evidence import Evidence
 from probes.executors.base import Event, Executor
 from probes.journal import Journal
@@ -27,18 +27,12 @@ from probes.observer import Observer
 from probes.pacing import measured_pace, next_rung_in_time, rung_for_what_is_left, with_last_rung
 from probes.plan import RacePlan
 from probes.race import Race
-from probes.schema import FAILURES, Baseline, ProbeJob, ProbeOutcome, Schedule
+from probes.schema import FAILURES, ProbeJob, ProbeOutcome, Schedule
 
-# Looked at this often while nothing happens, so that the end of the budget is noticed in time.
-TICK_S = 0.5
 # An evaluation costs as much as several steps: only stretches at least this long get one half way as well.
 STEPS_WORTH_A_MIDPOINT = 20
 PARTS_AFTER_OUT_OF_MEMORY = 2  # of each forward pass, at the one further try
 TRIES_OF_A_JOB = 2  # where its worker dies under it: an accident happens once, to a method that needs too much twice
-
-
-class WorkerFailed(AdvisorError):
-    """No worker can start, so nothing can be probed."""
 
 
 @dataclass(frozen=True)
@@ -50,27 +44,6 @@ class Contestant:
     method: str
     learning_rate: float
     peft_config: Mapping[str, Any] | None
-
-
-def await_baseline(
-    executor: Executor, say: Callable[[str], None] = lambda words: None, until: float = math.inf
-) -> Baseline:
-    """The baseline of the first worker that is ready. What the workers wait for is told by `say`.
-
-    Raises WorkerFailed when none can start, or none is ready by the time.monotonic() of `until`: one that hangs while
-    it loads the model says nothing.
-    """
-    while True:
-        interrupts.check()
-        if time.monotonic() > until:
-            raise WorkerFailed("No worker has loaded the model, and twice the budget is over. Give a larger --budget.")
-        for event in executor.events(timeout_s=TICK_S):
-            if event.fatal:
-                raise WorkerFailed(f"The probe worker could not start: {event.fatal}")
-            if event.waiting:
-                say(event.waiting)
-            if event.baseline:
-                return event.baseline
 
 
 class Conductor:

@@ -10,7 +10,7 @@ import pytest
 
 from probes import interrupts
 from probes.interrupts import finishing
-from tests.probes.test_conduct import FakeExecutor, conduct
+from tests.probes.conducting import FakeExecutor, conduct
 
 
 @pytest.fixture
