@@ -50,13 +50,12 @@ def test_a_first_rung_of_other_probes_is_decided_by_them_and_trained_again(runs)
 
 
 def test_a_last_rung_of_other_probes_decides_among_the_finalists_at_no_cost(runs):
-    cost, regret = play(runs, 0.095)  # as long as one of the study's probes
-    lengths = (0.05, 0.1, 0.2)
-    misled = {key: -loss for length in lengths for key, loss in at_once(runs, length).items()}  # the worst first
-    cost_again, regret_again = play(runs, 0.095, last_rung=misled)
+    cost, regret = play(runs, 0.5)
+    misled = {key: -loss for key, loss in at_once(runs, 1.0).items()}  # the worst first
+    cost_again, regret_again = play(runs, 0.5, last_rung=misled)
     assert regret_again > regret == 0 and cost_again == cost
-    unlike = {(id, length + 0.01): -loss for (id, length), loss in misled.items()}
-    assert play(runs, 0.095, last_rung=unlike) == (cost, regret)
+    unlike = {(id, length - 0.01): loss for (id, length), loss in misled.items()}
+    assert play(runs, 0.5, last_rung=unlike) == (cost, regret)
 
 
 def test_rates_that_the_catalogue_does_not_offer_stay_out(runs):
