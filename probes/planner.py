@@ -35,12 +35,9 @@ FEWEST_KEPT = 2  # a comparison needs two
 # Of 55 published runs, 18, 14 and 7 kept lose .0004 in accuracy at 8 % of the sweep's cost: larger fields need no more.
 LARGEST_FIELD = 64
 FEWEST_METHODS = 6  # below that, breadth is worth more than a longer first rung
-# Of few methods a first rung sends the best home more often than the next ones tell the others apart: where the budget
-# is a tenth of the sweep's cost, six of 63 published runs lose .005 in accuracy in a single rung and .009 in three (six
-# of 21 earlier ones .003 and .008), and three to five lose .004 to .006 in place of .009 to .074, for a field in three
-# rungs leaves out some altogether. From where three rungs take the finalists to 40 % of the run they are as good.
-SMALL_FIELD = 7
-FINALISTS_WORTH_RUNGS = 0.4
+# Where a budget does not allow so many in three rungs, three rungs of fewer lose what is left out: of three to five
+# published runs, with a tenth of the sweep's cost as budget, .009 to .074 in accuracy, all in a single rung .004 to
+# .006; of four to eight of the study's candidates, with 6 %, .07 to .09 nats, in a single rung .02.
 SINGLE_FRACTION = 0.1  # a single rung takes methods out before it is shorter, down to FEWEST_METHODS
 # A race that settles learning rates before RATES_SETTLED chooses worse than the catalogue does: with about a planned
 # run as budget it ends .09 to .16 nats above the best, with each method at its usual rate .05 to .09 (examples/study).
@@ -126,15 +123,8 @@ class _Planner:
     shortest_fraction: float
 
     def best(self, entries: Sequence[Entry]) -> RacePlan:
-        """As many methods and rungs as the budget allows: a single rung where it is too small for a field in several,
-        or where that many would not come far in them."""
-        raced = self._in_rungs(entries)
-        if raced and (len(raced.methods) > SMALL_FIELD or raced.fractions[-1] >= FINALISTS_WORTH_RUNGS):
-            return raced
-        at_once = self._in_one_rung(entries)
-        if raced and (raced.compares_rates or len(at_once.methods) < len(raced.methods)):
-            return raced
-        return at_once
+        """As many methods and rungs as the budget allows; a single rung where that is no field in several."""
+        return self._in_rungs(entries) or self._in_one_rung(entries)
 
     def _in_rungs(self, entries: Sequence[Entry]) -> RacePlan | None:
         """As wide as it can be with finalists that come far."""

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from probes.plan import RATES_SETTLED
 from probes.planner import (
     FINALISTS_FAR_ENOUGH,
-    FINALISTS_WORTH_RUNGS,
     FIRST_FRACTION,
     METHODS_WORTH_RATES,
     _Clock,
@@ -93,20 +92,18 @@ def test_where_no_budget_is_enough_every_worker_still_has_a_method(workers):
 
 def test_a_small_budget_still_compares_as_many_methods_as_it_can_on_one_worker():
     entries, run_s = grid(8, rates=1)
-    made = [plan_race(entries, run_s, b) for b in (3.0, 8.0, 14.0, 30.0, 60.0, 80.0)]
+    made = [plan_race(entries, run_s, b) for b in (3.0, 8.0, 14.0, 30.0, 60.0, 90.0)]
     assert [len(plan.methods) for plan in made] == [3, 6, 6, 6, 6, 8]
-    assert {len(plan.fractions) for plan in made} == {1}
+    assert [len(plan.fractions) for plan in made] == [1, 1, 1, 1, 1, 3]
     assert made[3].fractions == (pytest.approx(30 / 600),), "all that the budget has"
 
 
-@pytest.mark.parametrize(("methods", "share", "rungs"), [(3, 0.1, 1), (5, 0.1, 1), (7, 0.1, 1), (8, 0.13, 4)])
-def test_all_of_a_few_methods_run_as_far_as_they_can_before_any_goes_home(methods, share, rungs):
+@pytest.mark.parametrize(("methods", "share", "rungs"), [(3, 0.1, 1), (5, 0.1, 1), (5, 0.2, 4), (8, 0.13, 4)])
+def test_all_of_a_few_methods_run_as_far_as_they_can_before_one_is_left_out(methods, share, rungs):
     entries, run_s = grid(methods, rates=1)
     made = plan_race(entries, run_s, 100.0 * methods * share)
     assert len(made.methods) == methods and len(made.fractions) == rungs
     assert made.fractions[0] == pytest.approx(share if rungs == 1 else FIRST_FRACTION)
-    larger = plan_race(entries, run_s, 100.0 * methods * 0.4)
-    assert len(larger.fractions) > 1 and larger.fractions[-1] > FINALISTS_WORTH_RUNGS
 
 
 def test_a_short_run_comes_to_its_end_where_the_budget_is_large():
