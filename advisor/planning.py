@@ -37,6 +37,7 @@ PROBE_OVERHEAD_S = 1.5  # taking the adapter on and off, checking the base, writ
 # decompose every weight. One that is silent for this much longer than what was measured of these is hung.
 LEAST_SILENCE_S = 120.0
 PATIENCE = 30
+WORTH_A_WORD = 1.05  # times what the budget leaves: a plan spends all of it, and making the plan took a moment
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,8 @@ class Lineup:
         """The plan, and how long it takes: `probed_s` seconds of probing are in the journal, `left_s` in the budget."""
         done_s = probed_s - self.probed_before_s
         is_begun = f"in all, {duration_text(done_s)} of it done" if done_s > 0 else "from here"
-        too_long = ", more than the budget leaves" if self.plan.expected_s - done_s > max(0.0, left_s) else ""
+        needs_more = self.plan.expected_s - done_s > WORTH_A_WORD * max(0.0, left_s)
+        too_long = ", more than the budget leaves" if needs_more else ""
         return [*self.plan.lines(), f"about {duration_text(self.plan.expected_s)} of probing {is_begun}{too_long}"]
 
 

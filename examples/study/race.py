@@ -33,7 +33,7 @@ from probes.race import Race
 Rates = Literal["all", "usual", "narrow"]
 
 METHODS_IN_A_SET = 8
-BUDGETS = (0.02, 0.035, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
+BUDGETS = (0.01, 0.02, 0.035, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
 CLOSE_NATS = 0.03
 SHORTEST_FRACTION = 0.04  # FEWEST_STEPS (advisor/planning.py) of the reasoning tasks' 200
 

@@ -35,7 +35,8 @@ def test_no_rung_ends_where_the_one_before_it_does(max_steps, ends):
 def test_a_plan_that_is_gone_on_with_tells_how_much_of_it_is_done():
     plan = RacePlan((Entry("a", "lora", "low-rank", 1e-3, None, 0.5),), (0.05,), (), expected_s=30.0)
     lineup = Lineup(plan, [], [], probed_before_s=100.0)
-    assert lineup.in_words(100.0, left_s=29.0)[-1] == "about 30 s of probing from here, more than the budget leaves"
+    assert lineup.in_words(100.0, left_s=25.0)[-1] == "about 30 s of probing from here, more than the budget leaves"
+    assert lineup.in_words(100.0, left_s=29.9)[-1] == "about 30 s of probing from here", "it spends all that is left"
     assert lineup.in_words(120.0, left_s=29.0)[-1] == "about 30 s of probing in all, 20 s of it done"
 
 
