@@ -40,7 +40,7 @@ FEWEST_METHODS = 6  # below that, breadth is worth more than a longer first rung
 # .006; of four to eight of the study's candidates, with 6 %, .07 to .09 nats, in a single rung .02.
 SINGLE_FRACTION = 0.1  # a single rung takes methods out before it is shorter, down to FEWEST_METHODS
 # A race that settles learning rates before RATES_SETTLED chooses worse than the catalogue does: with about a planned
-# run as budget it ends .09 to .16 nats above the best, with each method at its usual rate .05 to .09 (examples/study).
+# run as budget it ends .09 to .16 nats above the best, with each method at its usual rate .03 to .05 (examples/study).
 # Of 63 published settings twelve that go to half of the run lose .024 in accuracy, six .042: that many enter with their
 # rates, or none.
 METHODS_WORTH_RATES = 12
