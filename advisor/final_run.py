@@ -160,7 +160,7 @@ def _context(facts: Recommended, data: PreparedData, state: Path) -> ProbeContex
         metric_name=facts.plan.metric_name,
         own_metric=own_place(facts.result.request.get("metric")),
         threads=_threads(),
-        trust_remote_code=_trusts_code(facts),
+        trust_remote_code=facts.result.trusts_model_code,
     )
 
 
@@ -217,11 +217,7 @@ def model_source(facts: Recommended) -> ModelSource:
     """The base model. Raises NoModelAccess where it cannot be reached any more."""
     from probes.source import resolve_model
 
-    return resolve_model(model_location(facts.result), trust_remote_code=_trusts_code(facts))
-
-
-def _trusts_code(facts: Recommended) -> bool:
-    return bool(facts.result.request.get("trust_remote_code"))
+    return resolve_model(model_location(facts.result), trust_remote_code=facts.result.trusts_model_code)
 
 
 def first_gpu() -> list[str] | None:

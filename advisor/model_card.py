@@ -120,7 +120,7 @@ def _use(result: Result) -> str:
     auto_class, classes = AUTO_CLASSES[result.planned_run.task], len(result.training.label_names)
     model = json.dumps(clean(model_location(result))) if result.model.source == "hub" else "FOLDER_OF_THE_BASE_MODEL"
     options = f", num_labels={classes}, ignore_mismatched_sizes=True" if classes else ""
-    options += ", trust_remote_code=True" if result.request.get("trust_remote_code") else ""
+    options += ", trust_remote_code=True" if result.trusts_model_code else ""
     return (
         "```python\nimport peft\nimport transformers\n\n"
         f"base = transformers.{auto_class}.from_pretrained({model}{options})\n"

@@ -194,3 +194,8 @@ class Result(Record):
             return None
         wanted = (self.recommendation.name, self.recommendation.learning_rate)
         return next((c for c in self.candidates if (c.name, c.learning_rate) == wanted), None)
+
+    @property
+    def trusts_model_code(self) -> bool:
+        """Whether the user lets code run that comes with the model."""
+        return bool(self.request.get("trust_remote_code"))

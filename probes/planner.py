@@ -182,9 +182,8 @@ class _Planner:
     def _first_rungs(self, entries: Sequence[Entry], two_rates: bool, width: float) -> RacePlan | None:
         order, first = _order(entries), max(FIRST_FRACTION, self.shortest_fraction)
         for methods in range(len(order), min(FEWEST_METHODS, len(order)) - 1, -1):
-            plan = self._entered(entries, order[:methods], tuple(growth * first for growth in RUNG_GROWTH))
-            plan = replace(plan, keep=_kept(plan.entries, width)[:-1], two_rates=two_rates)
-            if self._affords(plan):
+            rungs = tuple(growth * first for growth in RUNG_GROWTH)
+            if self._affords(plan := self._entered(entries, order[:methods], rungs, width, two_rates)):
                 return plan
         return None
 
@@ -205,14 +204,27 @@ class _Planner:
         several = (of(methods, shortest) for methods in range(min(fewest, self.clock.workers), 0, -1))
         return next(plan for plan in several if self.clock.wall_s(plan) <= limit_s)
 
-    def _entered(self, entries: Sequence[Entry], methods: Sequence[str], fractions: tuple[float, ...]) -> RacePlan:
-        """The rungs of a plan with all rates of these methods."""
+    def _entered(
+        self,
+        entries: Sequence[Entry],
+        methods: Sequence[str],
+        fractions: tuple[float, ...],
+        width: float = 1.0,
+        two_rates: bool = True,
+    ) -> RacePlan:
+        """The plan of these rungs for all rates of these methods."""
         place = {name: number for number, name in enumerate(methods)}
         chosen = [entry for entry in entries if entry.method in place]
         # A first rung that is cut off has seen as many methods as it can, each where it is likely to be good.
         chosen.sort(key=lambda e: (not e.usual, place[e.method], e.learning_rate))
-        keep = (len(place),) * (len(fractions) - 1)
-        return RacePlan(tuple(chosen), fractions, keep, reference=self.reference, reference_rungs=len(fractions))
+        return RacePlan(
+            entries=tuple(chosen),
+            fractions=fractions,
+            keep=_kept(chosen, width)[: len(fractions) - 1],
+            reference=self.reference,
+            reference_rungs=len(fractions),
+            two_rates=two_rates,
+        )
 
     def _spend_the_rest(self, plan: RacePlan, width: float) -> RacePlan:
         """What is left goes to the finalists: further, to the end with the reference, and then to more in each rung."""

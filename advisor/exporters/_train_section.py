@@ -29,7 +29,7 @@ def training_section(facts: Recommended) -> str:
         options += "ignore_mismatched_sizes=True"
     options += f', quantization_config={_quantization(run)}, device_map={{"": device}}' if quantized else ""
     options += "" if is_gguf else ", use_safetensors=True"
-    trusting = ", trust_remote_code=True" if facts.result.request.get("trust_remote_code") else ""
+    trusting = ", trust_remote_code=True" if facts.result.trusts_model_code else ""
     words, make_model = _make_model(facts)
     is_split = facts.pick.micro_batches > 1
     helpers = "".join(map(source, _helpers(facts))) + (parts.IN_PARTS if is_split else "")

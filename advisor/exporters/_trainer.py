@@ -58,7 +58,7 @@ class TrainerRun:
     @property
     def trust(self) -> dict[str, bool]:
         """The key by which a model's own code may run, where the recommendation was allowed to."""
-        return {"trust_remote_code": True} if self.result.request.get("trust_remote_code") else {}
+        return {"trust_remote_code": True} if self.result.trusts_model_code else {}
 
     @property
     def held_out_share(self) -> float:
