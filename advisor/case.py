@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from advisor.costs import Scale
 from advisor.frontier import is_eligible
-from advisor.quality import QualityField, leads, tied, value_of
+from advisor.quality import QualityField, as_good_as, tied, value_of
 from advisor.recommendation import CandidateReport, Prediction
 from advisor.request import Objective
 from knowledge.schema import PlannedRun
@@ -68,8 +68,9 @@ class Case:
 
     @property
     def as_good(self) -> list[CandidateReport]:
-        """Of the ties that might have been picked those that are not even probably worse than what is asked for."""
-        return [c for c in self.ties if c in self.contenders and not leads(self.target, c, self.quality)]
+        """Of the ties that might have been picked those that are expected to end where what is asked for does."""
+        as_good = as_good_as(self.target, self.contenders, self.quality)
+        return [c for c in self.ties if c in as_good]
 
     @property
     def probed_share(self) -> float | None:

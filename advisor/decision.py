@@ -1,8 +1,8 @@
 """From candidates to one recommendation with its reasons. Deterministic: equal input gives equal words.
 
-The objective names a target among the candidates that fit. Whatever the target does not probably lead is as good as it,
-and of these the cheapest is taken: memory, then forgetting, then time, then how easily it is deployed. What lies within
-noise of the pick is told as tied, for nothing is proven there, but what is probably worse is not taken for being cheap.
+The objective names a target among the candidates that fit. What is expected to end where the target does is as good as
+it, and of these the cheapest is taken: memory, then forgetting, then time, then how easily it is deployed. What lies
+within noise of the pick is told as tied, for nothing is proven there, but an expected gain is not given up for a cost.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from advisor.case import LORA, Case
 from advisor.costs import Scale
 from advisor.forgetting import forgets_more
 from advisor.frontier import is_eligible, pareto_members, sharper_quality
-from advisor.quality import QualityField, baseline_of, leads, point_of, value_of
+from advisor.quality import QualityField, as_good_as, point_of, share_of_gain, value_of
 from advisor.recommendation import CandidateReport, Decision
 from advisor.request import Objective
 from advisor.wording import explain, standing
@@ -70,8 +70,7 @@ def weigh(
     contenders = _contenders(rivals, objective, quality)
     scale = Scale(objective, quality, device.limit_bytes)
     target = _target(contenders, scale)
-    as_good = [c for c in contenders if not leads(target, c, quality)]
-    cheapest = scale.cheapest(as_good, after_first=_without_forgetful)
+    cheapest = scale.cheapest(as_good_as(target, contenders, quality), after_first=_without_forgetful)
     pick = min(cheapest, key=lambda c: (-value_of(c, quality), c.name != LORA, *_identity(c)))
     return judged, Case(pick, target, rivals, contenders, judged, objective, quality, device, planned_run, data)
 
@@ -109,7 +108,7 @@ def _contenders(
     if not stayed or objective in ("accuracy", "balanced"):
         return stayed or list(rivals)
     best = max(stayed, key=lambda c: value_of(c, quality))
-    kept = {c.name: _share_of_gain(point_of(c, quality).low, best, rivals, quality) for c in rivals}
+    kept = {c.name: share_of_gain(point_of(c, quality).low, best, rivals, quality) for c in rivals}
     return [c for c in rivals if c in stayed or kept[c.name] >= KEPT_GAIN[objective]]
 
 
@@ -119,7 +118,7 @@ def _target(contenders: Sequence[CandidateReport], scale: Scale) -> CandidateRep
     best = max(contenders, key=lambda c: value_of(c, quality))
     if objective == "accuracy":
         return best
-    kept = {c.name: _share_of_gain(value_of(c, quality), best, contenders, quality) for c in contenders}
+    kept = {c.name: share_of_gain(value_of(c, quality), best, contenders, quality) for c in contenders}
     if objective == "balanced":
         return max(contenders, key=lambda c: kept[c.name] + BALANCED_MEMORY_WEIGHT * _share_of_memory_saved(c, best))
     good_enough = [c for c in contenders if kept[c.name] >= KEPT_GAIN[objective]]
@@ -128,18 +127,6 @@ def _target(contenders: Sequence[CandidateReport], scale: Scale) -> CandidateRep
 
 def _share_of_memory_saved(candidate: CandidateReport, best: CandidateReport) -> float:
     return 1 - candidate.memory.peak_bytes / best.memory.peak_bytes
-
-
-def _share_of_gain(
-    value: float, best: CandidateReport, rivals: Sequence[CandidateReport], quality: QualityField
-) -> float:
-    """What a value gains over the untuned model as a share of the best candidate's gain; over the worst rival where the
-    untuned model was not measured, or is expected to stay the best."""
-    start = baseline_of(best, quality)
-    if start is None or start >= value_of(best, quality):
-        start = min(value_of(c, quality) for c in rivals)
-    whole = value_of(best, quality) - start
-    return (value - start) / whole if whole > 0 else 1.0
 
 
 def _without_forgetful(candidates: Sequence[CandidateReport]) -> list[CandidateReport]:

@@ -14,24 +14,18 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from statistics import fmean, median
+from statistics import fmean
 from typing import get_args
 
-from advisor.decision import KEPT_GAIN, decide
-from advisor.end_model import loss_of, probe_of
-from advisor.held_out import loss_noise
-from advisor.predictor import Forecast, Predictor
-from advisor.recommendation import CandidateReport
+from advisor.decision import KEPT_GAIN
+from advisor.end_model import loss_of
 from advisor.request import Objective
-from knowledge.schema import MemoryEstimate, RunRecord
-from probes.schema import DeviceReport
+from knowledge.schema import RunRecord
+from tests.benchmarks.advice import picks, predictor_of, untuned_loss_of
 from tests.benchmarks.new_task import LEFT_OUT, SET_SIZE, tasks
-from tests.benchmarks.race_quality import Replay, random_sets, replay, settings_key
+from tests.benchmarks.race_quality import random_sets, replay, settings_key
 
 BUDGETS = (0.1, 0.2)
-ROOM_BYTES = 10**12  # everything fits
-CARD = DeviceReport(kind="cuda", name="any", total_bytes=ROOM_BYTES, free_bytes=ROOM_BYTES, limit_bytes=ROOM_BYTES)
-UNKNOWN = MemoryEstimate(peak_bytes=1, low_bytes=1, high_bytes=1)  # the same for all: memory then decides nothing
 FIGURES = ("regret", "kept", "as_promised", "memory", "time", "had_left")
 
 
@@ -52,35 +46,6 @@ def objectives_of(runs: Sequence[RunRecord]) -> tuple[Objective, ...]:
         for objective in get_args(Objective)
         if (has_memory or objective not in needs_memory) and (has_time or objective not in needs_time)
     )
-
-
-def reports(
-    runs: Sequence[RunRecord], raced: Replay, forecasts: Mapping[str, Forecast], untuned_loss: float
-) -> list[CandidateReport]:
-    """What the product would know of each candidate that was probed."""
-    by_id = {run.experiment: run for run in runs}
-    return [
-        CandidateReport(
-            name=settings_key(by_id[id]),
-            title=id,
-            peft_type=by_id[id].peft_type,
-            learning_rate=by_id[id].learning_rate,
-            status="finished" if id in raced.finalists else "eliminated",
-            curve=raced.observed[id],
-            predicted_loss=forecast.loss.model_copy(update={"noise": loss_noise(forecast, 0.0)}),
-            baseline_loss=untuned_loss,
-            memory=_memory(by_id[id]),
-            planned_run_s=by_id[id].train_s,
-        )
-        for id, forecast in forecasts.items()
-        if forecast.loss is not None
-    ]
-
-
-def _memory(run: RunRecord) -> MemoryEstimate:
-    if run.peak_bytes is None:
-        return UNKNOWN
-    return MemoryEstimate(peak_bytes=run.peak_bytes, low_bytes=run.peak_bytes, high_bytes=run.peak_bytes)
 
 
 def outcome(
@@ -111,19 +76,13 @@ def measure(
     own: Sequence[RunRecord], known: Sequence[RunRecord], share: float, sets: int
 ) -> dict[Objective, dict[str, float | None]]:
     """Per objective the means over the picks of races with that share of the sweep's cost."""
-    predictor = Predictor(known, task=own[0].task, label_mean_tokens=own[0].label_mean_tokens or 1.0)
-    untuned_loss = median(loss for run in own if (loss := loss_of(run.curve.points[0])) is not None)
+    predictor, untuned_loss = predictor_of(own, known), untuned_loss_of(own)
     rows: dict[Objective, list[dict[str, float | None]]] = {objective: [] for objective in objectives_of(own)}
     for runs in random_sets(own, sets, min(SET_SIZE, len(own) - LEFT_OUT)):
-        by_id, raced = {run.experiment: run for run in runs}, replay(runs, share)
-        probes = {id: probe_of(by_id[id], raced.reached[id]) for id in raced.observed}
-        forecasts = predictor.predict(probes, own[0].max_steps, own[0].curve.metric_name)
-        candidates = reports(runs, raced, forecasts, untuned_loss)
-        for objective, picked in rows.items():
-            _, decision = decide(candidates, CARD, objective)
-            assert decision is not None
-            pick = next(c for c in candidates if (c.name, c.learning_rate) == (decision.name, decision.learning_rate))
-            picked.append(outcome(by_id[pick.title], pick.status == "eliminated", runs, untuned_loss, objective))
+        raced = replay(runs, share)
+        for objective, pick in picks(runs, raced, predictor, untuned_loss, list(rows)).items():
+            had_left = pick.experiment not in raced.finalists
+            rows[objective].append(outcome(pick, had_left, runs, untuned_loss, objective))
     return {objective: {name: _mean(picked, name) for name in FIGURES} for objective, picked in rows.items()}
 
 

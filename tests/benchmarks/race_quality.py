@@ -55,10 +55,14 @@ def race(share_of_sweep: float) -> Strategy:
         finalists = [by_id[id] for id in raced.finalists]
         finished = [run for run in finalists if raced.reached[run.experiment] == 1]
         # A finished run has been tested: its metric is known, as it is after a real run.
-        pick = max(finished, key=lambda run: run.metric) if finished else finalists[0]
-        return Outcome(sum(raced.reached.values()), pick, _frontier(runs, raced.observed, raced.reached))
+        return outcome_of(runs, raced, max(finished, key=lambda run: run.metric) if finished else finalists[0])
 
     return play
+
+
+def outcome_of(runs: Sequence[RunRecord], raced: Replay, pick: RunRecord) -> Outcome:
+    """What a race on `runs` cost, and its frontier, with what was picked after it."""
+    return Outcome(sum(raced.reached.values()), pick, _frontier(runs, raced.observed, raced.reached))
 
 
 def replay(runs: Sequence[RunRecord], share_of_sweep: float) -> Replay:
