@@ -224,12 +224,13 @@ def _smallest_card(memory: MemoryEstimate | None) -> str | None:
 
 
 def verdict_on(memory: MemoryEstimate, limit_bytes: int | None) -> Verdict:
-    """'fits' if the worst order of batches does, 'fits with risk' if it gets through by giving cached memory back."""
+    """'fits' if the worst order of batches does, 'fits with risk' if the expected peak does: an unlucky order then gets
+    through by giving cached memory back. What does not fit is what `advisor recommend` never picks for its memory."""
     if limit_bytes is None:
         return "no card to judge for"
     if memory.surely_fits(limit_bytes):
         return "fits"
-    return "fits with risk" if memory.may_fit(limit_bytes) else "does not fit"
+    return "fits with risk" if memory.is_likely_to_fit(limit_bytes) else "does not fit"
 
 
 def _choose(methods: str | Iterable[str]) -> list[Method]:

@@ -57,7 +57,7 @@ def estimate_peak(
     padded: whether rows of one batch differ in length, which costs an attention mask.
 
     In the result `low_bytes` is what the run can do with (PyTorch empties its cache before it gives up), `high_bytes`
-    the worst of several orders of the rows; a card fits for sure from high_bytes on, with risk from low_bytes on.
+    the worst of several orders of the rows; a card fits for sure from high_bytes on, with risk from peak_bytes on.
 
     Raises NotEstimable where the real step cannot be followed; it never falls back to a guess.
     """

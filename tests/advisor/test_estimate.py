@@ -10,10 +10,12 @@ from typer.testing import CliRunner
 
 from advisor import estimate_memory
 from advisor.cli import build
+from advisor.decision import decide
 from advisor.estimate import verdict_on
 from advisor.reach import largest_within
 from knowledge.errors import BadInput, NoModelAccess
 from knowledge.schema import MemoryEstimate, PlannedRun
+from tests.advisor.factories import candidate, device
 
 
 @pytest.fixture(autouse=True)
@@ -179,10 +181,14 @@ def test_the_search_takes_few_dry_runs_where_larger_ones_cannot_be_followed():
 
 
 @pytest.mark.parametrize(
-    ("limit", "verdict"), [(30, "fits"), (29, "fits with risk"), (10, "fits with risk"), (9, "does not fit")]
+    ("limit", "verdict"), [(30, "fits"), (29, "fits with risk"), (20, "fits with risk"), (19, "does not fit")]
 )
-def test_verdicts(limit, verdict):
-    assert verdict_on(MemoryEstimate(peak_bytes=20, low_bytes=10, high_bytes=30), limit) == verdict
+def test_verdicts_are_those_of_a_recommendation(limit, verdict):
+    memory = MemoryEstimate(peak_bytes=20, low_bytes=10, high_bytes=30)
+    assert verdict_on(memory, limit) == verdict
+    card = device().model_copy(update={"limit_bytes": limit})
+    reports, _ = decide([candidate(memory=memory)], card, "accuracy")
+    assert reports[0].fits is (verdict != "does not fit")
 
 
 def test_unknown_methods_are_named_with_the_nearest():
