@@ -95,14 +95,16 @@ def _gain_over_lora(case: Case, instead_of: CandidateReport | None = None) -> st
 
 
 def _without_lora(case: Case, tuned: str) -> str:
-    """Why there is no LoRA to compare with, by its rate that came furthest."""
+    """Why there is no LoRA to compare with, by its rate that came furthest: after the probes each has a memory of its
+    own."""
     rates = [c for c in case.candidates if c.name == LORA]
-    if too_large := next((c for c in rates if c.fits is False and c.memory), None):
+    furthest_first = sorted(rates, key=lambda c: (-c.curve.last_step, c.learning_rate))
+    if too_large := next((c for c in furthest_first if c.fits is False and c.memory), None):
         needed = bytes_text(too_large.memory.high_bytes)
         return f"LoRA does not fit: it needs up to {needed} of {bytes_text(case.device.limit_bytes)}."
     why = ""
-    if rates:
-        furthest = min(rates, key=lambda c: (-c.curve.last_step, c.learning_rate))
+    if furthest_first:
+        furthest = furthest_first[0]
         reason = ", ".join(filter(None, [furthest.status, standing(furthest, case)]))
         why = f": {reason.rstrip('.')}"
     return f"The gain over {tuned}LoRA is unknown, for LoRA has no valid result{why}."

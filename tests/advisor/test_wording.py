@@ -102,6 +102,9 @@ def test_where_speed_decides_it_is_named_first():
 def test_lora_that_does_not_fit_is_no_lora_without_a_result():
     chosen = pick_of([candidate("oft", 0.5, 12.0), candidate("lora", 0.6, 25.0)])
     assert chosen.gain_over_lora == "LoRA does not fit: it needs up to 25.5 GB of 24.0 GB."
+    rates = [candidate("lora", 0.6, size, learning_rate=rate) for rate, size in ((1e-4, 25.0), (1e-3, 26.0))]
+    for order in (rates, rates[::-1]):  # each rate's memory is corrected by its own probe
+        assert pick_of([candidate("oft", 0.5, 12.0), *order]).gain_over_lora == chosen.gain_over_lora
 
 
 def test_lora_that_was_tried_at_one_rate_is_not_called_tuned():
