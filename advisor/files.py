@@ -54,17 +54,55 @@ def names_written(folder: Path) -> set[str]:
 @contextmanager
 def gone_after(error: type[BaseException], folder: Path) -> Iterator[None]:
     """Within it `folder` may be made and filled; where that ends with `error`, what was made of it goes again, folders
-    above it too. One that was there before stays as it is."""
-    made = [place for place in (folder, *folder.absolute().parents) if not place.exists()]
+    above it too. One that was there before stays as it is, and empty if it was."""
+    made = _not_there(folder)
+    was_empty = bool(made) or (folder.is_dir() and not any(folder.iterdir()))
     try:
         yield
     except error:
-        if made:
-            shutil.rmtree(folder, ignore_errors=True)
-        for place in made:
-            with suppress(OSError):  # not there, or by now with something of another race in it
-                place.rmdir()
+        if was_empty and folder.is_dir():
+            for place in folder.iterdir():
+                shutil.rmtree(place, ignore_errors=True) if place.is_dir() else place.unlink(missing_ok=True)
+        _remove_empty(made)
         raise
+
+
+@contextmanager
+def own_folder(wanted: Path) -> Iterator[Path]:
+    """A new folder that nobody else takes: `wanted`, or the first free of `wanted`-2, -3 ... It goes again, and so do
+    those above that were made for it, where nothing is written to it. One that cannot be made is for its writer to
+    complain of."""
+    above = _not_there(wanted.parent)
+    folder = wanted
+    with suppress(OSError):
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        folder = _first_free(wanted)
+    try:
+        yield folder
+    finally:
+        _remove_empty([folder, *above])
+
+
+def _first_free(wanted: Path) -> Path:
+    number, folder = 1, wanted
+    while True:
+        try:
+            folder.mkdir()  # asking first whether it is there would give it to two who ask at once
+            return folder
+        except FileExistsError:
+            number += 1
+            folder = wanted.with_name(f"{wanted.name}-{number}")
+
+
+def _not_there(folder: Path) -> list[Path]:
+    """Of `folder` and those above it what would have to be made, the innermost first."""
+    return [place for place in (folder, *folder.absolute().parents) if not place.exists()]
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for place in folders:
+        with suppress(OSError):  # not there, or by now with something of another race in it
+            place.rmdir()
 
 
 def _keep_what_is_not_ours(path: Path) -> None:

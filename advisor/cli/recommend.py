@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -86,6 +87,7 @@ def command(
 ) -> None:
     """Find the method, settings and learning rate for a model and data."""
     from advisor.api import run
+    from advisor.files import own_folder
     from advisor.outcome import NotSaved
     from advisor.request import make_request
     from advisor.text import printable
@@ -118,12 +120,12 @@ def command(
         seed=seed,
         trust_remote_code=trust_remote_code,
     )
-    if out is None and not dry_run and not resume:
-        out = _new_folder(model)
+    is_default = out is None and not dry_run and not resume
     try:
-        recommendation = run(
-            request, out=out, resume=resume, dry_run=dry_run, show_progress=not quiet, command=_command_line()
-        )
+        with own_folder(_default_folder(model)) if is_default else nullcontext(out) as place:
+            recommendation = run(
+                request, out=place, resume=resume, dry_run=dry_run, show_progress=not quiet, command=_command_line()
+            )
     except NotSaved as error:
         _show(error.recommendation, json)
         raise
@@ -149,7 +151,7 @@ def _show(recommendation: Recommendation, as_json: bool) -> None:
         recommendation.print_summary()
 
 
-def _new_folder(model: str) -> Path:
+def _default_folder(model: str) -> Path:
     """runs/MODEL-TIME under the current folder."""
     import re
     from datetime import datetime

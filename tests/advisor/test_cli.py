@@ -51,9 +51,9 @@ def test_help_loads_nothing_heavy():
     [("Qwen/Qwen2.5-0.5B", "Qwen2.5-0.5B"), ("m/llama-3.1-8b.Q4_K_M.gguf", "llama-3.1-8b.Q4_K_M"), ("..", "model")],
 )
 def test_the_folder_of_the_results_has_the_whole_name_of_the_model(model, name):
-    from advisor.cli.recommend import _new_folder
+    from advisor.cli.recommend import _default_folder
 
-    assert str(_new_folder(model)).startswith(f"runs/{name}-2")
+    assert str(_default_folder(model)).startswith(f"runs/{name}-2")
 
 
 @pytest.mark.parametrize(
