@@ -11,6 +11,7 @@ from pydantic import Field
 from advisor.exporters.base import Recommended, model_location, recommended
 from advisor.files import move_aside
 from advisor.final_run import model_source, read_data
+from advisor.recommendation import Result
 from advisor.save import load
 from advisor.serving import serve_adapter, serve_model
 from advisor.text import bytes_text
@@ -120,7 +121,8 @@ def _workplace(facts: Recommended, folder: Path, adapter: Path) -> tuple[Workpla
             model.config.label2id = {name: i for i, name in enumerate(data.label_names)}
         return model
 
-    place = Workplace(load_base, adapter, data.eval.first(ROWS), task, load_tokenizer(source).pad_token_id)
+    pad_token_id = load_tokenizer(source).pad_token_id
+    place = Workplace(load_base, adapter, data.eval.first(ROWS), task, pad_token_id, source.trust_remote_code)
     own = str(load_config(source).dtype or "float32").removeprefix("torch.")
     return place, own if own in ("float32", "bfloat16", "float16") else "float32"
 
@@ -179,12 +181,24 @@ def _merging(
         notes.append(f"{dtype} rounds away a part of what the adapter learned; --dtype float32 keeps it")
     if form == "lora" and agreement.change_error > SAME_CHANGE:
         notes.append("a part of what the adapter learned is lost; a higher --rank keeps more of it")
-    serve = serve_model(target) if form == "model" else serve_adapter(model_location(facts.result), target, rank or 0)
-    if facts.result.planned_run.task != "causal-lm":
-        serve = None
     return Merging(
-        form=form, folder=str(target), dtype=dtype, rank=rank, agreement=agreement, serve=serve, notes=tuple(notes)
+        form=form,
+        folder=str(target),
+        dtype=dtype,
+        rank=rank,
+        agreement=agreement,
+        serve=_serve_command(facts.result, target, rank),
+        notes=tuple(notes),
     )
+
+
+def _serve_command(result: Result, target: Path, rank: int | None) -> str | None:
+    """`rank` is None of a whole model."""
+    if result.planned_run.task != "causal-lm":
+        return None
+    if rank is None:
+        return serve_model(target, trusts_code=result.trusts_model_code)
+    return serve_adapter(model_location(result), target, rank, trusts_code=result.trusts_model_code)
 
 
 def _alternative(facts: Recommended, folder: Path) -> str:

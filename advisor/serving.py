@@ -25,18 +25,23 @@ def served_as(capabilities: Mapping[str, Any], model_source: str, task: Task) ->
     return "merged" if kind == "adapter" and model_source == "gguf file" else kind
 
 
-def serve_model(folder: Path) -> str:
-    """vLLM with a whole model."""
-    return f"vllm serve {_quoted(folder)}"
+def serve_model(folder: Path, *, trusts_code: bool = False) -> str:
+    """vLLM with a whole model, whose own code may run where `trusts_code`."""
+    return f"vllm serve {_quoted(folder)}{_trust(trusts_code)}"
 
 
-def serve_adapter(base: str, adapter: Path, rank: int) -> str | None:
+def serve_adapter(base: str, adapter: Path, rank: int, *, trusts_code: bool = False) -> str | None:
     """vLLM with the adapter beside its base model; None where the rank is above what it takes."""
     needed = next((size for size in VLLM_RANKS if size >= rank), None)
     if needed is None:
         return None
     flag = f" --max-lora-rank {needed}" if needed > VLLM_DEFAULT_RANK else ""
-    return f"vllm serve {_quoted(base)} --enable-lora --lora-modules {shlex.quote(_module(clean(adapter)))}{flag}"
+    module = shlex.quote(_module(clean(adapter)))
+    return f"vllm serve {_quoted(base)} --enable-lora --lora-modules {module}{flag}{_trust(trusts_code)}"
+
+
+def _trust(trusts_code: bool) -> str:
+    return " --trust-remote-code" if trusts_code else ""
 
 
 def _module(path: str) -> str:

@@ -55,6 +55,7 @@ class Workplace:
     rows: TokenRows
     task: Task
     pad_token_id: int
+    trust_remote_code: bool = False
 
     def logits(self, model: Any) -> torch.Tensor:
         """Shape (positions, vocabulary) or (rows, classes), float32."""
@@ -90,7 +91,7 @@ def merge(place: Workplace, folder: Path, dtype: DType) -> Agreement:
     adapters.give_usual_rights(folder)
     del model
     gc.collect()
-    found = _agreement(place.logits(_reload(folder, place.task)), tuned_logits, base_logits)
+    found = _agreement(place.logits(_reload(folder, place)), tuned_logits, base_logits)
     if found.change_error > SAME_CHANGE and dtype == "float32":
         raise CannotMerge(
             f"Merging changes the outputs: by {100 * found.change_error:.0f} % of what the adapter does. "
@@ -164,10 +165,11 @@ def _merged(model: Any) -> Any:
         raise CannotMerge(f"PEFT does not merge this adapter: {error}.") from None
 
 
-def _reload(folder: Path, task: Task) -> Any:
+def _reload(folder: Path, place: Workplace) -> Any:
     from probes.source import load_model, resolve_model
 
-    return load_model(resolve_model(str(folder)), task=task, dtype="float32").eval()
+    source = resolve_model(str(folder), trust_remote_code=place.trust_remote_code)  # a merged model keeps its own code
+    return load_model(source, task=place.task, dtype="float32").eval()
 
 
 def _agreement(found: torch.Tensor, tuned: torch.Tensor, base: torch.Tensor) -> Agreement:

@@ -120,7 +120,8 @@ def _serving(result: Result, pick: CandidateReport, folder: Path) -> Step:
     adapter = folder / "adapter"
     by_vllm = result.planned_run.task == "causal-lm"
     if served_as(pick.capabilities, result.model.source, result.planned_run.task) == "adapter":
-        command = serve_adapter(result.model.location or result.model.reference, adapter, _rank(pick, adapter))
+        base, trusts_code = result.model.location or result.model.reference, result.trusts_model_code
+        command = serve_adapter(base, adapter, _rank(pick, adapter), trusts_code=trusts_code)
         if command is not None:
             return Step("Serve", "vLLM loads the adapter beside the base model.", command)
     if pick.capabilities.get("mergeable") or pick.peft_config is None:
@@ -128,7 +129,7 @@ def _serving(result: Result, pick: CandidateReport, folder: Path) -> Step:
         if _converts(pick):
             words += " With --to lora it becomes a LoRA adapter instead, and its error is measured."
         code = f"advisor merge {shlex.quote(clean(folder))}"
-        code += f"\n{serve_model(folder / 'merged')}" if by_vllm else ""
+        code += f"\n{serve_model(folder / 'merged', trusts_code=result.trusts_model_code)}" if by_vllm else ""
         return Step("Serve", words, code)
     why = "vLLM does not load this adapter and it" if by_vllm else "It"
     return Step("Serve", f"{why} cannot be merged: serve with transformers and peft.")

@@ -60,6 +60,30 @@ def test_the_merged_model_is_the_trained_one(architecture, method, tmp_path):
     assert made.serve == (f"vllm serve {folder}/merged" if architecture in ("llama", "gpt2") else None)
 
 
+OWN_CODE = """
+from transformers import LlamaConfig, LlamaForCausalLM
+class OwnConfig(LlamaConfig):
+    model_type = "own"
+class OwnModel(LlamaForCausalLM):
+    config_class = OwnConfig
+"""
+
+
+@pytest.mark.parametrize("form", ["model", "lora"])
+def test_a_model_with_code_of_its_own_is_merged_and_served_with_it(form, tmp_path):
+    folder = trained(tmp_path)
+    model, made = tmp_path / "model", load(folder)
+    (model / "own.py").write_text(OWN_CODE)
+    config = json.loads((model / "config.json").read_text())
+    own = {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}}
+    (model / "config.json").write_text(json.dumps({**config, **own}))
+    save(made.model_copy(update={"request": {**made.request, "trust_remote_code": True}}), folder)
+    merged = merge_recommended(folder, form=form)
+    assert merged.agreement.change_error < (1e-3 if form == "model" else 0.1)
+    assert merged.serve.endswith(" --trust-remote-code")
+    assert (folder / "merged" / "own.py").exists() is (form == "model")
+
+
 def test_a_decoder_that_classifies_finds_the_last_token_of_padded_rows(tmp_path, monkeypatch):
     from advisor.train import train
 

@@ -76,6 +76,15 @@ def test_the_server_is_told_the_rank_that_is_saved(name, rank, flag):
     assert code == f"vllm serve meta-llama/Llama-3.2-3B --enable-lora --lora-modules tuned=out/adapter{flag}"
 
 
+@pytest.mark.parametrize("name", ["lora", "oft"])
+def test_a_model_with_code_of_its_own_is_served_with_it(name):
+    capabilities = {} if name == "lora" else {"capabilities": MERGED}
+    made = result([candidate(name, **capabilities)])
+    trusted = made.model_copy(update={"request": {**made.request, "trust_remote_code": True}})
+    served = [next_steps(each, Path("out"))[-1].code for each in (made, trusted)]
+    assert served == [served[0], f"{served[0]} --trust-remote-code"] and "vllm serve" in served[0]
+
+
 def test_a_path_with_a_comma_is_told_as_vllm_reads_it():
     code = serve_adapter("base", Path("a, b"), 8)
     assert shlex.split(code)[-1] == '{"name": "tuned", "path": "a, b"}'

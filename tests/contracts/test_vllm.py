@@ -105,3 +105,5 @@ def test_ranks_and_models_are_told_as_it_takes_them(tmp_path):
     assert set(VLLM_RANKS) <= set(get_args(MaxLoRARanks))
     assert LoRAConfig().max_lora_rank == VLLM_DEFAULT_RANK
     assert arguments_of(serve_model(tmp_path / "merged model")).model_tag == str(tmp_path / "merged model")
+    trusting = (serve_model(tmp_path, trusts_code=True), serve_adapter("base", tmp_path, 8, trusts_code=True))
+    assert all(arguments_of(command).trust_remote_code for command in trusting)
