@@ -40,7 +40,9 @@ class PlannedRun(Record):
     max_length_tokens: int = Field(512, gt=0, description="longer sequences are cut or left out")
     scheduler: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_fraction: Finite = Field(0.1, ge=0, le=1, description="share of max_steps with a rising rate")
-    weight_decay: Finite = Field(0.0, ge=0)
+    weight_decay: Finite = Field(
+        0.0, ge=0, description="of published runs of image generators; any other run has that of its method"
+    )
     max_grad_norm: Finite = Field(1.0, gt=0)
     dtype: DType = "bfloat16"
     quantization: Quantization = "none"
