@@ -125,7 +125,8 @@ class Predictor:
         race = [curve for curve in curves.values() if curve is not None]
         task = TaskToGo(self._to_go, [*race, *self._same_task.curves])
         longest = max((curve.last_fraction for curve in race), default=0.0)
-        relation = _Relation.learn(metric_name, [*probes.values(), *own], baseline) if metric_name else None
+        points = _loss_and_metric([*probes.values(), *own], baseline) if metric_name else np.empty((3, 0))
+        relation = _Relation.learn(metric_name, *points) if metric_name else None
         forecasts = {}
         for id, curve in curves.items():
             end = self._end(curve, task, longest) if curve else None
@@ -133,13 +134,14 @@ class Predictor:
                 forecasts[id] = Forecast(None, None)
                 continue
             last = probes[id].curve.points[-1]
+            noise = relation.noise(end) if relation else _noise_by_few(metric_name, end, *points[:2])
             forecasts[id] = Forecast(
                 loss=end.prediction(_loss_name(probes[id])),
                 metric=relation.predict(end, last, float(curve.log_losses[-1]))
                 if relation
-                else _as_measured(metric_name, end, last),
+                else _as_measured(metric_name, end, last, noise),
                 loss_noise=end.loss_noise,
-                metric_noise=relation.noise(end) if relation else RERUN_METRIC,
+                metric_noise=noise,
             )
         return forecasts
 
@@ -214,16 +216,13 @@ class _Relation:
         self._name, self._perfect_without_loss = name, is_share(name)
 
     @classmethod
-    def learn(cls, name: str, probes: Sequence[Probe], baseline: CurvePoint | None) -> _Relation | None:
-        """None where fewer than FEWEST_POINTS points have both a loss and a metric."""
-        points = [(p, i) for i, probe in enumerate(probes) for p in probe.curve.points]
-        points += [(baseline, -1)] if baseline else []
-        rows = [(log_loss_of(p), p.metric, i) for p, i in points if loss_of(p) is not None and p.metric is not None]
-        if len(rows) < FEWEST_POINTS or len({i for _, _, i in rows}) < 2:
+    def learn(cls, name: str, x: np.ndarray, y: np.ndarray, owner: np.ndarray) -> _Relation | None:
+        """From what `_loss_and_metric` returns; None where that is fewer than FEWEST_POINTS."""
+        owners = np.unique(owner)
+        if len(y) < FEWEST_POINTS or len(owners) < 2:
             return None
-        x, y, owner = np.array(rows).T
         errors = np.empty(len(y))
-        for i in np.unique(owner):
+        for i in owners:
             out = owner == i
             line = _metric_line().fit(x[~out], y[~out])
             errors[out] = y[out] - line.predict(x[out])
@@ -265,19 +264,37 @@ class _Relation:
         return np.clip(values, *self._range)
 
 
+def _loss_and_metric(probes: Sequence[Probe], baseline: CurvePoint | None) -> np.ndarray:
+    """Log loss, metric and number of the probe of all points that have both, shape (3, points)."""
+    points = [(p, i) for i, probe in enumerate(probes) for p in probe.curve.points]
+    points += [(baseline, -1)] if baseline else []
+    rows = [(log_loss_of(p), p.metric, i) for p, i in points if loss_of(p) is not None and p.metric is not None]
+    return np.array(rows, dtype=float).reshape(-1, 3).T
+
+
+def _noise_by_few(name: str | None, end: _End, log_losses: np.ndarray, metrics: np.ndarray) -> float:
+    """What `_Relation.noise` tells, from fewer points than that takes: by a straight line through them. Of shares more
+    is known; an own metric may be in any unit, and its noise is in the same."""
+    if name is None or is_share(name) or not len(metrics):
+        return RERUN_METRIC
+    degree = int(np.ptp(log_losses) > 0)
+    line = np.polynomial.Polynomial.fit(log_losses, metrics, degree)
+    left_over = float(np.square(metrics - line(log_losses)).sum()) / max(1, len(metrics) - degree - 1)
+    by_loss = abs(line(end.log_loss + end.own_half) - line(end.log_loss - end.own_half)) / 2
+    return max(math.hypot(by_loss, Z_80 * math.sqrt(left_over)), ROUNDING * float(np.abs(metrics).max()))
+
+
 def _metric_line() -> LocalLine:
     """Goes on straight however far the end lies beyond the probes: the metric's own range is the limit."""
     return LocalLine(METRIC_NEIGHBOURS, falling=True, reach=math.inf)
 
 
-def _as_measured(name: str | None, end: _End, last: CurvePoint) -> Prediction | None:
+def _as_measured(name: str | None, end: _End, last: CurvePoint, noise: float) -> Prediction | None:
     """What a run that is over has measured, where too few points say what a loss means in the metric."""
     if name is None or last.metric is None or not end.is_measured:
         return None
-    again = RERUN_METRIC if is_share(name) else 0.0
-    return _prediction(
-        name, *np.clip([last.metric + side * again for side in (0, -1, 1)], *_range([last.metric], name)), False
-    )
+    values = [last.metric + side * noise for side in (0, -1, 1)]
+    return _prediction(name, *np.clip(values, *_range([last.metric], name)), False)
 
 
 def _range(metrics: ArrayLike, name: str) -> tuple[float, float]:

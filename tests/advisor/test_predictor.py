@@ -179,7 +179,22 @@ class TestNewTask:
         made = self.forecasts(few, metric_name="accuracy")["c0"]
         assert made.metric.value == 0.5 and 0.48 < made.metric.low < 0.5 < made.metric.high < 0.52
         assert made.metric_noise > 0 and not made.metric.extrapolated
-        assert self.forecasts(few, metric_name="own.py:score")["c0"].metric.low == 0.5
+        assert self.forecasts(few, metric_name="own.py:score")["c0"].metric.low == pytest.approx(0.5)
+
+    @pytest.mark.parametrize("unit", [0.001, 1, 100])
+    def test_the_noise_of_an_own_metric_of_few_points_is_in_its_unit(self, unit):
+        """.009 for whatever it was made all of a small one equal, and of a large one all different."""
+        metric = lambda loss: unit * (0.5 - 0.3 * math.log(loss))  # noqa: E731
+        few = {f"c{i}": curve(2.0, 0.2 + 0.05 * i, metric=metric) for i in range(3)}
+        few = {id: c.model_copy(update={"points": c.points[-2:]}) for id, c in few.items()}
+        for made in self.forecasts(few, metric_name="own.py:score").values():
+            assert made.metric_noise == pytest.approx(0.3 * unit * math.asinh(made.loss_noise / made.loss.value))
+            assert made.metric.value - made.metric.low == pytest.approx(made.metric_noise)
+
+    def test_what_an_own_metric_of_few_points_is_at_equal_loss_is_noise_too(self):
+        ends = [Curve(points=(CurvePoint(step=STEPS, eval_loss=0.5, metric=value),)) for value in (20.0, 30.0, 40.0)]
+        made = self.forecasts({f"c{i}": end for i, end in enumerate(ends)}, metric_name="own.py:score")["c0"]
+        assert made.metric_noise == pytest.approx(1.2816 * 10, rel=0.01)
 
     def test_the_untuned_model_counts_as_a_point_of_the_relation(self):
         baseline = CurvePoint(step=0, eval_loss=8.0, metric=0.0)
