@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from probes.memory.data_dependent import run_on_cpu_instead
+from probes.memory.grouped_products import with_float32_experts
 from probes.memory.kinds import Kind
 from probes.memory.meta_memo import MetaMemo
 
@@ -39,7 +40,7 @@ class AllocationTracer(TorchDispatchMode):
         self.phase = Kind.ACTIVATIONS
         self._device_type = device_type
         # On a device with data every operation has to run.
-        self._call = MetaMemo().call if device_type == "meta" else _simply_call
+        self._call = with_float32_experts(MetaMemo().call) if device_type == "meta" else _simply_call
         self._logits_width = logits_width
         self._numbers: dict[int, int] = {}
         self._live_bytes = 0

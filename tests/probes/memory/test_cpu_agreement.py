@@ -44,20 +44,23 @@ METHODS = {
 }
 
 
+SIZES = {
+    "vocab_size": 1024,
+    "hidden_size": 128,
+    "intermediate_size": 352,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "attn_implementation": "eager",
+}
+
+
 @pytest.fixture(scope="module")
 def config():
     from transformers import LlamaConfig
 
-    return LlamaConfig(
-        vocab_size=1024,
-        hidden_size=128,
-        intermediate_size=352,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        attn_implementation="eager",
-    )
+    return LlamaConfig(**SIZES)
 
 
 def live_peak(model, device, watch, steps):
@@ -101,6 +104,21 @@ def steps_of_a_probe(model, optimizer, *, through_model_loss):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_dry_run_allocates_what_a_real_step_on_the_cpu_does(name, config):
+    predicted, measured = predicted_and_measured(name, config)
+    assert predicted == pytest.approx(measured, rel=0.001)
+
+
+@pytest.mark.parametrize("name", ["lora", "full"])
+def test_so_it_does_of_a_mixture_of_experts(name):
+    from transformers import MixtralConfig
+
+    config = MixtralConfig(**SIZES, num_local_experts=4, num_experts_per_tok=2)
+    predicted, measured = predicted_and_measured(name, config)
+    assert predicted == pytest.approx(measured, rel=0.001)
+
+
+def predicted_and_measured(name, config):
+    """The most live bytes of three steps, on meta and on the CPU."""
     from peft import get_peft_model
     from transformers import AutoModelForCausalLM
 
@@ -121,4 +139,4 @@ def test_the_dry_run_allocates_what_a_real_step_on_the_cpu_does(name, config):
         lambda tracer: [tracer.watch(t) for t in (*model.parameters(), *model.buffers())],
         lambda optimizer, _: steps_of_a_probe(model, optimizer, through_model_loss=name == "adalora"),
     )
-    assert predicted == pytest.approx(measured, rel=0.001)
+    return predicted, measured
