@@ -29,6 +29,10 @@ class Scale:
         ours, theirs = one.memory.peak_bytes, other.memory.peak_bytes
         return theirs - ours > (MEMORY_STEP * ours if self.objective == "memory" else FELT_SHARE * self.limit_bytes)
 
+    def share_of_memory(self, candidate: CandidateReport) -> float:
+        """Of what the device has, as a peak."""
+        return candidate.memory.peak_bytes / self.limit_bytes
+
     def is_faster(self, one: CandidateReport, other: CandidateReport) -> bool:
         """By more than five percent of the planned run and a minute, or by five percent alone where speed is the
         objective; a time that is not known counts as longer than any that is."""
