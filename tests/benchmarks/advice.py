@@ -14,7 +14,7 @@ from advisor.end_model import loss_of, probe_of
 from advisor.held_out import loss_noise
 from advisor.predictor import Forecast, Predictor
 from advisor.recommendation import CandidateReport
-from advisor.request import Objective
+from advisor.request import Objective, Request
 from knowledge import table
 from knowledge.prior import suite_of
 from knowledge.schema import MemoryEstimate, RunRecord
@@ -25,17 +25,18 @@ CARD_BYTES = 48 * 10**9
 CARD = DeviceReport(
     kind="cuda", name="NVIDIA L40S", total_bytes=CARD_BYTES, free_bytes=CARD_BYTES, limit_bytes=CARD_BYTES
 )
+DEFAULT: Objective = Request.model_fields["objective"].default
 UNKNOWN = MemoryEstimate(peak_bytes=1, low_bytes=1, high_bytes=1)  # the same for all: memory then decides nothing
 
 
 def advice(share_of_sweep: float, own: Sequence[RunRecord]) -> Strategy:
-    """The race with that budget and the decision after it, on sets of the runs `own`, for the best quality."""
+    """The race with that budget and the decision after it, on sets of the runs `own`, by the default objective."""
     known = [run for run in table.shipped() if suite_of(run) != suite_of(own[0])]
     predictor, untuned_loss = predictor_of(own, known), untuned_loss_of(own)
 
     def play(runs: Sequence[RunRecord]) -> Outcome:
         raced = replay(runs, share_of_sweep)
-        return outcome_of(runs, raced, picks(runs, raced, predictor, untuned_loss, ["accuracy"])["accuracy"])
+        return outcome_of(runs, raced, picks(runs, raced, predictor, untuned_loss, [DEFAULT])[DEFAULT])
 
     return play
 
