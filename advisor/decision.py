@@ -13,7 +13,7 @@ from advisor.case import LORA, Case
 from advisor.costs import Scale
 from advisor.forgetting import forgets_more
 from advisor.frontier import is_eligible, pareto_members, sharper_quality
-from advisor.quality import QualityField, as_good_as, point_of, share_of_gain, value_of
+from advisor.quality import EQUAL_SHARE, QualityField, as_good_as, gain_of, point_of, share_of_gain, value_of
 from advisor.recommendation import CandidateReport, Decision
 from advisor.request import Objective
 from advisor.wording import explain, standing
@@ -66,7 +66,9 @@ def weigh(
     # A rate that another rate of its method beat at equal steps is out of the comparison, whatever its shorter
     # probe is thought to lead to.
     rivals = best_of_each_method(eligible, quality)
-    members = {_identity(rivals[i]) for i in pareto_members([point_of(c, quality) for c in rivals])}
+    best = max(rivals, key=lambda c: value_of(c, quality))
+    least_lead = EQUAL_SHARE * gain_of(best, rivals, quality)
+    members = {_identity(rivals[i]) for i in pareto_members([point_of(c, quality) for c in rivals], least_lead)}
     judged = [c.model_copy(update={"on_frontier": _identity(c) in members}) for c in judged]
     best_rates = {_identity(c) for c in rivals}
     rivals = sorted((c for c in judged if _identity(c) in best_rates), key=_identity)

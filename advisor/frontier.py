@@ -1,7 +1,7 @@
 """The Pareto set of predicted quality against expected peak memory.
 
-Quality is uncertain, so a higher number alone proves nothing. One candidate *leads* another when it is probably ahead,
-given the noise of the comparison; otherwise the cheaper one stands for both. Memory counts in steps of one percent.
+It is made of what is expected, as the decision is: a candidate belongs to it that is expected to end better than all
+that need no more memory. Whether its lead is more than noise is told beside it. Memory counts in steps of one percent.
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ def is_eligible(candidate: CandidateReport, quality: QualityField) -> bool:
     return candidate.status in COMPARABLE and candidate.fits is not False and point is not None and point.is_finite
 
 
-def pareto_members(points: Sequence[Point]) -> list[int]:
+def pareto_members(points: Sequence[Point], least_lead: float = 0.0) -> list[int]:
     """Indices of the Pareto set, by rising memory; points with a non-finite number never enter.
 
-    Going up in memory, a point is a member if it leads every member so far. So no member is dominated by another
-    (each costs more than the ones it leads), and each finite non-member has a member that costs no more (in steps
-    of one percent) and is not led by it. The result does not depend on the order of `points`.
+    Going up in memory, a point is a member if its value is by more than `least_lead` ahead of every member so far. So
+    no member is dominated by another (each costs more than the ones it is ahead of), and each finite non-member has a
+    member that costs no more (in steps of one percent) and that it is not ahead of. The result does not depend on the
+    order of `points`.
     """
     finite = [index for index, point in enumerate(points) if point.is_finite]
     finite.sort(key=lambda i: _by_memory_then_quality(points[i]))
     members: list[int] = []
     for index in finite:
-        if all(points[index].leads(points[member]) for member in members):
+        if all(points[index].value - points[member].value > least_lead for member in members):
             members.append(index)
     return members
 

@@ -126,16 +126,21 @@ def tied(one: CandidateReport, other: CandidateReport, quality: QualityField) ->
     return not beats(one, other, quality) and not beats(other, one, quality)
 
 
-def share_of_gain(
-    value: float, best: CandidateReport, rivals: Sequence[CandidateReport], quality: QualityField
-) -> float:
-    """What a value gains over the untuned model as a share of the best candidate's gain; over the worst rival where the
-    untuned model was not measured, or is expected to stay the best."""
+def gain_of(best: CandidateReport, rivals: Sequence[CandidateReport], quality: QualityField) -> float:
+    """What the best candidate gains over the untuned model; over the worst rival where that was not measured, or is
+    expected to stay the best."""
     start = baseline_of(best, quality)
     if start is None or start >= value_of(best, quality):
         start = min(value_of(c, quality) for c in rivals)
-    whole = value_of(best, quality) - start
-    return (value - start) / whole if whole > 0 else 1.0
+    return value_of(best, quality) - start
+
+
+def share_of_gain(
+    value: float, best: CandidateReport, rivals: Sequence[CandidateReport], quality: QualityField
+) -> float:
+    """What a value gains as a share of the best candidate's gain."""
+    gain = gain_of(best, rivals, quality)
+    return 1 - (value_of(best, quality) - value) / gain if gain > 0 else 1.0
 
 
 def as_good_as(

@@ -72,7 +72,7 @@ def body(result: Result, folder: Path | None) -> list[Markup | None]:
                 charts.frontier_chart,
                 result,
                 "Bars are 80 % intervals of the prediction and the range of the memory estimate. The line joins the "
-                "frontier: each method on it is probably better than all cheaper ones on it.",
+                "frontier: each method on it is expected to end better than all cheaper ones.",
             ),
             _candidate_table(result),
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from itertools import permutations
 
 import pytest
@@ -79,6 +80,21 @@ def test_where_the_untuned_model_was_not_measured_the_gain_is_over_the_worst_can
     for quality, expected in ((0.50, "lora"), (0.57, "oft")):
         between = candidate("oft", quality, 12.0, baseline_value=None)
         assert pick_of([best, between, worst], "memory").name == expected
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_whatever_is_asked_for_the_pick_is_on_the_frontier(objective):
+    draw = random.Random(7)
+    for _ in range(50):
+        field = [candidate(f"m{i}", draw.uniform(0.3, 0.6), draw.uniform(8, 20)) for i in range(8)]
+        reports, decision = decide(field, CARD, objective)
+        (pick,) = (r for r in reports if r.name == decision.name)
+        better_and_smaller = [
+            r.name
+            for r in reports
+            if r.predicted.value > pick.predicted.value and r.memory.peak_bytes < 0.98 * pick.memory.peak_bytes
+        ]
+        assert pick.on_frontier and not better_and_smaller
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

@@ -34,17 +34,20 @@ broken = st.builds(
 )
 
 
-@given(st.lists(st.one_of(points(), broken), max_size=25))
-def test_laws_of_the_set(field):
-    members = pareto_members(field)
+@given(st.lists(st.one_of(points(), broken), max_size=25), st.sampled_from([0.0, 0.5]))
+def test_laws_of_the_set(field, least_lead):
+    def is_ahead(a, b):
+        return a.value - b.value > least_lead
+
+    members = pareto_members(field, least_lead)
     for index in members:
         assert field[index].is_finite
         rivals = [field[m] for m in members if m != index]
-        # dominated = another costs no more and is not beaten
-        assert not any(r.memory_step <= field[index].memory_step and not field[index].leads(r) for r in rivals)
+        # dominated = another costs no more and is no worse
+        assert not any(r.memory_step <= field[index].memory_step and not is_ahead(field[index], r) for r in rivals)
     for index, point in enumerate(field):
         if index not in members and point.is_finite:
-            assert any(field[m].memory_step <= point.memory_step and not point.leads(field[m]) for m in members)
+            assert any(field[m].memory_step <= point.memory_step and not is_ahead(point, field[m]) for m in members)
     assert bool(members) == any(p.is_finite for p in field)
 
 
@@ -70,12 +73,13 @@ def test_being_less_known_never_helps(a, b, more):
         assert a.beats(vaguer)  # nor does it save from a defeat, once wide enough to count in full
 
 
-def test_of_two_where_neither_is_probably_better_the_cheaper_stands_for_both():
+def test_of_two_that_are_expected_to_end_alike_the_cheaper_stands_for_both():
     cheap, dear, best = candidate("a", 0.50, 10), candidate("b", 0.505, 12), candidate("c", 0.60, 14)
     assert tied(cheap, dear, "predicted")
     assert beats(best, cheap, "predicted")
     field = [point_of(c, "predicted") for c in (dear, best, cheap)]
-    assert pareto_members(field) == [2, 1]
+    assert pareto_members(field) == [2, 0, 1]  # a lead within noise is one
+    assert pareto_members(field, least_lead=0.01) == [2, 1]
 
 
 def test_memory_within_one_percent_is_equal_so_the_better_one_stays():
@@ -131,10 +135,8 @@ def test_what_is_not_a_number_is_in_no_set(field):
 
 
 def test_more_memory_is_worth_it_only_against_every_cheaper_one():
-    """Without a common noise one may be ahead of a sharp point and not of a vague one below it."""
-    vague, sharp, dear = Point(0.345, 0.345, 0.445, 10e9), Point(0.35, 0.35, 0.35, 11e9), Point(0.385, 0.285, 0.5, 12e9)
-    assert sharp.leads(vague) and dear.leads(sharp) and not dear.leads(vague)
-    assert pareto_members([vague, sharp, dear]) == [0, 1]
+    cheap, dear, dearer = (Point(value, value, value, peak) for value, peak in ((0.4, 10e9), (0.3, 11e9), (0.35, 12e9)))
+    assert pareto_members([cheap, dear, dearer]) == [0]
 
 
 @pytest.mark.parametrize("status", ["diverged", "out of memory", "failed", "ineffective", "reference", "not tried"])
