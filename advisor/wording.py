@@ -41,15 +41,7 @@ def explain(case: Case, instead_of: CandidateReport | None = None) -> Decision:
 def compare(one: CandidateReport, other: CandidateReport, quality: QualityField) -> str:
     """How `one` stands against `other`: '0.043 worse in eval loss (± 0.020), needs 310 MB more, takes 4 min longer',
     with the 80 % half-width of the difference."""
-    metric = getattr(one, quality).metric
-    lead = value_of(one, quality) - value_of(other, quality)
-    if tied(one, other, quality):
-        parts = [f"equal within noise in {metric}"]
-    else:
-        within = difference_text(noise_between(one, other, quality), metric).removesuffix(" points")
-        parts = [f"{difference_text(lead, metric)} {'better' if lead > 0 else 'worse'} in {metric} (± {within})"]
-    parts.append(_memory_difference(one, other))
-    parts.append(_time_difference(one, other))
+    parts = [_quality_difference(one, other, quality), _memory_difference(one, other), _time_difference(one, other)]
     return ", ".join(part for part in parts if part)
 
 
@@ -64,6 +56,18 @@ def standing(candidate: CandidateReport, case: Case) -> str:
         unknown = candidate.memory is None and getattr(candidate, case.quality) is not None
         return "its memory is unknown, so it cannot be compared" if unknown else ""
     return compare(candidate, case.pick, case.quality)
+
+
+def _quality_difference(one: CandidateReport, other: CandidateReport, quality: QualityField) -> str:
+    """A lead that proves nothing is told as what it is, for a choice is made by it."""
+    metric, is_tied = getattr(one, quality).metric, tied(one, other, quality)
+    lead = value_of(one, quality) - value_of(other, quality)
+    size = difference_text(lead, metric)
+    if is_tied and size == difference_text(0.0, metric):
+        return f"equal in {metric}"
+    within = difference_text(noise_between(one, other, quality), metric).removesuffix(" points")
+    noise = f", within noise (± {within})" if is_tied else f" (± {within})"
+    return f"{size} {'better' if lead > 0 else 'worse'} in {metric}{noise}"
 
 
 def _memory_difference(one: CandidateReport, other: CandidateReport) -> str:

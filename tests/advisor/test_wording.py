@@ -76,7 +76,8 @@ def test_what_nothing_tells_apart_is_not_said_to_be_better():
 def test_every_candidate_gets_a_reason():
     reports, chosen = decide(field_of_candidates(), CARD, "accuracy")
     reasons = {r.title: r.reason for r in reports if r.name != chosen.name}
-    assert reasons["DoRA"] == "equal within noise in exact match, needs 750 MB more, takes 11 min longer"
+    worse = "0.8 points worse in exact match, within noise (± 2.8)"
+    assert reasons["DoRA"] == f"{worse}, needs 750 MB more, takes 11 min longer"
     assert reasons["Lily"] == "needs up to 26.1 GB of 24.0 GB"
     assert reasons["Prompt tuning"] == "training loss is nan at step 14"
     assert all(reasons.values())
