@@ -66,10 +66,22 @@ def outcome_of(runs: Sequence[RunRecord], raced: Replay, pick: RunRecord) -> Out
 
 
 def replay(runs: Sequence[RunRecord], share_of_sweep: float) -> Replay:
-    """The product's race on finished runs, told apart by their experiments."""
+    """The product's race on finished runs, told apart by their experiments. A method's usual learning rate is, as in the
+    catalogue, the middle one."""
     by_id = {run.experiment: run for run in runs}
+    rates: dict[str, list[float]] = {}
+    for run in runs:
+        rates.setdefault(settings_key(run), []).append(run.learning_rate)
     entries = [
-        Entry(id, settings_key(run), run.peft_type or "full", run.learning_rate, run.peak_bytes, NEUTRAL)
+        Entry(
+            id=id,
+            method=settings_key(run),
+            family=run.peft_type or "full",
+            learning_rate=run.learning_rate,
+            predicted_peak_bytes=run.peak_bytes,
+            prior=NEUTRAL,
+            usual=run.learning_rate == _middle(rates[settings_key(run)]),
+        )
         for id, run in by_id.items()
     ]
     plan = plan_race(entries, dict.fromkeys(by_id, 1.0), budget_s=share_of_sweep * len(runs), shortest_fraction=0.05)
@@ -80,6 +92,10 @@ def replay(runs: Sequence[RunRecord], share_of_sweep: float) -> Replay:
             reached[job.id] = job.until_fraction
             observed[job.id] = run.curve.until(round(job.until_fraction * run.max_steps))
     return Replay(observed, reached, tuple(racing.finalists))
+
+
+def _middle(rates: Sequence[float]) -> float:
+    return sorted(rates)[len(rates) // 2]
 
 
 def lowest_loss(fraction: float) -> Strategy:
