@@ -17,7 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import reasoning_gym
+try:
+    import reasoning_gym
+except ModuleNotFoundError:
+    raise SystemExit("The rows are made by reasoning-gym, which is missing: pip install 'peft-advisor[demo]'") from None
 
 SEED = 20
 DEMO_ROWS, CHAT_ROWS, RELATION_ROWS = 500, 120, 300

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +134,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder of a running study, to look at it before it is collected")
     parser.add_argument("--plots", type=Path, help="folder to draw into, e.g. examples/study/plots")
     arguments = parser.parse_args()
+    if arguments.plots and find_spec("matplotlib") is None:
+        parser.error("--plots needs matplotlib, which is not installed: pip install 'peft-advisor[study]'")
     found = {(r.task, r.candidate): r for r in read_collected()}
     if arguments.out:
         found |= {(r.task, r.candidate): r for r in read_running(arguments.out)}

@@ -89,6 +89,7 @@ def spell_backward() -> list[dict[str, Any]]:
 
 def word_sorting() -> list[dict[str, Any]]:
     """Three words by the alphabet, forwards or backwards."""
+    _require_reasoning_gym()
     from reasoning_gym.algorithmic.word_sorting import TextTransformation
 
     entries = _reasoning_gym(
@@ -214,7 +215,15 @@ def _stored(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
+def _require_reasoning_gym() -> None:
+    if find_spec("reasoning_gym") is None:
+        raise BadInput(
+            "The reasoning tasks are made by reasoning-gym, which is not installed: pip install 'peft-advisor[study]'"
+        )
+
+
 def _reasoning_gym(dataset: str, **settings: Any) -> list[dict[str, Any]]:
+    _require_reasoning_gym()
     import reasoning_gym
 
     return list(reasoning_gym.create_dataset(dataset, size=LLM_ROWS, seed=0, **settings))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
+from examples.study import analyse
 from examples.study.analyse import plot, report
 from examples.study.scores import best_at_the_edge, comparisons, score, seed_noise, spearman
 from tests.examples.study_results import result
@@ -128,3 +131,11 @@ def test_a_plot_of_each_task_is_the_same_file_each_time(tmp_path):
     (again,) = plot(study(), tmp_path / "two")
     assert path.name == "chain_sum.svg" and path.read_bytes() == again.read_bytes()
     assert b"<svg" in path.read_bytes()
+
+
+def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(analyse, "find_spec", lambda module: None)
+    monkeypatch.setattr(sys, "argv", ["analyse", "--plots", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        analyse.main()
+    assert "pip install 'peft-advisor[study]'" in capsys.readouterr().err

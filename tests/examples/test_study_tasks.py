@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from examples.study import debian_sections, debian_tags, stdlib_functions
+from examples.study import debian_sections, debian_tags, stdlib_functions, tasks
 from examples.study.tasks import LLM_ROWS, TASKS
 from knowledge.errors import BadInput
 
@@ -129,6 +129,13 @@ def test_real_rows_are_enough_for_a_run_and_always_the_same(name):
     assert rows == TASKS[name].rows()
     assert len({row["prompt"] for row in rows}) > 2 * TASKS[name].max_steps * TASKS[name].batch_size
     assert all(row["completion"].startswith(" ") for row in rows)
+
+
+@pytest.mark.parametrize("name", ["chain_sum", "word_sorting"])
+def test_without_reasoning_gym_the_extra_is_named(name, monkeypatch):
+    monkeypatch.setattr(tasks, "find_spec", lambda module: None)
+    with pytest.raises(BadInput, match=r"pip install 'peft-advisor\[study\]'"):
+        TASKS[name].rows()
 
 
 def test_a_missing_model_names_the_package():
