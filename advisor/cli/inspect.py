@@ -205,6 +205,8 @@ def _reading_bar() -> Iterator[Callable[[int, int], None]]:
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
     columns = (BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bars:
+    shown = sys.stderr.isatty()
+    console = Console(stderr=True, quiet=not shown)  # Rich before 14.3 ends a disabled bar with an empty line
+    with Progress(*columns, console=console, transient=True, disable=not shown) as bars:
         bar = bars.add_task("", total=None, visible=False)
         yield lambda done, total: bars.update(bar, completed=done, total=total, visible=done < total)
