@@ -68,7 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print the JSON line alone")
     parser.add_argument("--only", default="", help="only files with this in their name")
     options = parser.parse_args(arguments)
-    entries = [_prepared(path) for path in sorted(options.results.glob("*.json")) if options.only in path.name]
+    files = [path for path in sorted(options.results.glob("*.json")) if options.only in path.name]
+    if not files:
+        parser.error(f"no result file (*.json) in {options.results}: give the folder that holds them, of one cohort")
+    entries = [_prepared(path) for path in files]
     for entry in (e for e in entries if not e.failure):
         _trace_and_scan(entry)
     usable = [entry for entry in entries if not entry.failure]

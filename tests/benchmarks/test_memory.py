@@ -80,3 +80,9 @@ def test_text_runs_of_both_formats_are_predicted_and_what_cannot_be_read_is_name
 
 def lora(rank):
     return {"peft_type": "LORA", "r": rank, "target_modules": ["q_proj", "v_proj"]}
+
+
+def test_a_folder_without_results_is_not_reported_as_no_error(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        memory.main(["--results", str(tmp_path)])
+    assert "no result file (*.json)" in capsys.readouterr().err
