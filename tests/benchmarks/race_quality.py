@@ -66,8 +66,8 @@ def outcome_of(runs: Sequence[RunRecord], raced: Replay, pick: RunRecord) -> Out
 
 
 def replay(runs: Sequence[RunRecord], share_of_sweep: float) -> Replay:
-    """The product's race on finished runs, told apart by their experiments. A method's usual learning rate is, as in the
-    catalogue, the middle one."""
+    """The product's race on finished runs, told apart by their experiments. As in the catalogue the middle one of a
+    method's learning rates is its usual one."""
     by_id = {run.experiment: run for run in runs}
     rates: dict[str, list[float]] = {}
     for run in runs:
