@@ -13,12 +13,12 @@ from probes.metrics import LOSSES
 
 # In parts of the noise. A lead of .43 standard deviations is real with odds of two to one.
 LIKELY = 0.43 / Z_80
-# Of the best candidate's gain over the untuned model: what is expected to end so much worse is taken for a lower cost.
-# Within noise is no reason to: the expected order tells something there too. Of 60 races at a tenth of the sweep's cost
-# on 63 published runs (advice of tests/benchmarks/selection.py) picks end .0108 in accuracy behind the best where all
-# that is not probably worse counts as good, .0054 with a hundredth of the gain, and .0029 where costs decide nothing;
-# on 21 runs .0160, .0038 and .0017. They need 4, 2 and 0 % less memory.
-EQUAL_SHARE = 0.001
+# Of the best candidate's gain over the untuned model: ends that are expected to differ by no more are taken for equal,
+# and costs decide. Within noise is no reason to: the expected order tells something there too. Of 60 races at a tenth
+# of the sweep's cost on 63 published runs (advice of tests/benchmarks/selection.py, for accuracy) picks end .0108 in
+# accuracy behind the best where all that is not probably worse counts as equal, .0054 with a hundredth of the gain,
+# .0029 with this; on 21 runs .0160, .0038 and .0017. They need 4, 2 and 0 % less memory.
+EQUAL_SHARE = 0.0001
 MEMORY_STEP = 0.01  # no memory estimate is finer than that: the dry run's mean error on published runs is half of it
 
 

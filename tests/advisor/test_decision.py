@@ -31,7 +31,7 @@ def test_the_best_that_fits_is_picked_and_compared_with_lora():
 
 
 def test_of_what_is_expected_to_end_alike_the_cheaper_is_taken_and_it_says_tie():
-    chosen = pick_of([candidate("lora", 0.50, 12.0), candidate("oft", 0.4996, 9.0)])
+    chosen = pick_of([candidate("lora", 0.50, 12.0), candidate("oft", 0.49998, 9.0)])
     assert chosen.name == "oft"
     assert chosen.ties == ("lora",)
     assert "equal in exact match, needs 3.00 GB less" in chosen.gain_over_lora
@@ -47,8 +47,8 @@ def test_what_is_expected_to_end_worse_is_tied_but_not_taken_for_being_cheap(beh
 
 def test_equal_memory_is_decided_by_time_then_by_deployment_then_by_quality():
     slow = candidate("lora", 0.50, 12.0, planned_run_s=2000.0)
-    assert pick_of([slow, candidate("dora", 0.4998, 12.0, planned_run_s=1000.0)]).name == "dora"
-    unmergeable = candidate("lily", 0.5002, 12.0, capabilities={"mergeable": False, "vllm": "no"})
+    assert pick_of([slow, candidate("dora", 0.49998, 12.0, planned_run_s=1000.0)]).name == "dora"
+    unmergeable = candidate("lily", 0.50002, 12.0, capabilities={"mergeable": False, "vllm": "no"})
     assert pick_of([unmergeable, candidate("lora", 0.50, 12.0)]).name == "lora"
     assert pick_of([candidate("miss", 0.505, 12.0), candidate("lora", 0.50, 12.0)]).name == "miss"
 
@@ -58,7 +58,7 @@ def test_a_forecast_that_is_ahead_counts_for_less_than_having_been_behind_in_the
     chosen = pick_of([ahead, candidate("ia3", 0.50, 12.0), candidate("lora", 0.49, 12.0)])
     assert chosen.name == "ia3"
     assert "taken because it will probably end best of those that stayed in the race." in " ".join(chosen.reasons)
-    chosen = pick_of([ahead, candidate("ia3", 0.50, 18.0), candidate("lora", 0.4998, 12.0)])
+    chosen = pick_of([ahead, candidate("ia3", 0.50, 18.0), candidate("lora", 0.49998, 12.0)])
     assert chosen.name == "lora"
     asked = "among those that stayed in the race, of the 2 most likely to end best it is"
     assert f"{asked} taken because it needs the least memory" in " ".join(chosen.reasons)
@@ -78,26 +78,26 @@ def test_memory_that_makes_room_for_nothing_on_the_card_decides_only_where_it_is
     better, smaller = candidate("rslora", 0.505, 0.50), candidate("lora", 0.50, 0.48)
     assert pick_of([better, smaller]).name == "rslora"  # a tenth of a percent of the card
     assert pick_of([better, smaller], objective="memory").name == "lora"
-    larger = candidate("dora", 0.5052, 1.5)
+    larger = candidate("dora", 0.50502, 1.5)
     assert pick_of([larger, better]).name == "rslora"
 
 
 def test_of_the_equally_good_and_equally_large_the_one_that_forgets_clearly_less_is_taken_before_the_faster():
     faithful = candidate("lora", 0.50, 12.0, forgetting=0.05, planned_run_s=2000.0)
     for forgotten, expected in ((0.30, "lora"), (0.08, "dora")):  # .03 more is within noise: the faster is taken
-        chosen = pick_of([faithful, candidate("dora", 0.4998, 12.0, forgetting=forgotten, planned_run_s=1000.0)])
+        chosen = pick_of([faithful, candidate("dora", 0.49998, 12.0, forgetting=forgotten, planned_run_s=1000.0)])
         assert chosen.name == expected
-    words = " ".join(pick_of([faithful, candidate("dora", 0.4998, 12.0, forgetting=0.30)]).reasons)
+    words = " ".join(pick_of([faithful, candidate("dora", 0.49998, 12.0, forgetting=0.30)]).reasons)
     assert "taken because it forgets least of the base model (0.05 nats per token; dora 0.30)." in words
-    smaller = candidate("dora", 0.4998, 9.0, forgetting=0.30)
+    smaller = candidate("dora", 0.49998, 9.0, forgetting=0.30)
     assert pick_of([faithful, smaller]).name == "dora"  # memory comes first
 
 
 def test_forgetting_is_compared_only_where_that_is_fair():
     """It grows along a run: who was measured early must not win by that."""
     late = candidate("lora", 0.50, 12.0, forgetting=0.30, forgetting_share=0.2, planned_run_s=1000.0)
-    early = candidate("dora", 0.4998, 12.0, forgetting=0.05, forgetting_share=0.1)
-    unknown = candidate("oft", 0.4998, 12.0, forgetting=None)
+    early = candidate("dora", 0.49998, 12.0, forgetting=0.05, forgetting_share=0.1)
+    unknown = candidate("oft", 0.49998, 12.0, forgetting=None)
     chosen = pick_of([late, early, unknown])
     assert chosen.name == "lora"
     assert not any("Forgets more" in w for w in chosen.warnings)

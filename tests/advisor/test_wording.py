@@ -12,7 +12,7 @@ from tests.advisor.test_decision import CARD, pick_of
 
 
 def test_the_costs_of_what_is_tied_but_probably_worse_are_not_claimed_to_be_higher():
-    chosen = pick_of([candidate("lora", 0.50, 12.0), candidate("dora", 0.4998, 13.0), candidate("oft", 0.48, 9.0)])
+    chosen = pick_of([candidate("lora", 0.50, 12.0), candidate("dora", 0.49998, 13.0), candidate("oft", 0.48, 9.0)])
     assert chosen.name == "lora"
     words = (
         "Tied in exact match with dora and oft; of the 2 most likely to end best it is taken because it needs the least"
@@ -22,7 +22,7 @@ def test_the_costs_of_what_is_tied_but_probably_worse_are_not_claimed_to_be_high
 
 def test_where_the_effort_to_serve_decides_it_is_named():
     serves = {"mergeable": True, "vllm": "adapter"}
-    merged = candidate("oft", 0.5002, 12.0, capabilities={"mergeable": True, "vllm": "merged"})
+    merged = candidate("oft", 0.50002, 12.0, capabilities={"mergeable": True, "vllm": "merged"})
     chosen = pick_of([merged, candidate("lora", 0.50, 12.0, capabilities=serves)])
     assert chosen.name == "lora" and "taken because vLLM serves its adapter as it is" in " ".join(chosen.reasons)
 
@@ -30,9 +30,9 @@ def test_where_the_effort_to_serve_decides_it_is_named():
 def test_what_is_taken_for_several_costs_is_not_called_the_cheapest():
     """LoRA needs 50 MB less, which nobody feels, and forgets more; nothing tells OFT from the pick but its value."""
     found = [
-        candidate("lora", 0.5022, 11.95, title="LoRA", forgetting=0.3),
+        candidate("lora", 0.50202, 11.95, title="LoRA", forgetting=0.3),
         candidate("ia3", 0.502, 12.0, title="IA3", forgetting=0.05),
-        candidate("oft", 0.5018, 12.0, title="OFT", forgetting=0.05),
+        candidate("oft", 0.50198, 12.0, title="OFT", forgetting=0.05),
     ]
     chosen = pick_of(found, objective="balanced")
     assert chosen.name == "ia3" and "cheapest" not in " ".join(chosen.reasons)
