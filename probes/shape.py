@@ -48,7 +48,7 @@ def model_shape(model: torch.nn.Module, task: Task) -> ModelShape:
         bias_paths=tuple(dict.fromkeys(_layer_free(n) for n, _ in model.named_parameters() if n.endswith(".bias"))),
         module_paths=tuple(dict.fromkeys(_layer_free(n) for n, _ in model.named_modules() if n)),
         head_modules=_head_modules(model) if task == "sequence-classification" else (),
-        keeps_past=_keeps_past(model),
+        keeps_past=_keeps_past(model, task),
     )
 
 
@@ -82,12 +82,17 @@ def _head_modules(model: torch.nn.Module) -> tuple[str, ...]:
     return tuple(head for head in heads if sum(name.endswith(head) for name in names) == 1)  # PEFT goes by endings
 
 
-def _keeps_past(model: torch.nn.Module) -> bool:
-    """Whether all layers attend to keys and values that are handed to them."""
+def _keeps_past(model: torch.nn.Module, task: Task) -> bool:
+    """Whether all layers attend to keys and values that are handed to them, as PEFT hands them.
+
+    From 5.24 transformers names them `cache`, and takes them under the old name too; but a classifier's signature PEFT
+    (0.21) searches for the old name, and refuses where it is missing.
+    """
     config = model.config.get_text_config()
     kinds = getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None) or ()
     base = getattr(model, model.base_model_prefix, model)
-    takes = any("past_key_values" in inspect.signature(type(m).forward).parameters for m in (model, base))
+    names = {"past_key_values"} if task == "sequence-classification" else {"past_key_values", "cache"}
+    takes = any(names & {*inspect.signature(type(m).forward).parameters} for m in (model, base))
     return takes and all("attention" in kind and "linear" not in kind for kind in kinds)
 
 

@@ -138,6 +138,20 @@ def test_prefixes_are_for_models_whose_every_layer_takes_them():
     assert get_method("prefix-tuning").unsupported_reason(shape) is None
 
 
+def test_prefixes_are_for_decoders_that_call_their_past_a_cache_and_not_for_such_classifiers(monkeypatch):
+    """As from transformers 5.24: PEFT finds no place for them in a classifier."""
+
+    def forward(self, input_ids=None, cache=None, **others):
+        raise AssertionError("only its signature is read")
+
+    decoder, classes = transformers.LlamaForCausalLM, transformers.LlamaForSequenceClassification
+    for kind in (transformers.LlamaModel, decoder, classes):
+        monkeypatch.setattr(kind, "forward", forward)
+    config = transformers.LlamaConfig(**SIZES)
+    assert model_shape(decoder(config), "causal-lm").keeps_past
+    assert not model_shape(classes(config), "sequence-classification").keeps_past
+
+
 @pytest.mark.parametrize("kind", ["camembert", "big_bird", "bert", "modernbert", "xlm-roberta-xl"])
 def test_encoders_are_for_classification_unless_they_are_made_decoders(kind):
     assert task_of(transformers.AutoConfig.for_model(kind), None, None) == "sequence-classification"
