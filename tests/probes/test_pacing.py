@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from probes.pacing import Pace, measured_pace, next_rung_in_time, rung_for_what_is_left, with_last_rung
@@ -100,6 +100,7 @@ def test_what_is_left_is_not_overdrawn(alive, pace, left_s, reached):
 
 @settings(max_examples=200)
 @given(pace=PACES, left_s=SECONDS, keep=st.integers(2, 30))
+@example(pace=Pace(run_s=1.0, overhead_s=2.0, workers=3), left_s=3.0, keep=4)  # the fewer get to the end
 def test_the_next_rung_is_cut_to_what_can_end(pace, left_s, keep):
     plan = RacePlan(ENTRIES, (0.05, 0.2, 1.0), (40, keep))
     planned_s = pace.wall_s(keep, 0.8)  # without the reference, whose rungs are over
@@ -110,7 +111,8 @@ def test_the_next_rung_is_cut_to_what_can_end(pace, left_s, keep):
         assert left_s < pace.wall_s(probes_of(plan.until(2), 2), (WORTHWHILE_STRETCH - 1) * 0.2) * 1.001
     else:
         fraction, count = rung
-        assert WORTHWHILE_STRETCH * 0.2 * 0.999 <= fraction < 1.0 and 2 <= count <= keep
+        assert WORTHWHILE_STRETCH * 0.2 * 0.999 <= fraction <= 1.0 and 2 <= count <= keep
+        assert (fraction, count) != (1.0, keep)
         assert pace.wall_s(probes_of(plan.until(2), count), fraction - 0.2) <= left_s * 1.001
 
 
