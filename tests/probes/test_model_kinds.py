@@ -125,7 +125,7 @@ def test_a_wrapper_of_the_same_name_is_not_taken_for_a_target():
 
 
 def test_norms_that_do_more_or_are_missing_in_a_layer_are_left_alone():
-    config = transformers.ModernBertConfig(**SIZES, global_attn_every_n_layers=1)
+    config = transformers.ModernBertConfig(**SIZES)
     shape = model_shape(classifier(config), "sequence-classification")
     assert "attn_norm" not in str(target_modules(shape, "norms")), "the first layer's does nothing"
     assert any("attn_norm" in path for path in shape.module_paths)
