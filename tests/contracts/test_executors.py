@@ -208,6 +208,7 @@ def test_a_node_that_is_lost_costs_its_jobs_and_the_race_goes_on_elsewhere(clust
         executor.cancel()
         ended = outcomes_of(executor, [job(f"job-{i}") for i in range(6)])
         assert {outcome.status for outcome in ended.values()} == {"finished"}
+    cluster.wait_for_nodes()  # Ray may find out later than we do, and would offer the dead one to the next test
 
 
 @needs_ray
