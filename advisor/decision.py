@@ -13,7 +13,7 @@ from advisor.case import LORA, Case
 from advisor.costs import Scale
 from advisor.forgetting import forgets_more
 from advisor.frontier import is_eligible, pareto_members, sharper_quality
-from advisor.quality import EQUAL_SHARE, QualityField, as_good_as, gain_of, point_of, share_of_gain, value_of
+from advisor.quality import QualityField, as_good_as, equal_within, point_of, share_of_gain, value_of
 from advisor.recommendation import CandidateReport, Decision
 from advisor.request import Objective
 from advisor.wording import explain, standing
@@ -22,8 +22,8 @@ from probes.schema import DatasetProfile, DeviceReport
 
 # What each objective trades, in shares of the best candidate's gain over the untuned model.
 # Ten percent of the memory of the device are worth one percent of the gain. Forecasts lie closer together than ends: of
-# 60 races at a tenth of the sweep's cost on 63 published runs, on a card of 48 GB, this gives up .0007 in accuracy and
-# saves .1 GB, .25 gives up .0025 for .4 GB, and .5 (.0123 for 1.6 GB) most of what a race is for.
+# 150 races at a tenth of the sweep's cost on 63 published runs, on a card of 48 GB, this gives up .0016 in accuracy for
+# .6 GB, as .03 and .05 do; with .5 it was .0123 for 1.6 GB (60 races), most of what a race is for.
 BALANCED_MEMORY_WEIGHT = 0.1
 KEPT_GAIN = {"memory": 0.8, "speed": 0.9}  # the cheapest, or the fastest, that keeps this much of the gain
 
@@ -66,9 +66,8 @@ def weigh(
     # A rate that another rate of its method beat at equal steps is out of the comparison, whatever its shorter
     # probe is thought to lead to.
     rivals = best_of_each_method(eligible, quality)
-    best = max(rivals, key=lambda c: value_of(c, quality))
-    least_lead = EQUAL_SHARE * gain_of(best, rivals, quality)
-    members = {_identity(rivals[i]) for i in pareto_members([point_of(c, quality) for c in rivals], least_lead)}
+    points = [point_of(c, quality) for c in rivals]
+    members = {_identity(rivals[i]) for i in pareto_members(points, equal_within(rivals, quality))}
     judged = [c.model_copy(update={"on_frontier": _identity(c) in members}) for c in judged]
     best_rates = {_identity(c) for c in rivals}
     rivals = sorted((c for c in judged if _identity(c) in best_rates), key=_identity)

@@ -143,6 +143,12 @@ def share_of_gain(
     return 1 - (value_of(best, quality) - value) / gain if gain > 0 else 1.0
 
 
+def equal_within(rivals: Sequence[CandidateReport], quality: QualityField) -> float:
+    """By how much ends may be expected to differ that are taken for equal, in the unit of the quality."""
+    best = max(rivals, key=lambda c: value_of(c, quality))
+    return EQUAL_SHARE * gain_of(best, rivals, quality)
+
+
 def as_good_as(
     target: CandidateReport, contenders: Sequence[CandidateReport], quality: QualityField
 ) -> list[CandidateReport]:
@@ -151,6 +157,5 @@ def as_good_as(
     not_led = [c for c in contenders if not leads(target, c, quality)]
     if target.status == "from table":
         return not_led
-    best = max(contenders, key=lambda c: value_of(c, quality))
-    kept = share_of_gain(value_of(target, quality), best, contenders, quality)
-    return [c for c in not_led if share_of_gain(value_of(c, quality), best, contenders, quality) >= kept - EQUAL_SHARE]
+    least = value_of(target, quality) - equal_within(contenders, quality)
+    return [c for c in not_led if value_of(c, quality) >= least]
