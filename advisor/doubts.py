@@ -16,7 +16,7 @@ from probes.schema import DatasetProfile, DeviceReport
 
 SMALL_HELD_OUT_ROWS = 100
 HANDFUL_OF_ROWS = 10  # the rows that any other draw would have held out differ too much from these
-SHORT_PROBE = 0.1  # at a tenth of the run the warm-up is over; before it, short probes favour who moves fastest
+SHORT_PROBE = 0.1  # of the run: shorter probes favour who moves fastest (examples/study)
 MANY_LEFT_OUT = 0.05  # share of the rows: fewer are what any collection has
 SEEN_MARGIN = 0.01  # of accuracy, above that of the most frequent class
 STEEP_FALL = 0.05  # share of the loss that still went away in the second half of a probe

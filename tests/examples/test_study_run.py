@@ -8,12 +8,12 @@ import pytest
 from filelock import FileLock
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from examples.study import bench, collect, rates, run
+from examples.study import bench, collect, rates, run, warmup
 from examples.study.bench import Workbench
 from examples.study.candidates import Candidate, candidates
 from examples.study.records import candidate_name, read_collected, read_running
 from examples.study.records import collect as keep
-from examples.study.schedules import FRACTIONS, branch_schedule, rung, trunk_schedule, trunk_steps
+from examples.study.schedules import FRACTIONS, branch_schedule, full_eval_steps, rung, trunk_schedule, trunk_steps
 from examples.study.tasks import TASKS, StudyTask
 from tests.probes.tokenizers import byte_tokenizer
 
@@ -122,6 +122,50 @@ def test_rates_beyond_the_study_are_run_once_and_told_in_a_table(task, tmp_path,
     best = min(ends, key=lambda end: end["eval_loss"])["learning_rate"]
     line = capsys.readouterr().out.splitlines()[-1]
     assert line.startswith("| tiny | lora | 0.0003, 0.001, 0.003 |") and line.endswith(f"| {best:g} |")
+
+
+def test_a_shorter_warm_up_is_tried_once_on_what_the_study_holds(task, tmp_path, monkeypatch, capsys):
+    trained = []
+
+    def counted(bench, candidate, share):
+        trained.append((candidate.learning_rate, share))
+        return train(bench, candidate, share)
+
+    train = warmup.train
+    monkeypatch.setattr(warmup, "KEPT", tmp_path / "warmup.jsonl")
+    monkeypatch.setattr(warmup, "TASKS", {"tiny": task})
+    monkeypatch.setattr(warmup, "LEARNING_RATES", {"lora": (1e-4, 1e-3, 1e-2, 3e-2)})
+    monkeypatch.setattr(warmup, "ANEW", ("lora",))
+    monkeypatch.setattr(warmup, "TO_THE_END", ("tiny",))
+    monkeypatch.setattr(warmup, "train", counted)
+    monkeypatch.setattr("sys.argv", ["warmup", "--out", str(tmp_path / "out"), "--task", "tiny"])
+    for _ in range(2):
+        warmup.main()
+    assert trained == [(1e-2, 0.03), (3e-2, 0.03), (1e-2, 0.1)]
+    kept = warmup.read(tmp_path / "warmup.jsonl")
+    assert [*kept[0]["losses"]] == [str(step) for step in sorted(set(full_eval_steps(STEPS)))]
+    apart = kept[0]["losses"][str(STEPS)] - kept[2]["losses"][str(STEPS)]
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"tiny: {apart:+.3f} nats at the end with 3 %")
+
+
+def test_what_either_warm_up_tells_is_measured_on_the_same_candidates():
+    """A record with the study's own losses tells what the study's runs tell."""
+    ours = [r for r in read_collected() if r.task == "word_sorting" and r.seed == 0][:4]
+    records = [
+        {
+            "task": r.task,
+            "method": r.method,
+            "learning_rate": r.learning_rate,
+            "warmup_fraction": warmup.SHORTER,
+            "status": "finished",
+            "losses": {str(p.step): p.eval_loss for p in r.runs[0].points},
+        }
+        for r in ours
+    ]
+    *_, last, _, _, _, mean = warmup.table(records)
+    cells = last.strip("| ").split(" | ")
+    assert cells[:3] == ["word_sorting", "4", "20%"] and cells[3::2] == cells[4::2]
+    assert mean.endswith(" | ".join(cells[2:]) + " |")
 
 
 def test_branches_share_the_trunks_rates():
