@@ -48,7 +48,7 @@ Trained = tuple[str, str, float, float]
 def to_train(task: StudyTask) -> Iterator[tuple[Candidate, float]]:
     """Candidates with their warm-ups: the highest rates, which a short warm-up might harm, come first."""
     is_cheap = task.task == "sequence-classification"
-    for place in (3, 2, 1) if is_cheap else (2, 3):
+    for place in (3, 2, 1) if is_cheap else (3, 2):
         for method, rates in LEARNING_RATES.items():
             if is_cheap or method not in ONLY_CLASSIFICATION:
                 yield Candidate(task, method, rates[place], seed=0), SHORTER
