@@ -24,9 +24,9 @@ def test_survivors_go_on_and_the_rest_is_left_alone(tmp_path):
 @pytest.mark.parametrize(
     ("step_s", "expected"),
     [
-        (1.0, [("a", 85), ("b", 85)]),  # 70 s are spent; two would take 160 of the 130 s that are left to the end
+        (1.0, [("a", 75), ("b", 75)]),  # 70 s are spent; two would take 160 of the 130 s that are left to the end
         (0.5, [("a", 100), ("b", 100), ("c", 100)]),
-        (2.4, [("a", 27), ("b", 27)]),
+        (2.4, [("a", 26), ("b", 26)]),
         (2.8, []),
     ],
 )
@@ -55,9 +55,9 @@ def test_a_rung_without_a_step_sends_nobody_home(tmp_path, fractions, budget_s, 
     ("step_s", "expected"),
     [
         (0.4, [("a", 50), ("b", 50), ("c", 50), ("a", 100)]),
-        (1.0, [("a", 30), ("b", 30), ("c", 30)]),  # 40 s are spent: three come 20 steps further in 60
+        (1.0, [("a", 27), ("b", 27), ("c", 27)]),  # 40 s are spent: three come 17 steps further in 51 of 60
         (2.0, [("a", 13), ("b", 13), ("c", 13)]),
-        (2.2, [("a", 13), ("b", 13)]),  # 12 s are left, and a step or two would be no comparison
+        (2.1, [("a", 13), ("b", 13)]),  # 16 s are left, and a step or two would be no comparison
         (2.4, []),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from probes.pacing import Pace, measured_pace, next_rung_in_time, rung_for_what_is_left, with_last_rung
+from probes.pacing import FITTED_TO, Pace, measured_pace, next_rung_in_time, rung_for_what_is_left, with_last_rung
 from probes.plan import Entry, RacePlan
 from probes.planner import WORTHWHILE_STRETCH
 from probes.schema import ProbeOutcome
@@ -56,7 +56,7 @@ def test_who_leaves_no_checkpoint_pays_for_its_beginning_again():
     assert measured_pace([anew], 100, 1).begin(0.4) == 0.0
     plan, pace = RacePlan(ENTRIES, (0.1, 0.2, 0.6), (40, 8)), Pace(run_s=100.0, overhead_s=0.0, again=1.0)
     assert next_rung_in_time(plan, 2, METHODS, pace, left_s=8 * 60.0) == (0.6, 8)
-    assert next_rung_in_time(plan, 2, METHODS, pace, left_s=8 * 59.0) == (pytest.approx(472 / 900), 8)
+    assert next_rung_in_time(plan, 2, METHODS, pace, left_s=8 * 59.0) == (pytest.approx(FITTED_TO * 472 / 900), 8)
     assert rung_for_what_is_left(RacePlan(ENTRIES, (0.2, 0.5), (8,)), METHODS[:2], pace, left_s=199.0)[0] < 1
 
 
@@ -87,7 +87,7 @@ def test_what_is_left_is_not_overdrawn(alive, pace, left_s, reached):
     before = RacePlan(ENTRIES, (reached / 2, reached), (alive,))
     rung, fewest = rung_for_what_is_left(before, METHODS[:alive], pace, left_s), min(2, alive)
     if rung is None:  # not even the fewest and the reference come a quarter further
-        assert left_s < pace.wall_s(probes_of(before, fewest, alive), 0.25 * reached) * 1.001
+        assert FITTED_TO * left_s < pace.wall_s(probes_of(before, fewest, alive), 0.25 * reached) * 1.001
         return
     (fraction, count), longer = rung, with_last_rung(before, *rung)
     assert (longer.fractions, longer.keep) == ((*before.fractions, fraction), (*before.keep, count))
@@ -108,7 +108,7 @@ def test_the_next_rung_is_cut_to_what_can_end(pace, left_s, keep):
     if planned_s <= left_s:
         assert rung == (1.0, keep)
     elif rung is None:
-        assert left_s < pace.wall_s(probes_of(plan.until(2), 2), (WORTHWHILE_STRETCH - 1) * 0.2) * 1.001
+        assert FITTED_TO * left_s < pace.wall_s(probes_of(plan.until(2), 2), (WORTHWHILE_STRETCH - 1) * 0.2) * 1.001
     else:
         fraction, count = rung
         assert WORTHWHILE_STRETCH * 0.2 * 0.999 <= fraction <= 1.0 and 2 <= count <= keep
@@ -119,8 +119,8 @@ def test_the_next_rung_is_cut_to_what_can_end(pace, left_s, keep):
 def test_a_rung_is_made_shorter_before_it_is_made_narrower():
     plan = RacePlan(ENTRIES, (0.05, 0.2, 1.0), (40, 8))
     pace = Pace(run_s=100.0, overhead_s=0.0)
-    assert next_rung_in_time(plan, 2, METHODS, pace, left_s=9 * 40.0) == (pytest.approx(0.6), 8)
-    assert next_rung_in_time(plan, 2, METHODS, pace, left_s=9 * 4.0) == (pytest.approx(0.2 + 0.36 / 7), 6)
+    assert next_rung_in_time(plan, 2, METHODS, pace, left_s=9 * 40.0) == (pytest.approx(0.2 + FITTED_TO * 0.4), 8)
+    assert next_rung_in_time(plan, 2, METHODS, pace, left_s=9 * 4.0) == (pytest.approx(0.2 + FITTED_TO * 0.36 / 6), 5)
     assert next_rung_in_time(plan, 2, METHODS, pace, left_s=10.0) is None
     assert math.isclose(pace.wall_s(9, 0.4), 360.0)
 
@@ -129,7 +129,10 @@ def test_a_rung_is_not_cut_for_a_reference_that_is_not_to_run():
     plan, pace = RacePlan(ENTRIES, (0.05, 0.2, 1.0), (40, 2)), Pace(run_s=100.0, overhead_s=0.0, workers=2)
     assert next_rung_in_time(plan, 2, METHODS, pace, left_s=81.0) == (1.0, 2)
     with_reference = replace(plan, reference_rungs=3)
-    assert next_rung_in_time(with_reference, 2, METHODS, pace, left_s=81.0) == (pytest.approx(0.605), 2)
+    assert next_rung_in_time(with_reference, 2, METHODS, pace, left_s=81.0) == (
+        pytest.approx(0.2 + FITTED_TO * 0.405),
+        2,
+    )
 
 
 def test_a_rung_is_not_cut_for_probes_that_nobody_is_there_for():
