@@ -49,8 +49,8 @@ def test_a_cut_is_decided_once(tmp_path):
     stops = FakeExecutor(lambda job: KeyboardInterrupt() if job.stop_step > 10 else "finished", step_s=1.0)
     conduct(path, stops, plan=SLOWER_THAN_PLANNED)
     _, resumed = conduct(path, again := FakeExecutor(step_s=0.1), plan=SLOWER_THAN_PLANNED, resume=True)
-    assert resumed.plan.fractions[:2] == pytest.approx((0.1, 0.3))
-    assert [job.stop_step for job in again.jobs[:3]] == [30, 30, 30]
+    assert resumed.plan.fractions[:2] == pytest.approx((0.1, 0.27))
+    assert [job.stop_step for job in again.jobs[:3]] == [27, 27, 27]
 
 
 def test_what_was_found_to_fit_is_not_doubted_when_the_race_is_resumed(tmp_path):
