@@ -156,16 +156,20 @@ def _told(both: np.ndarray) -> str:
 
 
 def ends_apart(records: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """How far the ends with the shorter warm-up lie from those with the study's, of the same batches."""
+    """How far the ends with the shorter warm-up lie from those of the study's runs, and of runs on the same batches."""
     final = {trained(r): [*r["losses"].values()][-1] for r in records if r["task"] in TO_THE_END}
     for task in TO_THE_END:
+        if pairs := pairs_of(task, records):
+            apart = np.mean([final_loss(shorter) - final_loss(longer) for longer, shorter in pairs])
+            yield f"{task}: {apart:+.3f} nats at the end with 3 % against the study's {len(pairs)} runs"
         apart = [
             final[of, method, rate, SHORTER] - end
             for (of, method, rate, warmup), end in final.items()
             if of == task and warmup == WARMUP_FRACTION and (of, method, rate, SHORTER) in final
         ]
         if apart:
-            yield f"{task}: {np.mean(apart):+.3f} nats at the end with 3 %, {min(apart):+.3f} to {max(apart):+.3f}"
+            lowest, mean, highest = min(apart), np.mean(apart), max(apart)
+            yield f"{task}: {mean:+.3f} nats with 3 % on the same batches, {lowest:+.3f} to {highest:+.3f}"
 
 
 def main() -> None:

@@ -145,7 +145,7 @@ def test_a_shorter_warm_up_is_tried_once_on_what_the_study_holds(task, tmp_path,
     kept = warmup.read(tmp_path / "warmup.jsonl")
     assert [*kept[0]["losses"]] == [str(step) for step in sorted(set(full_eval_steps(STEPS)))]
     apart = kept[1]["losses"][str(STEPS)] - kept[2]["losses"][str(STEPS)]
-    assert capsys.readouterr().out.splitlines()[-1].startswith(f"tiny: {apart:+.3f} nats at the end with 3 %")
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"tiny: {apart:+.3f} nats with 3 % on the same batches")
 
 
 def test_what_either_warm_up_tells_is_measured_on_the_same_candidates():
