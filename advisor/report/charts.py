@@ -1,146 +1,18 @@
-"""The three charts of the report: the frontier, the probe curves, and where the memory goes.
-
-Each is drawn for a given width, so that the page can hold a wide and a narrow form and text keeps its size on a phone.
-"""
+"""Two charts of the report: the probe curves, and where the memory goes. Each is drawn for a given width."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from advisor.quality import QualityField, baseline_of, lower_is_better, value_of
+from advisor.quality import value_of
 from advisor.recommendation import CandidateReport, Result
-from advisor.report import content, headline
+from advisor.report import content
 from advisor.report.markup import Markup, element
-from advisor.report.plot import LINE_HEIGHT, Frame, Labels, LogScale, axes, chart, padded_range, spread
-from advisor.text import bytes_text, clean, is_percentage, quality_text
+from advisor.report.plot import LINE_HEIGHT, Frame, axes, chart, padded_range, spread
+from advisor.text import bytes_text, clean
 
 MEMORY_KINDS = ("weights", "adapter", "gradients", "optimizer", "activations", "logits", "overhead")
 MAX_CURVES = 40
-_WIDE, _NARROW = 860.0, 380.0
-
-
-def both_widths(draw, result: Result, description: str) -> Markup | None:
-    """A chart in its wide and its narrow form; the style sheet shows the one that fits."""
-    wide = draw(result, _WIDE)
-    if wide is None:
-        return None
-    return element("figure", wide, draw(result, _NARROW), element("figcaption", description))
-
-
-def frontier_chart(result: Result, width: float) -> Markup | None:
-    """Quality against peak memory with 80 % intervals, the frontier as steps and the device's limit."""
-    quality = content.compared_by(result)
-    plotted = [c for c in content.one_per_method(result) if getattr(c, quality) and c.memory]
-    if not plotted:
-        return None
-    frame = Frame(width, 440 if width > 500 else 400, right=24)
-    metric = getattr(plotted[0], quality).metric
-    limit = result.device.limit_bytes / 1e9
-    peaks = [c.memory.peak_bytes / 1e9 for c in plotted]
-    x_values = [*peaks, limit] if limit < 1.6 * max(peaks) else peaks
-    x = frame.x_of_sizes(x_values)
-    values = [v for c in plotted for v in _interval(c, quality)]
-    y_low, y_high = padded_range(values)
-    y = frame.y(max(0.0, y_low) if min(values) >= 0 else y_low, y_high)
-    parts = axes(
-        frame,
-        x,
-        y,
-        x_title=f"expected peak memory, GB{', by ratio' if isinstance(x, LogScale) else ''} (left is better)",
-        y_title=f"predicted {clean(metric, 40)} ({'down' if lower_is_better(metric) else 'up'} is better)",
-        x_text=lambda v: f"{v:g}",
-        y_text=lambda v: f"{100 * v:g} %" if is_percentage(metric) else f"{v:g}",
-    )
-    parts += _limit_area(frame, x(limit), result)
-    parts += _baseline(frame, y, plotted[0], quality, metric)
-    labels = Labels(frame)
-    for c in plotted:
-        labels.block(x(c.memory.peak_bytes / 1e9), y(getattr(c, quality).value))
-    parts.append(_frontier_line(plotted, quality, x, y))
-    order = {"pick": 3, "frontier": 2, "tie": 1}
-    drawn = sorted(plotted, key=lambda c: order.get(content.mark(c, result), 0))
-    parts += [_point(c, result, quality, x, y) for c in drawn]
-    for c in reversed(drawn):
-        kind = content.mark(c, result)
-        place = x(c.memory.peak_bytes / 1e9), y(getattr(c, quality).value)
-        parts.append(labels.place(clean(c.title, 26), *place, f"label {_css(kind)}", must=kind == "pick"))
-    return chart(
-        frame,
-        parts,
-        name="Predicted quality against expected peak memory",
-        description=f"{len(plotted)} methods; the limit is {bytes_text(result.device.limit_bytes)}.",
-        class_=_form(width),
-    )
-
-
-def _interval(candidate: CandidateReport, quality: QualityField) -> tuple[float, float, float]:
-    p = getattr(candidate, quality)
-    return p.low, p.value, p.high
-
-
-def _limit_area(frame: Frame, place: float, result: Result) -> list[Markup]:
-    """Everything to the right of the limit does not fit."""
-    if not frame.left < place < frame.width - frame.right:
-        return []
-    height, right = frame.height - frame.bottom - frame.top, frame.width - frame.right
-    text = f"limit {bytes_text(result.device.limit_bytes)}"
-    return [
-        element("rect", x=place, y=frame.top, width=right - place, height=height, class_="beyond"),
-        element("line", x1=place, x2=place, y1=frame.top, y2=frame.top + height, class_="limit"),
-        element("text", text, x=place - 6, y=frame.top + 12, text_anchor="end", class_="label limit-text"),
-    ]
-
-
-def _baseline(frame: Frame, y, candidate: CandidateReport, quality: QualityField, metric: str) -> list[Markup]:
-    """The untuned model as a line, or as a note where it is far from everything."""
-    start = baseline_of(candidate, quality)
-    if start is None:
-        return []
-    start = -start if lower_is_better(metric) else start
-    text = f"untuned model: {quality_text(start, metric)}"
-    if y.low <= start <= y.high:
-        place, right = y(start), frame.width - frame.right
-        line = element("line", x1=frame.left, x2=right, y1=place, y2=place, class_="baseline")
-        return [line, element("text", text, x=frame.left + 6, y=place - 6, class_="label quiet")]
-    below = start < y.low
-    place = frame.height - frame.bottom - 8 if below else frame.top + 12
-    return [element("text", f"{text} {'↓' if below else '↑'}", x=frame.left + 6, y=place, class_="label quiet")]
-
-
-def _frontier_line(candidates: Sequence[CandidateReport], quality: QualityField, x, y) -> Markup | None:
-    """Steps: up to the memory of the next member, the best is the one before."""
-    members = sorted((c for c in candidates if c.on_frontier), key=lambda c: c.memory.peak_bytes)
-    if len(members) < 2:
-        return None
-    places = [(x(c.memory.peak_bytes / 1e9), y(getattr(c, quality).value)) for c in members]
-    path = f"M{places[0][0]:.1f},{places[0][1]:.1f}" + "".join(f"H{a:.1f}V{b:.1f}" for a, b in places[1:])
-    return element("path", d=path, class_="frontier-line")
-
-
-def _point(candidate: CandidateReport, result: Result, quality: QualityField, x, y) -> Markup:
-    p, memory, kind = getattr(candidate, quality), candidate.memory, content.mark(candidate, result)
-    at_x, at_y = x(memory.peak_bytes / 1e9), y(p.value)
-    tip = f"{clean(candidate.title, 60)} at {content.rate(candidate)}: {headline.quality_line(p, None)}, "
-    tip += f"{bytes_text(memory.peak_bytes)} ({bytes_text(memory.low_bytes)} to {bytes_text(memory.high_bytes)})"
-    if kind == "pick":
-        shape = element("path", d=_star(at_x, at_y), class_="marker")
-    else:
-        shape = element("circle", cx=at_x, cy=at_y, r=5.0 if kind == "frontier" else 4.0, class_="marker")
-    # The lower end is what a run needs at the least, and may lie far outside of what is compared here.
-    sides = [min(max(x(b / 1e9), x.start), x.end) for b in (memory.low_bytes, memory.high_bytes)]
-    return element(
-        "g",
-        element("title", tip),
-        element("line", x1=at_x, x2=at_x, y1=y(p.low), y2=y(p.high), class_="interval"),
-        element("line", x1=sides[0], x2=sides[1], y1=at_y, y2=at_y, class_="interval"),
-        shape,
-        class_=f"point {_css(kind)}",
-    )
-
-
-def _star(x: float, y: float) -> str:
-    """A diamond, larger than the dots: seen at once, in colour or without."""
-    return f"M{x:.1f},{y - 9:.1f}L{x + 8:.1f},{y:.1f}L{x:.1f},{y + 9:.1f}L{x - 8:.1f},{y:.1f}Z"
 
 
 def curves_chart(result: Result, width: float) -> Markup | None:
@@ -180,7 +52,7 @@ def curves_chart(result: Result, width: float) -> Markup | None:
         parts,
         name="Held-out loss of the probes",
         description=f"{len(ranked)} candidates, evaluated on the same held-out rows.",
-        class_=_form(width),
+        class_=frame.form,
     )
 
 
@@ -202,7 +74,7 @@ def _curve(candidate: CandidateReport, result: Result, x, y, frame: Frame) -> Ma
         element("title", f"{tip}at step {points[-1][0]}"),
         element("path", d=path, class_="curve"),
         element("circle", cx=places[-1][0], cy=places[-1][1], r=3.0, class_="marker"),
-        class_=f"line {_css(content.mark(candidate, result))}",
+        class_=f"line {content.css_class(content.mark(candidate, result))}",
     )
 
 
@@ -216,7 +88,7 @@ def _curve_labels(ranked: Sequence[CandidateReport], result: Result, x, y, frame
     places = spread([e[2] for e in ends], LINE_HEIGHT, frame.top + 6, frame.height - frame.bottom)
     left, parts = frame.width - frame.right + 12, []
     for (c, end_x, end_y), place in zip(ends, places, strict=True):
-        kind = _css(content.mark(c, result))
+        kind = content.css_class(content.mark(c, result))
         name = clean(c.title, 12 if frame.is_narrow else 16)
         parts.append(element("line", x1=end_x + 5, y1=end_y, x2=left - 3, y2=place, class_=f"leader {kind}"))
         text = name if frame.is_narrow else f"{name} {content.rate(c)}"
@@ -241,7 +113,7 @@ def memory_chart(result: Result, width: float) -> Markup | None:
     parts = _memory_limit(frame, x, limit, bottom, result)
     for number, c in enumerate(shown):
         top = frame.top + 6 + number * step + (12 if narrow else 0)
-        kind = _css(content.mark(c, result))
+        kind = content.css_class(content.mark(c, result))
         place = {"x": left, "y": top - 4} if narrow else {"x": left - 10, "y": top + 14, "text_anchor": "end"}
         parts.append(element("text", clean(c.title, 22), class_=f"label {kind}", **place))
         parts += _bar(c, x, top, bar)
@@ -256,7 +128,7 @@ def memory_chart(result: Result, width: float) -> Markup | None:
         parts,
         name="What the peak memory is made of",
         description=", ".join(f"{clean(c.title, 40)} {bytes_text(c.memory.peak_bytes)}" for c in shown),
-        class_=_form(width),
+        class_=frame.form,
     )
 
 
@@ -291,11 +163,3 @@ def memory_legend(result: Result) -> Markup:
     return element(
         "p", [element("span", kind, class_=f"key kind{number}") for kind, number in entries], class_="legend"
     )
-
-
-def _form(width: float) -> str:
-    return "wide" if width > 500 else "narrow"
-
-
-def _css(kind: str) -> str:
-    return f"is-{kind.replace(' ', '-')}" if kind else "is-other"

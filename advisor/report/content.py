@@ -44,6 +44,11 @@ def compared_by(result: Result) -> QualityField:
     return "predicted"
 
 
+def css_class(kind: str) -> str:
+    """The class of what carries this `mark` on the page."""
+    return f"is-{kind.replace(' ', '-')}" if kind else "is-other"
+
+
 def mark_word(kind: str, result: Result) -> str:
     """What a `mark` means in words; '' where it says nothing."""
     if kind == "pick" and result.recommendation and result.recommendation.chosen_over:

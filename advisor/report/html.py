@@ -17,8 +17,10 @@ from advisor.forgetting import forgetting_text
 from advisor.quality import TABLE_RANK
 from advisor.recommendation import CandidateReport, Result
 from advisor.report import charts, content, headline
+from advisor.report.frontier_chart import frontier_chart
 from advisor.report.markup import Markup, element
 from advisor.report.next_steps import next_steps
+from advisor.report.plot import both_widths
 from advisor.report.provenance import facts_of_provenance, race_line, rung_lines
 from advisor.report.required import requirement_lines
 from advisor.report.style import STYLE
@@ -68,8 +70,8 @@ def body(result: Result, folder: Path | None) -> list[Markup | None]:
         _notes(result),
         _section(
             "Quality against memory",
-            charts.both_widths(
-                charts.frontier_chart,
+            both_widths(
+                frontier_chart,
                 result,
                 "Bars are 80 % intervals of the prediction and the range of the memory estimate. The line joins the "
                 "frontier: each method on it is expected to end better than all cheaper ones.",
@@ -194,7 +196,7 @@ def _candidate_row(candidate: CandidateReport, result: Result) -> Markup:
         _number(content.drift_text(candidate)) if content.tells_drift(result) else None,
         element("td", clean(candidate.reason), class_="why"),
     ]
-    return element("tr", cells, class_=f"is-{kind.replace(' ', '-')}" if kind else None)
+    return element("tr", cells, class_=content.css_class(kind) if kind else None)
 
 
 def _number(text: str) -> Markup:
@@ -223,7 +225,7 @@ def _race_words(result: Result) -> Markup:
 
 
 def _curves(result: Result) -> Markup | None:
-    figure = charts.both_widths(
+    figure = both_widths(
         charts.curves_chart,
         result,
         "Every candidate saw the same batches and the same held-out rows. Dashed lines mark the rungs, where the "
@@ -272,7 +274,7 @@ def _left(result: Result) -> list[Markup]:
 
 
 def _memory(result: Result) -> list[Markup | None]:
-    figure = charts.both_widths(
+    figure = both_widths(
         charts.memory_chart, result, "Bytes reserved on the device at the peak of the planned run, by what holds them."
     )
     if figure is None:

@@ -6,11 +6,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from advisor.report.markup import Markup, element
 
 CHARACTER_WIDTH, CAPITAL_WIDTH = 6.7, 8.6  # of the 12 px font, generous
 LINE_HEIGHT = 15.0
+WIDE, NARROW = 860.0, 380.0
 MANY_TIMES = 4  # beyond that a few large values press all others together at the axis
 
 
@@ -76,6 +78,11 @@ class Frame:
     def is_narrow(self) -> bool:
         return self.width < 500
 
+    @property
+    def form(self) -> str:
+        """The class by which the style sheet shows the form that suits the screen."""
+        return "narrow" if self.is_narrow else "wide"
+
     def x(self, low: float, high: float) -> Scale:
         return Scale(low, high, self.left, self.width - self.right)
 
@@ -89,6 +96,15 @@ class Frame:
     def y(self, low: float, high: float) -> Scale:
         """Pixels grow downwards, values upwards."""
         return Scale(low, high, self.height - self.bottom, self.top)
+
+
+def both_widths(draw: Callable[[Any, float], Markup | None], shown: Any, description: str) -> Markup | None:
+    """A chart in its wide and its narrow form, of which the style sheet shows the one that fits: text keeps its size on
+    a phone."""
+    wide = draw(shown, WIDE)
+    if wide is None:
+        return None
+    return element("figure", wide, draw(shown, NARROW), element("figcaption", description))
 
 
 def axes(

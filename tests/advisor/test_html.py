@@ -107,6 +107,19 @@ def test_the_charts_are_well_formed_and_hold_every_candidate():
         ElementTree.fromstring(chart)
 
 
+def test_what_needs_far_more_memory_than_all_that_competes_does_not_press_them_together():
+    near = [candidate("lora", 0.50, 12.0), candidate("oft", 0.48, 13.0, title="OFT")]
+    places = {}
+    for gb in (14.0, 15.0, 40.0):
+        full = candidate("full", 0.52, gb, title="Full fine-tuning", status="reference")
+        wide = re.search(r"<svg.*?</svg>", page(result([*near, full])), re.DOTALL)[0]
+        places[gb] = [float(x) for x in re.findall(r'<circle cx="([\d.]+)"', wide)]
+        assert ("Full fine-tuning, 40.0 GB<" in wide) == (gb == 40.0)
+    assert len(places[14.0]) == 2  # OFT and full fine-tuning; the pick is a diamond
+    assert len(places[40.0]) == 1  # an arrowhead at the end of the axis in place of its dot
+    assert places[40.0][0] > min(places[15.0])  # OFT has more room than with the other on the axis
+
+
 def test_of_a_tied_method_the_rate_that_ties_alone_is_marked_so():
     rates = [
         candidate("oft", 0.495, 12.0, title="OFT", learning_rate=1e-4),
