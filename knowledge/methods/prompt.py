@@ -35,7 +35,7 @@ class PrefixTuning(Method):
 
     def unsupported_reason(self, shape: ModelShape) -> str | None:
         if not shape.keeps_past:
-            return f"{self.title} hands keys and values to every layer, which {shape.model_type} does not take"
+            return f"{self.title} hands every layer keys and values, which {shape.model_type} does not take from PEFT"
         return super().unsupported_reason(shape)
 
 

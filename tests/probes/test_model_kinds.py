@@ -133,7 +133,7 @@ def test_norms_that_do_more_or_are_missing_in_a_layer_are_left_alone():
 
 def test_prefixes_are_for_models_whose_every_layer_takes_them():
     shape = model_shape(classifier(transformers.DebertaV2Config(**SIZES)), "sequence-classification")
-    assert "does not take" in get_method("prefix-tuning").unsupported_reason(shape)
+    assert "does not take from PEFT" in get_method("prefix-tuning").unsupported_reason(shape)
     shape = model_shape(classifier(transformers.BertConfig(**SIZES)), "sequence-classification")
     assert get_method("prefix-tuning").unsupported_reason(shape) is None
 
