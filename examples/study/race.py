@@ -1,6 +1,7 @@
 """Replays the product's race on the study's curves: what it picks, and what that costs.
 
     python -m examples.study.race [--sets 300] [--first-rung branch] [--last-rung branch] [--rates usual] [--off 1]
+                                  [--settled 0.2]
 
 Each set holds all learning rates of some of the methods. Regret is the final held-out loss of the pick above that of
 the best candidate of the set, in nats. With `--first-rung branch` (or `short`) the first rung is decided by these
@@ -8,7 +9,8 @@ probes, and who goes on has to train its steps again; with `--last-rung branch` 
 one of the study's probes. With `--rates usual` (or `narrow`) only the catalogue's rates for large (for narrow) models
 enter the race, as far as the study has them; budgets and regrets stay those of all rates. A race that is too short
 for a choice of rates takes each method's usual one; with `--off 1` (or -1) the rate that is so many steps further up:
-what is lost where the catalogue is wrong.
+what is lost where the catalogue is wrong. `--settled` is RATES_SETTLED of probes/plan.py, to try others: these runs
+warm up for a tenth, and after that it takes a fifth to tell rates apart.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+import probes.plan
 from examples.study.records import Protocol, StudyResult, read_collected
 from examples.study.scores import comparisons
 from knowledge.importers import NotARun, study
@@ -142,7 +145,10 @@ def main() -> None:
     parser.add_argument("--last-rung", choices=("branch", "short"), help="the same of the last one")
     parser.add_argument("--rates", choices=get_args(Rates), default="all", help="which learning rates take part")
     parser.add_argument("--off", type=int, default=0, help="steps by which the usual rates are wrong")
+    parser.add_argument("--settled", type=float, help="share of the run after which a method has one rate")
     options = parser.parse_args()
+    if options.settled is not None:
+        probes.plan.RATES_SETTLED = options.settled
     sets = options.sets
     results = read_collected()
     print("| task | budget | cost | mean regret, nats | within 0.03 nats |\n|---|---|---|---|---|")

@@ -47,10 +47,9 @@ Trained = tuple[str, str, float, float]
 
 def to_train(task: StudyTask) -> Iterator[tuple[Candidate, float]]:
     """Candidates with their warm-ups: the highest rates, which a short warm-up might harm, come first."""
-    is_cheap = task.task == "sequence-classification"
-    for place in (3, 2, 1) if is_cheap else (3, 2):
+    for place in (3, 2, 1):
         for method, rates in LEARNING_RATES.items():
-            if is_cheap or method not in ONLY_CLASSIFICATION:
+            if task.task == "sequence-classification" or method not in ONLY_CLASSIFICATION:
                 yield Candidate(task, method, rates[place], seed=0), SHORTER
     if task.name in TO_THE_END:
         yield from ((Candidate(task, method, LEARNING_RATES[method][2], seed=0), WARMUP_FRACTION) for method in ANEW)

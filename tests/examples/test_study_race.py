@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from examples.study.race import final_loss, full_runs, play, probe_losses
-from tests.examples.study_results import result
+from examples.study.warmup_races import mean_regret, races_table, rate_errors, rates_table
+from tests.examples.study_results import STEPS, result
 
 FINALS = {"lora": (1.2, 1.0, 1.4), "oft": (1.5, 1.1, 1.6), "ia3": (2.2, 2.0, 2.1)}
 
@@ -68,3 +69,32 @@ def test_probe_losses_are_told_apart_by_protocol_and_length():
     losses = probe_losses([result("lora", 1e-3), result("oft", 1e-3, task="another")], "chain_sum", "branch")
     assert {id for id, _ in losses} == {"lora/lr0.001-seed0"}
     assert ("lora/lr0.001-seed0", FIRST) in losses and all(loss > 0 for loss in losses.values())
+
+
+def misled(run, by_nats, share=0.1):
+    """The run as if its loss up to a share of it lay so much higher."""
+    points = [
+        p.model_copy(update={"eval_loss": p.eval_loss + by_nats}) if p.step <= share * STEPS else p
+        for p in run.curve.points
+    ]
+    return run.model_copy(update={"curve": run.curve.model_copy(update={"points": tuple(points)})})
+
+
+def test_a_probe_that_prefers_high_rates_is_told_by_how_much_and_what_it_costs():
+    ends = {3e-4: 1.0, 1e-3: 1.2, 3e-3: 1.5}
+    true = full_runs([result("lora", rate, final=end) for rate, end in ends.items()], "chain_sum")
+    late = [misled(run, 5.0) if run.learning_rate < 3e-3 else run for run in true]
+    assert rate_errors(true, 0.1) == (0, 0)
+    assert rate_errors(late, 0.1) == (pytest.approx(1.0), pytest.approx(0.5))
+    assert rate_errors(late, 0.2) == (0, 0)
+    rows = list(rates_table([(late, true)]))
+    assert "| 10% | +1.00 | +0.00 | 0.500 | 0.000 |" in rows and "| 20% | +0.00 | +0.00 | 0.000 | 0.000 |" in rows
+
+
+def test_races_of_all_tasks_count_alike(runs, monkeypatch):
+    monkeypatch.setattr("examples.study.warmup_races.METHODS_IN_A_SET", len(FINALS))
+    harder = [run for run in runs if run.learning_rate >= 1e-3]
+    harder[0] = misled(harder[0], 0.3, share=1.0)  # LoRA at 1e-3, which alone is offered, ends behind the best
+    assert [mean_regret([task], 1.0, 0, sets=2) for task in (runs, harder)] == [0, pytest.approx(0.2)]
+    assert mean_regret([runs, harder], 1.0, 0, sets=2) == pytest.approx(0.1)
+    assert len(list(races_table([runs, harder], sets=1))) == 2 + 3

@@ -141,10 +141,10 @@ def test_a_shorter_warm_up_is_tried_once_on_what_the_study_holds(task, tmp_path,
     monkeypatch.setattr("sys.argv", ["warmup", "--out", str(tmp_path / "out"), "--task", "tiny"])
     for _ in range(2):
         warmup.main()
-    assert trained == [(3e-2, 0.03), (1e-2, 0.03), (1e-2, 0.1)]
+    assert trained == [(3e-2, 0.03), (1e-2, 0.03), (1e-3, 0.03), (1e-2, 0.1)]
     kept = warmup.read(tmp_path / "warmup.jsonl")
     assert [*kept[0]["losses"]] == [str(step) for step in sorted(set(full_eval_steps(STEPS)))]
-    apart = kept[1]["losses"][str(STEPS)] - kept[2]["losses"][str(STEPS)]
+    apart = kept[1]["losses"][str(STEPS)] - kept[3]["losses"][str(STEPS)]
     assert capsys.readouterr().out.splitlines()[-1].startswith(f"tiny: {apart:+.3f} nats with 3 % on the same batches")
 
 

@@ -13,8 +13,8 @@ def test_the_plan_can_be_read():
     assert text[1].endswith(", each also at its next lower learning rate, to 10.0 %")
     with_reference = plan(entries, reference_rungs=2).lines()
     assert with_reference[1].startswith("the best 2 and, in any case, lora,") and "lora" not in with_reference[2]
-    both = plan_race(entries, run_s, 400.0, reference="m07").lines()
-    assert both[1] == "the best 7 and, in any case, m07, each also at its next lower learning rate, to 10.0 %"
+    both = plan_race(entries, run_s, 300.0, reference="m07").lines()
+    assert both[1] == "the best 6 and, in any case, m07, each also at its next lower learning rate, to 10.0 %"
     assert text[-1].startswith("the best ") and text[-1].endswith(" to 100.0 %") and "lower" not in text[-1]
 
 
