@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -90,6 +90,14 @@ def is_usual(run: RunRecord, off: int) -> bool:
     return math.isclose(run.learning_rate, rates[min(len(rates) - 1, len(rates) // 2 + off)])
 
 
+def random_sets(runs: Sequence[RunRecord], sets: int) -> Iterator[list[RunRecord]]:
+    """All runs of METHODS_IN_A_SET methods at a time, the same in each call."""
+    methods, random = sorted({run.method for run in runs}), np.random.default_rng(0)
+    for _ in range(sets):
+        chosen = set(random.choice(methods, METHODS_IN_A_SET, replace=False))
+        yield [run for run in runs if run.method in chosen]
+
+
 def play(
     runs: Sequence[RunRecord],
     share_of_sweep: float,
@@ -149,25 +157,19 @@ def main() -> None:
     options = parser.parse_args()
     if options.settled is not None:
         probes.plan.RATES_SETTLED = options.settled
-    sets = options.sets
     results = read_collected()
     print("| task | budget | cost | mean regret, nats | within 0.03 nats |\n|---|---|---|---|---|")
     for task in comparisons(results):
         runs = full_runs(results, task.task)
-        methods = sorted({run.method for run in runs})
-        if len(methods) < METHODS_IN_A_SET:  # the task has only begun
+        if len({run.method for run in runs}) < METHODS_IN_A_SET:  # the task has only begun
             continue
         first, last = (
             probe_losses(results, task.task, protocol) if protocol else None
             for protocol in (options.first_rung, options.last_rung)
         )
         for budget in BUDGETS:
-            random = np.random.default_rng(0)
-            rows = []
-            for _ in range(sets):
-                chosen = set(random.choice(methods, METHODS_IN_A_SET, replace=False))
-                raced = [run for run in runs if run.method in chosen]
-                rows.append(play(raced, budget, first, last, options.rates, options.off))
+            raced = random_sets(runs, options.sets)
+            rows = [play(some, budget, first, last, options.rates, options.off) for some in raced]
             cost, regret = np.array(rows).T
             close = np.mean(regret <= CLOSE_NATS)
             print(f"| {task.task} | {100 * budget:g} % | {cost.mean():.1%} | {regret.mean():.4f} | {close:.0%} |")

@@ -18,7 +18,7 @@ import numpy as np
 
 import probes.plan
 from advisor.end_model import loss_of
-from examples.study.race import METHODS_IN_A_SET, final_loss, is_offered, play
+from examples.study.race import final_loss, is_offered, play, random_sets
 from examples.study.schedules import FRACTIONS, rung
 from examples.study.warmup import KEPT, pairs_of, read
 from knowledge.schema import RunRecord
@@ -31,7 +31,7 @@ def rate_errors(runs: Sequence[RunRecord], fraction: float) -> tuple[float, floa
     """Over the methods with several rates: the mean log10 of the rate with the lowest loss after a share of the run
     over the one that ends best, and how many nats above that one it ends."""
     errors = []
-    for method in {run.method for run in runs}:
+    for method in sorted({run.method for run in runs}):
         rates = [run for run in runs if run.method == method and is_offered(run, "narrow")]
         if len(rates) > 1:
             leader = min(rates, key=lambda r: loss_of(r.curve.until(rung(fraction, r.max_steps)).points[-1]))
@@ -54,13 +54,8 @@ def rates_table(tasks: Sequence[tuple[Sequence[RunRecord], Sequence[RunRecord]]]
 
 def mean_regret(tasks: Sequence[Sequence[RunRecord]], budget: float, off: int, sets: int) -> float:
     """Of all tasks alike, in nats above the best candidate of the set."""
-    regrets = []
-    for runs in tasks:
-        methods, random = sorted({run.method for run in runs}), np.random.default_rng(0)
-        for _ in range(sets):
-            chosen = set(random.choice(methods, METHODS_IN_A_SET, replace=False))
-            regrets.append(play([r for r in runs if r.method in chosen], budget, rates="narrow", off=off)[1])
-    return float(np.mean(regrets))
+    raced = (some for runs in tasks for some in random_sets(runs, sets))
+    return float(np.mean([play(some, budget, rates="narrow", off=off)[1] for some in raced]))
 
 
 def races_table(tasks: Sequence[Sequence[RunRecord]], sets: int) -> Iterator[str]:

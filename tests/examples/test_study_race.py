@@ -92,7 +92,7 @@ def test_a_probe_that_prefers_high_rates_is_told_by_how_much_and_what_it_costs()
 
 
 def test_races_of_all_tasks_count_alike(runs, monkeypatch):
-    monkeypatch.setattr("examples.study.warmup_races.METHODS_IN_A_SET", len(FINALS))
+    monkeypatch.setattr("examples.study.race.METHODS_IN_A_SET", len(FINALS))
     harder = [run for run in runs if run.learning_rate >= 1e-3]
     harder[0] = misled(harder[0], 0.3, share=1.0)  # LoRA at 1e-3, which alone is offered, ends behind the best
     assert [mean_regret([task], 1.0, 0, sets=2) for task in (runs, harder)] == [0, pytest.approx(0.2)]
