@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import copy
+import inspect
 import shutil
 import tempfile
 from functools import cache
@@ -20,6 +21,7 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     BertConfig,
+    BertModel,
     Gemma3Config,
     Gemma3TextConfig,
     GPT2Config,
@@ -38,6 +40,8 @@ from probes.source import load_model, resolve_model
 from tests.probes.tokenizers import byte_tokenizer
 
 VOCABULARY = 64
+# From 5.24 transformers calls them a cache, and PEFT (0.21) finds no place for prefixes in a classifier.
+CLASSIFIERS_TAKE_PREFIXES = "past_key_values" in inspect.signature(BertModel.forward).parameters
 _NUMBERS, _FIRST_NUMBER_TOKEN = 20, 4
 _TOKENS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 _DECODER = {

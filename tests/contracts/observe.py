@@ -17,7 +17,15 @@ from knowledge.seen import Seen, matrix
 from knowledge.shape import ModelShape
 from probes import adapters
 from probes.shape import model_shape
-from tests.tiny import QUANTIZED, in_full, tiny_batch, tiny_calibration, tiny_model, tiny_task
+from tests.tiny import (
+    CLASSIFIERS_TAKE_PREFIXES,
+    QUANTIZED,
+    in_full,
+    tiny_batch,
+    tiny_calibration,
+    tiny_model,
+    tiny_task,
+)
 
 STEPS = 20
 # Two ways to compute the same output differ by rounding; the tiny models' logits are of the order of ten.
@@ -261,7 +269,12 @@ def _tensor_bytes(path: Path) -> int:
 
 
 def hold_against_matrix(seen: Seen, method: str, architecture: str) -> None:
-    """The shipped facts are those seen; the error of a conversion varies with the arithmetic of the processor."""
+    """The shipped facts are those seen; the error of a conversion varies with the arithmetic of the processor.
+
+    Prefixes in classifiers are as the installed transformers has them.
+    """
+    if "does not take from PEFT" in seen.reason and not CLASSIFIERS_TAKE_PREFIXES:
+        return
     shipped, vague = matrix()[method][architecture], {"lora_error": None}
     assert seen.model_copy(update=vague) == shipped.model_copy(update=vague), "run tests.contracts.write_matrix"
     assert (seen.lora_error is None) == (shipped.lora_error is None)

@@ -17,6 +17,7 @@ from probes import adapters
 from probes.merging import _merged
 from probes.shape import drawn_poolers, model_shape
 from probes.source import check_full_precision, empty_model, load_config, resolve_model, stored_names
+from tests.tiny import CLASSIFIERS_TAKE_PREFIXES
 
 SIZES = {
     "vocab_size": 64,
@@ -135,7 +136,7 @@ def test_prefixes_are_for_models_whose_every_layer_takes_them():
     shape = model_shape(classifier(transformers.DebertaV2Config(**SIZES)), "sequence-classification")
     assert "does not take from PEFT" in get_method("prefix-tuning").unsupported_reason(shape)
     shape = model_shape(classifier(transformers.BertConfig(**SIZES)), "sequence-classification")
-    assert get_method("prefix-tuning").unsupported_reason(shape) is None
+    assert (get_method("prefix-tuning").unsupported_reason(shape) is None) == CLASSIFIERS_TAKE_PREFIXES
 
 
 def test_prefixes_are_for_decoders_that_call_their_past_a_cache_and_not_for_such_classifiers(monkeypatch):
