@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 
 from advisor.candidates import Candidate, report_without_probe
 from advisor.end_model import Probe
-from advisor.held_out import EVAL_ROWS, loss_noise, metric_noise, noise_of_all
+from advisor.held_out import EVAL_ROWS, RowsNoise, held_out_noise, loss_noise, metric_noise, of_all, own_parts
 from advisor.measured import Measured, step_s_by_method
 from advisor.own_task import benchmark_of_survey
 from advisor.planned_memory import adapter_bytes_of, corrected_memory, measured_memory
@@ -73,18 +74,28 @@ def _predictions(
     start = CurvePoint(step=0, eval_loss=baseline.eval_loss, metric=baseline.metric)
     probes = {one.candidate.id: _probe(one) for one in found}
     forecasts = predictor.predict(probes, survey.planned_run.max_steps, profile.metric_name, start)
-    of_losses = noise_of_all({one.candidate.id: one.newest("row_losses") or () for one in found})
-    # The tokens of a row are right or wrong together, so they are no independent trials as whole answers are.
-    tells_tokens = profile.metric_name == SINGLE_TOKENS
-    of_tokens = noise_of_all({one.candidate.id: one.newest("row_right") or () for one in found if tells_tokens})
+    of_rows = _rows_noise(found, profile.metric_name, baseline)
     rows = min(EVAL_ROWS, profile.eval_rows)
     return {
         id: {
-            "predicted": _with_noise(forecast.metric, metric_noise(forecast, rows, of_tokens.get(id))),
-            "predicted_loss": _with_noise(forecast.loss, loss_noise(forecast, of_losses.get(id, 0.0))),
+            "predicted": _with_noise(forecast.metric, metric_noise(forecast, rows, of_rows[id])),
+            "predicted_loss": _with_noise(forecast.loss, loss_noise(forecast, of_rows[id].loss)),
         }
         for id, forecast in forecasts.items()
     }
+
+
+def _rows_noise(found: Sequence[Measured], metric_name: str, baseline: Baseline) -> dict[str, RowsNoise]:
+    """Per candidate what the choice of the held-out rows leaves open."""
+    nats, tokens = ({one.candidate.id: one.newest(name) or () for one in found} for name in ("row_losses", "row_right"))
+    # The tokens of a row are right or wrong together, so they are no independent trials as whole answers are.
+    tells_tokens = metric_name == SINGLE_TOKENS
+    answers = {id: [*map(operator.eq, right, baseline.row_labels)] for id, right in tokens.items()}
+    of_loss, of_tokens, of_answers = (
+        of_all(noise, nats)
+        for noise in (held_out_noise(nats), held_out_noise(tokens) if tells_tokens else {}, own_parts(answers))
+    )
+    return {id: RowsNoise(of_loss.get(id, 0.0), of_tokens.get(id), of_answers.get(id, 1.0)) for id in nats}
 
 
 def _probe(found: Measured) -> Probe:

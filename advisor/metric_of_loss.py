@@ -65,7 +65,9 @@ class MetricOfLoss:
 
     def noise(self, end: FinalLoss) -> float:
         """How far the metric may be off beside what all candidates share: by its own loss and by its own distance from
-        the line, in which a re-run's is."""
+        the line, in which a re-run's is; where the run is over, what was measured is off by that of a re-run alone."""
+        if end.is_measured and self._perfect_without_loss:
+            return RERUN_METRIC
         worst, best = self._at([end.log_loss + end.own_half, end.log_loss - end.own_half])
         return math.hypot((best - worst) / 2, self._bound)
 

@@ -121,6 +121,11 @@ def noise_between(one: CandidateReport, other: CandidateReport, quality: Quality
     return better.noise_against(worse)
 
 
+def is_clearer(lead: float, noise: float, other_lead: float, other_noise: float) -> bool:
+    """Whether the first lead is more of its noise than the second, which may be in another unit, is of its own."""
+    return lead * other_noise > other_lead * noise
+
+
 def tied(one: CandidateReport, other: CandidateReport, quality: QualityField) -> bool:
     """True if neither beats the other."""
     return not beats(one, other, quality) and not beats(other, one, quality)

@@ -95,7 +95,14 @@ def _gain_over_lora(case: Case, instead_of: CandidateReport | None = None) -> st
     tuned, lora = "tuned " if is_tuned else "", case.lora
     if lora is None:
         return _without_lora(case, tuned)
-    return f"Against {tuned}LoRA (rate {rate_text(lora.learning_rate)}): {compare(case.pick, lora, case.quality)}."
+    return f"Against {tuned}LoRA (rate {rate_text(lora.learning_rate)}): {_compare_in_both(case.pick, lora, case)}."
+
+
+def _compare_in_both(one: CandidateReport, other: CandidateReport, case: Case) -> str:
+    """Where the loss decides, the metric is what people ask for: it comes first."""
+    text = compare(one, other, case.quality)
+    is_told = case.quality == "predicted_loss" and one.predicted is not None and other.predicted is not None
+    return f"{_quality_difference(one, other, 'predicted')}, {text}" if is_told else text
 
 
 def _without_lora(case: Case, tuned: str) -> str:
@@ -129,6 +136,8 @@ def _why_lora(case: Case) -> str:
 def _reasons(case: Case) -> list[str]:
     pick, quality = case.pick, case.quality
     reasons = [_gain_over_lora(case)]
+    if quality == "predicted_loss" and pick.predicted is not None:
+        reasons.append(f"Compared by {case.metric}, which tells them apart more clearly than {pick.predicted.metric}.")
     if case.ties:
         reasons.append(f"Tied in {case.metric} with {_listed([c.title for c in case.ties])}; {_tie_breaker(case)}.")
     best = max([*case.rivals], key=lambda c: value_of(c, quality))

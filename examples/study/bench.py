@@ -218,6 +218,7 @@ def _prepared(task: StudyTask, out: Path) -> Path:
                 tokenizer,
                 task=task.task,
                 max_length_tokens=task.max_length_tokens,
+                eval_fraction=task.eval_fraction,
                 max_eval_rows=task.eval_rows,
             )
             data.save(folder)

@@ -45,6 +45,8 @@ class StudyTask:
     batch_size: int
     max_steps: int = 200
     eval_rows: int = 128
+    eval_fraction: float = 0.1
+    """Of all rows, how many are held out at most."""
     max_length_tokens: int = 64
     metric_name: str | None = None
     """None: what the product chooses for the data."""

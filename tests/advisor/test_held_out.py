@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from advisor.held_out import held_out_noise, metric_noise
+from advisor.held_out import RowsNoise, held_out_noise, metric_noise, of_all, own_parts
 from advisor.predictor import Forecast
 from advisor.recommendation import Prediction
 
@@ -72,7 +72,7 @@ def forecast(value, metric):
 
 
 def test_whole_answers_vary_as_counts_do_and_less_data_never_tells_more():
-    noise = [metric_noise(forecast(0.5, "exact match"), rows, None) for rows in (1, 2, 50, 200)]
+    noise = [metric_noise(forecast(0.5, "exact match"), rows, RowsNoise()) for rows in (1, 2, 50, 200)]
     assert noise == sorted(noise, reverse=True) and noise[2] == pytest.approx(1.28 * (0.25 / 50) ** 0.5, rel=0.01)
 
 
@@ -81,9 +81,43 @@ def test_right_tokens_vary_from_row_to_row_in_what_candidates_do_not_share():
     common = draw.integers(10, 40, 50)
     right = {id: tuple(common + draw.integers(0, 3, 50)) for id in ("a", "b", "c")}
     share = held_out_noise(right)["a"]
-    noise = metric_noise(forecast(0.5, "token accuracy"), 50, share)
-    assert 0 < noise < 0.02 < metric_noise(forecast(0.5, "token accuracy"), 50, None)
+    noise = metric_noise(forecast(0.5, "token accuracy"), 50, RowsNoise(tokens=share))
+    assert 0 < noise < 0.02 < metric_noise(forecast(0.5, "token accuracy"), 50, RowsNoise())
 
 
 def test_how_an_own_metric_varies_is_not_known():
-    assert metric_noise(forecast(0.5, "f1"), 50, None) == 0
+    assert metric_noise(forecast(0.5, "f1"), 50, RowsNoise()) == 0
+
+
+def answers(seed, own, candidates=12, rows=ROWS):
+    """Right and wrong answers to rows of different difficulty; `own` is how much a candidate differs from others."""
+    random = np.random.default_rng(seed)
+    difficulty = random.standard_normal(rows)
+    return {f"c{i}": tuple(difficulty + own * random.standard_normal(rows) < 0.5) for i in range(candidates)}
+
+
+@pytest.mark.parametrize("candidates", [2, 12])
+@pytest.mark.parametrize("own", [0.3, 1.0])
+def test_the_own_part_is_as_large_as_accuracies_on_other_rows_differ(candidates, own):
+    pairs = [answers(seed, own, candidates, rows=64) for seed in range(400)]
+    differences = [np.mean(right["c0"]) - np.mean(right["c1"]) for right in pairs]
+    alone = forecast(np.mean([np.mean(right["c0"]) for right in pairs]), "accuracy")
+    parts = [own_parts(right) for right in pairs]
+    told = [[metric_noise(alone, 64, RowsNoise(own_part=p[id])) for id in ("c0", "c1")] for p in parts]
+    assert np.mean([np.hypot(*both) for both in told]) == pytest.approx(1.28 * np.std(differences), rel=0.15)
+
+
+def test_rows_that_nobody_answers_differently_leave_one_row_open_and_a_single_candidate_all():
+    same = (True,) * 32 + (False,) * 32
+    part = own_parts({"a": same, "b": same})["a"]
+    assert part == pytest.approx((0.5 / 16.5) ** 0.5)
+    assert own_parts({"a": same}) == {"a": 1.0}
+    assert own_parts({"a": same, "b": tuple(not right for right in same)}) == {"a": 1.0, "b": 1.0}
+    assert own_parts({}) == {} == own_parts({"a": ()})
+
+
+def test_who_was_cut_off_gets_the_largest_of_the_others():
+    parts = own_parts({"a": (True, False, True), "b": (True, True, True), "c": ()})
+    assert set(parts) == {"a", "b"}
+    assert of_all(parts, "abc") == parts | {"c": max(parts.values())}
+    assert of_all({}, "abc") == {}

@@ -33,7 +33,7 @@ def job(last_step=STEPS, status="finished", **measured):
     return ProbeOutcome(id="", status=status, last_step=last_step, **measured)
 
 
-def judged(*probed, finalists=(), left=None, metric="exact match", accuracy=0.3, eval_rows=200):
+def judged(*probed, finalists=(), left=None, metric="exact match", accuracy=0.3, eval_rows=200, row_labels=()):
     """The reports of a race on a processor, for which the run is planned. probed: candidates with their jobs."""
     survey = surveyed(kind="cpu")
     survey.planned_run = survey.planned_run.model_copy(update={"max_steps": STEPS})
@@ -48,7 +48,8 @@ def judged(*probed, finalists=(), left=None, metric="exact match", accuracy=0.3,
             failed[candidate.id] = jobs[-1]
     evidence = Evidence(curves, {candidate.id: jobs for candidate, jobs in probed}, failed=failed)
     race = SimpleNamespace(decisions=[SimpleNamespace(left=left or {})], finalists=finalists)
-    return judge(survey, [candidate for candidate, _ in probed], evidence, race, BASELINE, [], "cpu")
+    baseline = BASELINE.model_copy(update={"row_labels": row_labels})
+    return judge(survey, [candidate for candidate, _ in probed], evidence, race, baseline, [], "cpu")
 
 
 def test_the_status_is_how_a_candidate_came_out_of_the_race():
@@ -171,8 +172,17 @@ def test_right_tokens_vary_from_row_to_row():
     }
     calm, wild = (metric_noise(rows, metric="token accuracy").predicted for rows in right.values())
     shares = [held_out_noise(dict(zip("ab", rows, strict=True)))["a"] for rows in right.values()]
-    more = calm.value**2 * (shares[1] ** 2 - shares[0] ** 2)
-    assert wild.noise**2 - calm.noise**2 == pytest.approx(more)
+    assert calm.noise < wild.noise == pytest.approx(wild.value * shares[1])
+
+
+def test_answers_that_candidates_share_are_no_noise_between_them():
+    easy = (1,) * 12 + (0,) * 4
+    turned = (0, 1, *easy[2:12], 1, *easy[13:])
+    hard = tuple(1 - right for right in easy)
+    alike, apart = (
+        metric_noise((easy, other), eval_rows=16, row_labels=(1,) * 16).predicted.noise for other in (turned, hard)
+    )
+    assert alike < apart == metric_noise(eval_rows=16).predicted.noise
 
 
 RATES = (1e-5, 1e-4, 1e-3)

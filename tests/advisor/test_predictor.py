@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from advisor.conformal import LocalBound, error_bound
 from advisor.end_model import FEWEST_RUNS, Probe, evaluated_at, features, probe_of
 from advisor.local_line import LocalLine
+from advisor.metric_of_loss import RERUN_METRIC
 from advisor.predictor import Predictor
 from knowledge.importers.peft_method_comparison import read
 from knowledge.schema import Curve, CurvePoint
@@ -180,6 +181,15 @@ class TestNewTask:
         assert made.metric.value == 0.5 and 0.48 < made.metric.low < 0.5 < made.metric.high < 0.52
         assert made.metric_noise > 0 and not made.metric.extrapolated
         assert self.forecasts(few, metric_name="own.py:score")["c0"].metric.low == pytest.approx(0.5)
+
+    def test_what_was_measured_at_the_end_is_off_by_a_re_run_and_not_by_its_distance_from_the_others(self):
+        scattered = {
+            f"c{i}": curve(2.0, 0.2 + 0.05 * i, until=until, metric=lambda loss, i=i: 0.9 - 0.3 * loss + 0.1 * (i % 2))
+            for i, until in enumerate((1.0, 0.5, 0.5, 0.5))
+        }
+        ended, *others = self.forecasts(scattered, metric_name="accuracy").values()
+        assert ended.metric_noise == RERUN_METRIC
+        assert all(made.metric_noise > 0.05 for made in others)
 
     @pytest.mark.parametrize("unit", [0.001, 1, 100])
     def test_the_noise_of_an_own_metric_of_few_points_is_in_its_unit(self, unit):

@@ -164,3 +164,13 @@ def test_alternatives_are_the_other_points_of_the_frontier():
     chosen = pick_of(field_of_candidates())
     assert [a.split(" (")[0] for a in chosen.alternatives] == ["BEFT", "IA³", "OFT"]
     assert chosen.alternatives[0] == ("BEFT (rate 1e-2): 20.3 points worse in exact match (± 2.8), needs 2.45 GB less")
+
+
+def test_where_the_loss_decides_the_metric_is_told_too():
+    field = [candidate("lora", 0.51, 12.0, loss=1.20), candidate("oft", 0.50, 12.0, loss=1.17)]
+    chosen = decide(field, CARD, "accuracy")[1]
+    assert chosen.gain_over_lora == (
+        "Against LoRA (rate 1e-4): 1.0 points worse in exact match, within noise (± 2.8), "
+        "0.030 better in eval loss, within noise (± 0.057), needs the same memory."
+    )
+    assert "Compared by eval loss, which tells them apart more clearly than exact match." in chosen.reasons

@@ -9,7 +9,7 @@ import torch
 from filelock import FileLock
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from examples.study import bench, collect, rates, run, warmup
+from examples.study import bench, collect, held_out_rows, rates, run, warmup
 from examples.study.bench import Workbench
 from examples.study.candidates import Candidate, candidates
 from examples.study.records import candidate_name, read_collected, read_running
@@ -148,6 +148,22 @@ def test_a_shorter_warm_up_is_tried_once_on_what_the_study_holds(task, tmp_path,
     assert [*kept[0]["losses"]] == [str(step) for step in sorted(set(full_eval_steps(STEPS)))]
     apart = kept[1]["losses"][str(STEPS)] - kept[3]["losses"][str(STEPS)]
     assert capsys.readouterr().out.splitlines()[-1].startswith(f"tiny: {apart:+.3f} nats with 3 % on the same batches")
+
+
+def test_many_rows_are_held_out_and_kept_once(task, tmp_path, monkeypatch):
+    monkeypatch.setattr(held_out_rows, "KEPT", tmp_path / "rows.jsonl")
+    monkeypatch.setattr(held_out_rows, "TASKS", {"tiny": task})
+    monkeypatch.setattr(held_out_rows, "LEARNING_RATES", {"lora": (1e-4, 1e-3, 1e-2, 3e-2)})
+    (tmp_path / "out").mkdir()
+    for _ in range(2):
+        held_out_rows.run(["tiny"], tmp_path / "out")
+    (kept,) = held_out_rows.read(tmp_path / "rows.jsonl")
+    assert kept["learning_rate"] == 1e-2
+    assert [*kept["rows"]] == [str(STEPS // 5), str(STEPS)]
+    assert task.eval_rows < len(kept["label_tokens"]) <= 0.4 * len(task.rows()) + 1
+    assert all(len(end["nats"]) == len(end["right"]) == len(kept["label_tokens"]) for end in kept["rows"].values())
+    losses = [sum(end["nats"]) for end in kept["rows"].values()]
+    assert losses[1] < losses[0]
 
 
 def test_what_either_warm_up_tells_is_measured_on_the_same_candidates():

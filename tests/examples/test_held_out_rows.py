@@ -1,0 +1,50 @@
+"""What held-out rows tell of others: drawn, where it is known."""
+
+import numpy as np
+import pytest
+
+from examples.study.held_out_rows import CANDIDATES, KEPT, ROWS, Ends, inside_of, picks_of, read, regrets_of, table
+
+
+def drawn(seed=0, candidates=10, rows=400, own=1.0):
+    """Candidates of different quality on rows of different difficulty; a row is right where its loss is low."""
+    random = np.random.default_rng(seed)
+    quality = np.linspace(0.0, 0.5, candidates)[:, None]
+    nats = np.exp(random.standard_normal(rows) + own * random.standard_normal((candidates, rows)) - quality)
+    return Ends(nats, nats < 1.0, np.ones(rows, dtype=int))
+
+
+def test_differences_lie_inside_as_often_as_is_told_and_more_often_if_rows_were_independent():
+    loss, metric, independent = inside_of(drawn(own=0.5), 64, 40)
+    assert 0.7 < loss < 0.92 and 0.72 < metric < 0.88
+    assert independent > metric + 0.08
+
+
+def test_the_pick_is_the_best_where_all_rows_say_so():
+    ends = drawn(own=0.0)
+    assert picks_of(ends) == (9, 9, 9)
+    assert regrets_of(ends, 64, 5) == pytest.approx(np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize(("nats", "pick"), [(0.98, 0), (0.5, 1)])
+def test_of_two_that_disagree_the_clearer_lead_decides(nats, pick):
+    random = np.random.default_rng(0)
+    right = np.array([np.arange(64) < 40, np.arange(64) % 64 >= 28])  # 40 and 36
+    losses = np.array([np.ones(64), nats * np.ones(64)]) + 0.3 * random.standard_normal((2, 64))
+    losses += (np.array([1.0, nats]) - losses.mean(axis=1))[:, None]
+    assert picks_of(Ends(losses, right, np.ones(64, dtype=int))) == (0, 1, pick)
+
+
+def test_the_table_is_of_what_is_kept():
+    lines = [*table(read(KEPT), 2)]
+    assert all(line.count("|") == 13 for line in lines)
+    means = [line for line in lines if line.startswith("| mean")]
+    assert [int(line.split("|")[3]) for line in means] == [*ROWS]
+
+
+def test_all_that_is_kept_ran_to_its_end_on_the_same_rows():
+    records = read(KEPT)
+    assert len({(r["task"], r["method"], r["learning_rate"]) for r in records}) == len(records) > CANDIDATES
+    for task in {r["task"] for r in records}:
+        rows = {tuple(r["label_tokens"]) for r in records if r["task"] == task}
+        assert len(rows) == 1
