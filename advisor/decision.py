@@ -8,18 +8,16 @@ within noise of the pick is told as tied, for nothing is proven there, but an ex
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import get_args
 
 from advisor.case import LORA, Case
 from advisor.costs import Scale
+from advisor.deciding_quality import deciding_quality
 from advisor.forgetting import forgets_more
-from advisor.frontier import is_eligible, pareto_members, sharper_quality
+from advisor.frontier import is_eligible, pareto_members
 from advisor.quality import (
     QualityField,
     as_good_as,
     equal_within,
-    is_clearer,
-    noise_between,
     point_of,
     share_of_gain,
     value_of,
@@ -28,7 +26,6 @@ from advisor.recommendation import CandidateReport, Decision
 from advisor.request import Objective
 from advisor.wording import explain, standing
 from knowledge.schema import PlannedRun
-from probes.metrics import is_share
 from probes.schema import DatasetProfile, DeviceReport
 
 # What each objective trades, in shares of the best candidate's gain over the untuned model.
@@ -69,32 +66,11 @@ def weigh(
 ) -> tuple[list[CandidateReport], Case | None]:
     """The candidates with `fits` and `on_frontier` set, and the pick with all that it was weighed against."""
     judged = [c.model_copy(update={"fits": _fits(c, device), "on_frontier": False}) for c in candidates]
-    quality = _deciding_quality(judged)
+    quality = deciding_quality(judged)
     if not any(is_eligible(c, quality) for c in judged):
         return judged, None
     case = _weigh_by(quality, judged, device, objective, planned_run, data)
     return list(case.candidates), case
-
-
-def _deciding_quality(candidates: Sequence[CandidateReport]) -> QualityField:
-    """What candidates are compared by: what tells more of them apart, unless a share of right answers and the loss
-    disagree on who is ahead of those that stayed in the race. Then the clearer lead decides.
-
-    Either tells little on some dozens of held-out rows, and both together most: of ten candidates at the ends of their
-    runs, on 64 rows of eight tasks, the one with most right answers has 2.3 points fewer of the other rows right than
-    the best, the one with the lowest loss as many, and what is taken here 2.0; in loss they end .049, .024 and .028
-    nats above the best (python -m examples.study.held_out_rows).
-    """
-    stayed = [c for c in candidates if c.status == "finished" and is_eligible(c, "predicted")]
-    if not all(is_share(c.predicted.metric) and is_eligible(c, "predicted_loss") for c in stayed):
-        return sharper_quality(candidates)
-    metric, loss = get_args(QualityField)
-    one, other = (max(stayed, key=lambda c: value_of(c, field), default=None) for field in (metric, loss))
-    if one is other or value_of(one, metric) == value_of(other, metric):
-        return sharper_quality(candidates)
-    leads = {field: abs(value_of(one, field) - value_of(other, field)) for field in (metric, loss)}
-    noise = {field: noise_between(one, other, field) for field in (metric, loss)}
-    return loss if is_clearer(leads[loss], noise[loss], leads[metric], noise[metric]) else metric
 
 
 def _weigh_by(

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from advisor.quality import Point, QualityField, point_of
 from advisor.recommendation import CandidateReport
 
-SHARPER = 1.25  # the metric is what people ask for: the loss stands in only where it separates a quarter more pairs
 COMPARABLE = ("finished", "eliminated", "from table")
 
 
@@ -40,22 +39,3 @@ def pareto_members(points: Sequence[Point], least_lead: float = 0.0) -> list[int
 
 def _by_memory_then_quality(point: Point) -> tuple[float, ...]:
     return point.memory_step, -point.value, -point.low, -point.high, point.peak_bytes, point.noise or 0.0
-
-
-def sharper_quality(candidates: Sequence[CandidateReport]) -> QualityField:
-    """Which prediction tells more candidates apart; the task's metric unless the loss is clearly sharper, or known for
-    candidates of which the metric cannot be predicted.
-
-    On 40 held-out rows an exact match has a standard error of 7 points while the loss still separates methods.
-    """
-    by_loss, by_metric = (_eligible_points(candidates, field) for field in ("predicted_loss", "predicted"))
-    sharper = _separated_pairs(by_loss) > SHARPER * _separated_pairs(by_metric)
-    return "predicted_loss" if sharper or len(by_loss) > len(by_metric) else "predicted"
-
-
-def _eligible_points(candidates: Sequence[CandidateReport], quality: QualityField) -> list[Point]:
-    return [point_of(c, quality) for c in candidates if is_eligible(c, quality)]
-
-
-def _separated_pairs(points: Sequence[Point]) -> int:
-    return sum(a.leads(b) for a in points for b in points)

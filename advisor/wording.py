@@ -136,7 +136,7 @@ def _why_lora(case: Case) -> str:
 def _reasons(case: Case) -> list[str]:
     pick, quality = case.pick, case.quality
     reasons = [_gain_over_lora(case)]
-    if quality == "predicted_loss" and pick.predicted is not None:
+    if quality == "predicted_loss" and all(c.predicted is not None for c in case.rivals):
         reasons.append(f"Compared by {case.metric}, which tells them apart more clearly than {pick.predicted.metric}.")
     if case.ties:
         reasons.append(f"Tied in {case.metric} with {_listed([c.title for c in case.ties])}; {_tie_breaker(case)}.")

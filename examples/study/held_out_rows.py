@@ -10,16 +10,15 @@ is not run again, and several of these may run at once.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from advisor.held_out import RowsNoise, held_out_noise, metric_noise, own_parts
 from advisor.predictor import Forecast
@@ -27,12 +26,13 @@ from advisor.quality import is_clearer
 from advisor.recommendation import Prediction
 from examples.study.bench import VERSIONS_OF, Training, Workbench
 from examples.study.candidates import LEARNING_RATES, ONLY_CLASSIFICATION, Candidate
+from examples.study.kept import add_once, read
 from examples.study.tasks import TASKS, StudyTask
 from knowledge.schema import WARMUP_FRACTION
 from probes.schema import ProbeOutcome, Schedule
 
 KEPT = Path(__file__).parent / "held_out_rows.jsonl"
-PART, END = 0.2, 1.0
+LOOKS = (0.2, 1.0)  # of a run
 ROWS = (32, 64, 128, 200)  # held out; all others are those that nobody saw
 CANDIDATES, FEWEST = 10, 6  # of a draw, and of a task
 # Answers of these are right or wrong as a whole, and neither always.
@@ -63,7 +63,7 @@ def train(bench: Workbench, candidate: Candidate) -> dict[str, Any]:
     schedule = Schedule(shape="cosine", total_steps=steps, warmup_steps=round(WARMUP_FRACTION * steps))
     training = Training(bench, candidate)
     rows = {}
-    for fraction in (PART, END):
+    for fraction in LOOKS:
         stop = round(fraction * steps)
         outcome = training.outcome("full-1", schedule, stop, [stop])
         if outcome.status == "finished":
@@ -85,28 +85,18 @@ def _rows_of(outcome: ProbeOutcome, label_tokens: Sequence[int]) -> dict[str, An
     return {"nats": [round(nats, 3) for nats in outcome.row_losses], "right": "".join(str(int(r)) for r in right)}
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-
-
 def run(names: Sequence[str], out: Path) -> None:
     """Trains what is not kept yet."""
-    benches: dict[str, Workbench] = {}
+    bench_of = cache(partial(Workbench, seed=0, out=out))
     for candidate in to_train(names):
-        task = candidate.task
-        lock = FileLock(out / f"{task.name}-{candidate.name}.lock")
-        try:
-            with lock.acquire(timeout=0):
-                done = {(r["task"], r["method"], r["learning_rate"]) for r in read(KEPT)}
-                if (task.name, candidate.method, candidate.learning_rate) in done:
-                    continue
-                if task.name not in benches:
-                    benches[task.name] = Workbench(task, seed=0, out=out)
-                line = json.dumps(train(benches[task.name], candidate), separators=(",", ":")) + "\n"
-                with FileLock(out / "kept.lock"), KEPT.open("a", encoding="utf-8") as file:
-                    file.write(line)
-        except Timeout:  # another process trains it
-            continue
+        wanted = candidate.task.name, candidate.method, candidate.learning_rate
+        add_once(
+            KEPT,
+            out,
+            f"{candidate.task.name}-{candidate.name}",
+            lambda r, wanted=wanted: (r["task"], r["method"], r["learning_rate"]) == wanted,
+            lambda candidate=candidate: train(bench_of(candidate.task), candidate),
+        )
 
 
 @dataclass(frozen=True)

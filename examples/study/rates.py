@@ -18,6 +18,7 @@ from typing import Any
 
 from examples.study.bench import VERSIONS_OF, Training, Workbench
 from examples.study.candidates import Candidate
+from examples.study.kept import read
 from examples.study.schedules import full_eval_steps, full_schedule
 from examples.study.tasks import TASKS, StudyTask
 from knowledge.methods import get_method
@@ -70,10 +71,6 @@ def table(ends: Sequence[dict[str, Any]]) -> Iterator[str]:
         best = min((rate for rate in rates if of_method[rate] is not None), key=of_method.__getitem__)
         told = ", ".join("diverged" if loss is None else f"{loss:.3f}" for loss in losses)
         yield f"| {task} | {method} | {', '.join(f'{rate:g}' for rate in rates)} | {told} | {best:g} |"
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
 def main() -> None:

@@ -11,20 +11,20 @@ change.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Iterator, Sequence
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from advisor.end_model import loss_of, probe_of
 from advisor.predictor import Predictor
 from examples.study.bench import VERSIONS_OF, Training, Workbench
 from examples.study.candidates import LEARNING_RATES, ONLY_CLASSIFICATION, Candidate
+from examples.study.kept import add_once, read
 from examples.study.race import final_loss, full_runs
 from examples.study.records import read_collected
 from examples.study.schedules import FRACTIONS, WARMUP_FRACTION, full_eval_steps, rung
@@ -72,31 +72,23 @@ def train(bench: Workbench, candidate: Candidate, warmup: float) -> dict[str, An
     }
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-
-
 def trained(record: dict[str, Any]) -> Trained:
     return record["task"], record["method"], record["learning_rate"], record["warmup_fraction"]
 
 
 def run(names: Sequence[str], out: Path) -> None:
     """Trains what is not kept yet."""
+    bench_of = cache(partial(Workbench, seed=0, out=out))
     for name in names:
-        task, bench = TASKS[name], None
-        for candidate, warmup in to_train(task):
-            lock = FileLock(out / f"{task.name}-{candidate.name}-{warmup:g}.lock")
-            try:
-                with lock.acquire(timeout=0):
-                    is_kept = (name, candidate.method, candidate.learning_rate, warmup) in map(trained, read(KEPT))
-                    if is_kept:
-                        continue
-                    bench = bench or Workbench(task, seed=0, out=out)
-                    line = json.dumps(train(bench, candidate, warmup)) + "\n"
-                    with FileLock(out / "kept.lock"), KEPT.open("a", encoding="utf-8") as file:
-                        file.write(line)
-            except Timeout:  # another process trains it
-                continue
+        for candidate, warmup in to_train(TASKS[name]):
+            wanted = name, candidate.method, candidate.learning_rate, warmup
+            add_once(
+                KEPT,
+                out,
+                f"{name}-{candidate.name}-{warmup:g}",
+                lambda r, wanted=wanted: trained(r) == wanted,
+                lambda candidate=candidate, warmup=warmup: train(bench_of(candidate.task), candidate, warmup),
+            )
 
 
 def pairs_of(task: str, records: Sequence[dict[str, Any]]) -> list[tuple[RunRecord, RunRecord]]:

@@ -18,9 +18,10 @@ import numpy as np
 
 import probes.plan
 from advisor.end_model import loss_of
+from examples.study.kept import read
 from examples.study.race import final_loss, is_offered, play, random_sets
 from examples.study.schedules import FRACTIONS, rung
-from examples.study.warmup import KEPT, pairs_of, read
+from examples.study.warmup import KEPT, pairs_of
 from knowledge.schema import RunRecord
 
 BUDGETS = (0.01, 0.02, 0.035, 0.05, 0.1, 0.15, 0.2)

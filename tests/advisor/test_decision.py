@@ -7,7 +7,6 @@ import random
 import pytest
 
 from advisor.decision import decide
-from advisor.frontier import sharper_quality
 from advisor.recommendation import Prediction
 from knowledge.schema import Curve, CurvePoint, PlannedRun
 from tests.advisor.factories import candidate, curve, device, field_of_candidates, memory, result
@@ -36,43 +35,6 @@ def test_of_what_is_expected_to_end_alike_the_cheaper_is_taken_and_it_says_tie()
     assert chosen.name == "oft"
     assert chosen.ties == ("lora",)
     assert "equal in exact match, needs 3.00 GB less" in chosen.gain_over_lora
-
-
-@pytest.mark.parametrize(
-    ("loss", "decides", "pick"),
-    [
-        (1.19, "exact match", "lora"),  # its lead of .01 is a quarter of a half-width, that of the metric a half
-        (1.17, "eval loss", "oft"),
-        (1.21, "exact match", "lora"),
-    ],
-)
-def test_where_loss_and_right_answers_disagree_the_clearer_lead_decides(loss, decides, pick):
-    field = [candidate("lora", 0.51, 12.0, loss=1.20), candidate("oft", 0.50, 12.0, loss=loss)]
-    chosen = pick_of(field)
-    assert (chosen.name, chosen.compared_by) == (pick, decides)
-
-
-def test_the_clearer_lead_decides_where_the_loss_tells_more_of_the_others_apart_too():
-    others = [candidate(f"c{i}", 0.3, 12.0, loss=1.3 + 0.1 * i) for i in range(4)]
-    field = [candidate("lora", 0.55, 12.0, loss=1.21), candidate("oft", 0.50, 12.0, loss=1.20)]
-    assert sharper_quality([*field, *others]) == "predicted_loss"
-    assert (pick_of([*field, *others]).name, pick_of([*field, *others]).compared_by) == ("lora", "exact match")
-
-
-def test_a_metric_of_the_users_own_is_not_denied_by_the_loss():
-    score = Prediction(metric="own.py:score", value=0.0, low=0.0, high=1.0, noise=0.02)
-    field = [
-        candidate(name, 0.5, 12.0, loss=loss).model_copy(
-            update={"predicted": score.model_copy(update={"value": value})}
-        )
-        for name, value, loss in (("lora", 0.51, 1.20), ("oft", 0.50, 1.17))
-    ]
-    assert pick_of(field).compared_by == "own.py:score"
-
-
-def test_one_that_left_the_race_denies_nothing():
-    ahead = candidate("oft", 0.50, 12.0, loss=1.1, status="eliminated")
-    assert pick_of([candidate("lora", 0.51, 12.0, loss=1.2), ahead]).compared_by == "exact match"
 
 
 @pytest.mark.parametrize("behind", [0.499, 0.48])  # of a gain of 46 points: a fifth of a percent, and odds of 4:1

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.frontier import is_eligible, pareto_members, sharper_quality
-from advisor.quality import Point, beats, leads, point_of, tied
+from advisor.frontier import is_eligible, pareto_members
+from advisor.quality import Point, beats, point_of, tied
 from tests.advisor.factories import candidate, memory
 
 qualities = st.floats(-5, 5)
@@ -96,35 +96,6 @@ def test_a_vague_candidate_does_not_stay_by_its_upper_end():
 def test_losses_are_better_when_lower():
     low, high = candidate("a", 0.5, 10, loss=0.8), candidate("b", 0.5, 10, loss=1.2)
     assert beats(low, high, "predicted_loss")
-
-
-def test_the_loss_decides_where_the_metric_separates_less():
-    vague = [candidate(n, q, 10, noise=0.3) for n, q in (("a", 0.5), ("b", 0.55), ("c", 0.6))]
-    sharp = [candidate(n, q, 10, noise=0.001) for n, q in (("a", 0.5), ("b", 0.55), ("c", 0.6))]
-    assert sharper_quality(vague) == "predicted_loss"
-    assert sharper_quality(sharp) == "predicted"
-
-
-def test_the_loss_stands_in_only_where_it_tells_a_quarter_more_pairs_apart():
-    def compared_by(metrics, losses):
-        pairs = zip(metrics, losses, strict=True)
-        return sharper_quality([candidate(f"c{m}", m, 10, loss=loss) for m, loss in pairs])
-
-    apart = (0.5, 0.6, 0.7, 0.8)  # six pairs
-    one_alike, two_alike = (0.5, 0.501, 0.7, 0.8), (0.5, 0.501, 0.7, 0.701)
-    assert compared_by(one_alike, [2 - q for q in apart]) == "predicted"
-    assert compared_by(two_alike, [2 - q for q in apart]) == "predicted_loss"
-
-
-def test_the_loss_decides_where_the_metric_of_some_cannot_be_predicted():
-    unknown = candidate("oft").model_copy(update={"predicted": None})
-    assert sharper_quality([candidate("lora"), unknown]) == "predicted_loss"
-
-
-def test_pairs_that_are_probably_apart_count_as_told_apart():
-    field = [candidate("lora", 0.5, 10, loss=1.2), candidate("oft", 0.5, 10, loss=1.17)]
-    assert leads(field[1], field[0], "predicted_loss") and not beats(field[1], field[0], "predicted_loss")
-    assert sharper_quality(field) == "predicted_loss"
 
 
 @pytest.mark.parametrize("field", ["value", "low", "high", "peak_bytes"])

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from examples.study.held_out_rows import CANDIDATES, KEPT, ROWS, Ends, inside_of, picks_of, read, regrets_of, table
+from examples.study.held_out_rows import CANDIDATES, KEPT, ROWS, Ends, inside_of, picks_of, regrets_of, table
+from examples.study.kept import read
 
 
 def drawn(seed=0, candidates=10, rows=400, own=1.0):

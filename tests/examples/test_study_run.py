@@ -12,6 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from examples.study import bench, collect, held_out_rows, rates, run, warmup
 from examples.study.bench import Workbench
 from examples.study.candidates import Candidate, candidates
+from examples.study.kept import read
 from examples.study.records import candidate_name, read_collected, read_running
 from examples.study.records import collect as keep
 from examples.study.schedules import FRACTIONS, branch_schedule, full_eval_steps, rung, trunk_schedule, trunk_steps
@@ -120,7 +121,7 @@ def test_rates_beyond_the_study_are_run_once_and_told_in_a_table(task, tmp_path,
     for _ in range(2):
         rates.main()
     assert runs == [("lora", rate) for rate in (3e-4, 1e-3, 3e-3)]
-    ends = rates.read(tmp_path / "rates.jsonl")
+    ends = read(tmp_path / "rates.jsonl")
     best = min(ends, key=lambda end: end["eval_loss"])["learning_rate"]
     line = capsys.readouterr().out.splitlines()[-1]
     assert line.startswith("| tiny | lora | 0.0003, 0.001, 0.003 |") and line.endswith(f"| {best:g} |")
@@ -144,7 +145,7 @@ def test_a_shorter_warm_up_is_tried_once_on_what_the_study_holds(task, tmp_path,
     for _ in range(2):
         warmup.main()
     assert trained == [(3e-2, 0.03), (1e-2, 0.03), (1e-3, 0.03), (1e-2, 0.1)]
-    kept = warmup.read(tmp_path / "warmup.jsonl")
+    kept = read(tmp_path / "warmup.jsonl")
     assert [*kept[0]["losses"]] == [str(step) for step in sorted(set(full_eval_steps(STEPS)))]
     apart = kept[1]["losses"][str(STEPS)] - kept[3]["losses"][str(STEPS)]
     assert capsys.readouterr().out.splitlines()[-1].startswith(f"tiny: {apart:+.3f} nats with 3 % on the same batches")
@@ -157,7 +158,7 @@ def test_many_rows_are_held_out_and_kept_once(task, tmp_path, monkeypatch):
     (tmp_path / "out").mkdir()
     for _ in range(2):
         held_out_rows.run(["tiny"], tmp_path / "out")
-    (kept,) = held_out_rows.read(tmp_path / "rows.jsonl")
+    (kept,) = read(tmp_path / "rows.jsonl")
     assert kept["learning_rate"] == 1e-2
     assert [*kept["rows"]] == [str(STEPS // 5), str(STEPS)]
     assert task.eval_rows < len(kept["label_tokens"]) <= 0.4 * len(task.rows()) + 1
