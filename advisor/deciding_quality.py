@@ -26,12 +26,18 @@ def deciding_quality(candidates: Sequence[CandidateReport]) -> QualityField:
     if not all(is_share(c.predicted.metric) and is_eligible(c, "predicted_loss") for c in stayed):
         return sharper_quality(candidates)
     metric, loss = get_args(QualityField)
-    one, other = (max(stayed, key=lambda c: value_of(c, field), default=None) for field in (metric, loss))
+    one, other = (max(stayed, key=lambda c: _rank(c, field), default=None) for field in (metric, loss))
     if one is other or value_of(one, metric) == value_of(other, metric):
         return sharper_quality(candidates)
     leads = {field: abs(value_of(one, field) - value_of(other, field)) for field in (metric, loss)}
     noise = {field: noise_between(one, other, field) for field in (metric, loss)}
     return loss if is_clearer(leads[loss], noise[loss], leads[metric], noise[metric]) else metric
+
+
+def _rank(candidate: CandidateReport, first: QualityField) -> tuple[float | str, ...]:
+    """Of those that are equal in the one, as few rows often leave them, the better in the other leads."""
+    values = (value_of(candidate, field) for field in (first, *get_args(QualityField)))
+    return *values, candidate.name, candidate.learning_rate
 
 
 def sharper_quality(candidates: Sequence[CandidateReport]) -> QualityField:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import pytest
 
 from advisor.deciding_quality import sharper_quality
@@ -30,6 +32,16 @@ def test_the_clearer_lead_decides_where_the_loss_tells_more_of_the_others_apart_
     field = [candidate("lora", 0.55, 12.0, loss=1.21), candidate("oft", 0.50, 12.0, loss=1.20)]
     assert sharper_quality([*field, *others]) == "predicted_loss"
     assert (pick_of([*field, *others]).name, pick_of([*field, *others]).compared_by) == ("lora", "exact match")
+
+
+def test_of_equally_many_right_answers_the_lower_loss_leads_in_whatever_order():
+    field = [
+        candidate("a", 0.51, 12.0, loss=1.20),
+        candidate("b", 0.51, 12.0, loss=1.40),  # from here the lead in loss would be the clearer one
+        candidate("c", 0.50, 12.0, loss=1.19),
+    ]
+    for ordered in permutations(field):
+        assert (pick_of(ordered).name, pick_of(ordered).compared_by) == ("a", "exact match")
 
 
 def test_a_metric_of_the_users_own_is_not_denied_by_the_loss():
