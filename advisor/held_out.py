@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -19,6 +19,10 @@ HALF_A_ROW = 0.5  # in which each of two candidates differs from what they share
 # Held-out rows that a probe and the final run are evaluated on: the standard error of a mean loss is below a tenth of a
 # nat, and more rows cost more than they tell in a rung.
 EVAL_ROWS = 64
+
+
+Told = Mapping[str, Sequence[float]]
+"""Per candidate what each of the same held-out rows tells."""
 
 
 class RowsNoise(NamedTuple):
@@ -77,6 +81,18 @@ def own_parts(row_right: Mapping[str, Sequence[bool]]) -> dict[str, float]:
     squares = [np.square(values - values.mean(axis=1, keepdims=True)).sum(axis=1) for values in (own, right)]
     of_own, of_all = squares[0] * len(ids) / (len(ids) - 1), squares[1]
     return dict(zip(ids, np.sqrt((of_own + HALF_A_ROW) / (of_all + HALF_A_ROW)).clip(max=1.0).tolist(), strict=True))
+
+
+def paired(noise_of: Callable[[Told], dict[str, float]], told: Told, farthest: Collection[str]) -> dict[str, float]:
+    """What `noise_of` tells of each candidate; of those that went farthest, beside one another alone.
+
+    Long probes have in common which rows they learned: beside candidates that learned little that would count as their
+    own. Of three candidates at the ends of their runs, beside seven that left at a fifth, 79 % of the differences of
+    losses on other rows lie within what the three tell, as nearly as many as should (80 %), and 93 % within what all
+    ten do, which is half as much again; of accuracies 81 and 88 % (python -m examples.study.held_out_rows).
+    """
+    among = noise_of({id: told[id] for id in farthest if id in told})
+    return noise_of(told) | (among if len(among) > 1 else {})
 
 
 def of_all(values: Mapping[str, float], ids: Iterable[str]) -> dict[str, float]:

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 
 from advisor.candidates import Candidate, report_without_probe
 from advisor.end_model import Probe
-from advisor.held_out import EVAL_ROWS, RowsNoise, held_out_noise, loss_noise, metric_noise, of_all, own_parts
+from advisor.held_out import EVAL_ROWS, RowsNoise, held_out_noise, loss_noise, metric_noise, of_all, own_parts, paired
 from advisor.measured import Measured, step_s_by_method
 from advisor.own_task import benchmark_of_survey
 from advisor.planned_memory import adapter_bytes_of, corrected_memory, measured_memory
-from advisor.predictor import Predictor
+from advisor.predictor import EQUALLY_FAR, Predictor
 from advisor.quality import TABLE_RANK
 from advisor.recommendation import CandidateReport, Prediction, Status
 from advisor.survey import Survey
@@ -90,10 +90,16 @@ def _rows_noise(found: Sequence[Measured], metric_name: str, baseline: Baseline)
     nats, tokens = ({one.candidate.id: one.newest(name) or () for one in found} for name in ("row_losses", "row_right"))
     # The tokens of a row are right or wrong together, so they are no independent trials as whole answers are.
     tells_tokens = metric_name == SINGLE_TOKENS
+    longest = max((one.curve.last_step for one in found), default=0)
+    farthest = [one.candidate.id for one in found if one.curve.last_step >= EQUALLY_FAR * longest]
     answers = {id: [*map(operator.eq, right, baseline.row_labels)] for id, right in tokens.items()}
     of_loss, of_tokens, of_answers = (
-        of_all(noise, nats)
-        for noise in (held_out_noise(nats), held_out_noise(tokens) if tells_tokens else {}, own_parts(answers))
+        of_all(paired(noise_of, told, farthest), nats)
+        for noise_of, told in (
+            (held_out_noise, nats),
+            (held_out_noise, tokens if tells_tokens else {}),
+            (own_parts, answers),
+        )
     )
     return {id: RowsNoise(of_loss.get(id, 0.0), of_tokens.get(id), of_answers.get(id, 1.0)) for id in nats}
 

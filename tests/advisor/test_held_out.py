@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from advisor.held_out import RowsNoise, held_out_noise, metric_noise, of_all, own_parts
+from advisor.held_out import RowsNoise, held_out_noise, metric_noise, of_all, own_parts, paired
 from advisor.predictor import Forecast
 from advisor.recommendation import Prediction
 
@@ -121,3 +121,20 @@ def test_who_was_cut_off_gets_the_largest_of_the_others():
     assert set(parts) == {"a", "b"}
     assert of_all(parts, "abc") == parts | {"c": max(parts.values())}
     assert of_all({}, "abc") == {}
+
+
+def test_those_that_went_farthest_are_paired_with_each_other_alone():
+    far, near = drawn(1, own=0.1, candidates=3), drawn(2, own=0.3, candidates=4)
+    told = far | {f"near{i}": losses for i, losses in enumerate(near.values())}
+    noise = paired(held_out_noise, told, [*far, "cut off"])
+    assert {id: noise[id] for id in far} == held_out_noise(far)
+    assert {id: noise[id] for id in told if id not in far} == {
+        id: value for id, value in held_out_noise(told).items() if id not in far
+    }
+    assert max(held_out_noise(far).values()) < 0.5 * min(held_out_noise(told)[id] for id in far)
+
+
+@pytest.mark.parametrize("farthest", [["c0"], ["c0", "cut off"], []])
+def test_a_single_one_that_went_farthest_is_paired_with_all(farthest):
+    told = drawn(2, own=0.3)
+    assert paired(held_out_noise, told, farthest) == held_out_noise(told)

@@ -185,6 +185,18 @@ def test_answers_that_candidates_share_are_no_noise_between_them():
     assert alike < apart == metric_noise(eval_rows=16).predicted.noise
 
 
+def test_finalists_are_told_apart_by_what_they_do_not_share_with_each_other():
+    """Two that went on learned the same rows; the one that left did not."""
+    easy, hard = rows_of(0), rows_of(1)
+    likewise = tuple(np.array(easy) * rows_of(2, 0.05))
+    jobs = [job(row_losses=easy), job(row_losses=likewise), job(20, row_losses=hard)]
+    (*two, _), pair = (
+        judged(*((raced(name), [one]) for name, one in zip(("lora", "oft", "ia3"), of, strict=False)))
+        for of in (jobs, jobs[:2])
+    )
+    assert [r.predicted_loss.noise for r in two] == [r.predicted_loss.noise for r in pair]
+
+
 RATES = (1e-5, 1e-4, 1e-3)
 
 

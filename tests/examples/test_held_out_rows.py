@@ -3,7 +3,18 @@
 import numpy as np
 import pytest
 
-from examples.study.held_out_rows import CANDIDATES, KEPT, ROWS, Ends, inside_of, picks_of, regrets_of, table
+from examples.study.held_out_rows import KEPT
+from examples.study.held_out_scores import (
+    CANDIDATES,
+    ROWS,
+    Ends,
+    finalists_table,
+    inside_of,
+    picks_of,
+    regrets_of,
+    table,
+    told_of_finalists,
+)
 from examples.study.kept import read
 
 
@@ -41,6 +52,19 @@ def test_the_table_is_of_what_is_kept():
     assert all(line.count("|") == 13 for line in lines)
     means = [line for line in lines if line.startswith("| mean")]
     assert [int(line.split("|")[3]) for line in means] == [*ROWS]
+
+
+def test_finalists_share_more_with_each_other_than_with_those_that_left_early():
+    (losses_all, losses_alone), (metrics_all, metrics_alone) = told_of_finalists(drawn(1), drawn(0, own=0.3), 60)
+    for beside_all, alone in ((losses_all, losses_alone), (metrics_all, metrics_alone)):
+        assert 0.65 < alone[0] < 0.95 and alone[0] < beside_all[0]
+        assert alone[1] < beside_all[1]
+
+
+def test_the_table_of_finalists_is_of_all_tasks_that_have_candidates_enough():
+    lines = [*finalists_table(read(KEPT), 2)]
+    assert all(line.count("|") == 10 for line in lines)
+    assert len(lines) > 3 and lines[-1].startswith(f"| mean of {len(lines) - 3} ")
 
 
 def test_all_that_is_kept_ran_to_its_end_on_the_same_rows():
