@@ -232,7 +232,7 @@ def _probe(
             return found, [*would_be_probed(found, lineup.entering), *waiting], lineup.too_large, race_report
         check_room(folder, lineup.entering)
         earlier_s = journal.probing_s
-        evidence, race = gather(found, lineup, executor, journal, observer, deadline, costs.silence_limit_s)
+        evidence, race = gather(found, lineup, executor, journal, observer, deadline, costs)
         call.stack.enter_context(finishing(observer.message))
     found, evidence, baseline = with_telling_metric(found, evidence, baseline, observer.message)
     reports = judge(found, lineup.entering, evidence, race, baseline, table.load(), probed_on)

@@ -69,7 +69,7 @@ def warnings(case: Case) -> list[str]:
     if pick.micro_batches > 1:
         found.append(_parts_warning(pick.micro_batches))
     if case.data is not None and case.data.eval_rows < SMALL_HELD_OUT_ROWS:
-        found.append(_held_out_warning(case.data.eval_rows, case.metric))
+        found.append(_held_out_warning(case.data.eval_rows, case.prediction.rows, case.metric))
     if case.data is not None and sum(case.data.dropped.values()) > MANY_LEFT_OUT * case.data.rows:
         found.append(_left_out_warning(case.data))
     if worse := _no_gain(case) or _as_good_as_blind(case):
@@ -126,10 +126,10 @@ def _forgetting_warning(case: Case) -> str:
     )
 
 
-def _held_out_warning(rows: int, metric: str) -> str:
+def _held_out_warning(rows: int, measured_rows: int | None, metric: str) -> str:
     text = f"Only {plural(rows, 'held-out row')}"
     if metric in ("exact match", "accuracy"):  # one trial a row
-        measured = min(EVAL_ROWS, max(1, rows))
+        measured = measured_rows or min(EVAL_ROWS, max(1, rows))
         text += f": {metric} is known to about {100 * math.sqrt(0.25 / measured):.0f} points"
     return text + "."
 

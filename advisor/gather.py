@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from advisor.held_out import EVAL_ROWS
-from advisor.planning import Lineup
+from advisor.planning import Costs, Lineup
 from advisor.requirement_kinds import Scope
 from advisor.requirements import asks_for_latency, objection_to
 from advisor.survey import Survey
@@ -140,7 +140,7 @@ def gather(
     journal: Journal,
     observer: Observer,
     deadline: float,
-    silence_limit_s: float,
+    costs: Costs,
 ) -> tuple[Evidence, Race]:
     """Runs the planned race; see probes.conduct for what happens when it cannot come to its end."""
     assert survey.data is not None
@@ -159,9 +159,10 @@ def gather(
         deadline,
         metric_name,
         batch_size=survey.planned_run.batch_size,
-        silence_limit_s=silence_limit_s,
+        silence_limit_s=costs.silence_limit_s,
         grace_s=60 * survey.request.budget_minutes,
         probed_before_s=lineup.probed_before_s,
+        end_s=costs.end_s,
         objection_to=lambda outcome: objection_to(outcome, survey.request.require, Scope.of(survey)),
     )
     return conductor.run(), race

@@ -83,8 +83,11 @@ def own_parts(row_right: Mapping[str, Sequence[bool]]) -> dict[str, float]:
     return dict(zip(ids, np.sqrt((of_own + HALF_A_ROW) / (of_all + HALF_A_ROW)).clip(max=1.0).tolist(), strict=True))
 
 
-def paired(noise_of: Callable[[Told], dict[str, float]], told: Told, farthest: Collection[str]) -> dict[str, float]:
-    """What `noise_of` tells of each candidate; of those that went farthest, beside one another alone.
+def paired(
+    noise_of: Callable[[Told], dict[str, float]], told: Told, farthest: Collection[str], first_rows: int | None = None
+) -> dict[str, float]:
+    """What `noise_of` tells of each candidate, by the first rows, which are told of all; of those that went farthest,
+    beside one another alone, by all rows that are told of them.
 
     Long probes have in common which rows they learned: beside candidates that learned little that would count as their
     own. Of three candidates at the ends of their runs, beside seven that left at a fifth, 79 % of the differences of
@@ -92,7 +95,7 @@ def paired(noise_of: Callable[[Told], dict[str, float]], told: Told, farthest: C
     ten do, which is half as much again; of accuracies 81 and 88 % (python -m examples.study.held_out_rows).
     """
     among = noise_of({id: told[id] for id in farthest if id in told})
-    return noise_of(told) | (among if len(among) > 1 else {})
+    return noise_of({id: rows[:first_rows] for id, rows in told.items()}) | (among if len(among) > 1 else {})
 
 
 def of_all(values: Mapping[str, float], ids: Iterable[str]) -> dict[str, float]:

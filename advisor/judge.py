@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping, Sequence
 
+from advisor.all_rows import Shift, on_all_rows, shifts_of
 from advisor.candidates import Candidate, report_without_probe
 from advisor.end_model import Probe
 from advisor.held_out import EVAL_ROWS, RowsNoise, held_out_noise, loss_noise, metric_noise, of_all, own_parts, paired
@@ -41,7 +42,10 @@ def judge(
     `probed_on` is the kind of device that the probes ran on: cuda, mps or cpu.
     """
     found = [Measured.of(candidate, evidence) for candidate in candidates]
-    predicted = _predictions([one for one in found if one.is_usable], survey, baseline, records)
+    usable = [one for one in found if one.is_usable]
+    shifts = shifts_of(usable)
+    predicted = _predictions(usable, shifts, survey, baseline, records)
+    untuned = (shifts and baseline.whole) or baseline
     step_s = step_s_by_method(found)
     max_steps = survey.planned_run.max_steps
     reports = []
@@ -50,8 +54,8 @@ def judge(
         report = _bare_report(candidate, survey, *_standing(one, race))
         method_step_s = step_s.get(candidate.method.name)
         fields = {
-            "baseline_value": baseline.metric,
-            "baseline_loss": baseline.eval_loss,
+            "baseline_value": untuned.metric,
+            "baseline_loss": untuned.eval_loss,
             "memory": _memory(one, survey, probed_on),
             "planned_run_s": method_step_s * max_steps if method_step_s else None,
         }
@@ -60,9 +64,14 @@ def judge(
 
 
 def _predictions(
-    found: Sequence[Measured], survey: Survey, baseline: Baseline, records: Sequence[RunRecord]
+    found: Sequence[Measured],
+    shifts: Mapping[str, Shift],
+    survey: Survey,
+    baseline: Baseline,
+    records: Sequence[RunRecord],
 ) -> dict[str, dict[str, Prediction | None]]:
-    """Per candidate the fields of its report that tell the end of the planned run."""
+    """Per candidate the fields of its report that tell the end of the planned run. shifts: of those that were evaluated
+    on all held-out rows."""
     assert survey.data is not None
     profile = survey.data.profile
     predictor = Predictor(
@@ -74,18 +83,21 @@ def _predictions(
     start = CurvePoint(step=0, eval_loss=baseline.eval_loss, metric=baseline.metric)
     probes = {one.candidate.id: _probe(one) for one in found}
     forecasts = predictor.predict(probes, survey.planned_run.max_steps, profile.metric_name, start)
-    of_rows = _rows_noise(found, profile.metric_name, baseline)
-    rows = min(EVAL_ROWS, profile.eval_rows)
-    return {
-        id: {
-            "predicted": _with_noise(forecast.metric, metric_noise(forecast, rows, of_rows[id])),
-            "predicted_loss": _with_noise(forecast.loss, loss_noise(forecast, of_rows[id].loss)),
+    first_rows = min(EVAL_ROWS, profile.eval_rows)
+    of_rows = _rows_noise(found, profile.metric_name, baseline, first_rows)
+    told, fields = profile.eval_rows if shifts else first_rows, {}
+    for id, forecast in on_all_rows(forecasts, shifts).items():
+        rows = profile.eval_rows if id in shifts else first_rows
+        fields[id] = {
+            "predicted": _with_noise(forecast.metric, metric_noise(forecast, rows, of_rows[id]), told),
+            "predicted_loss": _with_noise(forecast.loss, loss_noise(forecast, of_rows[id].loss), told),
         }
-        for id, forecast in forecasts.items()
-    }
+    return fields
 
 
-def _rows_noise(found: Sequence[Measured], metric_name: str, baseline: Baseline) -> dict[str, RowsNoise]:
+def _rows_noise(
+    found: Sequence[Measured], metric_name: str, baseline: Baseline, first_rows: int
+) -> dict[str, RowsNoise]:
     """Per candidate what the choice of the held-out rows leaves open."""
     nats, tokens = ({one.candidate.id: one.newest(name) or () for one in found} for name in ("row_losses", "row_right"))
     # The tokens of a row are right or wrong together, so they are no independent trials as whole answers are.
@@ -94,7 +106,7 @@ def _rows_noise(found: Sequence[Measured], metric_name: str, baseline: Baseline)
     farthest = [one.candidate.id for one in found if one.curve.last_step >= EQUALLY_FAR * longest]
     answers = {id: [*map(operator.eq, right, baseline.row_labels)] for id, right in tokens.items()}
     of_loss, of_tokens, of_answers = (
-        of_all(paired(noise_of, told, farthest), nats)
+        of_all(paired(noise_of, told, farthest, first_rows), nats)
         for noise_of, told in (
             (held_out_noise, nats),
             (held_out_noise, tokens if tells_tokens else {}),
@@ -113,8 +125,8 @@ def _probe(found: Measured) -> Probe:
     )
 
 
-def _with_noise(prediction: Prediction | None, noise: float) -> Prediction | None:
-    return prediction.model_copy(update={"noise": noise}) if prediction else None
+def _with_noise(prediction: Prediction | None, noise: float, rows: int) -> Prediction | None:
+    return prediction.model_copy(update={"noise": noise, "rows": rows}) if prediction else None
 
 
 def _standing(found: Measured, race: Race) -> tuple[Status, str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from advisor.candidates import Candidate
-from knowledge.schema import Curve
+from knowledge.schema import Curve, CurvePoint
 from probes.evidence import Evidence
 from probes.schema import ProbeOutcome
 
@@ -34,6 +34,11 @@ class Measured:
     @property
     def peak_bytes(self) -> int | None:
         return max((o.peak_bytes for o in self.outcomes if o.peak_bytes), default=None)
+
+    @property
+    def whole(self) -> CurvePoint | None:
+        """Of all held-out rows, where the candidate came to the end of the planned run."""
+        return self.newest("whole")
 
     @property
     def did_whole_batches(self) -> bool:

@@ -69,7 +69,8 @@ def _start(report: TrainingReport) -> str:
     if last.metric is not None and report.baseline_metric is not None:
         before, after = (quality_text(v, metric_name) for v in (report.baseline_metric, last.metric))
         words.append(f"{_plain(metric_name)} {before} to {after}")
-    return f"On held-out rows, from the untuned model to this one: {', '.join(words)}."
+    rows = plural(report.eval_rows, "held-out row") if report.eval_rows else "held-out rows"
+    return f"On {rows}, from the untuned model to this one: {', '.join(words)}."
 
 
 def _comparisons(report: TrainingReport) -> str:

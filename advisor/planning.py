@@ -47,11 +47,12 @@ class Costs:
     step_s: Mapping[str, float]  # candidate id -> one optimizer step
     evaluation_s: float  # one of the held-out rows, and one of the texts on which forgetting is measured
     load_s: float  # the base model
+    end_s: float = 0.0  # what is measured at the end of the planned run alone
 
     @property
     def silence_limit_s(self) -> float:
         """So long may a worker be silent: many times what it can have to do between two words of it."""
-        return LEAST_SILENCE_S + PATIENCE * (max(self.step_s.values()) + self.evaluation_s + self.load_s)
+        return LEAST_SILENCE_S + PATIENCE * (max(self.step_s.values()) + self.evaluation_s + self.end_s + self.load_s)
 
 
 def measure_costs(
@@ -72,7 +73,7 @@ def measure_costs(
         slower = max(1.0, prior.relative_time) if prior and prior.relative_time else 1.0
         passes = STEP_PER_FORWARD if candidate.method.peft_type else FULL_STEP_PER_FORWARD
         step_s[candidate.id] = forward_s * passes * slower
-    return Costs(step_s, baseline.eval_s + baseline.texts_s, baseline.load_s)
+    return Costs(step_s, baseline.eval_s + baseline.texts_s, baseline.load_s, baseline.whole_s)
 
 
 def plan_probes(
@@ -103,7 +104,15 @@ def plan_probes(
     steps = survey.planned_run.max_steps
     run_s = {c.id: costs.step_s[c.id] * steps for c in candidates}
     overhead_s = PROBE_OVERHEAD_S + costs.evaluation_s
-    plan = plan_race(entries, run_s, budget_s, workers, overhead_s, shortest_fraction=FEWEST_STEPS / steps)
+    plan = plan_race(
+        entries,
+        run_s,
+        budget_s,
+        workers,
+        overhead_s,
+        shortest_fraction=FEWEST_STEPS / steps,
+        end_s=costs.end_s,
+    )
     return _at_different_steps(plan, steps)
 
 

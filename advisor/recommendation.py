@@ -48,6 +48,7 @@ class Prediction(Record):
         "are compared by this, for most of the interval's width is common to all of them",
     )
     extrapolated: bool = Field(False, description="True where the evidence does not reach: take it with care")
+    rows: int | None = Field(None, description="held-out rows that it is of, the first of them; None in older results")
 
 
 class CandidateReport(Record):

@@ -23,15 +23,25 @@ def with_telling_metric(
     otherwise, and where the race was begun by a version that did not measure both."""
     assert survey.data is not None
     points = [point for curve in evidence.curves.values() for point in curve.points]
-    if survey.request.metric is not None or survey.data.profile.metric_name != WHOLE_ANSWERS or not points:
+    measured = [baseline, *(outcome for outcomes in evidence.outcomes.values() for outcome in outcomes)]
+    points += [one.whole for one in measured if one.whole]
+    asked_otherwise = survey.request.metric is not None or survey.data.profile.metric_name != WHOLE_ANSWERS
+    if asked_otherwise or not evidence.curves:
         return survey, evidence, baseline
     if baseline.metric or any(point.metric or point.token_accuracy is None for point in points):
         return survey, evidence, baseline
     say(f"no candidate had a held-out answer right as a whole: the metric is {SINGLE_TOKENS}, not {WHOLE_ANSWERS}")
     return (
         replace(survey, data=survey.data.judged_by(SINGLE_TOKENS)),
-        replace(evidence, curves={id: judged_by(SINGLE_TOKENS, curve) for id, curve in evidence.curves.items()}),
-        baseline.model_copy(update={"metric": baseline.token_accuracy}),
+        replace(
+            evidence,
+            curves={id: judged_by(SINGLE_TOKENS, curve) for id, curve in evidence.curves.items()},
+            outcomes={
+                id: [o.model_copy(update={"whole": _in_tokens(o.whole)}) for o in outcomes]
+                for id, outcomes in evidence.outcomes.items()
+            },
+        ),
+        baseline.model_copy(update={"metric": baseline.token_accuracy, "whole": _in_tokens(baseline.whole)}),
     )
 
 
@@ -39,6 +49,8 @@ def judged_by(metric_name: str, curve: Curve) -> Curve:
     """The curve in token accuracy, where that is asked for and was measured beside its own metric."""
     if metric_name != SINGLE_TOKENS or curve.metric_name != WHOLE_ANSWERS:
         return curve
-    measures = {"metric", "token_accuracy"}
-    points = [CurvePoint(metric=p.token_accuracy, **p.model_dump(exclude=measures)) for p in curve.points]
-    return Curve(points=tuple(points), metric_name=metric_name)
+    return Curve(points=tuple(map(_in_tokens, curve.points)), metric_name=metric_name)
+
+
+def _in_tokens(point: CurvePoint | None) -> CurvePoint | None:
+    return point and CurvePoint(metric=point.token_accuracy, **point.model_dump(exclude={"metric", "token_accuracy"}))

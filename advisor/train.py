@@ -175,6 +175,9 @@ def _report(run: FinalRun, baseline: Baseline, curve: Curve, outcome: ProbeOutco
     facts, device = run.facts, detect()
     if outcome.peak_bytes is None:  # the race had trained it to its end: nothing was left to do
         outcome = outcome.model_copy(update={"peak_bytes": facts.pick.probe_peak_bytes})
+    end, untuned, rows = curve.points[-1], baseline, run.context.eval_rows
+    if outcome.whole and baseline.whole and facts.end_rows > rows:
+        end, untuned, rows = outcome.whole, baseline.whole, facts.end_rows
     return TrainingReport(
         advisor_version=version("peft-advisor"),
         versions=library_versions(),
@@ -184,9 +187,11 @@ def _report(run: FinalRun, baseline: Baseline, curve: Curve, outcome: ProbeOutco
         max_steps=facts.result.planned_run.max_steps,
         first_step=outcome.first_step,
         curve=curve,
-        baseline_loss=baseline.eval_loss,
-        baseline_metric=baseline.metric,
-        comparisons=compare(facts.pick, curve.points[-1], outcome, device.kind, run.context.metric_name),
+        end=end,
+        eval_rows=rows,
+        baseline_loss=untuned.eval_loss,
+        baseline_metric=untuned.metric,
+        comparisons=compare(facts.pick, end, outcome, device.kind, run.context.metric_name),
         train_s=outcome.train_s,
         peak_bytes=outcome.peak_bytes,
         trainable_parameters=outcome.trainable_parameters,

@@ -51,6 +51,11 @@ class TrainingReport(Record):
     max_steps: int
     first_step: int = Field(0, description="steps taken over from a probe or an earlier part of the run")
     curve: Curve
+    end: CurvePoint | None = Field(
+        None,
+        description="the evaluation at the end, on as many held-out rows as the prediction is of; None in older ones",
+    )
+    eval_rows: int | None = Field(None, description="held-out rows that `end` and the untuned model's values are of")
     baseline_loss: Finite
     baseline_metric: Finite | None
     comparisons: tuple[Comparison, ...]
@@ -85,7 +90,7 @@ class TrainingReport(Record):
     @property
     def last(self) -> CurvePoint:
         """The evaluation at the end."""
-        return self.curve.points[-1]
+        return self.end or self.curve.points[-1]
 
     @property
     def overtrained(self) -> str | None:

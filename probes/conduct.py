@@ -70,12 +70,14 @@ class Conductor:
         silence_limit_s: float | None = None,
         grace_s: float = 0.0,
         probed_before_s: float = 0.0,
+        end_s: float = 0.0,
         objection_to: Callable[[ProbeOutcome], str | None] = lambda outcome: None,
     ) -> None:
-        """probed_before_s: what the journal knew of probing when this plan was made; see Journal.probing_s."""
+        """probed_before_s: what the journal knew of probing when this plan was made; see Journal.probing_s. end_s: what
+        is measured at the end of the planned run takes, beside what is measured on the way."""
         self._race = race
         self._made_by = _identity(race.plan)
-        self._probed_before_s = probed_before_s
+        self._probed_before_s, self._end_s = probed_before_s, end_s
         self._contestants = {c.id: c for c in contestants}
         self._schedule = schedule
         self._executor = executor
@@ -140,7 +142,8 @@ class Conductor:
     def _next_rung(self, rungs: int, is_through: bool) -> tuple[float, int] | None:
         """What can be run after so many rungs: the share of the run to which it goes, and how many methods go."""
         plan, workers, outcomes = self._race.plan, self._executor.workers, self.evidence.outcomes
-        pace = measured_pace((outcomes.get(id, ()) for id in self._race.alive), self._schedule.total_steps, workers)
+        records = (outcomes.get(id, ()) for id in self._race.alive)
+        pace = measured_pace(records, self._schedule.total_steps, workers, self._end_s)
         if pace is None:  # nothing says that it cannot be done
             return None if is_through else (plan.fractions[rungs], plan.keep[rungs - 1])
         spent_s = self._journal.probing_s - self._probed_before_s

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from knowledge.schema import Finite, Record, Task
+from knowledge.schema import CurvePoint, Finite, Record, Task
 from probes.batching import IGNORE_INDEX, collate
 from probes.forward import forward_inputs, label_logits
 
@@ -31,6 +31,11 @@ class Evaluation(Record):
     )
     row_labels: tuple[int, ...] = Field(description="label tokens of each row; 1 for classification")
     row_right: tuple[int, ...] = Field((), description="right label tokens of each row")
+
+    def point(self, step: int, **trained: float | None) -> CurvePoint:
+        """The point of a curve after `step` steps; `trained` are its fields that no evaluation tells."""
+        values = {"eval_loss": self.loss, "metric": self.metric, "token_accuracy": self.token_accuracy}
+        return CurvePoint(step=step, **values, **trained)
 
 
 class NotFinite(Exception):

@@ -37,6 +37,7 @@ class JobRun:
         self.job, self.on_step, self.on_point = job, on_step, on_point
         self.status, self.reason = "finished", ""
         self.points: list[CurvePoint] = []
+        self.whole: CurvePoint | None = None
         self.row_losses: tuple[float, ...] = ()
         self.row_right: tuple[int, ...] = ()
         self.progress = Progress()
@@ -75,6 +76,7 @@ class JobRun:
             status=self.status,
             reason=self.reason,
             points=tuple(self.points),
+            whole=self.whole,
             row_losses=self.row_losses,
             row_right=self.row_right,
             first_step=self.first_step,

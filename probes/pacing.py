@@ -17,6 +17,7 @@ from probes.schema import ProbeOutcome
 # Times vary from step to step and from candidate to candidate: of four rungs that were fitted to all of the time that
 # was left, in `make demo` and tests/benchmarks/trials.py, each was cut off before its slowest probe had ended.
 FITTED_TO = 0.85  # of that time
+NEARLY_THE_END = 0.99  # of the run, for probes that have no time left for what is measured at its end
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Pace:
     run_s: float
     overhead_s: float
     workers: int = 1
+    end_s: float = 0.0
+    """What is measured at the end of the planned run alone."""
     again: float = 0.0
     """Share of the candidates that begin anew in every rung, for they leave no checkpoint (probes/checkpoint.py)."""
 
@@ -33,18 +36,26 @@ class Pace:
         """The share of the run from which candidates that have come to `reached` go on, on average."""
         return reached * (1 - self.again)
 
-    def wall_s(self, probes: int, share_of_run: float) -> float:
-        """What so many probes of a share of the run take, where every worker has as many as any other."""
-        return math.ceil(probes / self.workers) * (self.overhead_s + self.run_s * share_of_run)
+    def wall_s(self, probes: int, begin: float, end: float) -> float:
+        """What so many probes from one share of the run to another take, where every worker has as many as any
+        other."""
+        measuring_s = self.overhead_s + (self.end_s if end >= 1 else 0.0)
+        return math.ceil(probes / self.workers) * (measuring_s + self.run_s * (end - begin))
 
-    def reach(self, probes: int, left_s: float) -> float:
-        """The share of the run that so many probes can go in `left_s` seconds of wall time; below 0 if none."""
-        return (left_s / math.ceil(probes / self.workers) - self.overhead_s) / self.run_s
+    def reach(self, probes: int, begin: float, left_s: float, limit: float = 1.0) -> float:
+        """The share of the run to which so many probes come from another in `left_s` seconds of wall time, `limit` at
+        most; below `begin` if none."""
+        if self.wall_s(probes, begin, limit) <= left_s:
+            return limit
+        further = (left_s / math.ceil(probes / self.workers) - self.overhead_s) / self.run_s
+        return min(begin + further, limit, NEARLY_THE_END)
 
 
-def measured_pace(records: Iterable[Sequence[ProbeOutcome]], total_steps: int, workers: int) -> Pace | None:
+def measured_pace(
+    records: Iterable[Sequence[ProbeOutcome]], total_steps: int, workers: int, end_s: float = 0.0
+) -> Pace | None:
     """By the last job of each candidate, from all its outcomes; None where none has trained. Jobs that failed before
-    it, such as one whose worker was lost, left nothing that it goes on from."""
+    it, such as one whose worker was lost, left nothing that it goes on from. No job has come to the end of the run."""
     step_s, overhead_s, again = [], [], []
     for outcomes in records:
         last = outcomes[-1] if outcomes else None
@@ -65,6 +76,7 @@ def measured_pace(records: Iterable[Sequence[ProbeOutcome]], total_steps: int, w
         sum(step_s) / len(step_s) * total_steps,
         sum(overhead_s) / len(overhead_s),
         workers,
+        end_s,
         sum(again) / len(again) if again else 0.0,
     )
 
@@ -80,8 +92,8 @@ def rung_for_what_is_left(
         return None
     fewest, begin = min(FEWEST_KEPT, len(alive)), pace.begin(reached)
     counts = range(len(alive), fewest - 1, -1)
-    count = next((n for n in counts if pace.wall_s(_probes(plan, n, alive), 1 - begin) <= left_s), None)
-    fraction = 1.0 if count else begin + pace.reach(_probes(plan, fewest, alive), FITTED_TO * left_s)
+    count = next((n for n in counts if pace.wall_s(_probes(plan, n, alive), begin, 1.0) <= left_s), None)
+    fraction = 1.0 if count else pace.reach(_probes(plan, fewest, alive), begin, FITTED_TO * left_s)
     if fraction < min(1.0, WORTHWHILE_STRETCH * reached):  # the end is always worthwhile: it needs no prediction
         return None
     return fraction, count or fewest
@@ -97,10 +109,10 @@ def next_rung_in_time(
     reached, wide = done.fractions[-1], plan.keep[rungs - 1]
     begin = pace.begin(reached)
     as_planned = _probes(done, wide, alive, with_reference=rungs < plan.reference_rungs)
-    if not alive or pace.wall_s(as_planned, planned - begin) <= left_s:
+    if not alive or pace.wall_s(as_planned, begin, planned) <= left_s:
         return planned, wide
     for count in range(wide, min(FEWEST_KEPT, wide) - 1, -1):
-        fraction = min(planned, begin + pace.reach(_probes(done, count, alive), FITTED_TO * left_s))
+        fraction = pace.reach(_probes(done, count, alive), begin, FITTED_TO * left_s, planned)
         if fraction >= min(planned, WORTHWHILE_STRETCH * reached):
             return fraction, count
     return None

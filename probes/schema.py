@@ -119,7 +119,10 @@ class ProbeContext(Record):
     measures_latency: bool = Field(False, description="of requests with the adapter against requests without it")
     gradient_checkpointing: bool = False
     max_grad_norm: Finite = 1.0
-    eval_rows: int = Field(description="held-out rows used at each evaluation, the first of the held-out set")
+    eval_rows: int = Field(
+        description="held-out rows used at each evaluation, the first of the held-out set; all of it is evaluated at "
+        "the end of the planned run"
+    )
     metric_name: str
     own_metric: str | None = Field(None, description="the user's own, FILE.py:FUNCTION; see probes/metrics.py")
     threads: int = 1
@@ -165,10 +168,15 @@ class ProbeOutcome(Record):
     status: ProbeStatus
     reason: str = ""
     points: tuple[CurvePoint, ...] = ()
+    whole: CurvePoint | None = Field(
+        None,
+        description="of all held-out rows, where the job came to the end of the planned run and there are more of them "
+        "than `points` are of",
+    )
     row_losses: tuple[Finite, ...] = Field(
         (),
-        description="nats of each held-out row at the last of `points`, summed over its label tokens (their number is "
-        "in Baseline.row_labels): candidates are compared row by row",
+        description="nats of each held-out row at the last evaluation, summed over its label tokens (their number is "
+        "in Baseline.row_labels): candidates are compared row by row. Of all rows beside `whole`",
     )
     row_right: tuple[int, ...] = Field((), description="right label tokens of each of these rows")
     first_step: int = Field(0, description="step from which this job trained; 0 where it could not continue")
@@ -207,5 +215,7 @@ class Baseline(Record):
     load_s: Finite
     eval_s: Finite
     eval_tokens: int
+    whole: CurvePoint | None = Field(None, description="of all held-out rows, where there are more of them")
+    whole_s: Finite = Field(0.0, description="what it took to evaluate all of them")
     row_labels: tuple[int, ...] = Field((), description="label tokens of each held-out row, the same for all probes")
     texts_s: Finite = Field(0.0, description="time to evaluate the texts on which forgetting is measured")

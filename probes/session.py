@@ -66,7 +66,9 @@ class Session:
         load_s = time.perf_counter() - started
         started = time.perf_counter()
         held_out = self._evaluate(base)
-        eval_s = time.perf_counter() - started
+        eval_s, started = time.perf_counter() - started, time.perf_counter()
+        whole = self._evaluate_all(base)
+        whole_s = time.perf_counter() - started
         self._forgetting.prepare(base)
         self._base = base
         return Baseline(
@@ -76,7 +78,9 @@ class Session:
             load_s=load_s,
             eval_s=eval_s,
             eval_tokens=held_out.tokens,
-            row_labels=held_out.row_labels,
+            whole=whole.point(0) if whole else None,
+            whole_s=whole_s if whole else 0.0,
+            row_labels=(whole or held_out).row_labels,
             texts_s=self._forgetting.evaluation_s,
         )
 
@@ -140,6 +144,8 @@ class Session:
                 on_the_way.save_if_due(run.progress)
         if run.has_trained:
             run.peak_bytes = self.memory.peak_bytes()
+        if run.progress.step == job.schedule.total_steps and (whole := self._evaluate_all(model, context.batch_size)):
+            run.whole = run.remember(whole).point(run.progress.step)
         run.forgetting, run.forgetting_note = self._forgetting.measure(model)
         run.latency_overhead = latency_overhead(model, method, context, self.held_out.row(0)[0])
         # After all measurements: a probe that dies between its checkpoint and its outcome would have to start over.
@@ -166,8 +172,13 @@ class Session:
             return batches
         return [part for batch in batches for part in np.array_split(batch, job.micro_batches)]
 
+    def _evaluate_all(self, model: Any, batch_size: int | None = None) -> Evaluation | None:
+        """Of all rows that are held out; None where every evaluation is of all of them."""
+        return self._evaluate(model, self.data.eval, batch_size) if len(self.data.eval) > len(self.held_out) else None
+
     def _evaluate(self, model: Any, rows: TokenRows | None = None, batch_size: int | None = None) -> Evaluation:
-        """Of `rows`, or of the held-out ones."""
+        """Of `rows`, or of the first of the held-out ones."""
+        is_judged = rows is None or rows is self.data.eval
         return evaluate(
             model,
             self.held_out if rows is None else rows,
@@ -176,7 +187,7 @@ class Session:
             batch_size=batch_size or self.context.batch_size,
             pad_token_id=self.pad_token_id,
             device=self.context.device,
-            own_metric=self._own_metric if rows is None else None,
+            own_metric=self._own_metric if is_judged else None,
         )
 
     def _load_own_metric(self, tokenizer: Any) -> OwnMetric | None:

@@ -125,14 +125,7 @@ def _loss_scaler(trainable: Sequence[Any], context: ProbeContext, progress: Prog
 
 
 def _point(progress: Progress, held_out: Evaluation) -> CurvePoint:
-    return CurvePoint(
-        step=progress.step,
-        train_loss=progress.take_mean_loss(),
-        eval_loss=held_out.loss,
-        metric=held_out.metric,
-        token_accuracy=held_out.token_accuracy,
-        elapsed_s=progress.train_s,
-    )
+    return held_out.point(progress.step, train_loss=progress.take_mean_loss(), elapsed_s=progress.train_s)
 
 
 def _backward(

@@ -9,6 +9,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from advisor.held_out import EVAL_ROWS
+from advisor.quality import TABLE_RANK
 from advisor.recommendation import CandidateReport, Result, TrainingPlan
 from knowledge.errors import AdvisorError, BadInput
 from probes.gguf import model_folder
@@ -32,6 +34,14 @@ class Recommended:
     result: Result
     pick: CandidateReport
     plan: TrainingPlan
+
+    @property
+    def end_rows(self) -> int:
+        """Held-out rows that the end of the run is measured on: those that its prediction is of; all of them where
+        nothing was predicted."""
+        made = [p for p in (self.pick.predicted, self.pick.predicted_loss) if p and p.metric != TABLE_RANK]
+        first_rows = min(EVAL_ROWS, self.plan.eval_rows)
+        return max((p.rows or first_rows for p in made), default=self.plan.eval_rows)
 
 
 def recommended(result: Result) -> Recommended:

@@ -22,7 +22,6 @@ from advisor.exporters.base import (
     script_model_location,
 )
 from advisor.files import write_text
-from advisor.held_out import EVAL_ROWS
 from advisor.quality import TABLE_RANK
 from advisor.recommendation import Prediction, Result
 from advisor.text import clean, duration_text, plural, quality_text
@@ -170,7 +169,7 @@ def _settings(facts: Recommended) -> str:
         DTYPE=literal(run.dtype),
         SEED=run.seed,
         HELD_OUT_KEY=plan.held_out_key,
-        EVAL_ROWS=min(EVAL_ROWS, plan.eval_rows),  # the rows that the prediction is of
+        EVAL_ROWS=facts.end_rows,
     )
     if plan.label_names:
         text += f"LABEL_NAMES = {literal(list(plan.label_names))}\n"

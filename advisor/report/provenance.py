@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from advisor.held_out import EVAL_ROWS
 from advisor.recommendation import Result
 from advisor.text import bytes_text, clean, duration_text, plural
 from probes.schema import FAILURES
@@ -35,6 +36,15 @@ def rung_lines(result: Result) -> list[str]:
     return lines
 
 
+def _looked_at(result: Result) -> str:
+    """How many of the held-out rows were looked at, where that were not always all."""
+    told = {p.rows for c in result.candidates for p in (c.predicted, c.predicted_loss) if p and p.rows}
+    if not told or result.data.eval_rows <= EVAL_ROWS:
+        return ""
+    at_the_end = ", all at the end of the run" if max(told) > EVAL_ROWS else ""
+    return f" (probes are evaluated on the first {EVAL_ROWS}{at_the_end})"
+
+
 def facts_of_provenance(result: Result) -> list[tuple[str, str]]:
     """Command, versions, seed, device, data and planned run: what it takes to do it again."""
     versions = ", ".join(f"{clean(k)} {clean(v)}" for k, v in sorted(result.versions.items()))
@@ -50,7 +60,8 @@ def facts_of_provenance(result: Result) -> list[tuple[str, str]]:
     ]
     if data is not None:
         text = f"{clean(data.path)}, {clean(data.format)}: {data.rows:,} rows, {data.train_rows:,} for training, "
-        text += f"{data.eval_rows:,} held out; rows have {data.length_p50_tokens} tokens in the middle, "
+        text += f"{data.eval_rows:,} held out{_looked_at(result)}; "
+        text += f"rows have {data.length_p50_tokens} tokens in the middle, "
         text += f"{data.length_p95_tokens} at the 95th percentile, {data.length_max_tokens} at most"
         facts.append(("data", text))
     text = f"{plural(run.max_steps, 'step')}, batch {run.batch_size} x {run.gradient_accumulation_steps}, "

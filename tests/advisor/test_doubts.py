@@ -131,6 +131,14 @@ def test_few_held_out_rows_are_told_with_what_they_leave_open(metric, rows, word
     assert told("held-out rows", pick, eval_rows=rows) == ([words] if words else [])
 
 
+def test_what_was_measured_on_all_held_out_rows_leaves_less_open():
+    pick = candidate()
+    pick = pick.model_copy(update={"predicted": pick.predicted.model_copy(update={"rows": 95})})
+    assert told("held-out rows", pick, eval_rows=95) == [
+        "Only 95 held-out rows: exact match is known to about 5 points."
+    ]
+
+
 @pytest.mark.parametrize(
     ("losses", "words"),
     [

@@ -225,6 +225,9 @@ def test_a_base_that_sees_images_is_loaded_too(tmp_path):
 def test_it_says_what_was_predicted_and_measures_it_on_the_rows_of_the_prediction(tmp_path):
     made = Case(tmp_path, "llama", "lora").result(eval_rows=200)
     assert "EVAL_ROWS = 64\n" in training_script(made)
+    of_all = made.pick.predicted_loss.model_copy(update={"rows": 200})
+    finalist = made.pick.model_copy(update={"predicted_loss": of_all})
+    assert "EVAL_ROWS = 200\n" in training_script(made.model_copy(update={"candidates": (finalist,)}))
     loss_alone = made.pick.model_copy(update={"predicted": None})  # a short race may tell no more
     source = training_script(made.model_copy(update={"candidates": (loss_alone,)}))
     assert re.search(r"Predicted at the end: eval loss 1.200 \(80 % interval", source)

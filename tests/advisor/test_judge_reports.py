@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ from advisor.judge import judge, judge_from_table, not_tried, shortlist_from_tab
 from advisor.report.provenance import race_line
 from knowledge.methods import get_method
 from knowledge.prior import MethodPrior
+from knowledge.schema import CurvePoint
 from probes.evidence import Evidence
 from probes.schema import Baseline, ProbeOutcome
 from tests.advisor import factories
@@ -23,6 +25,7 @@ from tests.advisor.test_judge import surveyed
 
 STEPS = 60
 BASELINE = Baseline(eval_loss=2.4, metric=0.04, load_s=1.0, eval_s=1.0, eval_tokens=10)
+UNTUNED = CurvePoint(step=0, eval_loss=2.6, metric=0.03)  # on all held-out rows
 
 
 def raced(name, rate=1e-4, estimate=None):
@@ -195,6 +198,33 @@ def test_finalists_are_told_apart_by_what_they_do_not_share_with_each_other():
         for of in (jobs, jobs[:2])
     )
     assert [r.predicted_loss.noise for r in two] == [r.predicted_loss.noise for r in pair]
+
+
+WHOLE = CurvePoint(step=STEPS, eval_loss=1.3, metric=0.25)
+
+
+def test_finalists_are_told_by_all_held_out_rows_and_so_are_those_that_left(monkeypatch):
+    """The rows beyond the first sixty-four are harder."""
+    monkeypatch.setattr(sys.modules[__name__], "BASELINE", BASELINE.model_copy(update={"whole": UNTUNED}))
+    rows = [tuple(np.array(rows_of(0)) * rows_of(seed, 0.1)) * 4 for seed in (1, 2)]
+    ended = [job(row_losses=row, whole=WHOLE) for row in rows]
+    left = job(30, row_losses=rows_of(3)[:64])
+    lora, oft, early = judged(*((raced(n), [j]) for n, j in zip(("lora", "oft", "ia3"), [*ended, left], strict=True)))
+    for report in (lora, oft):
+        assert report.predicted_loss.value == pytest.approx(1.3) and report.predicted.value == pytest.approx(0.25)
+        assert report.predicted_loss.rows == report.predicted.rows == 200
+    assert early.predicted_loss is None, "no table tells how it would have gone on"
+    assert {(r.baseline_loss, r.baseline_value) for r in (lora, oft, early)} == {(UNTUNED.eval_loss, UNTUNED.metric)}
+    half = held_out_noise(dict(zip(("lora", "oft"), rows, strict=True)))["lora"]
+    again = judged(*((raced(n), [job(whole=WHOLE)]) for n in ("lora", "oft")))[0].predicted_loss.noise
+    assert lora.predicted_loss.noise == pytest.approx(math.hypot(again, half * 1.3))
+
+
+def test_the_noise_of_right_answers_is_that_of_as_many_rows_as_were_evaluated():
+    of_all, of_first = (judged((raced("lora"), [job(whole=whole)]))[0].predicted for whole in (WHOLE, None))
+    assert of_all.noise == pytest.approx(1.28 * math.sqrt(0.25 * 0.75 / 200), rel=0.01)
+    assert of_first.noise == pytest.approx(1.28 * math.sqrt(0.3 * 0.7 / 64), rel=0.01)
+    assert of_first.rows == 64
 
 
 RATES = (1e-5, 1e-4, 1e-3)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 
 from advisor import recommend
-from advisor.telling_metric import judged_by
+from advisor.telling_metric import judged_by, with_telling_metric
 from advisor.train import train
 from knowledge.schema import Curve, CurvePoint
+from probes.evidence import Evidence
+from probes.schema import Baseline, ProbeOutcome
 from tests.advisor.test_export_script import save_tiny
 from tests.advisor.trainings import Silent
 
@@ -52,6 +56,39 @@ def test_who_asks_for_exact_match_gets_it(model, data, tmp_path):
     assert {p.metric for p in found.pick.curve.points} == {0.0}
     train(tmp_path, live=(live := Silent()))
     assert any("where the race stopped" in said for said in live.said)  # the race's journal is known again
+
+
+@dataclass(frozen=True)
+class Data:
+    profile: SimpleNamespace
+
+    def judged_by(self, metric_name):
+        return Data(SimpleNamespace(metric_name=metric_name))
+
+
+@dataclass(frozen=True)
+class Asked:
+    data: Data
+    request: SimpleNamespace
+
+
+def test_what_was_measured_on_all_rows_is_judged_by_the_same():
+    """And one right answer among all rows is enough to be told by whole answers."""
+    wrong = CurvePoint(step=8, eval_loss=2.0, metric=0.0, token_accuracy=0.3)
+    right = wrong.model_copy(update={"metric": 0.01})
+    for whole, name, values in ((wrong, "token accuracy", (0.3, 0.2)), (right, "exact match", (0.01, 0.0))):
+        evidence = Evidence(
+            {"a": Curve(points=(wrong,), metric_name="exact match")},
+            {"a": [ProbeOutcome(id="a", status="finished", whole=whole)]},
+        )
+        untuned = wrong.model_copy(update={"step": 0, "token_accuracy": 0.2})
+        baseline = Baseline(
+            eval_loss=3.0, metric=0.0, token_accuracy=0.2, load_s=1, eval_s=1, eval_tokens=1, whole=untuned
+        )
+        survey = Asked(Data(SimpleNamespace(metric_name="exact match")), SimpleNamespace(metric=None))
+        survey, evidence, baseline = with_telling_metric(survey, evidence, baseline, lambda words: None)
+        assert survey.data.profile.metric_name == evidence.curves["a"].metric_name == name
+        assert (evidence.outcomes["a"][0].whole.metric, baseline.whole.metric) == values
 
 
 def test_a_curve_without_token_accuracy_stays_as_it_is():

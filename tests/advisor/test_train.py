@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save as to_bytes
 
 from advisor import final_run
+from advisor.exporters import base
 from advisor.exporters.base import recommended
 from advisor.final_run import STATE_FOLDER, FinalRun, eval_steps, prepare_run, read_data
 from advisor.gather import JOURNAL_FILE
@@ -46,6 +47,29 @@ def test_it_reaches_what_the_probe_reaches_and_the_adapter_reloads_to_it(archite
     fresh = load_adapter(tiny_model(architecture), folder / ADAPTER_FOLDER)
     assert Session(case.context)._evaluate(fresh).loss == pytest.approx(report.last.eval_loss, abs=1e-5)
     assert TrainingReport.model_validate_json((folder / REPORT_FILE).read_text()) == report
+
+
+@pytest.mark.parametrize("of_all", [False, True])
+def test_the_end_is_measured_on_as_many_held_out_rows_as_the_prediction_is_of(of_all, tmp_path, monkeypatch):
+    for module in (final_run, base):
+        monkeypatch.setattr(module, "EVAL_ROWS", 8)
+    case, folder = planned(tmp_path)
+    made, rows = load(folder), len(case.data.eval) if of_all else 8
+    told = {
+        field: getattr(made.pick, field).model_copy(update={"rows": rows}) for field in ("predicted", "predicted_loss")
+    }
+    save(made.model_copy(update={"candidates": (made.pick.model_copy(update=told),)}), folder)
+    report = train(folder, live=Silent())
+    _, _, on_all = case.probe()
+    assert report.eval_rows == rows and len(case.data.eval) > 8
+    assert report.last.step == report.curve.last_step == STEPS
+    assert (report.last.eval_loss == pytest.approx(on_all, abs=1e-5)) == of_all
+    assert (report.last == report.curve.points[-1]) != of_all
+    reached = {c.quantity: c.reached for c in report.comparisons}
+    assert reached["eval loss"] == report.last.eval_loss
+    assert report.baseline_loss == pytest.approx(Session(case.context).baseline().eval_loss, abs=1e-5) or not of_all
+    card = (folder / ADAPTER_FOLDER / "README.md").read_text()
+    assert f"On {rows} held-out rows, from the untuned model to this one: loss" in card
 
 
 def test_a_killed_run_goes_on_where_it_stopped_and_ends_the_same(tmp_path):

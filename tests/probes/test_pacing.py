@@ -9,7 +9,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from probes.pacing import FITTED_TO, Pace, measured_pace, next_rung_in_time, rung_for_what_is_left, with_last_rung
+from probes.pacing import (
+    FITTED_TO,
+    NEARLY_THE_END,
+    Pace,
+    measured_pace,
+    next_rung_in_time,
+    rung_for_what_is_left,
+    with_last_rung,
+)
 from probes.plan import Entry, RacePlan
 from probes.planner import WORTHWHILE_STRETCH
 from probes.schema import ProbeOutcome
@@ -17,7 +25,13 @@ from probes.schema import ProbeOutcome
 ENTRIES = tuple(
     Entry(f"m{i}@{rate:g}", f"m{i}" if i else "lora", "f", rate, 10, 0.5) for i in range(60) for rate in (1e-4, 1e-3)
 )
-PACES = st.builds(Pace, run_s=st.floats(1, 1000), overhead_s=st.floats(0, 20), workers=st.integers(1, 8))
+PACES = st.builds(
+    Pace,
+    run_s=st.floats(1, 1000),
+    overhead_s=st.floats(0, 20),
+    workers=st.integers(1, 8),
+    end_s=st.one_of(st.just(0.0), st.floats(0, 100)),
+)
 SECONDS = st.floats(-10, 10_000)
 
 
@@ -76,9 +90,23 @@ def test_training_time_that_is_not_known_is_all_of_it():
     assert measured_pace([[outcome(0, 10, 20.0, 0.0)]], 100, 1) == Pace(200.0, 0.0, 1)
 
 
-@given(pace=PACES, probes=st.integers(1, 60), left_s=SECONDS)
-def test_reach_is_the_inverse_of_the_time_that_it_takes(pace, probes, left_s):
-    assert pace.wall_s(probes, pace.reach(probes, left_s)) == pytest.approx(left_s, abs=1e-6)
+@given(pace=PACES, probes=st.integers(1, 60), left_s=SECONDS, begin=st.floats(0, 0.9))
+def test_reach_is_the_inverse_of_the_time_that_it_takes(pace, probes, left_s, begin):
+    end = pace.reach(probes, begin, left_s)
+    if end < NEARLY_THE_END:
+        assert pace.wall_s(probes, begin, end) == pytest.approx(left_s, abs=1e-6)
+    else:
+        assert end in (NEARLY_THE_END, 1.0)
+        assert pace.wall_s(probes, begin, end) <= left_s * (1 + 1e-9)
+        assert (end == 1.0) == (pace.wall_s(probes, begin, 1.0) <= left_s)
+
+
+def test_who_has_no_time_for_what_is_measured_at_the_end_stops_short_of_it():
+    plan = RacePlan(ENTRIES, (0.05, 0.2, 1.0), (40, 2))
+    pace = Pace(run_s=100.0, overhead_s=0.0, end_s=200.0)
+    assert next_rung_in_time(plan, 2, METHODS, pace, left_s=560.0) == (1.0, 2)
+    assert next_rung_in_time(plan, 2, METHODS, pace, left_s=559.0) == (NEARLY_THE_END, 2)
+    assert next_rung_in_time(plan, 2, METHODS, replace(pace, end_s=0.0), left_s=559.0) == (1.0, 2)
 
 
 @settings(max_examples=200)
@@ -87,13 +115,16 @@ def test_what_is_left_is_not_overdrawn(alive, pace, left_s, reached):
     before = RacePlan(ENTRIES, (reached / 2, reached), (alive,))
     rung, fewest = rung_for_what_is_left(before, METHODS[:alive], pace, left_s), min(2, alive)
     if rung is None:  # not even the fewest and the reference come a quarter further
-        assert FITTED_TO * left_s < pace.wall_s(probes_of(before, fewest, alive), 0.25 * reached) * 1.001
+        assert (
+            FITTED_TO * left_s
+            < pace.wall_s(probes_of(before, fewest, alive), reached, min(1.0, 1.25 * reached)) * 1.001
+        )
         return
     (fraction, count), longer = rung, with_last_rung(before, *rung)
     assert (longer.fractions, longer.keep) == ((*before.fractions, fraction), (*before.keep, count))
     assert fraction >= WORTHWHILE_STRETCH * reached * 0.999
     assert fewest <= count <= alive
-    assert pace.wall_s(probes_of(before, count, alive), fraction - reached) <= left_s * 1.001
+    assert pace.wall_s(probes_of(before, count, alive), reached, fraction) <= left_s * 1.001
     assert fraction == 1 or count == fewest
     assert longer.reference_rungs == 3
 
@@ -103,17 +134,17 @@ def test_what_is_left_is_not_overdrawn(alive, pace, left_s, reached):
 @example(pace=Pace(run_s=1.0, overhead_s=2.0, workers=3), left_s=3.0, keep=4)  # the fewer get to the end
 def test_the_next_rung_is_cut_to_what_can_end(pace, left_s, keep):
     plan = RacePlan(ENTRIES, (0.05, 0.2, 1.0), (40, keep))
-    planned_s = pace.wall_s(keep, 0.8)  # without the reference, whose rungs are over
+    planned_s = pace.wall_s(keep, 0.2, 1.0)  # without the reference, whose rungs are over
     rung = next_rung_in_time(plan, 2, METHODS, pace, left_s)
     if planned_s <= left_s:
         assert rung == (1.0, keep)
     elif rung is None:
-        assert FITTED_TO * left_s < pace.wall_s(probes_of(plan.until(2), 2), (WORTHWHILE_STRETCH - 1) * 0.2) * 1.001
+        assert FITTED_TO * left_s < pace.wall_s(probes_of(plan.until(2), 2), 0.2, WORTHWHILE_STRETCH * 0.2) * 1.001
     else:
         fraction, count = rung
         assert WORTHWHILE_STRETCH * 0.2 * 0.999 <= fraction <= 1.0 and 2 <= count <= keep
         assert (fraction, count) != (1.0, keep)
-        assert pace.wall_s(probes_of(plan.until(2), count), fraction - 0.2) <= left_s * 1.001
+        assert pace.wall_s(probes_of(plan.until(2), count), 0.2, fraction) <= left_s * 1.001
 
 
 def test_a_rung_is_made_shorter_before_it_is_made_narrower():
@@ -122,7 +153,7 @@ def test_a_rung_is_made_shorter_before_it_is_made_narrower():
     assert next_rung_in_time(plan, 2, METHODS, pace, left_s=9 * 40.0) == (pytest.approx(0.2 + FITTED_TO * 0.4), 8)
     assert next_rung_in_time(plan, 2, METHODS, pace, left_s=9 * 4.0) == (pytest.approx(0.2 + FITTED_TO * 0.36 / 6), 5)
     assert next_rung_in_time(plan, 2, METHODS, pace, left_s=10.0) is None
-    assert math.isclose(pace.wall_s(9, 0.4), 360.0)
+    assert math.isclose(pace.wall_s(9, 0.2, 0.6), 360.0)
 
 
 def test_a_rung_is_not_cut_for_a_reference_that_is_not_to_run():

@@ -153,9 +153,38 @@ def test_the_loss_of_each_held_out_row_is_kept(context):
     session = Session(context)
     baseline = session.baseline()
     outcome, _, points = run(session, job_of("lora", "rows"))
-    assert len(outcome.row_losses) == len(baseline.row_labels) == context.eval_rows
-    mean = sum(outcome.row_losses) / sum(baseline.row_labels)
+    assert len(outcome.row_losses) == len(outcome.row_right) == context.eval_rows
+    mean = sum(outcome.row_losses) / sum(baseline.row_labels[: context.eval_rows])
     assert mean == pytest.approx(points[-1][1].eval_loss, abs=1e-4)
+    assert outcome.whole is None
+
+
+def test_what_comes_to_the_end_of_the_planned_run_is_evaluated_on_all_held_out_rows(context):
+    """And so is the untuned model, to be compared with it; the curve stays on the same rows throughout."""
+    session = Session(context)
+    baseline = session.baseline()
+    assert len(baseline.row_labels) == len(session.data.eval) > context.eval_rows
+    outcome, _, points = run(session, job_of("lora", "to the end", stop=8))
+    ((_, last),) = points
+    assert outcome.whole.step == last.step == 8 and outcome.whole.eval_loss != last.eval_loss
+    assert outcome.whole.eval_loss < baseline.whole.eval_loss
+    assert len(outcome.row_losses) == len(outcome.row_right) == len(baseline.row_labels)
+    for of, labels in ((outcome.row_losses, baseline.row_labels), (outcome.row_right, baseline.row_labels)):
+        value = outcome.whole.eval_loss if of is outcome.row_losses else outcome.whole.token_accuracy
+        assert sum(of) / sum(labels) == pytest.approx(value, abs=1e-4)
+    first = slice(context.eval_rows)
+    mean = sum(outcome.row_losses[first]) / sum(baseline.row_labels[first])
+    assert mean == pytest.approx(last.eval_loss, abs=1e-4)
+    again, _, points = run(session, job_of("lora", "to the end", stop=8).model_copy(update={"eval_steps": ()}))
+    assert points == [] and again.first_step == 8, "a run that is over already"
+    assert again.whole.eval_loss == pytest.approx(outcome.whole.eval_loss, abs=1e-5)
+
+
+def test_all_rows_are_evaluated_once_where_every_evaluation_is_of_all(context):
+    session = Session(context.model_copy(update={"eval_rows": 10_000}))
+    assert session.baseline().whole is None
+    outcome, _, _ = run(session, job_of("lora", "of all", stop=8))
+    assert outcome.whole is None and len(outcome.row_losses) == len(session.data.eval)
 
 
 def test_what_a_probe_forgets_is_measured_at_its_end(context):
