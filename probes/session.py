@@ -142,12 +142,7 @@ class Session:
             # Where a point of the curve is due, the step alone is not all of it: what follows would be lost.
             if job.save_to and (isinstance(item, CurvePoint) or run.progress.step not in job.eval_steps):
                 on_the_way.save_if_due(run.progress)
-        if run.has_trained:
-            run.peak_bytes = self.memory.peak_bytes()
-        if run.progress.step == job.schedule.total_steps and (whole := self._evaluate_all(model, context.batch_size)):
-            run.whole = run.remember(whole).point(run.progress.step)
-        run.forgetting, run.forgetting_note = self._forgetting.measure(model)
-        run.latency_overhead = latency_overhead(model, method, context, self.held_out.row(0)[0])
+        self._measure_end(run, model, method, context)
         # After all measurements: a probe that dies between its checkpoint and its outcome would have to start over.
         if checkpoint.supported(model, optimizer, any_size=job.save_to is not None):
             self._save_checkpoint(folder, model, optimizer, run)
@@ -155,6 +150,16 @@ class Session:
             run.saved_loss = self._first_loss(model)
             adapters.save_adapter(model, Path(job.save_to))
         self._give_back(model, method)
+
+    def _measure_end(self, run: JobRun, model: Any, method: Method, context: ProbeContext) -> None:
+        """What is measured once, where a job stops: the most memory held first, for the rest holds some too."""
+        if run.has_trained:
+            run.peak_bytes = self.memory.peak_bytes()
+        is_over = run.progress.step == run.job.schedule.total_steps
+        if is_over and (whole := self._evaluate_all(model, context.batch_size)):
+            run.whole = run.remember(whole).point(run.progress.step)
+        run.forgetting, run.forgetting_note = self._forgetting.measure(model)
+        run.latency_overhead = latency_overhead(model, method, context, self.held_out.row(0)[0])
 
     def _save_checkpoint(self, folder: Path, model: Any, optimizer: Any, run: JobRun) -> None:
         """On a full disk a probe goes without: it loses time if it is continued, but no result."""

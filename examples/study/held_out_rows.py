@@ -19,7 +19,7 @@ from typing import Any
 
 from examples.study.bench import VERSIONS_OF, Training, Workbench
 from examples.study.candidates import LEARNING_RATES, ONLY_CLASSIFICATION, Candidate
-from examples.study.held_out_scores import LOOKS, finalists_table, table
+from examples.study.held_out_scores import LOOKS, finalists_table, longer_look_table, table
 from examples.study.kept import add_once, read
 from examples.study.tasks import TASKS, StudyTask
 from knowledge.schema import WARMUP_FRACTION
@@ -100,7 +100,8 @@ def main() -> None:
         options.out.mkdir(parents=True, exist_ok=True)
         run(options.task, options.out)
     records = read(KEPT)
-    print("\n".join([*table(records, options.draws), "", *finalists_table(records, options.draws)]))
+    for lines in (table, finalists_table, longer_look_table):
+        print("\n".join([*lines(records, options.draws), ""]))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from advisor.recommendation import Prediction
 LOOKS = (0.2, 1.0)  # of a run
 ROWS = (32, 64, 128, 200)  # held out; all others are those that nobody saw
 CANDIDATES, FEWEST = 10, 6  # of a draw, and of a task
+LOOKED_AT = (64, 128, 200)  # of these, at the ends of runs
 FINALISTS = 3  # of a draw: those of the lowest losses at the first look
 
 
@@ -98,9 +99,14 @@ def regrets_of(ends: Ends, rows: int, draws: int) -> np.ndarray:
     """How far below the best on the other rows the picks lie: shares of right answers, and nats; shape (2, picks)."""
     found = []
     for held_out, others in draws_of(ends, rows, draws):
-        picks = [*picks_of(held_out)]
-        found.append([others.metrics.max() - others.metrics[picks], others.losses[picks] - others.losses.min()])
+        found.append(_behind(others, picks_of(held_out)))
     return np.mean(found, axis=0)
+
+
+def _behind(others: Ends, picks: Sequence[int]) -> list[np.ndarray]:
+    """How far below the best of all the picks lie there: shares of right answers, and nats."""
+    taken = [*picks]
+    return [others.metrics.max() - others.metrics[taken], others.losses[taken] - others.losses.min()]
 
 
 def inside_of(ends: Ends, rows: int, draws: int) -> np.ndarray:
@@ -152,6 +158,17 @@ def told_of_finalists(first: Ends, ends: Ends, draws: int) -> np.ndarray:
     return np.mean(found, axis=0)
 
 
+def lost_by_finalists(first: Ends, ends: Ends, draws: int) -> np.ndarray:
+    """How far below the best finalist, on rows that nobody saw, the one lies that is taken by some of the held-out rows
+    at the ends of the runs: shares of right answers and nats; shape (2, LOOKED_AT)."""
+    found = []
+    for race, finalists, others in finals_of(first, ends, LOOKED_AT[-1], draws):
+        at_the_end = race.some(finalists, np.arange(LOOKED_AT[-1]))
+        picks = [picks_of(at_the_end.some(np.arange(len(finalists)), np.arange(rows)))[2] for rows in LOOKED_AT]
+        found.append(_behind(others, picks))
+    return np.mean(found, axis=0)
+
+
 def table(records: Sequence[dict[str, Any]], draws: int) -> Iterator[str]:
     """Markdown: a row for each task and number of held-out rows, and the means."""
     lost = " | ".join(f"{what}: by metric | by loss | by both" for what in ("points lost", "nats lost"))
@@ -181,12 +198,34 @@ def finalists_table(records: Sequence[dict[str, Any]], draws: int) -> Iterator[s
     yield f"| task | losses, {told} | accuracies, {told} |"
     yield "|---" * 9 + "|"
     found = []
+    for task, first, ends in _tasks(records):
+        found.append(told_of_finalists(first, ends, draws))
+        yield f"| {task} | {_told_cells(found[-1])} |"
+    yield f"| mean of {len(found)} | {_told_cells(np.mean(found, axis=0))} |"
+
+
+def longer_look_table(records: Sequence[dict[str, Any]], draws: int) -> Iterator[str]:
+    """Markdown: a row for each task that has rows enough, and the means."""
+    yield f"| task | {' | '.join(f'by {rows} rows: points lost | nats lost' for rows in LOOKED_AT)} |"
+    yield "|---" * (1 + 2 * len(LOOKED_AT)) + "|"
+    found = []
+    for task, first, ends in _tasks(records):
+        if len(ends.label_tokens) >= 2 * LOOKED_AT[-1]:
+            found.append(lost_by_finalists(first, ends, draws))
+            yield f"| {task} | {_lost_cells(found[-1])} |"
+    yield f"| mean of {len(found)} | {_lost_cells(np.mean(found, axis=0))} |"
+
+
+def _tasks(records: Sequence[dict[str, Any]]) -> Iterator[tuple[str, Ends, Ends]]:
+    """Of each task with candidates enough what its rows cost at the first look and at the end."""
     for task in dict.fromkeys(r["task"] for r in records):
         first, ends = (Ends.of([r for r in records if r["task"] == task], share) for share in LOOKS)
         if len(ends.nats) >= FEWEST:
-            found.append(told_of_finalists(first, ends, draws))
-            yield f"| {task} | {_told_cells(found[-1])} |"
-    yield f"| mean of {len(found)} | {_told_cells(np.mean(found, axis=0))} |"
+            yield task, first, ends
+
+
+def _lost_cells(lost: np.ndarray) -> str:
+    return " | ".join(f"{100 * points:.2f} | {nats:.4f}" for points, nats in lost.T)
 
 
 def _told_cells(told: np.ndarray) -> str:

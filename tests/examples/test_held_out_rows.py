@@ -6,10 +6,13 @@ import pytest
 from examples.study.held_out_rows import KEPT
 from examples.study.held_out_scores import (
     CANDIDATES,
+    LOOKED_AT,
     ROWS,
     Ends,
     finalists_table,
     inside_of,
+    longer_look_table,
+    lost_by_finalists,
     picks_of,
     regrets_of,
     table,
@@ -64,6 +67,19 @@ def test_finalists_share_more_with_each_other_than_with_those_that_left_early():
 def test_the_table_of_finalists_is_of_all_tasks_that_have_candidates_enough():
     lines = [*finalists_table(read(KEPT), 2)]
     assert all(line.count("|") == 10 for line in lines)
+    assert len(lines) > 3 and lines[-1].startswith(f"| mean of {len(lines) - 3} ")
+
+
+def test_a_longer_look_at_the_finalists_loses_less():
+    lost = lost_by_finalists(drawn(1, own=0.3), drawn(0, own=0.3), 100)
+    assert lost.shape == (2, len(LOOKED_AT))
+    assert np.all(lost[:, -1] < 0.5 * lost[:, 0])
+    assert lost_by_finalists(drawn(1), drawn(0, own=0.0), 5) == pytest.approx(np.zeros_like(lost)), "all rows agree"
+
+
+def test_the_table_of_longer_looks_is_of_tasks_with_rows_enough():
+    lines = [*longer_look_table(read(KEPT), 2)]
+    assert all(line.count("|") == 2 * len(LOOKED_AT) + 2 for line in lines)
     assert len(lines) > 3 and lines[-1].startswith(f"| mean of {len(lines) - 3} ")
 
 

@@ -180,6 +180,16 @@ def test_what_comes_to_the_end_of_the_planned_run_is_evaluated_on_all_held_out_r
     assert again.whole.eval_loss == pytest.approx(outcome.whole.eval_loss, abs=1e-5)
 
 
+def test_a_metric_of_the_users_own_sees_all_held_out_rows_at_the_end(context, tmp_path):
+    (tmp_path / "own.py").write_text("def rows(predicted, right):\n    return len(right)\n")
+    own = {"own_metric": f"{tmp_path / 'own.py'}:rows", "metric_name": "rows"}
+    session = Session(context.model_copy(update=own))
+    baseline = session.baseline()
+    assert (baseline.metric, baseline.whole.metric) == (context.eval_rows, len(session.data.eval))
+    outcome, _, ((_, last),) = run(session, job_of("lora", "own", stop=8))
+    assert (last.metric, outcome.whole.metric) == (context.eval_rows, len(session.data.eval))
+
+
 def test_all_rows_are_evaluated_once_where_every_evaluation_is_of_all(context):
     session = Session(context.model_copy(update={"eval_rows": 10_000}))
     assert session.baseline().whole is None
