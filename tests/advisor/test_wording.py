@@ -116,6 +116,15 @@ def test_lora_that_was_tried_at_one_rate_is_not_called_tuned():
     assert "tuned" in pick_of([lora, diverged, better]).gain_over_lora
 
 
+def test_lora_is_at_the_rate_that_the_race_kept_where_no_other_is_probably_ahead():
+    """What a short probe may lead to is no better known than what was measured."""
+    kept = candidate("lora", 0.45, 12.0, learning_rate=1e-3)
+    dropped = candidate("lora", 0.46, 12.0, learning_rate=3e-3, status="eliminated", steps=10, noise=0.1)
+    for order in ([kept, dropped], [dropped, kept]):
+        chosen = pick_of([candidate("oft", 0.5, 12.0), *order])
+        assert chosen.gain_over_lora.startswith("Against tuned LoRA (rate 1e-3): 5.0 points better")
+
+
 def test_no_gain_is_claimed_over_a_high_rate_of_lora_alone():
     """It led LoRA's rates at first and stands still; a lower one, out early, is expected to end better."""
     high = candidate("lora", 0.3, 12.0, learning_rate=3e-3, status="eliminated", steps=60)
