@@ -65,7 +65,9 @@ class Case:
 
     @property
     def ties(self) -> list[CandidateReport]:
-        return [c for c in self.others_by_quality if tied(self.pick, c, self.quality)]
+        """Best first; those that left the race, of which little was seen, come last."""
+        found = [c for c in self.others_by_quality if tied(self.pick, c, self.quality)]
+        return sorted(found, key=lambda c: c.status == "eliminated")
 
     @property
     def as_good(self) -> list[CandidateReport]:

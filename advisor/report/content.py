@@ -94,11 +94,13 @@ def _behind(candidate: CandidateReport, result: Result) -> tuple[bool, bool, boo
 
 
 def shown_candidates(result: Result, limit: int = 8) -> list[CandidateReport]:
-    """The frontier and the best of the rest, one rate per method, best first; what cannot be picked comes last."""
+    """The frontier and the best of the rest, one rate per method, best first; what cannot be picked comes last. Before
+    those that left the race, of which little was seen, there is place for all that stayed."""
     quality = compared_by(result)
     methods = one_per_method(result)
     chosen = [c for c in methods if c.on_frontier or c is result.pick or c.name == "lora"]
-    rest = sorted((c for c in methods if c not in chosen), key=lambda c: -value_of(c, quality))
+    rest = (c for c in methods if c not in chosen)
+    rest = sorted(rest, key=lambda c: (c.status == "eliminated", -value_of(c, quality)))
     chosen += rest[: max(0, limit - len(chosen))]
     out_of_question = {"reference": 2, "excluded": 1}
     return sorted(

@@ -61,7 +61,7 @@ def choice_command(result: Result, folder: Path | None) -> str | None:
     near = [c for c in shown_candidates(result) if mark(c, result) in ("frontier", "tie")]
     if not near:
         return None
-    other = next((c for c in near if c.on_frontier), near[0])
+    other = min(near, key=lambda c: (c.status == "eliminated", not c.on_frontier))  # they come best first
     return f"advisor choose {shlex.quote(clean(folder, 300))} {other.name}"
 
 

@@ -23,6 +23,8 @@ def print_training(report: TrainingReport, folder: Path, console: Console, serve
     console.print(Text(f"{clean(report.title)} at {rate_text(report.learning_rate)}: {done}"))
     console.print(_table(report))
     console.print(Text(ABOUT_RANGES, style="dim"))
+    if report.last != report.curve.points[-1]:
+        console.print(Text(f"The end is measured on all {report.eval_rows} held-out rows.", style="dim"))
     for comparison in report.comparisons:
         if comparison.note:
             console.print(Text(f"{clean(comparison.quantity)}: {clean(comparison.note)}", style="dim"))

@@ -178,6 +178,16 @@ def test_the_rate_that_stayed_in_the_race_stands_for_its_method():
     assert not re.search(r"OFT +1e-4", text)
 
 
+def test_who_stayed_in_the_race_is_shown_before_who_left_it_and_may_end_better():
+    stayed = [candidate(f"stayed{i}", 0.4 + 0.01 * i, 14.0) for i in range(7)]
+    left = [candidate(f"left{i}", 0.455, 14.0, status="eliminated", noise=0.2, reason="behind") for i in range(9)]
+    text = printed(result([candidate("lora", 0.47, 12.0), *left, *stayed]), 80)
+    table = text[text.index("method") : text.index("Why")]
+    assert [f"stayed{i}" in table for i in range(7)] == [True] * 7 and "left" not in table
+    assert "Tied in eval loss with stayed6, stayed5, stayed4, left0, " in " ".join(text.split())
+    assert "advisor choose out stayed6" in text
+
+
 def test_of_a_method_that_left_the_rate_that_stayed_longest_tells_why():
     out = {"title": "OFT", "status": "eliminated"}
     early = candidate("oft", learning_rate=1e-4, reason="another rate does better", curve=curve(2.0, steps=8), **out)

@@ -39,6 +39,15 @@ def test_progress_without_a_terminal_is_plain_lines():
     assert "loss 1.400" in last and "rate " in last and "left" in last and "best 1.250 at 8" in last
 
 
+@pytest.mark.parametrize("end", [None, point(600, 1.2), point(600, 1.25)])
+def test_an_end_that_was_measured_on_further_rows_is_told(end, tmp_path):
+    """The last line of the progress is of the first of them."""
+    out = io.StringIO()
+    print_training(report_of(tmp_path, end=end, eval_rows=200), tmp_path, Console(file=out, width=80))
+    is_told = "The end is measured on all 200 held-out rows." in out.getvalue()
+    assert is_told == (end == point(600, 1.25))
+
+
 def test_the_model_card_says_what_was_predicted_and_reached(tmp_path):
     hostile = result()
     hostile = hostile.model_copy(
