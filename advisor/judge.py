@@ -45,7 +45,7 @@ def judge(
     usable = [one for one in found if one.is_usable]
     shifts = shifts_of(usable)
     predicted = _predictions(usable, shifts, survey, baseline, records)
-    untuned = (shifts and baseline.whole) or baseline
+    untuned = next((one.newest("untuned") for one in usable if one.candidate.id in shifts), None) or baseline
     step_s = step_s_by_method(found)
     max_steps = survey.planned_run.max_steps
     reports = []
@@ -104,7 +104,8 @@ def _rows_noise(
     tells_tokens = metric_name == SINGLE_TOKENS
     longest = max((one.curve.last_step for one in found), default=0)
     farthest = [one.candidate.id for one in found if one.curve.last_step >= EQUALLY_FAR * longest]
-    answers = {id: [*map(operator.eq, right, baseline.row_labels)] for id, right in tokens.items()}
+    labels = next((all_rows for one in found if (all_rows := one.newest("row_labels"))), baseline.row_labels)
+    answers = {id: [*map(operator.eq, right, labels)] for id, right in tokens.items()}
     of_loss, of_tokens, of_answers = (
         of_all(paired(noise_of, told, farthest, first_rows), nats)
         for noise_of, told in (

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from advisor.candidates import Candidate, nothing_left, report_without_probe
+from advisor.held_out import EVAL_ROWS
 from advisor.planned_memory import adapter_bytes_of, with_memory
 from advisor.recommendation import CandidateReport
 from advisor.requirement_kinds import Scope
@@ -47,7 +48,7 @@ class Costs:
     step_s: Mapping[str, float]  # candidate id -> one optimizer step
     evaluation_s: float  # one of the held-out rows, and one of the texts on which forgetting is measured
     load_s: float  # the base model
-    end_s: float = 0.0  # what is measured at the end of the planned run alone
+    end_s: float = 0.0  # all held-out rows at the end of the planned run, and of the untuned model once
 
     @property
     def silence_limit_s(self) -> float:
@@ -73,7 +74,9 @@ def measure_costs(
         slower = max(1.0, prior.relative_time) if prior and prior.relative_time else 1.0
         passes = STEP_PER_FORWARD if candidate.method.peft_type else FULL_STEP_PER_FORWARD
         step_s[candidate.id] = forward_s * passes * slower
-    return Costs(step_s, baseline.eval_s + baseline.texts_s, baseline.load_s, baseline.whole_s)
+    all_rows = survey.data.profile.eval_rows
+    end_s = 2 * baseline.eval_s * all_rows / EVAL_ROWS if all_rows > EVAL_ROWS else 0.0
+    return Costs(step_s, baseline.eval_s + baseline.texts_s, baseline.load_s, end_s)
 
 
 def plan_probes(

@@ -11,7 +11,7 @@ from dataclasses import replace
 from advisor.survey import Survey
 from knowledge.schema import Curve, CurvePoint
 from probes.evidence import Evidence
-from probes.schema import Baseline
+from probes.schema import Baseline, ProbeOutcome
 
 WHOLE_ANSWERS, SINGLE_TOKENS = "exact match", "token accuracy"
 
@@ -23,8 +23,8 @@ def with_telling_metric(
     otherwise, and where the race was begun by a version that did not measure both."""
     assert survey.data is not None
     points = [point for curve in evidence.curves.values() for point in curve.points]
-    measured = [baseline, *(outcome for outcomes in evidence.outcomes.values() for outcome in outcomes)]
-    points += [one.whole for one in measured if one.whole]
+    ended = [outcome for outcomes in evidence.outcomes.values() for outcome in outcomes if outcome.whole]
+    points += [point for outcome in ended for point in (outcome.whole, outcome.untuned) if point]
     asked_otherwise = survey.request.metric is not None or survey.data.profile.metric_name != WHOLE_ANSWERS
     if asked_otherwise or not evidence.curves:
         return survey, evidence, baseline
@@ -36,12 +36,9 @@ def with_telling_metric(
         replace(
             evidence,
             curves={id: judged_by(SINGLE_TOKENS, curve) for id, curve in evidence.curves.items()},
-            outcomes={
-                id: [o.model_copy(update={"whole": _in_tokens(o.whole)}) for o in outcomes]
-                for id, outcomes in evidence.outcomes.items()
-            },
+            outcomes={id: [*map(_ended_in_tokens, outcomes)] for id, outcomes in evidence.outcomes.items()},
         ),
-        baseline.model_copy(update={"metric": baseline.token_accuracy, "whole": _in_tokens(baseline.whole)}),
+        baseline.model_copy(update={"metric": baseline.token_accuracy}),
     )
 
 
@@ -50,6 +47,10 @@ def judged_by(metric_name: str, curve: Curve) -> Curve:
     if metric_name != SINGLE_TOKENS or curve.metric_name != WHOLE_ANSWERS:
         return curve
     return Curve(points=tuple(map(_in_tokens, curve.points)), metric_name=metric_name)
+
+
+def _ended_in_tokens(outcome: ProbeOutcome) -> ProbeOutcome:
+    return outcome.model_copy(update={"whole": _in_tokens(outcome.whole), "untuned": _in_tokens(outcome.untuned)})
 
 
 def _in_tokens(point: CurvePoint | None) -> CurvePoint | None:

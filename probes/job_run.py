@@ -38,6 +38,8 @@ class JobRun:
         self.status, self.reason = "finished", ""
         self.points: list[CurvePoint] = []
         self.whole: CurvePoint | None = None
+        self.untuned: CurvePoint | None = None
+        self.row_labels: tuple[int, ...] = ()
         self.row_losses: tuple[float, ...] = ()
         self.row_right: tuple[int, ...] = ()
         self.progress = Progress()
@@ -61,6 +63,11 @@ class JobRun:
         self.row_losses, self.row_right = held_out.row_losses, held_out.row_right
         return held_out
 
+    def remember_all(self, held_out: Evaluation, untuned: Evaluation) -> None:
+        """Keeps what was found on all held-out rows, at the end of the planned run and of the untuned model."""
+        self.whole, self.untuned = self.remember(held_out).point(self.progress.step), untuned.point(0)
+        self.row_labels = held_out.row_labels
+
     def take(self, item: CurvePoint | float) -> None:
         if self.progress.step == self.job.start_step:
             self.progress.recent_losses.clear()  # a probe that starts over: these belong to the point before
@@ -77,8 +84,10 @@ class JobRun:
             reason=self.reason,
             points=tuple(self.points),
             whole=self.whole,
+            untuned=self.untuned,
             row_losses=self.row_losses,
             row_right=self.row_right,
+            row_labels=self.row_labels,
             first_step=self.first_step,
             last_step=self.progress.step,
             duration_s=duration_s,

@@ -173,12 +173,14 @@ class ProbeOutcome(Record):
         description="of all held-out rows, where the job came to the end of the planned run and there are more of them "
         "than `points` are of",
     )
+    untuned: CurvePoint | None = Field(None, description="the untuned model on all held-out rows, beside `whole`")
     row_losses: tuple[Finite, ...] = Field(
         (),
         description="nats of each held-out row at the last evaluation, summed over its label tokens (their number is "
         "in Baseline.row_labels): candidates are compared row by row. Of all rows beside `whole`",
     )
     row_right: tuple[int, ...] = Field((), description="right label tokens of each of these rows")
+    row_labels: tuple[int, ...] = Field((), description="label tokens of all held-out rows, beside `whole`")
     first_step: int = Field(0, description="step from which this job trained; 0 where it could not continue")
     last_step: int = 0
     duration_s: Finite = Field(0.0, description="wall time of the job with wrapping and evaluation")
@@ -215,7 +217,5 @@ class Baseline(Record):
     load_s: Finite
     eval_s: Finite
     eval_tokens: int
-    whole: CurvePoint | None = Field(None, description="of all held-out rows, where there are more of them")
-    whole_s: Finite = Field(0.0, description="what it took to evaluate all of them")
     row_labels: tuple[int, ...] = Field((), description="label tokens of each held-out row, the same for all probes")
     texts_s: Finite = Field(0.0, description="time to evaluate the texts on which forgetting is measured")

@@ -57,6 +57,7 @@ class Session:
         self.memory = MemoryUse(context.device)
         self._base: Any = None
         self._base_loss: float | None = None
+        self._untuned: Evaluation | None = None
         self._forgetting = ForgettingMeter(context, tokenizer, self._evaluate)
 
     def baseline(self) -> Baseline:
@@ -66,9 +67,7 @@ class Session:
         load_s = time.perf_counter() - started
         started = time.perf_counter()
         held_out = self._evaluate(base)
-        eval_s, started = time.perf_counter() - started, time.perf_counter()
-        whole = self._evaluate_all(base)
-        whole_s = time.perf_counter() - started
+        eval_s = time.perf_counter() - started
         self._forgetting.prepare(base)
         self._base = base
         return Baseline(
@@ -78,9 +77,7 @@ class Session:
             load_s=load_s,
             eval_s=eval_s,
             eval_tokens=held_out.tokens,
-            whole=whole.point(0) if whole else None,
-            whole_s=whole_s if whole else 0.0,
-            row_labels=(whole or held_out).row_labels,
+            row_labels=held_out.row_labels,
             texts_s=self._forgetting.evaluation_s,
         )
 
@@ -105,6 +102,8 @@ class Session:
         method = get_method(job.method)
         base = self._take_base()
         self._forgetting.prepare(base)
+        if job.stop_step == job.schedule.total_steps and self._untuned is None:
+            self._untuned = self._evaluate_all(base)
         self.memory.reset_peak()
         seed_everything(context.seed)
         model = adapters.apply_method(
@@ -155,9 +154,8 @@ class Session:
         """What is measured once, where a job stops: the most memory held first, for the rest holds some too."""
         if run.has_trained:
             run.peak_bytes = self.memory.peak_bytes()
-        is_over = run.progress.step == run.job.schedule.total_steps
-        if is_over and (whole := self._evaluate_all(model, context.batch_size)):
-            run.whole = run.remember(whole).point(run.progress.step)
+        if self._untuned and run.progress.step == run.job.schedule.total_steps:
+            run.remember_all(self._evaluate_all(model, context.batch_size), self._untuned)
         run.forgetting, run.forgetting_note = self._forgetting.measure(model)
         run.latency_overhead = latency_overhead(model, method, context, self.held_out.row(0)[0])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 
 from advisor.candidates import Candidate
-from advisor.held_out import held_out_noise
+from advisor.held_out import held_out_noise, own_parts
 from advisor.judge import judge, judge_from_table, not_tried, shortlist_from_table, would_be_probed
 from advisor.report.provenance import race_line
 from knowledge.methods import get_method
@@ -203,11 +202,10 @@ def test_finalists_are_told_apart_by_what_they_do_not_share_with_each_other():
 WHOLE = CurvePoint(step=STEPS, eval_loss=1.3, metric=0.25)
 
 
-def test_finalists_are_told_by_all_held_out_rows_and_so_are_those_that_left(monkeypatch):
+def test_finalists_are_told_by_all_held_out_rows_and_so_are_those_that_left():
     """The rows beyond the first sixty-four are harder."""
-    monkeypatch.setattr(sys.modules[__name__], "BASELINE", BASELINE.model_copy(update={"whole": UNTUNED}))
     rows = [tuple(np.array(rows_of(0)) * rows_of(seed, 0.1)) * 4 for seed in (1, 2)]
-    ended = [job(row_losses=row, whole=WHOLE) for row in rows]
+    ended = [job(row_losses=row, whole=WHOLE, untuned=UNTUNED) for row in rows]
     left = job(30, row_losses=rows_of(3)[:64])
     lora, oft, early = judged(*((raced(n), [j]) for n, j in zip(("lora", "oft", "ia3"), [*ended, left], strict=True)))
     for report in (lora, oft):
@@ -225,6 +223,23 @@ def test_the_noise_of_right_answers_is_that_of_as_many_rows_as_were_evaluated():
     assert of_all.noise == pytest.approx(1.28 * math.sqrt(0.25 * 0.75 / 200), rel=0.01)
     assert of_first.noise == pytest.approx(1.28 * math.sqrt(0.3 * 0.7 / 64), rel=0.01)
     assert of_first.rows == 64
+
+
+def test_answers_to_all_held_out_rows_are_compared_where_all_were_evaluated():
+    right = [tuple(int(begin <= row < begin + 50) for row in range(200)) for begin in (0, 2)]
+    told, untold = (
+        judged(
+            *(
+                (raced(name), [job(row_right=answers, whole=WHOLE, row_labels=labels)])
+                for name, answers in zip(("lora", "oft"), right, strict=True)
+            ),
+            row_labels=(1,) * 64,
+        )[0].predicted.noise
+        for labels in ((1,) * 200, ())
+    )
+    assert told < 0.7 * untold
+    alone = judged((raced("lora"), [job(whole=WHOLE)]))[0].predicted.noise
+    assert told == pytest.approx(alone * own_parts(dict(zip("ab", right, strict=True)))["a"], rel=0.01)
 
 
 RATES = (1e-5, 1e-4, 1e-3)

@@ -6,16 +6,18 @@ import time
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from advisor import planning
 from advisor.candidates import Candidate
-from advisor.planning import Costs, Lineup, line_up, plan_probes
+from advisor.planning import Costs, Lineup, line_up, measure_costs, plan_probes
 from knowledge.methods import get_method
 from knowledge.schema import PlannedRun
 from probes.conduct import stop_step
 from probes.journal import Journal
 from probes.plan import Entry, RacePlan
+from probes.schema import Baseline
 from tests.advisor.factories import memory
 
 NAMES = ("lora", "dora", "ia3", "oft", "rslora", "vera", "boft", "loha")
@@ -30,6 +32,30 @@ def test_no_rung_ends_where_the_one_before_it_does(max_steps, ends):
     plan = plan_probes(survey, candidates, costs, {}, budget_s=2.0 * max_steps * len(NAMES), workers=1)
     assert [stop_step(fraction, max_steps) for fraction in plan.fractions] == ends
     assert len(plan.keep) == len(ends) - 1
+
+
+@pytest.mark.parametrize(("eval_rows", "end_s"), [(20, 0.0), (64, 0.0), (160, 5.0)])
+def test_who_comes_to_the_end_pays_for_all_held_out_rows_and_for_the_untuned_model(eval_rows, end_s):
+    data = SimpleNamespace(
+        batch_order=lambda batch_size, batches, seed: [np.arange(batch_size)] * batches,
+        train=SimpleNamespace(lengths_tokens=np.full(8, 10)),
+        profile=SimpleNamespace(eval_rows=eval_rows),
+    )
+    survey = SimpleNamespace(data=data, planned_run=PlannedRun(max_steps=4))
+    baseline = Baseline(eval_loss=1.0, metric=None, load_s=1.0, eval_s=1.0, eval_tokens=640)
+    costs = measure_costs(survey, baseline, [Candidate("lora", get_method("lora"), 1e-4, {})], {})
+    assert costs.end_s == end_s and costs.evaluation_s == 1.0
+
+
+def test_a_plan_leaves_time_for_what_is_measured_at_the_end():
+    survey = SimpleNamespace(shape=SimpleNamespace(is_narrow=False), planned_run=PlannedRun(max_steps=400))
+    candidates = [Candidate(name, get_method(name), 1e-4, {}) for name in NAMES]
+    expected_s = [
+        plan_probes(survey, candidates, Costs(dict.fromkeys(NAMES, 1.0), 0.1, 1.0, end_s), {}, 4e3, 1).expected_s
+        for end_s in (0.0, 10.0)
+    ]
+    finalists = (expected_s[1] - expected_s[0]) / 10.0
+    assert finalists == round(finalists) >= 2
 
 
 def test_a_plan_that_is_gone_on_with_tells_how_much_of_it_is_done():

@@ -75,20 +75,20 @@ class Asked:
 def test_what_was_measured_on_all_rows_is_judged_by_the_same():
     """And one right answer among all rows is enough to be told by whole answers."""
     wrong = CurvePoint(step=8, eval_loss=2.0, metric=0.0, token_accuracy=0.3)
-    right = wrong.model_copy(update={"metric": 0.01})
+    right, untuned = (
+        wrong.model_copy(update=values) for values in ({"metric": 0.01}, {"step": 0, "token_accuracy": 0.2})
+    )
     for whole, name, values in ((wrong, "token accuracy", (0.3, 0.2)), (right, "exact match", (0.01, 0.0))):
         evidence = Evidence(
             {"a": Curve(points=(wrong,), metric_name="exact match")},
-            {"a": [ProbeOutcome(id="a", status="finished", whole=whole)]},
+            {"a": [ProbeOutcome(id="a", status="finished", whole=whole, untuned=untuned)]},
         )
-        untuned = wrong.model_copy(update={"step": 0, "token_accuracy": 0.2})
-        baseline = Baseline(
-            eval_loss=3.0, metric=0.0, token_accuracy=0.2, load_s=1, eval_s=1, eval_tokens=1, whole=untuned
-        )
+        baseline = Baseline(eval_loss=3.0, metric=0.0, token_accuracy=0.2, load_s=1, eval_s=1, eval_tokens=1)
         survey = Asked(Data(SimpleNamespace(metric_name="exact match")), SimpleNamespace(metric=None))
         survey, evidence, baseline = with_telling_metric(survey, evidence, baseline, lambda words: None)
         assert survey.data.profile.metric_name == evidence.curves["a"].metric_name == name
-        assert (evidence.outcomes["a"][0].whole.metric, baseline.whole.metric) == values
+        (outcome,) = evidence.outcomes["a"]
+        assert (outcome.whole.metric, outcome.untuned.metric) == values
 
 
 def test_a_curve_without_token_accuracy_stays_as_it_is():

@@ -153,48 +153,54 @@ def test_the_loss_of_each_held_out_row_is_kept(context):
     session = Session(context)
     baseline = session.baseline()
     outcome, _, points = run(session, job_of("lora", "rows"))
-    assert len(outcome.row_losses) == len(outcome.row_right) == context.eval_rows
-    mean = sum(outcome.row_losses) / sum(baseline.row_labels[: context.eval_rows])
+    assert len(outcome.row_losses) == len(outcome.row_right) == len(baseline.row_labels) == context.eval_rows
+    mean = sum(outcome.row_losses) / sum(baseline.row_labels)
     assert mean == pytest.approx(points[-1][1].eval_loss, abs=1e-4)
-    assert outcome.whole is None
+    assert outcome.whole is outcome.untuned is None and outcome.row_labels == ()
 
 
 def test_what_comes_to_the_end_of_the_planned_run_is_evaluated_on_all_held_out_rows(context):
     """And so is the untuned model, to be compared with it; the curve stays on the same rows throughout."""
     session = Session(context)
     baseline = session.baseline()
-    assert len(baseline.row_labels) == len(session.data.eval) > context.eval_rows
-    outcome, _, points = run(session, job_of("lora", "to the end", stop=8))
-    ((_, last),) = points
-    assert outcome.whole.step == last.step == 8 and outcome.whole.eval_loss != last.eval_loss
-    assert outcome.whole.eval_loss < baseline.whole.eval_loss
-    assert len(outcome.row_losses) == len(outcome.row_right) == len(baseline.row_labels)
-    for of, labels in ((outcome.row_losses, baseline.row_labels), (outcome.row_right, baseline.row_labels)):
-        value = outcome.whole.eval_loss if of is outcome.row_losses else outcome.whole.token_accuracy
-        assert sum(of) / sum(labels) == pytest.approx(value, abs=1e-4)
-    first = slice(context.eval_rows)
-    mean = sum(outcome.row_losses[first]) / sum(baseline.row_labels[first])
-    assert mean == pytest.approx(last.eval_loss, abs=1e-4)
-    again, _, points = run(session, job_of("lora", "to the end", stop=8).model_copy(update={"eval_steps": ()}))
-    assert points == [] and again.first_step == 8, "a run that is over already"
+    outcome, _, ((_, last),) = run(session, job_of("lora", "to the end", stop=8))
+    labels = outcome.row_labels
+    assert len(outcome.row_losses) == len(outcome.row_right) == len(labels) == len(session.data.eval)
+    assert labels[: context.eval_rows] == baseline.row_labels != labels
+    assert outcome.whole.step == last.step == 8 and outcome.untuned.step == 0
+    assert outcome.whole.eval_loss < outcome.untuned.eval_loss
+    assert sum(outcome.row_losses) / sum(labels) == pytest.approx(outcome.whole.eval_loss, abs=1e-4)
+    assert sum(outcome.row_right) / sum(labels) == pytest.approx(outcome.whole.token_accuracy)
+    of_first = sum(outcome.row_losses[: context.eval_rows]) / sum(baseline.row_labels)
+    assert of_first == pytest.approx(last.eval_loss, abs=1e-4)
+    of_all = Session(context.model_copy(update={"eval_rows": len(labels)})).baseline()
+    assert outcome.untuned.eval_loss == pytest.approx(of_all.eval_loss, abs=1e-6)
+
+
+def test_a_run_that_is_over_already_is_evaluated_on_all_rows_and_the_untuned_model_once(context):
+    session = Session(context)
+    outcome, _, _ = run(session, job_of("lora", "over", stop=8))
+    session._untuned = session._untuned.model_copy(update={"loss": 7.0})
+    again, _, points = run(session, job_of("lora", "over", stop=8).model_copy(update={"eval_steps": ()}))
+    assert points == [] and again.first_step == 8
     assert again.whole.eval_loss == pytest.approx(outcome.whole.eval_loss, abs=1e-5)
+    assert again.untuned.eval_loss == 7.0
 
 
 def test_a_metric_of_the_users_own_sees_all_held_out_rows_at_the_end(context, tmp_path):
     (tmp_path / "own.py").write_text("def rows(predicted, right):\n    return len(right)\n")
     own = {"own_metric": f"{tmp_path / 'own.py'}:rows", "metric_name": "rows"}
     session = Session(context.model_copy(update=own))
-    baseline = session.baseline()
-    assert (baseline.metric, baseline.whole.metric) == (context.eval_rows, len(session.data.eval))
     outcome, _, ((_, last),) = run(session, job_of("lora", "own", stop=8))
-    assert (last.metric, outcome.whole.metric) == (context.eval_rows, len(session.data.eval))
+    assert last.metric == context.eval_rows
+    assert outcome.whole.metric == outcome.untuned.metric == len(session.data.eval)
 
 
 def test_all_rows_are_evaluated_once_where_every_evaluation_is_of_all(context):
     session = Session(context.model_copy(update={"eval_rows": 10_000}))
-    assert session.baseline().whole is None
     outcome, _, _ = run(session, job_of("lora", "of all", stop=8))
-    assert outcome.whole is None and len(outcome.row_losses) == len(session.data.eval)
+    assert outcome.whole is outcome.untuned is None and outcome.row_labels == ()
+    assert len(outcome.row_losses) == len(session.data.eval)
 
 
 def test_what_a_probe_forgets_is_measured_at_its_end(context):
