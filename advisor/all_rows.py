@@ -32,9 +32,7 @@ class Shift:
     @classmethod
     def between(cls, first: CurvePoint, whole: CurvePoint) -> Shift:
         """Of one run: its last evaluation on the first rows, and the one on all."""
-        log_losses = [log_loss_of(point) or 0.0 for point in (first, whole)]
-        is_known = first.metric is not None and whole.metric is not None
-        return cls(log_losses[1] - log_losses[0], whole.metric - first.metric if is_known else 0.0)
+        return cls(_change(log_loss_of(first), log_loss_of(whole)), _change(first.metric, whole.metric))
 
     @classmethod
     def mean(cls, shifts: Collection[Shift]) -> Shift:
@@ -68,6 +66,11 @@ def on_all_rows(forecasts: Mapping[str, Forecast], shifts: Mapping[str, Shift]) 
         return forecasts
     mean = Shift.mean(shifts.values())
     return {id: shifts.get(id, mean).of(forecast) for id, forecast in forecasts.items()}
+
+
+def _change(first: float | None, whole: float | None) -> float:
+    """Nothing where one of them was not measured."""
+    return 0.0 if first is None or whole is None else whole - first
 
 
 def _values(told: Prediction) -> tuple[float, float, float]:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 NOTHING_KNOWN = 1.0  # of a single row: others may as well have any loss
 HALF_A_ROW = 0.5  # in which each of two candidates differs from what they share, beyond what was seen
-# Held-out rows that a probe and the final run are evaluated on: the standard error of a mean loss is below a tenth of a
-# nat, and more rows cost more than they tell in a rung.
+# Held-out rows that a probe is evaluated on, and the final run on its way: the standard error of a mean loss is below a
+# tenth of a nat, and more rows cost more than they tell in a rung. The end is measured on all (advisor/all_rows.py).
 EVAL_ROWS = 64
 
 
@@ -91,8 +91,8 @@ def paired(
 
     Long probes have in common which rows they learned: beside candidates that learned little that would count as their
     own. Of three candidates at the ends of their runs, beside seven that left at a fifth, 79 % of the differences of
-    losses on other rows lie within what the three tell, as nearly as many as should (80 %), and 93 % within what all
-    ten do, which is half as much again; of accuracies 81 and 88 % (python -m examples.study.held_out_rows).
+    losses on other rows lie within what the three tell, where 80 should, and 93 % within what all ten do, which is half
+    as much again; of accuracies 81 and 88 % (python -m examples.study.held_out_rows).
     """
     among = noise_of({id: told[id] for id in farthest if id in told})
     return noise_of({id: rows[:first_rows] for id, rows in told.items()}) | (among if len(among) > 1 else {})
