@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from advisor.costs import Scale
 from advisor.frontier import is_eligible
-from advisor.quality import QualityField, as_good_as, leads, tied, value_of
+from advisor.quality import QualityField, as_good_as, leads, rate_that_stands, tied, value_of
 from advisor.recommendation import CandidateReport, Prediction
 from advisor.request import Objective
 from knowledge.schema import PlannedRun
@@ -46,12 +46,15 @@ class Case:
 
     @property
     def lora(self) -> CandidateReport | None:
-        """Plain LoRA at the rate that stayed longest in the race, unless another is probably ahead: a high one may lead
-        a race and be overtaken, and no gain is to be claimed over that alone."""
+        """Plain LoRA at the rate that no gain is to be claimed over alone: the one that stayed longest in the race,
+        unless another is probably ahead."""
         longest = next((c for c in self.rivals if c.name == LORA), None)
         rates = [c for c in self.candidates if c.name == LORA and is_eligible(c, self.quality)]
-        ahead = [c for c in rates if longest is None or leads(c, longest, self.quality)]
-        return max(ahead, key=lambda c: value_of(c, self.quality), default=longest)
+        if longest is None:
+            return max(rates, key=lambda c: value_of(c, self.quality), default=None)
+        return rate_that_stands(
+            longest, rates, lambda c: value_of(c, self.quality), lambda one, other: leads(one, other, self.quality)
+        )
 
     def rates_tried(self, method: str) -> list[float]:
         """The learning rates of a method that a race has compared, ascending: where one diverged is known of it too."""

@@ -11,19 +11,19 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
 
 from advisor.end_model import loss_of, probe_of
 from advisor.predictor import Forecast, Predictor
-from advisor.quality import LIKELY
+from advisor.quality import LIKELY, rate_that_stands
 from advisor.recommendation import Prediction
 from knowledge import table
 from knowledge.prior import suite_of
 from knowledge.schema import RunRecord
-from tests.benchmarks.race_quality import random_sets, replay
+from tests.benchmarks.race_quality import random_sets, replay, settings_key
 
 BUDGETS = (0.1, 0.2, 0.4)
 SET_SIZE = 24
@@ -39,6 +39,7 @@ FIGURES = (
     "difference_inside", "metric_difference_inside",
     "proven", "proven_right", "likely_right",
     "comes_back", "comes_back_right",
+    "rates_differ", "kept_behind", "foretold_behind", "taken_behind",
 )  # fmt: skip
 
 
@@ -46,7 +47,8 @@ class Tally:
     """What the races of one task and budget come to. Errors of what did not run to its end, losses in nats, and the
     same of the picks alone, which are what a user is told; of two finalists that did not, whether their difference is
     within its 80 % interval, whether one was said to be ahead beyond noise, or likely, and whether it was; the same of
-    those that left the race and the pick."""
+    those that left the race and the pick. Of methods at several rates: whether the race kept another one than is
+    foretold to end best, and if so, how far above the method's best they end, and the one that is taken."""
 
     def __init__(self) -> None:
         self._values: dict[str, list[float]] = {name: [] for name in FIGURES}
@@ -98,6 +100,21 @@ class Tally:
         if is_ahead:
             self._note(comes_back_right=loss_of(left[1].curve.points[-1]) < loss_of(pick[1].curve.points[-1]))
 
+    def rates(self, kept: str, rates: Mapping[str, tuple[Forecast, RunRecord]]) -> None:
+        """Of one method; kept: the rate that stayed longest."""
+        value = {id: -forecast.loss.value for id, (forecast, _) in rates.items()}
+        ends = {id: loss_of(run.curve.points[-1]) for id, (_, run) in rates.items()}
+
+        def leads(one: str, other: str) -> bool:
+            noise = math.hypot(rates[one][0].loss_noise, rates[other][0].loss_noise)
+            return value[one] - value[other] > LIKELY * noise
+
+        foretold, taken = max(rates, key=value.get), rate_that_stands(kept, rates, value.get, leads)
+        self._note(rates_differ=kept != foretold)
+        if kept != foretold:
+            behind = (ends[id] - min(ends.values()) for id in (kept, foretold, taken))
+            self._note(**dict(zip(("kept_behind", "foretold_behind", "taken_behind"), behind, strict=True)))
+
     def figures(self) -> dict[str, float | None]:
         return {name: float(np.mean(values)) if values else None for name, values in self._values.items()}
 
@@ -127,10 +144,24 @@ def measure(own: Sequence[RunRecord], known: Sequence[RunRecord], share: float, 
         judged = {id: (forecast, by_id[id]) for id, forecast in forecasts.items()}
         for id in judged.keys() - set(raced.finalists):
             tally.against_pick(judged[id], judged[raced.finalists[0]])
+        for rates in _at_several_rates(judged).values():
+            stayed = {id: (id in raced.finalists, raced.reached[id], -judged[id][0].loss.value) for id in rates}
+            tally.rates(max(rates, key=stayed.get), rates)
         for one, other in combinations(raced.finalists, 2):
             if max(raced.reached[one], raced.reached[other]) < 1:
                 tally.compare(judged[one], judged[other])
     return tally.figures()
+
+
+Judged = dict[str, tuple[Forecast, RunRecord]]
+
+
+def _at_several_rates(judged: Judged) -> dict[str, Judged]:
+    """Of the methods that were probed at more than one learning rate what is known of each rate."""
+    found: dict[str, Judged] = {}
+    for id, (forecast, run) in judged.items():
+        found.setdefault(settings_key(run), {})[id] = (forecast, run)
+    return {method: rates for method, rates in found.items() if len(rates) > 1}
 
 
 def main() -> None:

@@ -52,6 +52,13 @@ def test_what_is_called_better_mostly_is(figures):
         assert row["proven_right"] is None or row["proven_right"] > 0.6, name
 
 
+def test_the_rate_that_stands_for_a_method_ends_better_than_the_one_that_is_foretold_best(figures_of_longer_races):
+    differ = [row for row in figures_of_longer_races.values() if row["taken_behind"] is not None]
+    assert len(differ) > 10
+    kept, foretold, taken = (fmean(row[f"{rate}_behind"] for row in differ) for rate in ("kept", "foretold", "taken"))
+    assert taken < 0.6 * foretold and taken < 1.2 * kept
+
+
 def test_the_last_line_is_json(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["new_task", "--sets", "1"])
     few = list(new_task.tasks())[1:3]
