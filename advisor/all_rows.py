@@ -30,9 +30,9 @@ class Shift:
     metric: float
 
     @classmethod
-    def between(cls, first: CurvePoint, whole: CurvePoint) -> Shift:
+    def between(cls, first: CurvePoint, every: CurvePoint) -> Shift:
         """Of one run: its last evaluation on the first rows, and the one on all."""
-        return cls(_change(log_loss_of(first), log_loss_of(whole)), _change(first.metric, whole.metric))
+        return cls(_change(log_loss_of(first), log_loss_of(every)), _change(first.metric, every.metric))
 
     @classmethod
     def mean(cls, shifts: Collection[Shift]) -> Shift:
@@ -54,9 +54,9 @@ class Shift:
 def shifts_of(found: Iterable[Measured]) -> dict[str, Shift]:
     """By id, of the candidates that were evaluated on all held-out rows, at the ends of their runs."""
     return {
-        one.candidate.id: Shift.between(one.curve.points[-1], whole)
+        one.candidate.id: Shift.between(one.curve.points[-1], measured.end)
         for one in found
-        if (whole := one.whole) and whole.step == one.curve.last_step
+        if (measured := one.all_rows) and measured.end.step == one.curve.last_step
     }
 
 
@@ -68,9 +68,9 @@ def on_all_rows(forecasts: Mapping[str, Forecast], shifts: Mapping[str, Shift]) 
     return {id: shifts.get(id, mean).of(forecast) for id, forecast in forecasts.items()}
 
 
-def _change(first: float | None, whole: float | None) -> float:
+def _change(first: float | None, every: float | None) -> float:
     """Nothing where one of them was not measured."""
-    return 0.0 if first is None or whole is None else whole - first
+    return 0.0 if first is None or every is None else every - first
 
 
 def _values(told: Prediction) -> tuple[float, float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from advisor.costs import Scale
 from advisor.frontier import is_eligible
@@ -49,12 +50,11 @@ class Case:
         """Plain LoRA at the rate that no gain is to be claimed over alone: the one that stayed longest in the race,
         unless another is probably ahead."""
         longest = next((c for c in self.rivals if c.name == LORA), None)
-        rates = [c for c in self.candidates if c.name == LORA and is_eligible(c, self.quality)]
         if longest is None:
-            return max(rates, key=lambda c: value_of(c, self.quality), default=None)
-        return rate_that_stands(
-            longest, rates, lambda c: value_of(c, self.quality), lambda one, other: leads(one, other, self.quality)
-        )
+            return None
+        rates = [c for c in self.candidates if c.name == LORA and is_eligible(c, self.quality)]
+        value, is_ahead = (partial(of, quality=self.quality) for of in (value_of, leads))
+        return rate_that_stands(longest, rates, value, is_ahead)
 
     def rates_tried(self, method: str) -> list[float]:
         """The learning rates of a method that a race has compared, ascending: where one diverged is known of it too."""

@@ -45,7 +45,7 @@ def judge(
     usable = [one for one in found if one.is_usable]
     shifts = shifts_of(usable)
     predicted = _predictions(usable, shifts, survey, baseline, records)
-    untuned = next((one.newest("untuned") for one in usable if one.candidate.id in shifts), None) or baseline
+    untuned = next((one.all_rows.untuned for one in usable if one.candidate.id in shifts), baseline)
     step_s = step_s_by_method(found)
     max_steps = survey.planned_run.max_steps
     reports = []
@@ -85,12 +85,13 @@ def _predictions(
     forecasts = predictor.predict(probes, survey.planned_run.max_steps, profile.metric_name, start)
     first_rows = min(EVAL_ROWS, profile.eval_rows)
     of_rows = _rows_noise(found, profile.metric_name, baseline, first_rows)
-    told, fields = profile.eval_rows if shifts else first_rows, {}
+    rows_told = profile.eval_rows if shifts else first_rows
+    fields = {}
     for id, forecast in on_all_rows(forecasts, shifts).items():
         rows = profile.eval_rows if id in shifts else first_rows
         fields[id] = {
-            "predicted": _with_noise(forecast.metric, metric_noise(forecast, rows, of_rows[id]), told),
-            "predicted_loss": _with_noise(forecast.loss, loss_noise(forecast, of_rows[id].loss), told),
+            "predicted": _with_noise(forecast.metric, metric_noise(forecast, rows, of_rows[id]), rows_told),
+            "predicted_loss": _with_noise(forecast.loss, loss_noise(forecast, of_rows[id].loss), rows_told),
         }
     return fields
 
@@ -104,7 +105,7 @@ def _rows_noise(
     tells_tokens = metric_name == SINGLE_TOKENS
     longest = max((one.curve.last_step for one in found), default=0)
     farthest = [one.candidate.id for one in found if one.curve.last_step >= EQUALLY_FAR * longest]
-    labels = next((all_rows for one in found if (all_rows := one.newest("row_labels"))), baseline.row_labels)
+    labels = next((one.all_rows.row_labels for one in found if one.all_rows), baseline.row_labels)
     answers = {id: [*map(operator.eq, right, labels)] for id, right in tokens.items()}
     of_loss, of_tokens, of_answers = (
         of_all(paired(noise_of, told, farthest, first_rows), nats)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from advisor.candidates import Candidate
-from knowledge.schema import Curve, CurvePoint
+from knowledge.schema import Curve
 from probes.evidence import Evidence
-from probes.schema import ProbeOutcome
+from probes.schema import AllRows, ProbeOutcome
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Measured:
         return max((o.peak_bytes for o in self.outcomes if o.peak_bytes), default=None)
 
     @property
-    def whole(self) -> CurvePoint | None:
-        """Of all held-out rows, where the candidate came to the end of the planned run."""
-        return self.newest("whole")
+    def all_rows(self) -> AllRows | None:
+        """What was measured on all held-out rows, where the candidate came to the end of the planned run."""
+        return self.newest("all_rows")
 
     @property
     def did_whole_batches(self) -> bool:

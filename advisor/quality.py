@@ -134,8 +134,8 @@ def rate_that_stands(
 
     A high rate may lead a race and be overtaken, but a forecast from a short probe may promise too much. Of a quarter
     of methods the kept rate is not the one that is foretold to end best: after races of a fifth of the sweep's cost it
-    then ends .09 nats above the method's best, the foretold one .24, and this one .07 (means of sixteen tasks; python
-    -m tests.benchmarks.new_task).
+    then ends .09 nats above the method's best, the foretold one .24, and this one .07 (means of sixteen tasks;
+    python -m tests.benchmarks.new_task).
     """
     ahead = [rate for rate in rates if leads(rate, kept)]
     return max(ahead, key=value, default=kept)

@@ -23,8 +23,8 @@ def with_telling_metric(
     otherwise, and where the race was begun by a version that did not measure both."""
     assert survey.data is not None
     points = [point for curve in evidence.curves.values() for point in curve.points]
-    ended = [outcome for outcomes in evidence.outcomes.values() for outcome in outcomes if outcome.whole]
-    points += [point for outcome in ended for point in (outcome.whole, outcome.untuned) if point]
+    ended = [o.all_rows for outcomes in evidence.outcomes.values() for o in outcomes if o.all_rows]
+    points += [point for all_rows in ended for point in (all_rows.end, all_rows.untuned)]
     asked_otherwise = survey.request.metric is not None or survey.data.profile.metric_name != WHOLE_ANSWERS
     if asked_otherwise or not evidence.curves:
         return survey, evidence, baseline
@@ -50,8 +50,11 @@ def judged_by(metric_name: str, curve: Curve) -> Curve:
 
 
 def _ended_in_tokens(outcome: ProbeOutcome) -> ProbeOutcome:
-    return outcome.model_copy(update={"whole": _in_tokens(outcome.whole), "untuned": _in_tokens(outcome.untuned)})
+    if (measured := outcome.all_rows) is None:
+        return outcome
+    in_tokens = {"end": _in_tokens(measured.end), "untuned": _in_tokens(measured.untuned)}
+    return outcome.model_copy(update={"all_rows": measured.model_copy(update=in_tokens)})
 
 
-def _in_tokens(point: CurvePoint | None) -> CurvePoint | None:
-    return point and CurvePoint(metric=point.token_accuracy, **point.model_dump(exclude={"metric", "token_accuracy"}))
+def _in_tokens(point: CurvePoint) -> CurvePoint:
+    return CurvePoint(metric=point.token_accuracy, **point.model_dump(exclude={"metric", "token_accuracy"}))

@@ -176,8 +176,8 @@ def _report(run: FinalRun, baseline: Baseline, curve: Curve, outcome: ProbeOutco
     if outcome.peak_bytes is None:  # the race had trained it to its end: nothing was left to do
         outcome = outcome.model_copy(update={"peak_bytes": facts.pick.probe_peak_bytes})
     end, untuned, rows = curve.points[-1], baseline, run.context.eval_rows
-    if outcome.whole and outcome.untuned and facts.end_rows > rows:
-        end, untuned, rows = outcome.whole, outcome.untuned, facts.end_rows
+    if (measured := outcome.all_rows) and facts.end_rows > rows:
+        end, untuned, rows = measured.end, measured.untuned, facts.end_rows
     return TrainingReport(
         advisor_version=version("peft-advisor"),
         versions=library_versions(),

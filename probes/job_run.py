@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from knowledge.schema import CurvePoint
 from probes import adapters
 from probes.evaluation import NotFinite
-from probes.schema import ProbeJob, ProbeOutcome
+from probes.schema import AllRows, ProbeJob, ProbeOutcome
 from probes.training import Diverged, Progress
 
 if TYPE_CHECKING:
@@ -37,9 +37,7 @@ class JobRun:
         self.job, self.on_step, self.on_point = job, on_step, on_point
         self.status, self.reason = "finished", ""
         self.points: list[CurvePoint] = []
-        self.whole: CurvePoint | None = None
-        self.untuned: CurvePoint | None = None
-        self.row_labels: tuple[int, ...] = ()
+        self.all_rows: AllRows | None = None
         self.row_losses: tuple[float, ...] = ()
         self.row_right: tuple[int, ...] = ()
         self.progress = Progress()
@@ -65,8 +63,8 @@ class JobRun:
 
     def remember_all(self, held_out: Evaluation, untuned: Evaluation) -> None:
         """Keeps what was found on all held-out rows, at the end of the planned run and of the untuned model."""
-        self.whole, self.untuned = self.remember(held_out).point(self.progress.step), untuned.point(0)
-        self.row_labels = held_out.row_labels
+        end = self.remember(held_out).point(self.progress.step)
+        self.all_rows = AllRows(end=end, untuned=untuned.point(0), row_labels=held_out.row_labels)
 
     def take(self, item: CurvePoint | float) -> None:
         if self.progress.step == self.job.start_step:
@@ -83,11 +81,9 @@ class JobRun:
             status=self.status,
             reason=self.reason,
             points=tuple(self.points),
-            whole=self.whole,
-            untuned=self.untuned,
+            all_rows=self.all_rows,
             row_losses=self.row_losses,
             row_right=self.row_right,
-            row_labels=self.row_labels,
             first_step=self.first_step,
             last_step=self.progress.step,
             duration_s=duration_s,

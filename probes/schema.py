@@ -161,6 +161,14 @@ ProbeStatus = Literal["finished", "diverged", "out of memory", "ineffective", "f
 FAILURES: frozenset[str] = frozenset(get_args(ProbeStatus)) - {"finished"}
 
 
+class AllRows(Record):
+    """All held-out rows, of which probes are evaluated on the first."""
+
+    end: CurvePoint = Field(description="at the end of the planned run")
+    untuned: CurvePoint
+    row_labels: tuple[int, ...] = Field(description="label tokens of each row")
+
+
 class ProbeOutcome(Record):
     """What one job found out: the points it added to the candidate's curve, and what it cost."""
 
@@ -168,19 +176,16 @@ class ProbeOutcome(Record):
     status: ProbeStatus
     reason: str = ""
     points: tuple[CurvePoint, ...] = ()
-    whole: CurvePoint | None = Field(
+    all_rows: AllRows | None = Field(
         None,
-        description="of all held-out rows, where the job came to the end of the planned run and there are more of them "
-        "than `points` are of",
+        description="where the job came to the end of the planned run and more rows are held out than `points` are of",
     )
-    untuned: CurvePoint | None = Field(None, description="the untuned model on all held-out rows, beside `whole`")
     row_losses: tuple[Finite, ...] = Field(
         (),
         description="nats of each held-out row at the last evaluation, summed over its label tokens (their number is "
-        "in Baseline.row_labels): candidates are compared row by row. Of all rows beside `whole`",
+        "in Baseline.row_labels): candidates are compared row by row. Of all held-out rows where there is `all_rows`",
     )
     row_right: tuple[int, ...] = Field((), description="right label tokens of each of these rows")
-    row_labels: tuple[int, ...] = Field((), description="label tokens of all held-out rows, beside `whole`")
     first_step: int = Field(0, description="step from which this job trained; 0 where it could not continue")
     last_step: int = 0
     duration_s: Finite = Field(0.0, description="wall time of the job with wrapping and evaluation")

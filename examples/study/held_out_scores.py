@@ -175,10 +175,9 @@ def table(records: Sequence[dict[str, Any]], draws: int) -> Iterator[str]:
     yield f"| task | candidates | rows | {lost} | differences inside: loss | metric | as if rows were independent |"
     yield "|---" * 12 + "|"
     found: dict[int, list[np.ndarray]] = {}
-    for task in dict.fromkeys(r["task"] for r in records):
-        ends = Ends.of([r for r in records if r["task"] == task])
+    for task, _, ends in _tasks(records):
         for rows in ROWS:
-            if len(ends.nats) < FEWEST or len(ends.label_tokens) < 2 * rows:
+            if len(ends.label_tokens) < 2 * rows:
                 continue
             line = np.concatenate([regrets_of(ends, rows, draws).ravel(), inside_of(ends, rows, draws)])
             found.setdefault(rows, []).append(line)

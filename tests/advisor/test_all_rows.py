@@ -11,7 +11,7 @@ from advisor.predictor import Forecast
 from advisor.recommendation import Prediction
 from knowledge.methods import get_method
 from knowledge.schema import Curve, CurvePoint
-from probes.schema import ProbeOutcome
+from probes.schema import AllRows, ProbeOutcome
 
 
 def told(metric, value):
@@ -26,8 +26,9 @@ def point(loss, metric, step=60):
     return CurvePoint(step=step, eval_loss=loss, metric=metric)
 
 
-def measured(name, last, whole=None):
-    outcome = ProbeOutcome(id=name, status="finished", last_step=60, whole=whole)
+def measured(name, last, end=None):
+    all_rows = end and AllRows(end=end, untuned=point(3.0, 0.1, step=0), row_labels=(1,))
+    outcome = ProbeOutcome(id=name, status="finished", last_step=60, all_rows=all_rows)
     return Measured(Candidate(name, get_method("lora"), 1e-4, {}, None), Curve(points=(last,)), [outcome], None)
 
 

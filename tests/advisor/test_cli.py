@@ -8,7 +8,7 @@ import pytest
 
 from advisor.recommendation import Result
 from tests import zygote
-from tests.advisor.test_export_script import save_tiny, write_rows
+from tests.advisor.tiny_run import save_tiny, write_rows
 
 
 @pytest.fixture

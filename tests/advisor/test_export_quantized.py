@@ -8,7 +8,8 @@ import pytest
 
 from advisor.exporters import NotExpressible
 from advisor.exporters.script import training_script
-from tests.advisor.test_export_script import Case, assert_trains_as_the_probe
+from tests.advisor.test_export_script import assert_trains_as_the_probe
+from tests.advisor.tiny_run import Case
 
 pytest.importorskip("bitsandbytes", reason="quantised bases need the extra peft-advisor[quantized]")
 

@@ -24,7 +24,7 @@ from advisor.recommendation import Result
 from knowledge.errors import BadInput
 from knowledge.schema import PlannedRun
 from tests.advisor.factories import LORA_CONFIG, candidate, of_chats, result
-from tests.advisor.test_export_script import save_tiny
+from tests.advisor.tiny_run import save_tiny
 
 GOLDEN = Path(__file__).parent / "snapshots"
 TRAINERS = ("trl", "axolotl", "llama-factory")

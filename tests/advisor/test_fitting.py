@@ -13,7 +13,7 @@ from advisor.request import make_request
 from advisor.survey import survey
 from knowledge.errors import NothingFits
 from probes import memory
-from tests.advisor.test_export_script import save_tiny
+from tests.advisor.tiny_run import save_tiny
 
 GB = 10**9
 

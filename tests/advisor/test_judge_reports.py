@@ -17,7 +17,7 @@ from knowledge.methods import get_method
 from knowledge.prior import MethodPrior
 from knowledge.schema import CurvePoint
 from probes.evidence import Evidence
-from probes.schema import Baseline, ProbeOutcome
+from probes.schema import AllRows, Baseline, ProbeOutcome
 from tests.advisor import factories
 from tests.advisor.factories import curve, memory, result
 from tests.advisor.test_judge import surveyed
@@ -199,13 +199,13 @@ def test_finalists_are_told_apart_by_what_they_do_not_share_with_each_other():
     assert [r.predicted_loss.noise for r in two] == [r.predicted_loss.noise for r in pair]
 
 
-WHOLE = CurvePoint(step=STEPS, eval_loss=1.3, metric=0.25)
+ALL_ROWS = AllRows(end=CurvePoint(step=STEPS, eval_loss=1.3, metric=0.25), untuned=UNTUNED, row_labels=(1,) * 200)
 
 
 def test_finalists_are_told_by_all_held_out_rows_and_so_are_those_that_left():
     """The rows beyond the first sixty-four are harder."""
     rows = [tuple(np.array(rows_of(0)) * rows_of(seed, 0.1)) * 4 for seed in (1, 2)]
-    ended = [job(row_losses=row, whole=WHOLE, untuned=UNTUNED) for row in rows]
+    ended = [job(row_losses=row, all_rows=ALL_ROWS) for row in rows]
     left = job(30, row_losses=rows_of(3)[:64])
     lora, oft, early = judged(*((raced(n), [j]) for n, j in zip(("lora", "oft", "ia3"), [*ended, left], strict=True)))
     for report in (lora, oft):
@@ -214,12 +214,12 @@ def test_finalists_are_told_by_all_held_out_rows_and_so_are_those_that_left():
     assert early.predicted_loss is None, "no table tells how it would have gone on"
     assert {(r.baseline_loss, r.baseline_value) for r in (lora, oft, early)} == {(UNTUNED.eval_loss, UNTUNED.metric)}
     half = held_out_noise(dict(zip(("lora", "oft"), rows, strict=True)))["lora"]
-    again = judged(*((raced(n), [job(whole=WHOLE)]) for n in ("lora", "oft")))[0].predicted_loss.noise
+    again = judged(*((raced(n), [job(all_rows=ALL_ROWS)]) for n in ("lora", "oft")))[0].predicted_loss.noise
     assert lora.predicted_loss.noise == pytest.approx(math.hypot(again, half * 1.3))
 
 
 def test_the_noise_of_right_answers_is_that_of_as_many_rows_as_were_evaluated():
-    of_all, of_first = (judged((raced("lora"), [job(whole=whole)]))[0].predicted for whole in (WHOLE, None))
+    of_all, of_first = (judged((raced("lora"), [job(all_rows=all_rows)]))[0].predicted for all_rows in (ALL_ROWS, None))
     assert of_all.noise == pytest.approx(1.28 * math.sqrt(0.25 * 0.75 / 200), rel=0.01)
     assert of_first.noise == pytest.approx(1.28 * math.sqrt(0.3 * 0.7 / 64), rel=0.01)
     assert of_first.rows == 64
@@ -230,15 +230,15 @@ def test_answers_to_all_held_out_rows_are_compared_where_all_were_evaluated():
     told, untold = (
         judged(
             *(
-                (raced(name), [job(row_right=answers, whole=WHOLE, row_labels=labels)])
+                (raced(name), [job(row_right=answers, all_rows=all_rows)])
                 for name, answers in zip(("lora", "oft"), right, strict=True)
             ),
             row_labels=(1,) * 64,
         )[0].predicted.noise
-        for labels in ((1,) * 200, ())
+        for all_rows in (ALL_ROWS, ALL_ROWS.model_copy(update={"row_labels": ()}))
     )
     assert told < 0.7 * untold
-    alone = judged((raced("lora"), [job(whole=WHOLE)]))[0].predicted.noise
+    alone = judged((raced("lora"), [job(all_rows=ALL_ROWS)]))[0].predicted.noise
     assert told == pytest.approx(alone * own_parts(dict(zip("ab", right, strict=True)))["a"], rel=0.01)
 
 

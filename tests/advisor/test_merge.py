@@ -87,7 +87,7 @@ def test_a_model_with_code_of_its_own_is_merged_and_served_with_it(form, tmp_pat
 def test_a_decoder_that_classifies_finds_the_last_token_of_padded_rows(tmp_path, monkeypatch):
     from advisor.train import train
 
-    monkeypatch.setattr("tests.advisor.test_export_script.tiny_task", lambda architecture: "sequence-classification")
+    monkeypatch.setattr("tests.advisor.tiny_run.tiny_task", lambda architecture: "sequence-classification")
     case, folder = planned(tmp_path, rate=1e-2)
     lengths = case.data.eval.lengths_tokens[:16]
     assert len(set(lengths.tolist())) > 1  # so that some are padded

@@ -214,7 +214,7 @@ class TestRecording:
 
 
 def test_a_task_is_known_again_by_its_data_and_its_run(tmp_path):
-    from tests.advisor.test_export_script import Case
+    from tests.advisor.tiny_run import Case
 
     case = Case(tmp_path, "llama", "lora")
     name = suite_name(case.data, "owner/Tiny Llama", case.run)

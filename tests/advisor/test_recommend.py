@@ -13,7 +13,7 @@ from advisor.recommendation import Result
 from advisor.report.without_pick import advice_without_pick
 from knowledge.errors import BadInput, NothingFits
 from knowledge.schema import CurvePoint
-from tests.advisor.test_export_script import save_tiny, write_rows
+from tests.advisor.tiny_run import save_tiny, write_rows
 
 pytestmark = pytest.mark.usefixtures("forked_workers")
 
@@ -78,7 +78,7 @@ def test_a_folder_that_is_taken_is_refused_before_anything_is_read(tmp_path, mon
 
 def test_an_own_metric_whose_code_has_changed_is_another_one(tmp_path):
     from advisor.gather import fingerprint
-    from tests.advisor.test_export_script import Case
+    from tests.advisor.tiny_run import Case
 
     case, metric = Case(tmp_path, "llama", "lora"), tmp_path / "m.py"
     names = []

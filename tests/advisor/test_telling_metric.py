@@ -14,8 +14,8 @@ from advisor.telling_metric import judged_by, with_telling_metric
 from advisor.train import train
 from knowledge.schema import Curve, CurvePoint
 from probes.evidence import Evidence
-from probes.schema import Baseline, ProbeOutcome
-from tests.advisor.test_export_script import save_tiny
+from probes.schema import AllRows, Baseline, ProbeOutcome
+from tests.advisor.tiny_run import save_tiny
 from tests.advisor.trainings import Silent
 
 pytestmark = pytest.mark.usefixtures("forked_workers")
@@ -78,17 +78,18 @@ def test_what_was_measured_on_all_rows_is_judged_by_the_same():
     right, untuned = (
         wrong.model_copy(update=values) for values in ({"metric": 0.01}, {"step": 0, "token_accuracy": 0.2})
     )
-    for whole, name, values in ((wrong, "token accuracy", (0.3, 0.2)), (right, "exact match", (0.01, 0.0))):
+    for end, name, values in ((wrong, "token accuracy", (0.3, 0.2)), (right, "exact match", (0.01, 0.0))):
+        all_rows = AllRows(end=end, untuned=untuned, row_labels=(12,))
         evidence = Evidence(
             {"a": Curve(points=(wrong,), metric_name="exact match")},
-            {"a": [ProbeOutcome(id="a", status="finished", whole=whole, untuned=untuned)]},
+            {"a": [ProbeOutcome(id="a", status="finished", all_rows=all_rows), ProbeOutcome(id="a", status="failed")]},
         )
         baseline = Baseline(eval_loss=3.0, metric=0.0, token_accuracy=0.2, load_s=1, eval_s=1, eval_tokens=1)
         survey = Asked(Data(SimpleNamespace(metric_name="exact match")), SimpleNamespace(metric=None))
         survey, evidence, baseline = with_telling_metric(survey, evidence, baseline, lambda words: None)
         assert survey.data.profile.metric_name == evidence.curves["a"].metric_name == name
-        (outcome,) = evidence.outcomes["a"]
-        assert (outcome.whole.metric, outcome.untuned.metric) == values
+        told, failed = (outcome.all_rows for outcome in evidence.outcomes["a"])
+        assert (told.end.metric, told.untuned.metric) == values and failed is None
 
 
 def test_a_curve_without_token_accuracy_stays_as_it_is():

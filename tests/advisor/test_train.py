@@ -23,7 +23,7 @@ from knowledge.errors import BadInput
 from knowledge.schema import PlannedRun
 from probes.journal import InUse, Journal
 from probes.session import Session
-from tests.advisor.test_export_script import STEPS
+from tests.advisor.tiny_run import STEPS
 from tests.advisor.trainings import Silent, planned, report_of
 from tests.tiny import tiny_model
 

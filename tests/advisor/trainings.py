@@ -6,7 +6,7 @@ from advisor.report.live_training import LiveTraining
 from advisor.save import save
 from advisor.training_report import TrainingReport
 from knowledge.schema import Curve, CurvePoint
-from tests.advisor.test_export_script import Case
+from tests.advisor.tiny_run import Case
 
 
 def planned(folder, architecture="llama", method="lora", *, rate=None, **changes):

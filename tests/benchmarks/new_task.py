@@ -11,14 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 import numpy as np
 
 from advisor.end_model import loss_of, probe_of
 from advisor.predictor import Forecast, Predictor
-from advisor.quality import LIKELY, rate_that_stands
+from advisor.quality import LIKELY, Point, rate_that_stands
 from advisor.recommendation import Prediction
 from knowledge import table
 from knowledge.prior import suite_of
@@ -31,6 +31,7 @@ FEWEST_RUNS = 8
 LEFT_OUT = 2  # of a task with few runs, so that its sets differ
 
 
+Judged = dict[str, tuple[Forecast, RunRecord]]
 FIGURES = (
     "error", "bias", "inside", "half_width",
     "metric_error", "metric_inside", "metric_half_width",
@@ -100,16 +101,17 @@ class Tally:
         if is_ahead:
             self._note(comes_back_right=loss_of(left[1].curve.points[-1]) < loss_of(pick[1].curve.points[-1]))
 
-    def rates(self, kept: str, rates: Mapping[str, tuple[Forecast, RunRecord]]) -> None:
+    def rates(self, kept: str, rates: Judged) -> None:
         """Of one method; kept: the rate that stayed longest."""
-        value = {id: -forecast.loss.value for id, (forecast, _) in rates.items()}
+        told = {id: (forecast.loss, forecast.loss_noise) for id, (forecast, _) in rates.items()}
+        points = {id: Point(-loss.value, -loss.high, -loss.low, 1.0, noise) for id, (loss, noise) in told.items()}
         ends = {id: loss_of(run.curve.points[-1]) for id, (_, run) in rates.items()}
 
-        def leads(one: str, other: str) -> bool:
-            noise = math.hypot(rates[one][0].loss_noise, rates[other][0].loss_noise)
-            return value[one] - value[other] > LIKELY * noise
+        def value(id: str) -> float:
+            return points[id].value
 
-        foretold, taken = max(rates, key=value.get), rate_that_stands(kept, rates, value.get, leads)
+        foretold = max(rates, key=value)
+        taken = rate_that_stands(kept, rates, value, lambda one, other: points[one].leads(points[other]))
         self._note(rates_differ=kept != foretold)
         if kept != foretold:
             behind = (ends[id] - min(ends.values()) for id in (kept, foretold, taken))
@@ -151,9 +153,6 @@ def measure(own: Sequence[RunRecord], known: Sequence[RunRecord], share: float, 
             if max(raced.reached[one], raced.reached[other]) < 1:
                 tally.compare(judged[one], judged[other])
     return tally.figures()
-
-
-Judged = dict[str, tuple[Forecast, RunRecord]]
 
 
 def _at_several_rates(judged: Judged) -> dict[str, Judged]:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.advisor.test_export_script import save_tiny, write_rows
+from tests.advisor.tiny_run import save_tiny, write_rows
 from tests.benchmarks import trials
 from tests.benchmarks.trial_tasks import TRIALS, Trial
 

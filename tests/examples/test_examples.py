@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.advisor.test_export_script import save_tiny
+from tests.advisor.tiny_run import save_tiny
 
 pytestmark = pytest.mark.usefixtures("forked_workers")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests import zygote
-from tests.advisor.test_export_script import save_tiny, write_rows
+from tests.advisor.tiny_run import save_tiny, write_rows
 from tests.probes import stub_worker
 
 REQUEST = ("--budget", "30", "--max-steps", "40", "--batch-size", "8", "--workers", "2", "--quiet")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.advisor.test_export_script import write_rows
+from tests.advisor.tiny_run import write_rows
 
 ROWS = 400
 HUGE_BYTES = 20_000_000
@@ -59,7 +59,7 @@ def test_data_without_use_ends_before_the_model_loads(bench, tmp_path, content, 
 
 @pytest.mark.fault("no pad token")
 def test_a_tokenizer_without_a_pad_token_pads_with_its_end_and_the_script_knows(bench, tmp_path):
-    from tests.advisor.test_export_script import save_tiny
+    from tests.advisor.tiny_run import save_tiny
 
     bench.model = save_tiny(tmp_path / "model", "llama")
     for name in ("tokenizer_config.json", "special_tokens_map.json"):

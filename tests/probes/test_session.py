@@ -8,7 +8,7 @@ from probes.schema import ProbeContext, ProbeJob, Schedule
 from probes.session import Session
 from probes.shape import model_shape
 from probes.source import load_tokenizer, resolve_model
-from tests.advisor.test_export_script import save_tiny, write_rows
+from tests.advisor.tiny_run import save_tiny, write_rows
 from tests.tiny import tiny_model, tiny_task
 
 
@@ -156,7 +156,7 @@ def test_the_loss_of_each_held_out_row_is_kept(context):
     assert len(outcome.row_losses) == len(outcome.row_right) == len(baseline.row_labels) == context.eval_rows
     mean = sum(outcome.row_losses) / sum(baseline.row_labels)
     assert mean == pytest.approx(points[-1][1].eval_loss, abs=1e-4)
-    assert outcome.whole is outcome.untuned is None and outcome.row_labels == ()
+    assert outcome.all_rows is None
 
 
 def test_what_comes_to_the_end_of_the_planned_run_is_evaluated_on_all_held_out_rows(context):
@@ -164,17 +164,18 @@ def test_what_comes_to_the_end_of_the_planned_run_is_evaluated_on_all_held_out_r
     session = Session(context)
     baseline = session.baseline()
     outcome, _, ((_, last),) = run(session, job_of("lora", "to the end", stop=8))
-    labels = outcome.row_labels
+    all_rows = outcome.all_rows
+    labels = all_rows.row_labels
     assert len(outcome.row_losses) == len(outcome.row_right) == len(labels) == len(session.data.eval)
     assert labels[: context.eval_rows] == baseline.row_labels != labels
-    assert outcome.whole.step == last.step == 8 and outcome.untuned.step == 0
-    assert outcome.whole.eval_loss < outcome.untuned.eval_loss
-    assert sum(outcome.row_losses) / sum(labels) == pytest.approx(outcome.whole.eval_loss, abs=1e-4)
-    assert sum(outcome.row_right) / sum(labels) == pytest.approx(outcome.whole.token_accuracy)
+    assert all_rows.end.step == last.step == 8 and all_rows.untuned.step == 0
+    assert all_rows.end.eval_loss < all_rows.untuned.eval_loss
+    assert sum(outcome.row_losses) / sum(labels) == pytest.approx(all_rows.end.eval_loss, abs=1e-4)
+    assert sum(outcome.row_right) / sum(labels) == pytest.approx(all_rows.end.token_accuracy)
     of_first = sum(outcome.row_losses[: context.eval_rows]) / sum(baseline.row_labels)
     assert of_first == pytest.approx(last.eval_loss, abs=1e-4)
     of_all = Session(context.model_copy(update={"eval_rows": len(labels)})).baseline()
-    assert outcome.untuned.eval_loss == pytest.approx(of_all.eval_loss, abs=1e-6)
+    assert all_rows.untuned.eval_loss == pytest.approx(of_all.eval_loss, abs=1e-6)
 
 
 def test_a_run_that_is_over_already_is_evaluated_on_all_rows_and_the_untuned_model_once(context):
@@ -183,8 +184,8 @@ def test_a_run_that_is_over_already_is_evaluated_on_all_rows_and_the_untuned_mod
     session._untuned = session._untuned.model_copy(update={"loss": 7.0})
     again, _, points = run(session, job_of("lora", "over", stop=8).model_copy(update={"eval_steps": ()}))
     assert points == [] and again.first_step == 8
-    assert again.whole.eval_loss == pytest.approx(outcome.whole.eval_loss, abs=1e-5)
-    assert again.untuned.eval_loss == 7.0
+    assert again.all_rows.end.eval_loss == pytest.approx(outcome.all_rows.end.eval_loss, abs=1e-5)
+    assert again.all_rows.untuned.eval_loss == 7.0
 
 
 def test_a_metric_of_the_users_own_sees_all_held_out_rows_at_the_end(context, tmp_path):
@@ -193,13 +194,13 @@ def test_a_metric_of_the_users_own_sees_all_held_out_rows_at_the_end(context, tm
     session = Session(context.model_copy(update=own))
     outcome, _, ((_, last),) = run(session, job_of("lora", "own", stop=8))
     assert last.metric == context.eval_rows
-    assert outcome.whole.metric == outcome.untuned.metric == len(session.data.eval)
+    assert outcome.all_rows.end.metric == outcome.all_rows.untuned.metric == len(session.data.eval)
 
 
 def test_all_rows_are_evaluated_once_where_every_evaluation_is_of_all(context):
     session = Session(context.model_copy(update={"eval_rows": 10_000}))
     outcome, _, _ = run(session, job_of("lora", "of all", stop=8))
-    assert outcome.whole is outcome.untuned is None and outcome.row_labels == ()
+    assert outcome.all_rows is None
     assert len(outcome.row_losses) == len(session.data.eval)
 
 
