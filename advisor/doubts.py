@@ -8,7 +8,7 @@ from advisor.case import Case
 from advisor.forgetting import forgets_more
 from advisor.held_out import EVAL_ROWS
 from advisor.overtraining import overtrained
-from advisor.quality import baseline_of, value_of
+from advisor.quality import QualityField, baseline_of, value_of
 from advisor.text import bytes_text, plural, quality_text, rounded
 from knowledge.methods import all_methods
 from knowledge.schema import MemoryEstimate, PlannedRun
@@ -148,13 +148,16 @@ def _left_out_warning(data: DatasetProfile) -> str:
 
 
 def _no_gain(case: Case) -> str:
-    """Where even the pick is expected to end below the untuned model."""
-    start = baseline_of(case.pick, case.quality)
-    if start is None or value_of(case.pick, case.quality) >= start:
-        return ""
-    as_measured = case.pick.baseline_value if case.quality == "predicted" else case.pick.baseline_loss
-    untuned = quality_text(as_measured, case.metric)
-    return f"It is expected to end worse than the untuned model, whose {case.metric} is {untuned}."
+    """Where even the pick is expected to end below the untuned model: in what decides, or in the task's metric."""
+    fields: tuple[QualityField, ...] = (case.quality, "predicted")
+    for field in fields:
+        start = baseline_of(case.pick, field)
+        if start is not None and value_of(case.pick, field) < start:
+            metric = getattr(case.pick, field).metric
+            as_measured = case.pick.baseline_value if field == "predicted" else case.pick.baseline_loss
+            untuned = quality_text(as_measured, metric)
+            return f"It is expected to end worse than the untuned model, whose {metric} is {untuned}."
+    return ""
 
 
 def _as_good_as_blind(case: Case) -> str:
@@ -163,7 +166,10 @@ def _as_good_as_blind(case: Case) -> str:
     predicted = case.pick.predicted
     if share is None or predicted is None or predicted.metric != "accuracy" or predicted.value > share + SEEN_MARGIN:
         return ""
-    return f"Always naming the most frequent class would be right in {100 * share:.1f} % of the held-out rows."
+    return (
+        f"Always naming the most frequent class would be right in {100 * share:.1f} % of the held-out rows. Where rare "
+        "classes matter, --metric FILE.py:FUNCTION can count them alike, as a macro F1 does."
+    )
 
 
 def _last_fall(case: Case) -> str:

@@ -171,6 +171,17 @@ def test_where_the_loss_decided_it_is_the_untuned_loss_that_the_pick_is_held_aga
     assert told("worse than the untuned model", candidate(loss=2.3, baseline_loss=2.4, predicted=None)) == []
 
 
+def test_a_metric_that_falls_is_told_where_the_loss_decides_too():
+    ends = {"lora": (0.48, 0.3), "oft": (0.48, 0.4)}  # the metric tells them not apart
+    candidates = [
+        candidate(name, metric, loss=loss, baseline_value=0.56, baseline_loss=0.7)
+        for name, (metric, loss) in ends.items()
+    ]
+    assert told("worse than the untuned model", *candidates) == [
+        f"It is expected to end worse than the untuned model, whose {candidates[0].predicted.metric} is 56.0 %."
+    ]
+
+
 def test_a_comparison_that_did_not_happen_is_a_doubt():
     unreached = candidate("oft", None, status="not tried", reason="the budget does not reach it")
     assert pick_of(candidate()).confidence == "high"

