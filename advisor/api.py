@@ -19,7 +19,7 @@ from advisor.decision import decide
 from advisor.disk import check_room, explained
 from advisor.files import gone_after
 from advisor.fitting import check_weights_fit, with_fitting_run
-from advisor.gather import JOURNAL_FILE, gather, open_executor, open_journal
+from advisor.gather import JOURNAL_FILE, gather, open_executor, open_journal, speed_up_alone
 from advisor.judge import judge, judge_from_table, not_tried, shortlist_from_table, would_be_probed
 from advisor.outcome import NotSaved, Recommendation
 from advisor.own_task import suite_of_survey
@@ -233,9 +233,10 @@ def _probe(
         check_room(folder, lineup.entering)
         earlier_s = journal.probing_s
         evidence, race = gather(found, lineup, executor, journal, observer, deadline, costs)
+        speed_up = speed_up_alone(found, executor, probed_on)
         call.stack.enter_context(finishing(observer.message))
     found, evidence, baseline = with_telling_metric(found, evidence, baseline, observer.message)
-    reports = judge(found, lineup.entering, evidence, race, baseline, table.load(), probed_on)
+    reports = judge(found, lineup.entering, evidence, race, baseline, table.load(), probed_on, speed_up)
     reports = without_violators(reports, found.request.require, Scope.of(found))
     race_report = race_report.model_copy(
         update={

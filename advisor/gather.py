@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +46,16 @@ def open_executor(survey: Survey, folder: Path) -> Iterator[tuple[Executor, str]
     with executor:
         executor.start(_context(survey, folder, device))
         yield executor, device
+
+
+def speed_up_alone(survey: Survey, executor: Executor, device: str) -> float:
+    """How many times faster than its probes a run may be that has this machine's processor or GPU alone."""
+    if survey.request.executor == "ray":
+        return 1.0
+    if device == "cpu":
+        return float(cpu_cores())  # a probe has one thread
+    cards = training_devices()[1] or [""]
+    return float(math.ceil(executor.workers / len(cards)))
 
 
 def _process_executor(survey: Survey) -> tuple[Executor, str]:

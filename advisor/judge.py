@@ -15,6 +15,7 @@ from advisor.planned_memory import adapter_bytes_of, corrected_memory, measured_
 from advisor.predictor import EQUALLY_FAR, Predictor
 from advisor.quality import TABLE_RANK
 from advisor.recommendation import CandidateReport, Prediction, Status
+from advisor.run_time import time_bound, time_interval
 from advisor.survey import Survey
 from advisor.telling_metric import SINGLE_TOKENS
 from advisor.text import rate_text
@@ -36,28 +37,32 @@ def judge(
     baseline: Baseline,
     records: Sequence[RunRecord],
     probed_on: str,
+    speed_up: float = 1.0,
 ) -> list[CandidateReport]:
     """A report for each candidate that entered the race, with predictions where there is a curve.
 
-    `probed_on` is the kind of device that the probes ran on: cuda, mps or cpu.
+    `probed_on` is the kind of device that the probes ran on: cuda, mps or cpu; `speed_up` how many times faster a run
+    may be that has it alone.
     """
     found = [Measured.of(candidate, evidence) for candidate in candidates]
     usable = [one for one in found if one.is_usable]
     shifts = shifts_of(usable)
     predicted = _predictions(usable, shifts, survey, baseline, records)
     untuned = next((one.all_rows.untuned for one in usable if one.candidate.id in shifts), baseline)
-    step_s = step_s_by_method(found)
+    step_s, bound = step_s_by_method(found), time_bound(one.curve for one in found)
     max_steps = survey.planned_run.max_steps
     reports = []
     for one in found:
         candidate = one.candidate
         report = _bare_report(candidate, survey, *_standing(one, race))
-        method_step_s = step_s.get(candidate.method.name)
+        run_s = step_s[name] * max_steps if (name := candidate.method.name) in step_s else None
+        done_share = min(1.0, one.curve.last_step / max_steps)
         fields = {
             "baseline_value": untuned.metric,
             "baseline_loss": untuned.eval_loss,
             "memory": _memory(one, survey, probed_on),
-            "planned_run_s": method_step_s * max_steps if method_step_s else None,
+            "planned_run_s": run_s,
+            "planned_run_range_s": time_interval(run_s, bound, done_share, speed_up) if run_s else None,
         }
         reports.append(report.model_copy(update=fields | one.fields(max_steps) | predicted.get(candidate.id, {})))
     return reports

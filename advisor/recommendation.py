@@ -73,6 +73,9 @@ class CandidateReport(Record):
         1, description="parts in which its probe did each batch; more than one where whole batches ran out of memory"
     )
     planned_run_s: Finite | None = Field(None, description="predicted time of the planned run where its probe ran")
+    planned_run_range_s: tuple[Finite, Finite] | None = Field(
+        None, description="its 80 % interval; on a shared device down to what a run may take that has it alone"
+    )
     tokens_per_s: Finite | None = None
     trainable_parameters: int | None = None
     adapter_bytes: int | None = None

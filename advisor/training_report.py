@@ -163,6 +163,12 @@ def _peak_memory(pick: CandidateReport, outcome: ProbeOutcome, device_kind: str)
 
 
 def _training_time(pick: CandidateReport, outcome: ProbeOutcome) -> Comparison:
+    low, high = pick.planned_run_range_s or (None, None)
     return Comparison(
-        quantity="training time", kind="seconds", predicted=pick.planned_run_s, reached=outcome.train_s or None
+        quantity="training time",
+        kind="seconds",
+        predicted=pick.planned_run_s,
+        low=low,
+        high=high,
+        reached=outcome.train_s or None,
     )

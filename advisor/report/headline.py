@@ -106,7 +106,16 @@ def time_line(result: Result, pick: CandidateReport) -> str:
     size += f" ({run.batch_size} at once)" if run.gradient_accumulation_steps > 1 else ""
     if pick.planned_run_s is None:
         return f"unknown for {size}"
-    return f"about {duration_text(pick.planned_run_s)} for {size} on {place_of_time(result, pick)}"
+    interval = f" ({time_range})" if (time_range := range_of_time(pick)) else ""
+    return f"about {duration_text(pick.planned_run_s)}{interval} for {size} on {place_of_time(result, pick)}"
+
+
+def range_of_time(pick: CandidateReport) -> str:
+    """'80 % interval 85 s to 96 s'; '' where none is known, or it says nothing more."""
+    if pick.planned_run_range_s is None:
+        return ""
+    low, high = map(duration_text, pick.planned_run_range_s)
+    return f"80 % interval {low} to {high}" if low != high else ""
 
 
 def place_of_time(result: Result, pick: CandidateReport) -> str:

@@ -144,7 +144,8 @@ def _cards(result: Result) -> Markup | None:
         shown.append(_card("peak memory", bytes_text(pick.memory.peak_bytes), note))
     size = headline.size_of_run(result.planned_run)
     size += "" if pick.planned_run_s is None else f" on {headline.place_of_time(result, pick)}"
-    shown.append(_card("planned run", duration_text(pick.planned_run_s), size))
+    notes = filter(None, (headline.range_of_time(pick), size))
+    shown.append(_card("planned run", duration_text(pick.planned_run_s), "; ".join(notes)))
     if pick.forgetting is not None:
         note = "nats per token more loss on texts that the base model wrote"
         note += f", ± {pick.forgetting_noise:.2f}" if pick.forgetting_noise is not None else ""

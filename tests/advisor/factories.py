@@ -124,7 +124,7 @@ def field_of_candidates() -> list[CandidateReport]:
     return [
         candidate("lora", 0.478, 22.6, title="LoRA", learning_rate=2e-4, forgetting=0.04),
         candidate("lora", 0.402, 22.6, title="LoRA", learning_rate=1e-4, status="eliminated", reason="left at step 20"),
-        candidate("rslora", 0.532, 22.65, title="rsLoRA", planned_run_s=1230.0),
+        candidate("rslora", 0.532, 22.65, title="rsLoRA", planned_run_s=1230.0, planned_run_range_s=(1140.0, 1330.0)),
         candidate(
             "dora", 0.524, 23.4, title="DoRA", planned_run_s=1900.0, capabilities={"mergeable": True, "vllm": "merged"}
         ),

@@ -56,6 +56,28 @@ def test_probes_share_the_cards_of_a_cluster_by_the_memory_of_the_planned_card()
     assert executor.asked == ("10.0.0.1:6379", 3, 20_000_000_000)
 
 
+@pytest.mark.parametrize(
+    ("kind", "cards", "workers", "speed_up"),
+    [
+        ("cuda", ["0"], 1, 1),
+        ("cuda", ["0", "1"], 4, 2),
+        ("cuda", ["0", "1"], 3, 2),
+        ("mps", None, 1, 1),
+        ("cpu", None, 4, 8),
+    ],
+)
+def test_a_run_may_be_faster_where_several_probes_shared_what_it_has_alone(monkeypatch, kind, cards, workers, speed_up):
+    monkeypatch.setattr(gather, "training_devices", lambda: (kind, cards))
+    monkeypatch.setattr(gather, "cpu_cores", lambda: 8)
+    survey = SimpleNamespace(request=make_request(model="m", data="d.jsonl"))
+    assert gather.speed_up_alone(survey, SimpleNamespace(workers=workers), kind) == speed_up
+
+
+def test_on_a_cluster_nothing_is_known_of_what_probes_share():
+    survey = Survey(device(kind="cpu"))
+    assert gather.speed_up_alone(survey, SimpleNamespace(workers=4), "cpu") == 1
+
+
 def test_without_a_planned_card_each_probe_has_a_card_of_its_own():
     executor, _ = gather._ray_executor(Survey(device(kind="cuda", planned=False)))
     assert executor.asked == (None, None, None)

@@ -39,6 +39,13 @@ def test_the_time_of_a_planned_card_is_not_told_by_the_machine_that_is_here():
     assert "it takes about 20 min." in training_script(made).replace("\n", " ")
 
 
+def test_the_time_is_told_with_its_interval_unless_that_says_nothing_more():
+    for range_s, words in (((1140.0, 1330.0), " (80 % interval 19 min to 22 min)"), ((1199.0, 1201.0), "")):
+        made = result([candidate("lora", 0.5, planned_run_range_s=range_s)])
+        assert dict(headline.lines(made))["time"].startswith(f"about 20 min{words} for 600 steps")
+        assert (words.strip(" ()") in page(made)) and ("80 % interval 20 min" not in page(made))
+
+
 @pytest.mark.parametrize(
     ("request_", "words"),
     [

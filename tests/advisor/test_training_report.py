@@ -36,6 +36,16 @@ def test_a_rank_in_the_table_is_no_value_that_a_run_could_reach():
     assert compared["exact match"].predicted is None and compared["exact match"].inside is None
 
 
+@pytest.mark.parametrize(("reached", "inside"), [(1250.0, True), (1300.0, False)])
+def test_the_time_is_held_against_its_interval(reached, inside):
+    outcome = ProbeOutcome(id="lora", status="finished", train_s=reached)
+    pick = candidate(planned_run_s=1200.0, planned_run_range_s=(1150.0, 1260.0))
+    *_, time = compare(pick, LAST, outcome, "cuda", "exact match")
+    assert (time.quantity, time.low, time.high, time.inside) == ("training time", 1150.0, 1260.0, inside)
+    *_, untold = compare(candidate(planned_run_s=1200.0), LAST, outcome, "cuda", "exact match")
+    assert untold.inside is None
+
+
 def test_loss_and_metric_are_held_against_what_was_predicted_of_each():
     compared = compare(candidate(), LAST, ProbeOutcome(id="lora", status="finished"), "cuda", "exact match")
     assert [(c.quantity, c.predicted, c.reached, c.inside) for c in compared[:2]] == [

@@ -86,7 +86,7 @@ def lines(found: dict[str, dict[str, Any]]) -> Iterator[str]:
     for task, who, title, comparison in _compared(found):
         yield f"| {task} | {title} | {' | '.join(comparison_cells(comparison))} |"
         if comparison.inside is not None:
-            what = "loss" if comparison.quantity == "eval loss" else "metric"
+            what = {"eval loss": "loss", "training time": "time"}.get(comparison.quantity, "metric")
             inside.setdefault(f"{what} of the {who}", []).append(comparison.inside)
     yield ""
     for what, held in inside.items():
