@@ -7,10 +7,11 @@ within noise of the pick is told as tied, for nothing is proven there, but an ex
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from advisor.case import LORA, Case
-from advisor.costs import Scale
+from advisor.costs import FELT_S, Scale
 from advisor.deciding_quality import deciding_quality
 from advisor.forgetting import forgets_more
 from advisor.frontier import is_eligible, pareto_members
@@ -33,6 +34,10 @@ from probes.schema import DatasetProfile, DeviceReport
 # 150 races at a tenth of the sweep's cost on 63 published runs, on a card of 48 GB, this gives up .0016 in accuracy for
 # .6 GB, as .03 and .05 do; with .5 it was .0123 for 1.6 GB (60 races), most of what a race is for.
 BALANCED_MEMORY_WEIGHT = 0.1
+# So is half of the time of a run and a minute two percent. On fourteen tasks whose times are known no pick changes by
+# it (fifteen races each at a tenth and at a fifth); of twelve races of tests/benchmarks/trials.py one does, where OSF
+# would have been taken for .2 points, within noise of 37, at three times the time and the memory.
+BALANCED_TIME_WEIGHT = 0.02
 KEPT_GAIN = {"memory": 0.8, "speed": 0.9}  # the cheapest, or the fastest, that keeps this much of the gain
 
 
@@ -144,9 +149,17 @@ def _target(contenders: Sequence[CandidateReport], scale: Scale) -> CandidateRep
         return best
     kept = {c.name: share_of_gain(value_of(c, quality), best, contenders, quality) for c in contenders}
     if objective == "balanced":
-        return max(contenders, key=lambda c: kept[c.name] - BALANCED_MEMORY_WEIGHT * scale.share_of_memory(c))
+        longest_s = max((c.planned_run_s for c in contenders if c.planned_run_s is not None), default=0.0)
+        return max(contenders, key=lambda c: kept[c.name] - _price(c, scale, longest_s))
     good_enough = [c for c in contenders if kept[c.name] >= KEPT_GAIN[objective]]
     return max(scale.cheapest(good_enough), key=lambda c: value_of(c, quality))
+
+
+def _price(candidate: CandidateReport, scale: Scale, longest_s: float) -> float:
+    """What memory and time are worth, in shares of the best gain; a time that is not known counts as the longest."""
+    seconds = longest_s if candidate.planned_run_s is None else candidate.planned_run_s
+    doublings = math.log2(seconds + FELT_S)
+    return BALANCED_MEMORY_WEIGHT * scale.share_of_memory(candidate) + BALANCED_TIME_WEIGHT * doublings
 
 
 def _without_forgetful(candidates: Sequence[CandidateReport]) -> list[CandidateReport]:

@@ -13,7 +13,7 @@ from knowledge.schema import AUTO_CLASSES
 
 _PIPELINES = {"causal-lm": "text-generation", "sequence-classification": "text-classification"}
 
-ABOUT_RANGES = "Ranges are intervals of 80 %; that of memory is over the orders in which batches may come."
+ABOUT_RANGES = "Ranges are intervals of 80 %."
 
 
 def model_card(result: Result, report: TrainingReport) -> str:

@@ -148,8 +148,9 @@ def _quality(name: str, made: Prediction | None, reached: float | None, raced: b
 
 
 def _peak_memory(pick: CandidateReport, outcome: ProbeOutcome, device_kind: str) -> Comparison:
-    memory = pick.memory
-    interval = {} if memory is None else {"low": memory.low_bytes, "high": memory.high_bytes}
+    memory, interval = pick.memory, {}
+    if memory is not None and memory.noise_bytes is not None:
+        interval = {"low": memory.peak_bytes - memory.noise_bytes, "high": memory.peak_bytes + memory.noise_bytes}
     is_like_predicted = device_kind == "cuda"
     place = "an Apple GPU" if device_kind == "mps" else "a processor"
     return Comparison(

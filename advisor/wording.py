@@ -252,7 +252,7 @@ def _given_up(case: Case, better: CandidateReport) -> str:
         return "Kept in spite of a better one that left the race"
     return {
         "accuracy": "Some quality is given up",
-        "balanced": "Some quality is given up for memory",
+        "balanced": "Some quality is given up for memory or time",
         "memory": "Some quality is given up, for the objective is memory",
         "speed": "Some quality is given up, for the objective is speed",
     }[case.objective]

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from knowledge.intervals import DRY_RUN_ERROR
+
 Task = Literal["causal-lm", "sequence-classification", "seq2seq-lm", "text-to-image"]
 DType = Literal["float32", "bfloat16", "float16"]
 Quantization = Literal["none", "nf4", "int8"]
@@ -145,6 +147,11 @@ class MemoryEstimate(Record):
     )
     basis: Literal["dry run", "dry run, corrected by the probe", "measured", "published"] = "dry run"
     note: str = Field("", description="what the reader must know, e.g. which fallback was used")
+
+    @property
+    def noise_bytes(self) -> int | None:
+        """80 % half-width of the peak, by how far dry runs of published runs were off; None of what was measured."""
+        return round(DRY_RUN_ERROR * self.peak_bytes) if self.basis.startswith("dry run") else None
 
     def surely_fits(self, limit_bytes: int) -> bool:
         """In whatever order the batches come."""

@@ -77,13 +77,20 @@ def memory_line(result: Result, pick: CandidateReport) -> str:
     memory, limit = pick.memory, result.device.limit_bytes
     share = share_text(memory.peak_bytes / limit) if limit else "?"
     card = "planned card" if result.device.planned else clean(result.device.name, 40)
-    text = f"{bytes_text(memory.peak_bytes)} at the peak, {share} of {bytes_text(limit)} ({card})"
+    noise = noise_of_memory(memory)
+    peak = f"{bytes_text(memory.peak_bytes)} at the peak{f' ({noise})' if noise else ''}"
+    text = f"{peak}, {share} of {bytes_text(limit)} ({card})"
     if is_of_a_gpu_elsewhere(result, memory):
         held = f"; here the probes' process held {bytes_text(pick.probe_peak_bytes)}" if pick.probe_peak_bytes else ""
-        return f"{bytes_text(memory.peak_bytes)} at the peak, as on an NVIDIA GPU{held}"
+        return f"{peak}, as on an NVIDIA GPU{held}"
     if memory.basis.startswith("dry run, corrected") and pick.probe_peak_bytes:
         return f"{text}, corrected by the probe, which held {bytes_text(pick.probe_peak_bytes)}"
     return text if memory.basis == "dry run" else f"{text}, {source_of_memory(memory)}"
+
+
+def noise_of_memory(memory: MemoryEstimate) -> str:
+    """'± 0.2 %', in four of five cases; '' of what was measured, which is off by nothing."""
+    return f"± {100 * memory.noise_bytes / memory.peak_bytes:.1f} %" if memory.noise_bytes else ""
 
 
 def source_of_memory(memory: MemoryEstimate) -> str:

@@ -141,6 +141,7 @@ def _cards(result: Result) -> Markup | None:
         elsewhere = headline.is_of_a_gpu_elsewhere(result, pick.memory)
         place = "as on an NVIDIA GPU" if elsewhere else f"of {bytes_text(limit)}"
         note = f"{place} ({headline.source_of_memory(pick.memory)})"
+        note = ", ".join(filter(None, (headline.noise_of_memory(pick.memory), note)))
         shown.append(_card("peak memory", bytes_text(pick.memory.peak_bytes), note))
     size = headline.size_of_run(result.planned_run)
     size += "" if pick.planned_run_s is None else f" on {headline.place_of_time(result, pick)}"

@@ -26,6 +26,18 @@ def test_memory_that_was_not_held_on_a_card_is_not_compared_and_the_note_says_wh
     assert memory.note == (place and f"the prediction is for an NVIDIA GPU, this run was on {place}")
 
 
+@pytest.mark.parametrize(("off_bytes", "inside"), [(0.9, True), (-0.9, True), (1.1, False)])
+def test_memory_is_held_against_what_dry_runs_are_off_by(off_bytes, inside):
+    pick = candidate()
+    outcome = ProbeOutcome(
+        id="lora", status="finished", peak_bytes=round(pick.memory.peak_bytes + off_bytes * pick.memory.noise_bytes)
+    )
+    measured = pick.model_copy(update={"memory": pick.memory.model_copy(update={"basis": "measured"})})
+    for of, verdict in ((pick, inside), (measured, None)):
+        (memory,) = [c for c in compare(of, LAST, outcome, "cuda", "exact match") if c.quantity == "peak memory"]
+        assert memory.inside is verdict
+
+
 def test_a_rank_in_the_table_is_no_value_that_a_run_could_reach():
     rank = Prediction(metric=TABLE_RANK, value=0.5, low=0.3, high=0.7)
     outcome = ProbeOutcome(id="lora", status="finished")

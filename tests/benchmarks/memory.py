@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 from packaging.version import Version
 
+from advisor.conformal import error_bound
 from knowledge.diffusion_models import known_diffusion_config
 from knowledge.schema import PlannedRun
 
@@ -165,6 +167,7 @@ def summarise(entries: Sequence[Entry]) -> dict[str, Any]:
 
     counted = [entry for entry in entries if not entry.failure and not entry.changed]
     summary: dict[str, Any] = {"n": len(counted), **_errors([abs(entry.error_pct) for entry in counted])}
+    summary["interval"] = _interval(counted)
     if len(counted) > 2:
         measured = [entry.measured_bytes for entry in counted]
         summary["spearman"] = round(float(spearmanr([e.predicted_bytes for e in counted], measured)[0]), 4)
@@ -180,6 +183,20 @@ def summarise(entries: Sequence[Entry]) -> dict[str, Any]:
         off = [100 * abs(entry.rivals[rival] / entry.measured_bytes - 1) for entry in counted if entry.rivals]
         summary[rival] = _errors(off)
     return summary
+
+
+def _interval(entries: Sequence[Entry]) -> dict[str, float]:
+    """The half-width in percent of the 80 % interval that the errors of all runs make, and how many peaks are inside
+    of the one that the errors of the other methods make."""
+    errors = {method: [e.error_pct for e in entries if e.method == method] for method in {e.method for e in entries}}
+    inside = []
+    for method, own in errors.items():
+        bound = error_bound([error for other, of in errors.items() if other != method for error in of])
+        inside += [abs(error) <= bound for error in own]
+    bound = error_bound([error for of in errors.values() for error in of])
+    if not math.isfinite(bound):
+        return {}
+    return {"half_width_pct": round(bound, 3), "inside": round(float(np.mean(inside)), 3)}
 
 
 def _errors(percent: Sequence[float]) -> dict[str, float]:

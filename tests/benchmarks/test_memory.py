@@ -86,3 +86,15 @@ def test_a_folder_without_results_is_not_reported_as_no_error(tmp_path, capsys):
     with pytest.raises(SystemExit):
         memory.main(["--results", str(tmp_path)])
     assert "no result file (*.json)" in capsys.readouterr().err
+
+
+def test_the_interval_is_what_other_methods_are_off_by():
+    def entry(method, percent):
+        made = memory.Entry(name=method, method=method, measured_bytes=1000)
+        made.predicted_bytes = 1000 + 10 * percent
+        return made
+
+    near = [entry(f"near-{i}", 1) for i in range(9)]
+    assert memory._interval(near) == {"half_width_pct": 1.0, "inside": 1.0}
+    assert memory._interval([*near, entry("far", -5)]) == {"half_width_pct": 1.0, "inside": 0.9}
+    assert memory._interval(near[:3]) == {}  # four methods at least
