@@ -15,11 +15,18 @@ from collections.abc import Iterable
 from advisor.conformal import error_bound
 from knowledge.schema import Curve
 
+Timed = list[tuple[int, float]]  # steps, and the seconds that all until there took
+
 
 def time_bound(curves: Iterable[Curve]) -> float:
-    """The half-width of the 80 % interval of the log of a run's time, from the curves of a race; infinite where fewer
-    than four of them were measured twice."""
-    return error_bound([error for curve in curves if (error := _error_of_halves(curve)) is not None])
+    """The half-width of the 80 % interval of the log of a run's time, from the curves of a race. Where fewer than four
+    of them were measured in two halves, halves of their first halves count as well; infinite where all are too few."""
+    parts = [[(p.step, p.elapsed_s) for p in curve.points if p.step and p.elapsed_s] for curve in curves]
+    errors: list[float] = []
+    while math.isinf(bound := error_bound(errors)) and (parts := [part for part in parts if len(part) > 1]):
+        errors += [error for part in parts if (error := _error_of_halves(part)) is not None]
+        parts = [_first_half(part) for part in parts]
+    return bound
 
 
 def time_interval(run_s: float, bound: float, done_share: float, speed_up: float = 1.0) -> tuple[float, float] | None:
@@ -33,14 +40,15 @@ def time_interval(run_s: float, bound: float, done_share: float, speed_up: float
     return run_s * (done_share + still_to_do) * math.exp(-bound), run_s * math.exp(bound)
 
 
-def _error_of_halves(curve: Curve) -> float | None:
-    """The log of what the steps after the middle took, as a multiple of what those before it did; None where there is
-    no point of the kind."""
-    timed = [(p.step, p.elapsed_s) for p in curve.points if p.step and p.elapsed_s]
-    if len(timed) < 2:
-        return None
-    steps, whole_s = timed[-1]
-    middle, first_s = min(timed[:-1], key=lambda point: abs(point[0] - steps / 2))
-    if whole_s <= first_s:  # one that began anew is timed anew, perhaps on a machine that was less busy
-        return None
-    return math.log((whole_s - first_s) / (steps - middle) / (first_s / middle))
+def _first_half(timed: Timed) -> Timed:
+    """Up to the point that lies nearest to the middle."""
+    steps = timed[-1][0]
+    middle = min(range(len(timed) - 1), key=lambda i: abs(timed[i][0] - steps / 2))
+    return timed[: middle + 1]
+
+
+def _error_of_halves(timed: Timed) -> float | None:
+    """The log of what a step after the middle took, as a multiple of what one before it did; None where the time did
+    not grow: one that began anew is timed anew, perhaps on a machine that was less busy."""
+    (middle, first_s), (steps, whole_s) = _first_half(timed)[-1], timed[-1]
+    return math.log((whole_s - first_s) / (steps - middle) / (first_s / middle)) if whole_s > first_s else None
