@@ -34,9 +34,10 @@ from probes.schema import DatasetProfile, DeviceReport
 # 150 races at a tenth of the sweep's cost on 63 published runs, on a card of 48 GB, this gives up .0016 in accuracy for
 # .6 GB, as .03 and .05 do; with .5 it was .0123 for 1.6 GB (60 races), most of what a race is for.
 BALANCED_MEMORY_WEIGHT = 0.1
-# So is half of the time of a run and a minute two percent. On fourteen tasks whose times are known no pick changes by
-# it (fifteen races each at a tenth and at a fifth); of twelve races of tests/benchmarks/trials.py one does, where OSF
-# would have been taken for .2 points, within noise of 37, at three times the time and the memory.
+# A run of half the time is worth two percent; a minute is added to each, so that nothing is given up for seconds. On
+# fourteen tasks whose times are known no pick changes by it (fifteen races each at a tenth and at a fifth). Of twelve
+# races of tests/benchmarks/trials.py, from which the need came, one does: OSF would have been taken for .2 points,
+# within noise, at three times the time and the memory.
 BALANCED_TIME_WEIGHT = 0.02
 KEPT_GAIN = {"memory": 0.8, "speed": 0.9}  # the cheapest, or the fastest, that keeps this much of the gain
 

@@ -23,7 +23,7 @@ from advisor.training_report import ADAPTER_FOLDER
 from knowledge.errors import BadInput
 from knowledge.methods import get_method
 from knowledge.schema import Curve, PlannedRun
-from probes.device import cpu_cores, free_host_bytes, training_devices
+from probes.device import asked_threads, cpu_cores, free_host_bytes, training_devices
 from probes.journal import InUse, Journal
 from probes.metrics import own_place, title
 from probes.schema import DatasetProfile, ProbeContext, ProbeJob
@@ -229,9 +229,8 @@ def first_gpu() -> list[str] | None:
 def _threads() -> int:
     """On a processor a single run takes the cores that are not busy with something else: threads that have to wait for
     each other on a busy machine make it many times slower than one thread alone."""
-    limit = os.environ.get("OMP_NUM_THREADS", "")
-    if limit.isdigit() and int(limit) > 0:
-        return int(limit)
+    if (asked := asked_threads()) is not None:
+        return asked
     # The load is that of the whole machine, of which a container may have a few cores.
     idle = (os.cpu_count() or 1) - round(psutil.getloadavg()[0])
     return max(1, min(cpu_cores(), idle))

@@ -19,7 +19,7 @@ from knowledge.errors import BadInput
 from knowledge.schema import DType, PlannedRun
 from probes.conduct import Conductor, Contestant
 from probes.dataset import PreparedData
-from probes.device import cpu_cores, free_host_bytes, training_devices
+from probes.device import asked_threads, cpu_cores, free_host_bytes, training_devices
 from probes.evidence import Evidence
 from probes.executors.base import Executor
 from probes.executors.process import ProcessExecutor
@@ -53,9 +53,9 @@ def speed_up_alone(survey: Survey, executor: Executor, device: str) -> float:
     if survey.request.executor == "ray":
         return 1.0
     if device == "cpu":
-        return float(cpu_cores())  # a probe has one thread
-    cards = training_devices()[1] or [""]
-    return float(math.ceil(executor.workers / len(cards)))
+        return float(asked_threads() or cpu_cores())  # a probe has one thread
+    cards = training_devices()[1]
+    return float(math.ceil(executor.workers / (len(cards) if cards else 1)))
 
 
 def _process_executor(survey: Survey) -> tuple[Executor, str]:

@@ -206,6 +206,12 @@ def cpu_cores() -> int:
     return min([cores, *(max(1, whole) for folder in _cgroup_folders() if (whole := _quota_cores(folder)) is not None)])
 
 
+def asked_threads() -> int | None:
+    """Of OMP_NUM_THREADS, by which users and schedulers say how many a process may have; None where it says nothing."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdigit() and int(asked) > 0 else None
+
+
 def _quota_cores(group: Path) -> int | None:
     """Whole cores that a control group may use, by versions 2 and 1; None without a limit."""
     try:

@@ -69,8 +69,11 @@ def test_probes_share_the_cards_of_a_cluster_by_the_memory_of_the_planned_card()
 def test_a_run_may_be_faster_where_several_probes_shared_what_it_has_alone(monkeypatch, kind, cards, workers, speed_up):
     monkeypatch.setattr(gather, "training_devices", lambda: (kind, cards))
     monkeypatch.setattr(gather, "cpu_cores", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     survey = SimpleNamespace(request=make_request(model="m", data="d.jsonl"))
     assert gather.speed_up_alone(survey, SimpleNamespace(workers=workers), kind) == speed_up
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")  # which a run on a processor keeps to
+    assert gather.speed_up_alone(survey, SimpleNamespace(workers=workers), kind) == (2 if kind == "cpu" else speed_up)
 
 
 def test_on_a_cluster_nothing_is_known_of_what_probes_share():
