@@ -47,14 +47,9 @@ class Case:
 
     @property
     def lora(self) -> CandidateReport | None:
-        """Plain LoRA at the rate that no gain is to be claimed over alone: the one that stayed longest in the race,
-        unless another is probably ahead."""
+        """Plain LoRA, at the rate that every pick is compared with."""
         longest = next((c for c in self.rivals if c.name == LORA), None)
-        if longest is None:
-            return None
-        rates = [c for c in self.candidates if c.name == LORA and is_eligible(c, self.quality)]
-        value, is_ahead = (partial(of, quality=self.quality) for of in (value_of, leads))
-        return rate_that_stands(longest, rates, value, is_ahead)
+        return longest and lora_to_beat(longest, self.candidates, self.quality)
 
     def rates_tried(self, method: str) -> list[float]:
         """The learning rates of a method that a race has compared, ascending: where one diverged is known of it too."""
@@ -84,3 +79,13 @@ class Case:
         if self.planned_run is None or not self.pick.curve.points:
             return None
         return self.pick.curve.last_step / self.planned_run.max_steps
+
+
+def lora_to_beat(
+    longest: CandidateReport, candidates: Sequence[CandidateReport], quality: QualityField
+) -> CandidateReport:
+    """Plain LoRA at the rate that no gain is to be claimed over alone: the one that stayed longest in the race, unless
+    another is probably ahead."""
+    rates = [c for c in candidates if c.name == LORA and is_eligible(c, quality)]
+    value, is_ahead = (partial(of, quality=quality) for of in (value_of, leads))
+    return rate_that_stands(longest, rates, value, is_ahead)

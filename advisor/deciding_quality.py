@@ -8,7 +8,7 @@ from typing import get_args
 from advisor.frontier import is_eligible
 from advisor.quality import Point, QualityField, is_clearer, noise_between, point_of, value_of
 from advisor.recommendation import CandidateReport
-from probes.metrics import is_share
+from probes.metrics import counts_rows_alike
 
 SHARPER = 1.25  # the metric is what people ask for: the loss stands in only where it separates a quarter more pairs
 
@@ -23,7 +23,7 @@ def deciding_quality(candidates: Sequence[CandidateReport]) -> QualityField:
     nats above the best (python -m examples.study.held_out_rows).
     """
     stayed = [c for c in candidates if c.status == "finished" and is_eligible(c, "predicted")]
-    if not all(is_share(c.predicted.metric) and is_eligible(c, "predicted_loss") for c in stayed):
+    if not all(counts_rows_alike(c.predicted.metric) and is_eligible(c, "predicted_loss") for c in stayed):
         return sharper_quality(candidates)
     metric, loss = get_args(QualityField)
     one, other = (max(stayed, key=lambda c: _rank(c, field), default=None) for field in (metric, loss))

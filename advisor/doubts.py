@@ -168,7 +168,7 @@ def _as_good_as_blind(case: Case) -> str:
         return ""
     return (
         f"Always naming the most frequent class would be right in {100 * share:.1f} % of the held-out rows. Where rare "
-        "classes matter, --metric FILE.py:FUNCTION can count them alike, as a macro F1 does."
+        "classes matter, --metric macro-f1 counts all classes alike."
     )
 
 

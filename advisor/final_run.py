@@ -130,13 +130,15 @@ def read_data(facts: Recommended, say: Callable[[str], None]) -> PreparedData:
     if len(data.train) < 0.99 * min(seen_rows, data.profile.train_rows):
         say(f"only {len(data.train):,} of {data.profile.train_rows:,} rows fit into memory: these are trained on")
     named = facts.result.benchmark  # '' in the results of older versions
-    is_same = suite_name(data, model_location(facts.result), run) == named if named else True
+    asked_for = facts.result.request.get("metric")
+    is_same = suite_name(data, model_location(facts.result), run, asked_for) == named if named else True
     if not is_same or _traits(data.profile, data) != _traits(facts.result.data, plan):
+        own = f", or so is the code of the metric {place}" if (place := own_place(asked_for)) else ""
         raise BadInput(
-            f"{plan.data_path} is not the data of the recommendation any more, or the model is another one. "
+            f"{plan.data_path} is not the data of the recommendation any more, or the model is another one{own}. "
             "Run `advisor recommend` again on it."
         )
-    if (asked_for := facts.result.request.get("metric")) is not None:
+    if asked_for is not None:
         data = data.judged_by(title(asked_for))  # as it was raced, so that the race's probe of this run is known again
     return data
 

@@ -179,7 +179,7 @@ def gather(
     return conductor.run(), race
 
 
-def fingerprint(data: PreparedData, model_location: str, run: PlannedRun, metric: str | None = None) -> str:
+def fingerprint(data: PreparedData, model_location: str, run: PlannedRun, metric: str | None) -> str:
     """Names what measurements depend on, beside the candidate itself. `metric` is the one that was asked for."""
     content = hashlib.sha256()
     for rows in (data.train, data.eval):

@@ -117,10 +117,10 @@ def loss_noise(forecast: Forecast, rows_noise: float) -> float:
     return 0.0 if forecast.loss is None else math.hypot(forecast.loss_noise, rows_noise * forecast.loss.value)
 
 
-def metric_noise(forecast: Forecast, rows: int, noise: RowsNoise) -> float:
-    """The same for the metric: shares such as exact match vary with the rows that are evaluated as counts do, by the
-    part that is the candidate's own, right tokens as they do from row to row (a share of their mean). How a metric of
-    the user's own varies is not known.
+def metric_noise(forecast: Forecast, rows: float, noise: RowsNoise) -> float:
+    """The same for the metric: shares such as exact match vary with the independent rows that are evaluated as counts
+    do, by the part that is the candidate's own, right tokens as they do from row to row (a share of their mean). How a
+    metric of the user's own varies is not known.
 
     What the forecast leaves open holds that already, for it is made of how far metrics on these rows lie from what
     their losses let expect; so the larger of both counts.

@@ -22,6 +22,7 @@ from advisor.text import rate_text
 from knowledge.prior import REFERENCE, MethodPrior
 from knowledge.schema import CurvePoint, MemoryEstimate, RunRecord
 from probes.evidence import Evidence
+from probes.metrics import independent_rows
 from probes.race import Race
 from probes.schema import Baseline
 
@@ -94,8 +95,9 @@ def _predictions(
     fields = {}
     for id, forecast in on_all_rows(forecasts, shifts).items():
         rows = profile.eval_rows if id in shifts else first_rows
+        trials = independent_rows(profile.metric_name, survey.data.eval.class_labels, rows)
         fields[id] = {
-            "predicted": _with_noise(forecast.metric, metric_noise(forecast, rows, of_rows[id]), rows_told),
+            "predicted": _with_noise(forecast.metric, metric_noise(forecast, trials, of_rows[id]), rows_told),
             "predicted_loss": _with_noise(forecast.loss, loss_noise(forecast, of_rows[id].loss), rows_told),
         }
     return fields

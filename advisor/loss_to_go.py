@@ -19,7 +19,7 @@ import numpy as np
 
 from advisor.fall_law import Law, cause, fall_of, limited, log_odds_of
 from advisor.log_curve import FINISHED, LogCurve, log_curve
-from knowledge.intervals import STUDENT_80, Z_80
+from knowledge.intervals import Z_80, student_80
 from knowledge.prior import suite_of
 from knowledge.schema import RunRecord, Task
 
@@ -231,7 +231,7 @@ class TaskToGo:
 
 def _summary(by_task: Sequence[np.ndarray]) -> _Errors:
     """Every task counts as much as any other; few of them tell little about the next."""
-    factor = STUDENT_80[min(len(by_task), len(STUDENT_80)) - 1] if len(by_task) > 1 else OTHER_TASK_WIDENING * Z_80
+    factor = student_80(len(by_task)) if len(by_task) > 1 else OTHER_TASK_WIDENING * Z_80
     # Twice the mean over one sign is the variance where errors of both signs are alike.
     more = np.mean([2 * np.mean(np.maximum(errors, 0) ** 2) for errors in by_task])
     less = np.mean([2 * np.mean(np.minimum(errors, 0) ** 2) for errors in by_task])

@@ -30,7 +30,7 @@ def benchmark_of_survey(survey: Survey) -> str:
     return f"{suite_of_survey(survey)}/{software_era(library_versions())}"
 
 
-def suite_name(data: PreparedData, model: str, run: PlannedRun, metric: str | None = None) -> str:
+def suite_name(data: PreparedData, model: str, run: PlannedRun, metric: str | None) -> str:
     """Names the task of a run: runs of one name end at losses and metrics that compare. Data, held-out rows, model, the
     length of the run and the code of an own metric are part of it; seed, precision and device are not.
 

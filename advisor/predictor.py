@@ -24,6 +24,7 @@ from advisor.recommendation import Prediction
 from advisor.same_task import SameTask
 from knowledge.prior import in_one_era, suite_of, without_repeats
 from knowledge.schema import CurvePoint, RunRecord, Task
+from probes.metrics import EVAL_LOSS, TRAIN_LOSS
 
 SHOWN_FROM = 0.5  # of the run: a task where nobody went this far is extrapolated
 EQUALLY_FAR = 0.9  # as a share of the longest probe
@@ -164,4 +165,4 @@ class Predictor:
 
 
 def _loss_name(probe: Probe) -> str:
-    return "train loss" if probe.curve.points[-1].eval_loss is None else "eval loss"
+    return TRAIN_LOSS if probe.curve.points[-1].eval_loss is None else EVAL_LOSS

@@ -14,7 +14,7 @@ from knowledge.errors import BadInput, did_you_mean
 from knowledge.methods import all_methods, name_of
 from knowledge.schema import Finite, Quantization, Record, Task
 from probes.formats import get_format
-from probes.metrics import own_place
+from probes.metrics import built_in, own_place
 
 Objective = Literal["accuracy", "balanced", "memory", "speed"]
 ALL_METHODS = "all"
@@ -55,7 +55,8 @@ class Request(Record):
     )
     format: str | None = Field(None, description="data format; detected unless given")
     metric: str | None = Field(
-        None, description="exact match, token accuracy, accuracy, or an own FILE.py:FUNCTION; default: by the data"
+        None,
+        description="exact match, token accuracy, accuracy, macro F1, or an own FILE.py:FUNCTION; default: as data are",
     )
     quantize: Literal[Quantization, "auto"] = Field(
         "auto", description="how to keep the base; auto takes 4 bits (nf4) where it does not fit the device otherwise"
@@ -115,7 +116,7 @@ class Request(Record):
     @classmethod
     def _find_from_anywhere(cls, metric: str | None) -> str | None:
         """The file of an own metric is needed again by workers and by `advisor train`, which run in other folders."""
-        return own_place(metric) or metric
+        return own_place(metric) or (None if metric is None else built_in(metric))
 
     @model_validator(mode="after")
     def _check_together(self) -> Request:

@@ -12,6 +12,7 @@ from advisor.overtraining import overtrained
 from advisor.recommendation import CandidateReport, Prediction, Result
 from knowledge.errors import BadInput
 from knowledge.schema import Curve, CurvePoint, DType, Finite, Record
+from probes.metrics import EVAL_LOSS
 from probes.schema import ProbeOutcome
 
 SCHEMA_VERSION = 1
@@ -120,7 +121,7 @@ def compare(
     """Predicted against reached: loss, the metric of that name, peak memory, training time. Without probes nothing was
     predicted of loss and metric: a rank in the table is no value that a run could reach."""
     predictions = {p.metric: p for p in (pick.predicted_loss, pick.predicted) if p}
-    reached = {"eval loss": last.eval_loss, metric_name: last.metric}
+    reached = {EVAL_LOSS: last.eval_loss, metric_name: last.metric}
     names = [name for name, value in reached.items() if value is not None or name in predictions]
     raced = pick.curve.last_step >= last.step
     return (

@@ -17,7 +17,7 @@ from statistics import fmean, median
 import numpy as np
 
 from knowledge.schema import RunRecord, Task
-from knowledge.table import by_benchmark
+from knowledge.table import by_benchmark, by_measure
 
 NEUTRAL = 0.5  # the middle rank: what is expected of a method that nobody has compared
 OTHER_TASK_WEIGHT = 0.3  # about the rank correlation between benchmarks of different tasks
@@ -108,11 +108,11 @@ def suite_of(record: RunRecord) -> str:
 
 
 def without_repeats(runs: Iterable[RunRecord]) -> list[RunRecord]:
-    """Of runs that differ in nothing but when they were made, the last: the same run again, with the same seed, is no
-    further evidence."""
-    latest: dict[tuple[str, str, str], RunRecord] = {}
+    """Of runs that differ in nothing but when they were made, the last: the same run again, with the same seed and
+    judged by the same metric, is no further evidence."""
+    latest: dict[tuple[str, ...], RunRecord] = {}
     for run in runs:
-        key = run.benchmark, run.experiment, _settings(run)
+        key = run.benchmark, run.experiment, run.metric_name, _settings(run)
         if key not in latest or latest[key].created_at < run.created_at:
             latest[key] = run
     return list(latest.values())
@@ -120,12 +120,13 @@ def without_repeats(runs: Iterable[RunRecord]) -> list[RunRecord]:
 
 def in_one_era(runs: Iterable[RunRecord], benchmark: str) -> list[RunRecord]:
     """The runs of a benchmark and of the other software eras of its suite, with metrics as that benchmark would
-    have them: less the median difference over the experiments that are in both (none in both: as they are)."""
+    have them: less the median difference, in the same metric, over the experiments that are in both (none in both: as
+    they are)."""
     suite = benchmark.rpartition("/")[0] or benchmark
-    eras = by_benchmark(r for r in runs if r.metric is not None and suite_of(r) == suite)
-    own = {r.experiment: r.metric for r in eras.get(benchmark, [])}
+    eras = by_measure(run for run in runs if run.metric is not None and suite_of(run) == suite)
     aligned = []
-    for era in eras.values():
+    for (_, metric_name), era in eras.items():
+        own = {r.experiment: r.metric for r in eras.get((benchmark, metric_name), [])}
         differences = [r.metric - own[r.experiment] for r in era if r.experiment in own]
         offset = median(differences) if differences else 0.0
         aligned += [r.model_copy(update={"metric": r.metric - offset}) for r in era]

@@ -107,6 +107,16 @@ def by_benchmark(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
     return groups
 
 
+def by_measure(records: Iterable[RunRecord]) -> dict[tuple[str, str], list[RunRecord]]:
+    """Runs grouped by their benchmark and the name of their metric, for own runs of one task may be judged by several;
+    all in the order given."""
+    groups: dict[tuple[str, str], list[RunRecord]] = {}
+    for benchmark, runs in by_benchmark(records).items():
+        for run in runs:
+            groups.setdefault((benchmark, run.metric_name), []).append(run)
+    return groups
+
+
 def _order(record: RunRecord) -> tuple[str, bool, float, str, str]:
     """By benchmark, best first, runs without a final value last; the rest only makes the order unique."""
     missing = record.metric is None

@@ -276,8 +276,9 @@ class Conductor:
 
 
 def stop_step(fraction: float, max_steps: int) -> int:
-    """At which step of the planned run a rung to a share of it ends."""
-    return max(1, round(fraction * max_steps))
+    """At which step of the planned run a rung to a share of it ends: at the last one for all of it alone, for what is
+    measured there takes time of its own (`Pace.end_s`)."""
+    return max(1, round(fraction * max_steps) if fraction >= 1 else min(round(fraction * max_steps), max_steps - 1))
 
 
 def _eval_steps(start_step: int, stop_step: int) -> tuple[int, ...]:

@@ -51,11 +51,12 @@ def evaluate(
     batch_size: int,
     pad_token_id: int,
     device: str,
-    own_metric: Callable[[Sequence[Sequence[int]], Sequence[Sequence[int]]], float] | None = None,
+    metric_of_rows: Callable[[Sequence[Sequence[int]], Sequence[Sequence[int]]], float] | None = None,
 ) -> Evaluation:
     """Evaluates all of `rows`; raises NotFinite when the loss is not a number. Leaves the model in its mode.
 
-    own_metric: replaces the metric of that name; gets the predicted and the right label ids of every row.
+    metric_of_rows: measures the metric of that name where it is no share of right rows or tokens; gets the predicted
+    and the right label ids of every row.
     """
     import math
 
@@ -76,7 +77,7 @@ def evaluate(
             aligned, labels = label_logits(logits, batch, task), batch["labels"]
             per_row[indices] = _judged(aligned, labels)
             tokens += batch["input_ids"].numel()
-            if own_metric:
+            if metric_of_rows:
                 for row, predicted, right in zip(indices, *_answers(aligned, labels), strict=True):
                     predicted_ids[row], right_ids[row] = predicted, right
     model.train(was_training)
@@ -85,9 +86,9 @@ def evaluate(
     if not math.isfinite(loss):
         raise NotFinite(f"held-out loss is {loss}")
     token_accuracy = float(right.sum() / max(1, row_labels.sum()))  # of a classifier, with one label per row, accuracy
-    is_exact_match = not own_metric and metric_name == "exact match"
-    if own_metric:
-        metric = own_metric(predicted_ids, right_ids)
+    is_exact_match = not metric_of_rows and metric_name == "exact match"
+    if metric_of_rows:
+        metric = metric_of_rows(predicted_ids, right_ids)
     elif is_exact_match:
         metric = float((right == row_labels).sum() / max(1, len(rows)))
     else:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 from pydantic import Field
 
-from knowledge.intervals import Z_80
+from knowledge.intervals import student_80
 from knowledge.new_files import replace_file
 from knowledge.schema import Finite, Record, Task
 from probes.rows import TokenRows
@@ -106,7 +106,7 @@ def forgetting(untuned: Evaluation, tuned: Evaluation) -> Forgetting:
     import numpy as np
 
     growth = np.subtract(tuned.row_losses, untuned.row_losses) / np.asarray(tuned.row_labels)
-    noise = Z_80 * growth.std(ddof=1) / math.sqrt(len(growth))
+    noise = student_80(len(growth) - 1) * growth.std(ddof=1) / math.sqrt(len(growth))
     return Forgetting(value=round(tuned.loss - untuned.loss, 5), noise=round(float(noise), 5))
 
 

@@ -11,22 +11,29 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import math
+import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from knowledge.errors import AdvisorError, BadInput
 from knowledge.places import at_home
 from knowledge.schema import Task
 
+MACRO_F1 = "macro F1"
 BUILT_IN: dict[str, tuple[Task, ...]] = {
     "exact match": ("causal-lm", "seq2seq-lm"),
     "token accuracy": ("causal-lm", "seq2seq-lm"),
     "accuracy": ("sequence-classification",),
+    MACRO_F1: ("sequence-classification",),
 }
-LOSSES = ("eval loss", "train loss")  # what is lower the better
+EVAL_LOSS, TRAIN_LOSS = "eval loss", "train loss"
+LOSSES = (EVAL_LOSS, TRAIN_LOSS)  # what is lower the better
 
 
 class MetricFailed(AdvisorError):
@@ -52,6 +59,36 @@ class OwnMetric:
         if not math.isfinite(value):
             raise MetricFailed(f"The metric {self.place} returned {value}. It must be finite, and higher the better.")
         return value
+
+
+def macro_f1(predicted: ArrayLike, right: ArrayLike) -> float:
+    """The mean over the classes of their F1, so that rare ones count as much as others; of the classes that the rows
+    have, for what a model never gets to see it cannot be judged by.
+
+    predicted, right: the number of a class per row, of shape (rows,) or (rows, 1).
+    """
+    predicted, right = np.ravel(predicted), np.ravel(right)
+    counts = [np.bincount(ids, minlength=1 + max(predicted.max(), right.max())) for ids in (predicted, right)]
+    hits = np.bincount(right[predicted == right], minlength=len(counts[0]))
+    return float((2 * hits / np.maximum(1, sum(counts)))[counts[1] > 0].mean())
+
+
+def independent_rows(metric: str, class_labels: Sequence[int] | np.ndarray | None, rows: int) -> float:
+    """How many rows would tell as much of a share of right answers as the first `rows` held-out ones do of `metric`.
+
+    A mean over classes is told by the few rows of the rare ones: where a share s of each class is right, of n_c rows
+    each, its variance is s (1 - s) times the mean of 1 / n_c over the number of classes.
+    """
+    if metric != MACRO_F1 or class_labels is None:
+        return rows
+    counts = np.unique(np.asarray(class_labels)[:rows], return_counts=True)[1]
+    return float(len(counts) / np.mean(1 / counts))
+
+
+def built_in(metric: str) -> str:
+    """The metric as it is called here where it is a built-in one in another spelling: 'macro F1' for 'macro-f1'."""
+    known = {name.casefold(): name for name in BUILT_IN}
+    return known.get(" ".join(re.split(r"[\s_-]+", metric.strip().casefold())), metric)
 
 
 def check_metric(metric: str, task: Task) -> None:
@@ -88,9 +125,18 @@ def identity(metric: str | None) -> str:
 
 
 def is_share(name: str) -> bool:
-    """Whether a metric of that name is a share of right answers, from 0 to 1: those built in, also as benchmarks tell
-    of which rows they are. What a metric of the user's own is, its name does not say."""
-    return name.removeprefix("held-out ").removeprefix("test ").removeprefix("valid ") in BUILT_IN
+    """Whether a metric of that name is a share, from 0 to 1, with 1 for right answers alone: those built in, also as
+    benchmarks tell of which rows they are. What a metric of the user's own is, its name does not say."""
+    return _plain(name) in BUILT_IN
+
+
+def counts_rows_alike(name: str) -> bool:
+    """Whether it is a share of right answers, to which each row (or token) adds as much as any other."""
+    return is_share(name) and _plain(name) != MACRO_F1
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix("held-out ").removeprefix("test ").removeprefix("valid ")
 
 
 def title(metric: str) -> str:

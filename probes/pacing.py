@@ -11,13 +11,12 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from probes.plan import RacePlan
-from probes.planner import FEWEST_KEPT, WORTHWHILE_STRETCH
+from probes.planner import FEWEST_KEPT, NEARLY_THE_END, WORTHWHILE_STRETCH
 from probes.schema import ProbeOutcome
 
 # Times vary from step to step and from candidate to candidate: of four rungs that were fitted to all of the time that
 # was left, in `make demo` and tests/benchmarks/trials.py, each was cut off before its slowest probe had ended.
 FITTED_TO = 0.85  # of that time
-NEARLY_THE_END = 0.99  # of the run, for probes that have no time left for what is measured at its end
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ KEPT_SHARES = (1 / 3, 1 / 4, 1 / 8)  # of all that entered, after each of them
 # at 30, .75 at 45 and .87 at 55, and no more than that later. At a tenth of the sweep's cost six, three and two of 24,
 # with the two at 45 %, lose .0062 in accuracy, where eight, six and three, with the three at 26 %, lose .0072.
 NARROW_SHARES = (1 / 4, 1 / 8, 1 / 12)
+NEARLY_THE_END = 0.99  # of the run, for probes that have no time left for what is measured at its end
 FINALISTS_FAR_ENOUGH = 0.5  # of the run: finalists that come to it leave room for more of them
 WORTH_NARROWING = 1.5  # as far as the first rungs: finalists that do not come to that, however few, stay many
 WIDTHS = 10  # tried between the two
@@ -158,12 +159,12 @@ class _Planner:
     def _affords(self, plan: RacePlan) -> bool:
         return self.clock.wall_s(plan) <= self.budget_s
 
-    def _longest(self, longest: float, shortest: float, plan_of: Callable[[float], RacePlan]) -> RacePlan | None:
-        """The plan with the longest rung between the two that the budget allows; None where it is the shortest one or
-        none."""
-        if self._affords(plan := plan_of(longest)):
-            return plan
-        found, allowed, too_long = None, shortest, longest
+    def _longest(self, shortest: float, plan_of: Callable[[float], RacePlan]) -> RacePlan | None:
+        """The plan with the longest rung, above the shortest one, that the budget allows; None where it allows none."""
+        for length in (1.0, NEARLY_THE_END):
+            if length > shortest and self._affords(plan := plan_of(length)):
+                return plan
+        found, allowed, too_long = None, shortest, NEARLY_THE_END
         for _ in range(HALVINGS):
             length = math.sqrt(allowed * too_long)
             if self._affords(plan := plan_of(length)):
@@ -202,7 +203,7 @@ class _Planner:
         fields += [(methods, shortest) for methods in range(fewest, 0, -1)]
         for methods, fraction in fields:
             if self._affords(plan := of(methods, fraction)):
-                return self._longest(1.0, fraction, lambda longer, methods=methods: of(methods, longer)) or plan
+                return self._longest(fraction, lambda longer, methods=methods: of(methods, longer)) or plan
         limit_s = HARDLY_LONGER * self.clock.wall_s(of(1, shortest))
         several = (of(methods, shortest) for methods in range(min(fewest, self.clock.workers), 0, -1))
         return next(plan for plan in several if self.clock.wall_s(plan) <= limit_s)
@@ -238,7 +239,7 @@ class _Planner:
 
         if reached >= 1:
             return plan
-        further = self._longest(1.0, reached, stretched)
+        further = self._longest(reached, stretched)
         if further is None or further.fractions[-1] < min(1.0, WORTHWHILE_STRETCH * reached):
             return plan
         plan = further

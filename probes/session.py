@@ -11,6 +11,7 @@ import gc
 import math
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from probes.forgetting import ForgettingMeter
 from probes.job_run import JobRun, OnPoint, OnStep, classify
 from probes.latency import latency_overhead
 from probes.memory_use import MemoryUse
-from probes.metrics import OwnMetric
+from probes.metrics import MACRO_F1, OwnMetric, macro_f1
 from probes.schema import Baseline, ProbeContext, ProbeJob, ProbeOutcome
 from probes.training import Progress, train
 
@@ -53,7 +54,7 @@ class Session:
         self.source = resolve_model(context.model_reference, trust_remote_code=context.trust_remote_code)
         tokenizer = load_tokenizer(self.source)
         self.pad_token_id = tokenizer.pad_token_id
-        self._own_metric = self._load_own_metric(tokenizer)
+        self._metric_of_rows = self._load_metric_of_rows(tokenizer)
         self.memory = MemoryUse(context.device)
         self._base: Any = None
         self._base_loss: float | None = None
@@ -190,13 +191,13 @@ class Session:
             batch_size=batch_size or self.context.batch_size,
             pad_token_id=self.pad_token_id,
             device=self.context.device,
-            own_metric=self._own_metric if is_judged else None,
+            metric_of_rows=self._metric_of_rows if is_judged else None,
         )
 
-    def _load_own_metric(self, tokenizer: Any) -> OwnMetric | None:
+    def _load_metric_of_rows(self, tokenizer: Any) -> Callable[..., float] | None:
         names = self.data.label_names
         if self.context.own_metric is None:
-            return None
+            return macro_f1 if self.context.metric_name == MACRO_F1 else None
         if names:
             return OwnMetric(self.context.own_metric, lambda ids: names[ids[0]])
         return OwnMetric(self.context.own_metric, lambda ids: tokenizer.decode(ids, skip_special_tokens=True))

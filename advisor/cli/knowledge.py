@@ -132,7 +132,7 @@ def show(
     """Show the runs of the benchmark table, best first within each benchmark."""
     from knowledge.errors import BadInput, did_you_mean
     from knowledge.methods import name_of
-    from knowledge.table import by_benchmark, in_order, load, user_store
+    from knowledge.table import by_benchmark, by_measure, in_order, load, user_store
 
     everything = in_order(user_store().runs()) if mine else load(include_user=not shipped_only)
     if not everything:
@@ -150,16 +150,7 @@ def show(
     if as_json:
         print(json.dumps([r.model_dump(mode="json") for r in records], indent=2))
         return
-    _print_tables(_by_metric(by_benchmark(records)))
-
-
-def _by_metric(groups: dict) -> dict:
-    """The runs of a benchmark apart by their metric, for own runs of one task may be judged by several."""
-    apart: dict = {}
-    for benchmark, runs in groups.items():
-        for run in runs:
-            apart.setdefault((benchmark, run.metric_name), []).append(run)
-    return apart
+    _print_tables(by_measure(records))
 
 
 def _print_tables(groups: dict) -> None:

@@ -62,7 +62,7 @@ def command(
     ] = None,
     metric: Annotated[
         Text,
-        typer.Option(help="'exact match', 'token accuracy', 'accuracy', or FILE.py:FUNCTION, whose code is run."),
+        typer.Option(help="exact-match, token-accuracy, accuracy, macro-f1, or FILE.py:FUNCTION, whose code is run."),
     ] = None,
     quantize: Annotated[
         str, typer.Option(help="Base weights: none, nf4, int8, or auto: nf4 where they do not fit otherwise.")

@@ -9,6 +9,7 @@ from pathlib import Path
 from string import Template
 
 from advisor.exporters import _train_parts as parts
+from advisor.exporters._train_evaluation import EVALUATION, MEAN_F1, RIGHT_SHARE
 from advisor.exporters._train_readers import READERS
 from advisor.exporters._train_section import has_head, literal, source, training_section
 from advisor.exporters.base import (
@@ -29,7 +30,7 @@ from knowledge.places import at_home
 from knowledge.schema import AUTO_CLASSES
 from probes import adapters, batching, chats, forward, split, tokenise
 from probes.formats import get_format
-from probes.metrics import BUILT_IN
+from probes.metrics import BUILT_IN, MACRO_F1, macro_f1
 from probes.reader import MAX_LINE_BYTES, form_of
 
 NAME = "script"
@@ -196,9 +197,13 @@ def _data_functions(facts: Recommended) -> list[str]:
 
 
 def _evaluation(facts: Recommended) -> str:
-    counted = {"exact match": "answers", "accuracy": "classes"}.get(_metric(facts), "tokens")
+    metric = _metric(facts)
     at_once = "BATCH_SIZE" if facts.pick.micro_batches == 1 else "-(-BATCH_SIZE // PARTS)"
-    return Template(parts.EVALUATION).substitute(what_counts=counted, at_once=at_once)
+    if metric == MACRO_F1:
+        template = Template(source(macro_f1) + EVALUATION)
+        return template.substitute(MEAN_F1, what="the mean F1 of the classes", at_once=at_once)
+    counted = {"exact match": "answers", "accuracy": "classes"}.get(metric, "tokens")
+    return Template(EVALUATION).substitute(RIGHT_SHARE, what=f"the share of right {counted}", at_once=at_once)
 
 
 def _metric(facts: Recommended) -> str:

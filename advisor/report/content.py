@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from advisor.case import LORA, lora_to_beat
 from advisor.quality import QualityField, lower_is_better, value_of
 from advisor.recommendation import CandidateReport, Decision, Prediction, Result, Status
 from advisor.text import clean, count_text, plural, quality_text, rate_text
@@ -77,12 +78,16 @@ def drift_text(candidate: CandidateReport) -> str:
 
 
 def one_per_method(result: Result) -> list[CandidateReport]:
-    """Each method that has a prediction, at the rate that stands for it: the pick's, the frontier's, else its best."""
+    """Each method that has a prediction, at the rate that stands for it: the pick's, the frontier's, for LoRA the one
+    that the pick is compared with, else its best."""
     quality = compared_by(result)
     best: dict[str, CandidateReport] = {}
     known = [c for c in result.candidates if getattr(c, quality) is not None]
     for c in sorted(known, key=lambda c: (*_behind(c, result), -c.curve.last_step, -value_of(c, quality))):
         best.setdefault(c.name, c)
+    lora = best.get(LORA)
+    if lora and lora is not result.pick and not lora.on_frontier:
+        best[LORA] = lora_to_beat(lora, result.candidates, quality)
     return list(best.values())
 
 
@@ -95,12 +100,14 @@ def _behind(candidate: CandidateReport, result: Result) -> tuple[bool, bool, boo
 
 def shown_candidates(result: Result, limit: int = 8) -> list[CandidateReport]:
     """The frontier and the best of the rest, one rate per method, best first; what cannot be picked comes last. Before
-    those that left the race, of which little was seen, there is place for all that stayed."""
+    those that left the race, of which little was seen, there is place for all that stayed, and of those for the ties
+    that the reasons name."""
     quality = compared_by(result)
     methods = one_per_method(result)
-    chosen = [c for c in methods if c.on_frontier or c is result.pick or c.name == "lora"]
+    chosen = [c for c in methods if c.on_frontier or c is result.pick or c.name == LORA]
     rest = (c for c in methods if c not in chosen)
-    rest = sorted(rest, key=lambda c: (c.status == "eliminated", -value_of(c, quality)))
+    ties = result.recommendation.ties if result.recommendation else ()
+    rest = sorted(rest, key=lambda c: (c.status == "eliminated", c.title not in ties, -value_of(c, quality)))
     chosen += rest[: max(0, limit - len(chosen))]
     out_of_question = {"reference": 2, "excluded": 1}
     return sorted(

@@ -12,7 +12,7 @@ from knowledge.prior import REFERENCE, method_priors, suite_of
 from knowledge.schema import RunRecord
 from knowledge.seen import matrix, quantized_columns
 from knowledge.shape import NARROW_HIDDEN_SIZE
-from knowledge.table import by_benchmark
+from knowledge.table import by_measure
 
 LABEL_WIDTH = 12
 WIDEST_COLUMNS = 100
@@ -159,8 +159,6 @@ def _standing(method: Method, records: Sequence[RunRecord]) -> list[tuple[str, s
     ranks, wins, losses = [], [], []
     for name, runs in _largest_eras(records, method.name).items():
         ranked = sorted((r for r in runs if r.metric is not None), key=lambda r: -r.metric)
-        metric = next(r for r in runs if r.method == method.name and r.metric is not None).metric_name
-        ranked = [r for r in ranked if r.metric_name == metric]  # own runs of one task may be judged by several
         mine = next(r for r in ranked if r.method == method.name)
         value = quality_text(mine.metric, mine.metric_name)
         ranks.append(f"{name}: {value} {_words(mine.metric_name)}, {_rank(mine, ranked)}")
@@ -189,9 +187,9 @@ def _rank(run: RunRecord, runs: Sequence[RunRecord]) -> str:
 
 
 def _largest_eras(records: Sequence[RunRecord], method: str) -> dict[str, list[RunRecord]]:
-    """Suite -> the runs of its benchmark with most runs, of those in which the method has one."""
+    """Suite -> the runs of its benchmark and metric with most runs, of those in which the method has one."""
     largest: dict[str, list[RunRecord]] = {}
-    for runs in by_benchmark(records).values():
+    for runs in by_measure(records).values():
         suite = suite_of(runs[0])
         if any(r.method == method and r.metric is not None for r in runs) and len(runs) > len(largest.get(suite, ())):
             largest[suite] = runs

@@ -66,6 +66,20 @@ def test_the_script_trains_exactly_what_the_probe_trained(architecture, method, 
     assert f"{len(case.data.train)} rows to train on, {len(case.data.eval)} held out" in output
 
 
+@pytest.mark.parametrize(
+    ("architecture", "metric"), [("bert", "macro F1"), ("bert", "accuracy"), ("t5", "exact match")]
+)
+def test_the_script_measures_the_metric_of_the_race(architecture, metric, tmp_path, monkeypatch, capsys):
+    case = Case(tmp_path, architecture, "lora")
+    [script] = export(tmp_path / "out", case.result(metric_name=metric))
+    output = run_in_process(script, monkeypatch, capsys)
+    untuned = Session(case.context.model_copy(update={"metric_name": metric})).baseline()
+    assert numbers(output, rf"untuned: held-out loss [\d.]+, {metric} ([\d.]+)") == pytest.approx(
+        [untuned.metric], abs=1e-4
+    )
+    assert f"{metric} " in output.splitlines()[-2]
+
+
 def test_batches_that_ran_out_of_memory_in_the_race_are_done_in_the_same_parts(tmp_path, monkeypatch, capsys):
     import torch
 

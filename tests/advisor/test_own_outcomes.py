@@ -24,7 +24,7 @@ from knowledge import table
 from knowledge.errors import BadInput
 from knowledge.importers.peft_method_comparison import read
 from knowledge.prior import method_priors, suite_of
-from knowledge.schema import RunRecord
+from knowledge.schema import Curve, RunRecord
 from tests.advisor.factories import candidate, curve, device, result
 from tests.advisor.trainings import report_of
 from tests.knowledge.suite_files import llm_run
@@ -138,6 +138,26 @@ def test_the_same_run_again_is_no_further_evidence():
     assert once == twice
 
 
+def judged_otherwise(run: RunRecord, era: str | None = None) -> RunRecord:
+    """The same run, or that of another software era, in a metric that is .3 higher."""
+    points = tuple(p.model_copy(update={"metric": p.metric + 0.3}) for p in run.curve.points)
+    changes = {"curve": Curve(points=points, metric_name="other"), "metric": run.metric + 0.3, "metric_name": "other"}
+    changes |= {"created_at": "2999-01-01T00:00:00+00:00"}
+    return run.model_copy(update=changes | ({"benchmark": f"{suite_of(run)}/{era}"} if era else {}))
+
+
+@pytest.mark.parametrize("era", [None, "later"])
+def test_runs_that_were_judged_by_another_metric_change_no_forecast_of_this_one(era):
+    """Neither are they repeats of its runs, nor does the difference of two metrics pass for that of two eras."""
+    own = [r for r in table.shipped() if r.benchmark.startswith("debian_sections/")]
+    probes = {"x": probe_of(own[9], SHARE)}
+    alone, beside = (
+        Predictor(runs, f"{suite_of(own[0])}/later").predict(probes, own[0].max_steps, own[0].curve.metric_name)["x"]
+        for runs in (own, [*own, *(judged_otherwise(run, era) for run in own)])
+    )
+    assert alone.metric is not None and beside.metric == alone.metric
+
+
 def test_own_runs_of_another_task_are_no_runs_of_this_one():
     own = [r for r in table.shipped() if r.benchmark.startswith("debian")]
     probes = {"x": probe_of(own[0], SHARE)}
@@ -217,18 +237,18 @@ def test_a_task_is_known_again_by_its_data_and_its_run(tmp_path):
     from tests.advisor.tiny_run import Case
 
     case = Case(tmp_path, "llama", "lora")
-    name = suite_name(case.data, "owner/Tiny Llama", case.run)
+    name = suite_name(case.data, "owner/Tiny Llama", case.run, None)
     assert name.startswith("data-") and name.endswith("/tiny-llama")
-    assert suite_name(case.data, "/elsewhere/Tiny Llama", case.run) == name
+    assert suite_name(case.data, "/elsewhere/Tiny Llama", case.run, None) == name
     same = case.run.model_copy(update={"seed": 1, "dtype": "bfloat16", "gradient_checkpointing": True})
-    assert suite_name(case.data, "owner/Tiny Llama", same) == name
+    assert suite_name(case.data, "owner/Tiny Llama", same, None) == name
     tuned, other = tmp_path / "a" / "merged", tmp_path / "b" / "merged"
     for folder, content in ((tuned, b"one"), (other, b"two")):
         folder.mkdir(parents=True)
         (folder / "model.safetensors").write_bytes(content)
-    of_tuned = suite_name(case.data, str(tuned), case.run)
-    assert of_tuned != suite_name(case.data, str(other), case.run)
+    of_tuned = suite_name(case.data, str(tuned), case.run, None)
+    assert of_tuned != suite_name(case.data, str(other), case.run, None)
     moved = tuned.rename(tmp_path / "merged")
-    assert suite_name(case.data, str(moved), case.run) == of_tuned
+    assert suite_name(case.data, str(moved), case.run, None) == of_tuned
     longer = case.run.model_copy(update={"max_steps": 2 * case.run.max_steps})
-    assert suite_name(case.data, "owner/Tiny Llama", longer) != name
+    assert suite_name(case.data, "owner/Tiny Llama", longer, None) != name

@@ -85,8 +85,8 @@ def test_an_own_metric_whose_code_has_changed_is_another_one(tmp_path):
     for code in ("def f1(a, b): return 0", "def f1(a, b): return 1"):
         metric.write_text(code)
         names.append(fingerprint(case.data, "model", case.run, f"{metric}:f1"))
-    assert len({*names, fingerprint(case.data, "model", case.run)}) == 3
-    assert fingerprint(case.data, "model", case.run, "accuracy") == fingerprint(case.data, "model", case.run)
+    assert len({*names, fingerprint(case.data, "model", case.run, None)}) == 3
+    assert fingerprint(case.data, "model", case.run, "accuracy") == fingerprint(case.data, "model", case.run, None)
 
 
 def test_another_candidate_can_be_chosen_and_is_trained_on_from_where_the_race_left_it(recommendation, tmp_path):

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from advisor.recommendation import Result
-from advisor.report.content import left_the_race
+from advisor.report.content import left_the_race, shown_candidates
 from advisor.report.terminal import print_summary
 from advisor.requirements import effects
 from tests.advisor.factories import candidate, curve, field_of_candidates, result
@@ -186,6 +186,31 @@ def test_who_stayed_in_the_race_is_shown_before_who_left_it_and_may_end_better()
     assert [f"stayed{i}" in table for i in range(7)] == [True] * 7 and "left" not in table
     assert "Tied in eval loss with stayed6, stayed5, stayed4, left0, " in " ".join(text.split())
     assert "advisor choose out stayed6" in text
+
+
+def test_the_table_has_lora_at_the_rate_that_the_pick_is_compared_with():
+    rates = [
+        candidate("lora", 0.10, title="LoRA", learning_rate=3e-4),  # stayed, and stood still
+        candidate("lora", 0.40, title="LoRA", learning_rate=1e-4, status="eliminated"),
+    ]
+    answer = result([candidate("oft", 0.60, 21.0, title="OFT"), *rates])
+    [lora] = [c for c in shown_candidates(answer) if c.name == "lora"]
+    assert lora.learning_rate == 1e-4
+    assert answer.recommendation.gain_over_lora.startswith("Against tuned LoRA (rate 1e-4): 20.0 points better")
+
+
+def test_a_tie_that_is_named_has_a_row():
+    """Of many that left the race early, with ends that are foretold better, only one may be as good as the pick."""
+
+    def seen(name, quality, noise, **fields):
+        made = candidate(name, quality, **fields)
+        return made.model_copy(update={"predicted": made.predicted.model_copy(update={"noise": noise})})
+
+    left = [seen(f"m{i}", 0.5 + i / 100, 0.01, status="eliminated") for i in range(10)]
+    vague = seen("frod", 0.45, 0.2, title="FRoD", status="eliminated")
+    answer = result([seen("oft", 0.64, 0.01), seen("lora", 0.3, 0.01), *left, vague])
+    assert answer.recommendation.ties == ("FRoD",)
+    assert "FRoD" in [c.title for c in shown_candidates(answer)]
 
 
 def test_of_a_method_that_left_the_rate_that_stayed_longest_tells_why():

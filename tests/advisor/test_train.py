@@ -274,7 +274,7 @@ def test_data_of_which_the_race_saw_a_part_is_known_again_and_a_changed_row_is_n
     part = prepare(case.data_path, tokenizer, max_train_rows=4, **settings)
     assert part.profile.length_max_tokens < whole.profile.length_max_tokens
     result = load(folder)
-    benchmark = suite_name(part, result.model.location, case.run)
+    benchmark = suite_name(part, result.model.location, case.run, None)
     plan = result.training.model_copy(update={"held_out_key": part.held_out_key, "eval_rows": len(part.eval)})
     save(result.model_copy(update={"data": part.profile, "training": plan, "benchmark": benchmark}), folder)
     facts = recommended(load(folder))
@@ -289,6 +289,22 @@ def test_data_of_which_the_race_saw_a_part_is_known_again_and_a_changed_row_is_n
     case.data_path.write_text("\n".join(changed) + "\n")
     with pytest.raises(BadInput, match="not the data of the recommendation"):
         read_data(facts, str)
+
+
+def test_a_metric_of_ones_own_is_known_again_until_its_code_changes(tmp_path):
+    from advisor.own_task import suite_name
+
+    case, folder = planned(tmp_path, metric_name="right")
+    metric = tmp_path / "own.py"
+    metric.write_text("def right(predicted, references):\n    return 0.25\n")
+    place, made = f"{metric}:right", load(folder)
+    benchmark = suite_name(case.data, made.model.location, case.run, place)
+    save(made.model_copy(update={"request": {**made.request, "metric": place}, "benchmark": benchmark}), folder)
+    report = train(folder, live=Silent())
+    assert (report.last.metric, report.curve.metric_name) == (0.25, "right")
+    metric.write_text("def right(predicted, references):\n    return 0.5\n")
+    with pytest.raises(BadInput, match=r"code of the metric .*own\.py:right"):
+        read_data(recommended(load(folder)), str)
 
 
 def test_all_rows_that_a_run_sees_are_read_and_what_has_no_room_is_told(tmp_path, monkeypatch):

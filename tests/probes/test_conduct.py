@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from probes.conduct import stop_step
 from tests.probes.conducting import NAMES, PLAN, SHORT, SLOWER_THAN_PLANNED, FakeExecutor, conduct
 
 
@@ -37,18 +38,20 @@ def test_what_is_left_of_the_budget_takes_finalists_further(tmp_path, step_s, ex
     assert race.finalists == tuple(name for name, _ in expected or (("a", 0), ("b", 0), ("c", 0)))
 
 
-@pytest.mark.parametrize(
-    ("fractions", "budget_s", "steps", "finalists"),
-    [
-        ((0.1, 0.996), 311.0, [10, 100], ("a", "b", "c")),  # two could go from 99.6 % to the end, which they are at
-        ((0.01, 0.5), 5.2, [1], NAMES),  # three could go to 1.4 %, which is the first step as well
-    ],
-)
-def test_a_rung_without_a_step_sends_nobody_home(tmp_path, fractions, budget_s, steps, finalists):
-    plan = replace(PLAN, fractions=fractions, keep=(3,), budget_s=budget_s)
+def test_a_rung_without_a_step_sends_nobody_home(tmp_path):
+    """Three could go to 1.4 %, which is the first step as well."""
+    plan = replace(PLAN, fractions=(0.01, 0.5), keep=(3,), budget_s=5.2)
     evidence, race = conduct(tmp_path / "journal.jsonl", FakeExecutor(step_s=1.0), plan=plan)
-    assert [rung["steps"] for rung in evidence.rungs] == steps
-    assert race.finalists == finalists
+    assert [rung["steps"] for rung in evidence.rungs] == [1]
+    assert race.finalists == NAMES
+
+
+@pytest.mark.parametrize(
+    ("fraction", "max_steps", "step"),
+    [(1.0, 300, 300), (0.9999, 300, 299), (0.99, 20, 19), (0.5, 20, 10), (0.001, 300, 1), (0.5, 1, 1), (1.0, 1, 1)],
+)
+def test_only_all_of_a_run_ends_at_its_last_step(fraction, max_steps, step):
+    assert stop_step(fraction, max_steps) == step
 
 
 @pytest.mark.parametrize(

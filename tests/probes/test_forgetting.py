@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from knowledge.intervals import student_80
 from probes import forgetting as module
 from probes.evaluation import evaluate
 from probes.forgetting import TEXT_TOKENS, TEXTS_ON_CPU, ForgettingMeter, forgetting, shared_texts, write_texts
@@ -107,7 +108,7 @@ def test_it_is_the_mean_over_tokens_and_its_noise_that_over_texts():
     tuned = SimpleNamespace(loss=2.5, row_losses=(8.0, 12.4), row_labels=(4, 4))
     # The two texts grew by .5 and .6 nats per token: a standard deviation of .0707, over the root of two.
     assert forgetting(untuned, tuned).value == 0.5
-    assert forgetting(untuned, tuned).noise == pytest.approx(1.28 * 0.0707 / math.sqrt(2), abs=1e-4)
+    assert forgetting(untuned, tuned).noise == pytest.approx(student_80(1) * 0.0707 / math.sqrt(2), abs=1e-4)
 
 
 def test_it_estimates_the_divergence_from_the_base(tmp_path):

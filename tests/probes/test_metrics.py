@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from knowledge.errors import BadInput
-from probes.metrics import MetricFailed, OwnMetric, check_metric, own_place, title
+from probes.metrics import (
+    BUILT_IN,
+    MACRO_F1,
+    MetricFailed,
+    OwnMetric,
+    built_in,
+    check_metric,
+    counts_rows_alike,
+    independent_rows,
+    is_share,
+    macro_f1,
+    own_place,
+    title,
+)
 
 LETTERS = "abcdefghij"
 
@@ -81,3 +95,49 @@ def test_what_the_file_prints_is_no_part_of_the_result(tmp_path, capsys):
     check_metric(write(tmp_path, "print('loading')\ndef score(predicted, right): return 0.0\n"), "causal-lm")
     said = capsys.readouterr()
     assert (said.out, said.err) == ("", "loading\n")
+
+
+def drawn(shares, right_share, rows, seed=0):
+    """Numbers of classes, predicted and right: some rows are known, the others guessed by how frequent classes are."""
+    random = np.random.default_rng(seed)
+    right, guessed = (random.choice(len(shares), rows, p=shares) for _ in range(2))
+    return np.where(random.random(rows) < right_share, right, guessed), right
+
+
+def test_the_macro_f1_is_the_mean_over_the_classes_that_the_rows_have():
+    from sklearn.metrics import f1_score
+
+    predicted, right = drawn([0.6, 0.3, 0.1], 0.7, 300)
+    rows = [[[int(id)] for id in ids] for ids in (predicted, right)]
+    assert macro_f1(*rows) == pytest.approx(f1_score(right, predicted, average="macro"))
+    assert macro_f1([0, 0, 0, 1], [0, 0, 1, 1]) == pytest.approx((0.8 + 2 / 3) / 2)
+    assert macro_f1([0, 2], [0, 0]) == pytest.approx(2 / 3), "no row is of class 1 or 2"
+
+
+@pytest.mark.parametrize("shares", [[0.5, 0.5], [0.9, 0.1], [0.5, 0.2, 0.1, 0.1, 0.05, 0.05]])
+def test_a_macro_f1_varies_as_a_share_of_its_independent_rows_does(shares):
+    predicted, right = drawn(shares, 0.8, 100_000)
+    random, told, seen = np.random.default_rng(1), [], []
+    whole = macro_f1(predicted, right)
+    for _ in range(400):
+        rows = random.choice(len(right), 64)
+        seen.append(macro_f1(predicted[rows], right[rows]))
+        told.append((whole * (1 - whole) / independent_rows(MACRO_F1, right[rows], 64)) ** 0.5)
+    assert np.mean(told) == pytest.approx(np.std(seen), rel=0.12)
+
+
+def test_other_metrics_are_told_by_every_row_alike():
+    labels = np.array([0] * 9 + [1])
+    assert independent_rows("accuracy", labels, 10) == 10
+    assert independent_rows("exact match", None, 7) == 7
+    assert independent_rows(MACRO_F1, labels, 10) == pytest.approx(2 * 2 / (1 + 1 / 9))
+    assert independent_rows(MACRO_F1, labels, 5) == 5, "the first rows are of one class"
+    assert [name for name in BUILT_IN if not counts_rows_alike(name)] == [MACRO_F1]
+    assert is_share("held-out macro F1") and not counts_rows_alike("held-out macro F1")
+
+
+@pytest.mark.parametrize("spelling", ["macro F1", "macro-f1", "MACRO_F1", " Macro  F1 "])
+def test_a_built_in_metric_is_known_in_any_spelling(spelling):
+    assert built_in(spelling) == MACRO_F1
+    assert built_in("metrics.py:macro_f1") == "metrics.py:macro_f1"
+    assert built_in("f1") == "f1"

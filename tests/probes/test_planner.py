@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from probes.conduct import stop_step
 from probes.plan import RATES_SETTLED
 from probes.planner import (
     FINALISTS_FAR_ENOUGH,
@@ -111,6 +112,15 @@ def test_a_short_run_comes_to_its_end_where_the_budget_is_large():
     entries, run_s = grid(4)
     made = plan_race(entries, run_s, 1e6, shortest_fraction=8 / 38)
     assert made.fractions[-1] == 1
+
+
+@pytest.mark.parametrize("budget_s", range(300, 2400, 150))
+def test_what_is_measured_at_the_end_is_paid_for_by_whoever_comes_to_it(budget_s):
+    """Where there is time for all steps of the finalists but not for that, they stop before the end."""
+    entries, run_s = grid(3, run_s=300.0)
+    made = plan_race(entries, run_s, budget_s, overhead_s=5.0, shortest_fraction=8 / 300, end_s=60.0)
+    assert (made.fractions[-1] == 1) == (stop_step(made.fractions[-1], 300) == 300)
+    assert made.expected_s <= budget_s
 
 
 def test_a_run_that_ends_in_its_third_rung_has_no_further_one():

@@ -241,6 +241,16 @@ def test_all_workers_draw_the_same_classification_head(tmp_path):
     assert "classifier" in outcome.forgetting_note
 
 
+def test_a_macro_f1_is_measured_of_the_predicted_classes(tmp_path, monkeypatch):
+    judged = []
+    monkeypatch.setattr("probes.session.macro_f1", lambda *rows: judged.append(rows) or 0.25)
+    session = Session(make_context(tmp_path, "bert").model_copy(update={"metric_name": "macro F1"}))
+    assert session.baseline().metric == 0.25
+    [(predicted, right)] = judged
+    assert [label for (label,) in right] == session.held_out.class_labels.tolist()
+    assert len(predicted) == len(right) and {label for (label,) in predicted} <= {0, 1}
+
+
 @pytest.mark.parametrize(("architecture", "name"), [("llama", "pissa"), ("llama", "lora"), ("bert", "lora")])
 def test_what_is_saved_reloads_to_the_same_loss_on_a_fresh_base(architecture, name, tmp_path):
     """PiSSA rewrites the base, and a sentence encoder's head is drawn anew each time: the files hold all of it."""
