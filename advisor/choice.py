@@ -119,8 +119,7 @@ def _unexplained(
 
 def _seen_from(chosen: CandidateReport, candidates: Iterable[CandidateReport], view: Case) -> Iterable[CandidateReport]:
     for c in candidates:
-        is_chosen = (c.name, c.learning_rate) == (chosen.name, chosen.learning_rate)
-        yield c if is_chosen else c.model_copy(update={"reason": standing(c, view)})
+        yield c if c.identity == chosen.identity else c.model_copy(update={"reason": standing(c, view)})
 
 
 def _check_free(target: Path, result: Result) -> None:
@@ -134,4 +133,4 @@ def _check_free(target: Path, result: Result) -> None:
 
 def _identity(result: Result) -> tuple:
     pick = result.pick
-    return result.created_at, result.benchmark, result.model.reference, pick and (pick.name, pick.learning_rate)
+    return result.created_at, result.benchmark, result.model.reference, pick and pick.identity

@@ -72,8 +72,11 @@ def warnings(case: Case) -> list[str]:
         found.append(_held_out_warning(case.data.eval_rows, case.prediction.rows, case.metric))
     if case.data is not None and sum(case.data.dropped.values()) > MANY_LEFT_OUT * case.data.rows:
         found.append(_left_out_warning(case.data))
-    if worse := _no_gain(case) or _as_good_as_blind(case):
+    if worse := _no_gain(case) or _as_good_as_blind(case) or _blind_so_far(case):
         found.append(worse)
+    if case.data is not None and case.data.unseen_class_rows:
+        unseen, of = case.data.unseen_class_rows, plural(case.data.eval_rows, "held-out row")
+        found.append(f"{unseen} of the {of} have a class that no training row has: nothing can learn it.")
     if pick.curve.points:
         found.append("One seed per candidate: another seed moves results too.")
     return found
@@ -169,6 +172,20 @@ def _as_good_as_blind(case: Case) -> str:
     return (
         f"Always naming the most frequent class would be right in {100 * share:.1f} % of the held-out rows. Where rare "
         "classes matter, --metric macro-f1 counts all classes alike."
+    )
+
+
+def _blind_so_far(case: Case) -> str:
+    """Where a classifier is expected to do better than that, and no probe of it has yet."""
+    share = case.data.largest_class_share if case.data is not None else None
+    points, predicted = case.pick.curve.points, case.pick.predicted
+    if share is None or predicted is None or predicted.metric != "accuracy" or not 0 < (case.probed_share or 0) < 1:
+        return ""
+    if points[-1].metric is None or points[-1].metric > share + SEEN_MARGIN:
+        return ""
+    return (
+        f"After {plural(points[-1].step, 'step')} it was right no more often than always naming the most frequent "
+        f"class ({100 * share:.1f} % of the held-out rows): that it will be is inferred from its loss."
     )
 
 

@@ -211,7 +211,9 @@ def take_over_probe(run: FinalRun, journal: Journal, say: Callable[[str], None])
         journal.add_point(id, point, run.context.metric_name)
     own.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(probe, own)
-    if points:
+    if points and points[-1].step == result.planned_run.max_steps:
+        say("the race has trained all of it: what is left is to measure and to save it")
+    elif points:
         say(f"going on from step {points[-1].step}, where the race stopped training it")
 
 

@@ -114,14 +114,9 @@ def _rows_noise(
     farthest = [one.candidate.id for one in found if one.curve.last_step >= EQUALLY_FAR * longest]
     labels = next((one.all_rows.row_labels for one in found if one.all_rows), baseline.row_labels)
     answers = {id: [*map(operator.eq, right, labels)] for id, right in tokens.items()}
-    of_loss, of_tokens, of_answers = (
-        of_all(paired(noise_of, told, farthest, first_rows), nats)
-        for noise_of, told in (
-            (held_out_noise, nats),
-            (held_out_noise, tokens if tells_tokens else {}),
-            (own_parts, answers),
-        )
-    )
+    of_loss = of_all(paired(held_out_noise, nats, farthest, first_rows), nats)
+    of_tokens = of_all(paired(held_out_noise, tokens, farthest, first_rows), nats) if tells_tokens else {}
+    of_answers = of_all(paired(own_parts, answers, farthest, first_rows), nats)
     return {id: RowsNoise(of_loss.get(id, 0.0), of_tokens.get(id), of_answers.get(id, 1.0)) for id in nats}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from advisor.exporters.base import model_location
 from advisor.recommendation import Result
@@ -118,15 +119,21 @@ def _data(result: Result) -> str:
 def _use(result: Result) -> str:
     if result.pick.peft_config is None:
         return "`trained.safetensors` holds the trained parameters. `advisor merge` writes the whole model."
-    auto_class, classes = AUTO_CLASSES[result.planned_run.task], len(result.training.label_names)
+    auto_class, classes = AUTO_CLASSES[result.planned_run.task], result.training.label_names
     model = json.dumps(clean(model_location(result))) if result.model.source == "hub" else "FOLDER_OF_THE_BASE_MODEL"
-    options = f", num_labels={classes}, ignore_mismatched_sizes=True" if classes else ""
+    options = f", id2label={_class_names(classes)}, ignore_mismatched_sizes=True" if classes else ""
     options += ", trust_remote_code=True" if result.trusts_model_code else ""
     return (
         "```python\nimport peft\nimport transformers\n\n"
         f"base = transformers.{auto_class}.from_pretrained({model}{options})\n"
         "model = peft.PeftModel.from_pretrained(base, FOLDER_OF_THIS_FILE)\n```"
     )
+
+
+def _class_names(classes: Sequence[str]) -> str:
+    """Python source of what the head's outputs mean; a fence in the name of a class does not end the block."""
+    names = (json.dumps(clean(name, 200).replace("`", "'"), ensure_ascii=False) for name in classes)
+    return f"{{{', '.join(f'{i}: {name}' for i, name in enumerate(names))}}}"
 
 
 def _versions(report: TrainingReport) -> str:

@@ -40,7 +40,7 @@ def finished_runs(folder: Path) -> list[RunRecord]:
     found += [
         _raced(result, c)
         for c in result.candidates
-        if _went_to_the_end(c, result) and (report is None or (c.name, c.learning_rate) != _identity(report))
+        if _went_to_the_end(c, result) and (report is None or c.identity != _identity(report))
     ]
     if not found:
         raise BadInput(

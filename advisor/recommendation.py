@@ -104,6 +104,11 @@ class CandidateReport(Record):
     peft_config: Mapping[str, Any] | None = None
     on_frontier: bool = False
 
+    @property
+    def identity(self) -> tuple[str, float]:
+        """The method's name and the learning rate: what tells the candidates of a race apart."""
+        return self.name, self.learning_rate
+
 
 class RequirementEffect(Record):
     """What one requirement took out of the comparison."""
@@ -197,7 +202,7 @@ class Result(Record):
         if self.recommendation is None:
             return None
         wanted = (self.recommendation.name, self.recommendation.learning_rate)
-        return next((c for c in self.candidates if (c.name, c.learning_rate) == wanted), None)
+        return next((c for c in self.candidates if c.identity == wanted), None)
 
     @property
     def trusts_model_code(self) -> bool:

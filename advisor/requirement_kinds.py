@@ -289,10 +289,11 @@ class MaxLatencyOverhead(Requirement):
 
 
 def _share(text: str, value: str, meaning: str) -> float:
-    """0.05 from '5%' or '0.05'."""
+    """0.05 from '5%' or '0.05'; a plain 5 may be meant as either, and as 500 % would require nothing."""
     with suppress(ValueError):
-        share = float(value.removesuffix("%")) / (100 if value.endswith("%") else 1)
-        if 0 <= share < math.inf:
+        is_percentage = value.endswith("%")
+        share = float(value.removesuffix("%")) / (100 if is_percentage else 1)
+        if 0 <= share < (math.inf if is_percentage else 1):
             return share
     raise BadInput(f"{text!r}: give {meaning} as a percentage, e.g. {text.partition('=')[0]}=5%.")
 

@@ -9,7 +9,7 @@ from knowledge.errors import BadInput, did_you_mean
 def parse_requirement(text: str, scope: Scope) -> Requirement:
     """'max-adapter-size=50MB' as the requirement; raises BadInput that names the word and what is known."""
     name, equals, value = text.partition("=")
-    kind = KINDS.get(name)
+    kind = KINDS.get(name.strip().lower())
     if kind is None:
         raise BadInput(f"Unknown requirement {text!r}. {did_you_mean(text, list(WORDS))}")
     if not equals and kind.value != "needed":

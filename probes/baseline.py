@@ -33,7 +33,7 @@ def await_baseline(
             raise WorkerFailed("No worker has loaded the model, and twice the budget is over. Give a larger --budget.")
         for event in executor.events(timeout_s=TICK_S):
             if event.fatal:
-                raise WorkerFailed(f"The probe worker could not start: {event.fatal}")
+                raise WorkerFailed(f"No probe can run here: {event.fatal}")
             if event.waiting:
                 say(event.waiting)
             if event.baseline:

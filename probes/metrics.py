@@ -13,6 +13,7 @@ import importlib.util
 import math
 import re
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -55,7 +56,8 @@ class OwnMetric:
         try:
             value = float(self._function(*texts))
         except (Exception, SystemExit) as error:  # the user's code may raise anything
-            raise MetricFailed(f"The metric {self.place} failed: {type(error).__name__}: {error}") from error
+            where = _line_in(self.place.rpartition(":")[0], error)
+            raise MetricFailed(f"The metric {self.place} failed{where}: {type(error).__name__}: {error}") from error
         if not math.isfinite(value):
             raise MetricFailed(f"The metric {self.place} returned {value}. It must be finite, and higher the better.")
         return value
@@ -146,6 +148,13 @@ def title(metric: str) -> str:
         return metric
     name = metric.rpartition(":")[2].replace("_", " ")
     return f"own {name}" if is_share(name) or name in LOSSES else name
+
+
+def _line_in(name: str, error: BaseException) -> str:
+    """' in line 7' of the file where the error passed through it, '' else."""
+    path = str(at_home(name))
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+    return f" in line {lines[-1]}" if lines else ""
 
 
 def _function(place: str) -> Callable[[list[str], list[str]], Any]:

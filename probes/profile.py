@@ -93,6 +93,7 @@ def make_profile(
         cut_rows=round(train.cut_rows * scale) + held_out.cut_rows,
         dropped={reason: count for reason, count in dropped.items() if count},
         largest_class_share=_largest_share(held_out.class_labels),
+        unseen_class_rows=_of_unseen_classes(held_out, train) if scale == 1 else 0,
         metric_name="accuracy" if task == "sequence-classification" else "exact match" if short else "token accuracy",
     )
 
@@ -100,6 +101,12 @@ def make_profile(
 def _largest_share(labels: list[int] | None) -> float | None:
     """Of the most frequent one; None without labels."""
     return max(Counter(labels).values()) / len(labels) if labels else None
+
+
+def _of_unseen_classes(held_out: Encoded, train: Encoded) -> int:
+    """How many of the held-out rows, where `train` holds all rows that are trained on."""
+    seen = set(train.class_labels or ())
+    return sum(label not in seen for label in held_out.class_labels or ())
 
 
 def funnel(profile: DatasetProfile, max_length_tokens: int) -> str:

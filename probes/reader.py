@@ -200,19 +200,27 @@ def _is_object(line: bytes) -> bool:
         return False
 
 
+def _next_fields(reader: Iterator[list[str]], max_field_bytes: int) -> list[str]:
+    """The limit holds for the whole process, where others read tables too: it is given back after each row."""
+    limit_of_others = csv.field_size_limit(max_field_bytes)
+    try:
+        return next(reader)
+    finally:
+        csv.field_size_limit(limit_of_others)
+
+
 def _read_csv(stream: BinaryIO, ledger: SkipLedger, max_line_bytes: int, delimiter: str) -> Iterator[NumberedRow]:
     """CSV with a header line; every value is a string. The number of a row is that of its last line.
 
     A quote that is never closed swallows all lines after it: each of them counts as a row that was skipped.
     """
-    csv.field_size_limit(max_line_bytes)
     text = io.TextIOWrapper(stream, encoding="utf-8", errors="strict", newline="")
     reader = csv.reader(text, delimiter=delimiter, strict=True)
     header: list[str] = []
     while True:
         before = reader.line_num
         try:
-            fields = next(reader)
+            fields = _next_fields(reader, max_line_bytes)
         except StopIteration:
             return
         except UnicodeDecodeError as error:

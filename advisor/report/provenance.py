@@ -16,7 +16,7 @@ def race_line(result: Result) -> str:
         more = " and the dry run of memory" if "dry run" in bases else " of this model"
         own = "own runs of this task, " if any(c.rests_on_own_runs for c in result.candidates) else ""
         return f"Nothing was probed: from {own}published runs{more}."
-    probed = {(c.name, c.learning_rate) for c in result.candidates if c.curve.points or c.status in FAILURES}
+    probed = {c.identity for c in result.candidates if c.curve.points or c.status in FAILURES}
     methods = {name for name, _ in probed}
     text = f"{plural(len(probed), 'candidate')} of {plural(len(methods), 'method')} probed in "
     text += f"{duration_text(race.duration_s)} ({plural(len(race.rungs), 'rung')}, {plural(race.workers, 'worker')})"

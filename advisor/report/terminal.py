@@ -130,15 +130,16 @@ def _candidates(result: Result, width: int) -> RenderableType:
     table.add_column("")
     table.add_column("method", overflow="ellipsis", no_wrap=True, max_width=longest_method)
     table.add_column("rate", no_wrap=True)
-    table.add_column(Text(content.metric_name(result)), justify="right", max_width=16)
+    shown = content.shown_candidates(result)
+    numbers_of = [_numbers(candidate, result) for candidate in shown]
+    widest_quality = max((len(cells["quality"]) for cells in numbers_of), default=0)
+    table.add_column(Text(content.metric_name(result)), justify="right", min_width=widest_quality, max_width=16)
     for name in numbers:
         table.add_column(name, justify="right", no_wrap=True)
     if has_reason:
         table.add_column("why it stands there", ratio=1)
-    shown = content.shown_candidates(result)
-    for candidate in shown:
+    for candidate, cells in zip(shown, numbers_of, strict=True):
         kind = content.mark(candidate, result)
-        cells = _numbers(candidate, result)
         row = [_MARKS.get(kind, ""), clean(candidate.title, 60), content.rate(candidate), cells["quality"]]
         row += [cells[name] for name in numbers]
         if has_reason:

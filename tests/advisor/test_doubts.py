@@ -210,6 +210,22 @@ def test_a_classifier_that_may_as_well_not_look_is_told(accuracy, is_told):
     assert not any("most frequent" in warning for warning in pick_of(pick).warnings)
 
 
+@pytest.mark.parametrize(("measured", "is_told"), [(0.7, True), (0.75, False)])
+def test_a_classifier_that_has_not_learned_more_than_the_shares_of_classes_yet_is_told(measured, is_told):
+    pick = candidate("lora", 0.8, baseline_value=0.1)
+    last = CurvePoint(step=60, eval_loss=0.5, metric=measured)
+    changes = {"predicted": pick.predicted.model_copy(update={"metric": "accuracy"}), "curve": Curve(points=(last,))}
+    pick = pick.model_copy(update=changes)
+    words = "After 60 steps it was right no more often than always naming the most frequent class (70.0 %"
+    assert bool(told(words, pick, largest_class_share=0.7)) == is_told
+    assert not told(words, pick, largest_class_share=0.7, max_steps=60), "the run is over"
+
+
+def test_rows_that_nothing_can_learn_are_told():
+    words = "7 of the 200 held-out rows have a class that no training row has"
+    assert told(words, candidate(), unseen_class_rows=7) and not told(words, candidate())
+
+
 def test_a_run_that_was_assumed_for_want_of_data_is_told():
     pick = candidate(status="from table", curve=Curve())
     run = PlannedRun(max_steps=375, max_length_tokens=512)

@@ -103,6 +103,15 @@ def test_a_limit_that_is_no_number_is_refused_with_what_was_seen(value):
 def test_a_share_is_read_as_percentage_or_as_number():
     limits = [r.limit for r in parse_requirements(["max-latency-overhead=5%", "convertible=0.1"], SCOPE)]
     assert limits == pytest.approx([0.05, 0.1])
+    assert parse_requirements(["max-latency-overhead=150%"], SCOPE)[0].limit == pytest.approx(1.5)
+    for unclear in ("1", "5"):  # per cent, or times as long?
+        with pytest.raises(BadInput, match="as a percentage"):
+            parse_requirements([f"max-latency-overhead={unclear}"], SCOPE)
+
+
+def test_a_requirement_is_known_in_capitals_too():
+    [served] = parse_requirements(["vLLM"], SCOPE)
+    assert served.name == "vllm"
 
 
 def test_an_unknown_requirement_is_told_what_there_is():

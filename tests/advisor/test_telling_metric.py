@@ -47,7 +47,7 @@ def test_single_tokens_are_told_where_no_answer_is_right(model, data, tmp_path):
     report = train(tmp_path, live=(live := Silent()))
     assert report.curve.metric_name == "token accuracy" and all(p.metric > 0 for p in report.curve.points)
     assert report.curve.points[0] == pick.curve.points[0]
-    assert any("where the race stopped" in said for said in live.said) or report.first_step == 40
+    assert any("the race" in said for said in live.said) or report.first_step == 40
 
 
 def test_who_asks_for_exact_match_gets_it(model, data, tmp_path):
@@ -55,7 +55,7 @@ def test_who_asks_for_exact_match_gets_it(model, data, tmp_path):
     assert found.result.data.metric_name == found.pick.curve.metric_name == "exact match"
     assert {p.metric for p in found.pick.curve.points} == {0.0}
     train(tmp_path, live=(live := Silent()))
-    assert any("where the race stopped" in said for said in live.said)  # the race's journal is known again
+    assert any("the race" in said for said in live.said)  # the race's journal is known again
 
 
 @dataclass(frozen=True)

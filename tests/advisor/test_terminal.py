@@ -44,6 +44,11 @@ def test_snapshots(columns, terminal):
     check_snapshot(f"summary-{columns}-{'terminal' if terminal else 'pipe'}.txt", text)
 
 
+def test_a_very_narrow_table_keeps_qualities_whole():
+    text = printed(result(), 40, force_terminal=False)
+    assert re.search(r"▶.*53\.2 %", text)
+
+
 @pytest.mark.parametrize("columns", [48, 56, 64, 72, 80, 119, 120])
 def test_on_any_width_the_table_keeps_marks_qualities_and_memory_whole(columns):
     text = printed(result(), columns, force_terminal=False)

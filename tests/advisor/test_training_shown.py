@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
+import re
 
 import pytest
 import typer
@@ -62,9 +64,11 @@ def test_the_model_card_says_what_was_predicted_and_reached(tmp_path):
     local = hostile.model.model_copy(update={"source": "local folder", "location": "/home/me/secret/llama"})
     card = model_card(hostile.model_copy(update={"model": local}), report_of(tmp_path))
     assert "/home/me" not in card and "base_model:" not in card
-    of_classes = hostile.training.model_copy(update={"label_names": ("a", "b", "c")})
+    of_classes = hostile.training.model_copy(update={"label_names": ("a", 'b"\n```', "ç")})
     card = model_card(hostile.model_copy(update={"training": of_classes}), report_of(tmp_path))
-    assert ", num_labels=3, ignore_mismatched_sizes=True)" in card, "the base may have a head for other classes"
+    names = re.search(r", id2label=(\{.*\}), ignore_mismatched_sizes=True\)\n", card)[1]
+    assert list(ast.literal_eval(names)) == [0, 1, 2] and ast.literal_eval(names)[2] == "ç"
+    assert card.count("```python") == 1 and 'b"```' not in card
     bare = result([candidate("bitfit", peft_type=None, peft_config=None)])
     head, card = model_card(bare, report_of(tmp_path)).split("\n---\n")
     assert "library_name" not in head and "- peft\n" not in head, "peft loads no such folder"

@@ -176,6 +176,16 @@ def test_classification(tmp_path):
             assert data.label_names[label] == ["no", "yes", "maybe"][int(text.split()[1]) % 3]
 
 
+@pytest.mark.parametrize("is_sampled", [False, True])
+def test_held_out_rows_of_classes_that_nothing_can_learn_are_counted(is_sampled, tmp_path):
+    """Every second row has a class of its own. Where training rows were sampled, which classes they lack is unknown."""
+    rows = [{"text": f"row {i}", "label": "all" if i % 2 else f"row {i}"} for i in range(80)]
+    settings = {"max_train_rows": 30} if is_sampled else {}
+    data = prepared(write(tmp_path / "a.jsonl", rows), task="sequence-classification", **settings)
+    unseen = sum(data.label_names[label] != "all" for label in data.eval.class_labels)
+    assert unseen > 0 and data.profile.unseen_class_rows == (0 if is_sampled else unseen)
+
+
 def test_numbers_as_labels_are_in_their_order(tmp_path):
     rows = [{"text": f"row {i}", "label": i % 12} for i in range(60)]
     data = prepared(write(tmp_path / "a.jsonl", rows), task="sequence-classification")

@@ -315,6 +315,15 @@ def test_progress_ends_at_the_file_size(tmp_path):
     assert seen == sorted(seen) and seen[-1] == (path.stat().st_size, path.stat().st_size)
 
 
+def test_how_long_a_field_may_be_is_left_to_others_as_it_was(tmp_path):
+    path, before = tmp_path / "a.csv", csv.field_size_limit()
+    path.write_text("a,b\n" + "1,2\n" * 9)
+    rows = read_rows(path, max_line_bytes=64)
+    next(rows)
+    assert csv.field_size_limit() == before
+    assert len(list(rows)) == 8 and csv.field_size_limit() == before
+
+
 @settings(max_examples=200)
 @given(st.binary(max_size=400))
 def test_any_bytes_give_rows_or_bad_input(tmp_path_factory, content):
