@@ -49,6 +49,8 @@ class RacePlan:
     reference: str = REFERENCE
     reference_rungs: int = 0
     two_rates: bool = True
+    rates_to_the_end: bool = False
+    """Whether two rates of each method go on after RATES_SETTLED too: a high one that leads there may stand still."""
     rates_left_out: bool = False
     """Whether methods enter at their usual learning rates alone, for want of time."""
     expected_s: float = 0.0
@@ -76,7 +78,8 @@ class RacePlan:
 
     def keeps_two_rates(self, rung: int) -> bool:
         """Whether methods leave this rung with two learning rates, as far as they have them."""
-        return self.two_rates and self.has_rates and self.fractions[rung] < RATES_SETTLED - 1e-9
+        are_open = self.rates_to_the_end or self.fractions[rung] < RATES_SETTLED - 1e-9
+        return self.two_rates and self.has_rates and are_open
 
     @property
     def methods(self) -> set[str]:

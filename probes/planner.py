@@ -5,7 +5,8 @@ third of them to 10 %, a quarter to 20 %, an eighth as far as the budget reaches
 no more than of LARGEST_FIELD. With three learning rates per method a third is one rate of each. Where an eighth would
 not come to half of the run fewer are kept after each rung, for losses order the last few only from there on. A small
 budget does without a choice of learning rates, then takes methods out before it shortens the first rung. One that is
-too small for three rungs of six methods compares as many in a single one. A large one keeps more to the end.
+too small for three rungs of six methods compares as many in a single one. A large one keeps more to the end, and one
+that has room for all methods there two learning rates of each.
 """
 
 from __future__ import annotations
@@ -231,7 +232,8 @@ class _Planner:
         )
 
     def _spend_the_rest(self, plan: RacePlan, width: float) -> RacePlan:
-        """What is left goes to the finalists: further, to the end with the reference, and then to more in each rung."""
+        """What is left goes to the finalists: further, to the end with the reference, then to more in each rung, and
+        where all methods go to the end, to a second rate of each there."""
         reached = plan.fractions[-1]
 
         def stretched(fraction: float) -> RacePlan:
@@ -249,7 +251,9 @@ class _Planner:
             return plan
         widths = [width + i / 10 for i in range(round(10 / min(KEPT_SHARES)))]
         wider = [replace(with_reference, keep=_kept(plan.entries, width)) for width in widths]
-        return max((w for w in wider if self._affords(w)), key=lambda w: w.keep)
+        widest = max((w for w in wider if self._affords(w)), key=lambda w: w.keep)
+        with_rates = replace(widest, rates_to_the_end=True)
+        return with_rates if widest.keep[-1] == len(widest.methods) and self._affords(with_rates) else widest
 
 
 def _kept(entries: Sequence[Entry], width: float) -> tuple[int, ...]:

@@ -123,6 +123,18 @@ def test_what_is_measured_at_the_end_is_paid_for_by_whoever_comes_to_it(budget_s
     assert made.expected_s <= budget_s
 
 
+@pytest.mark.parametrize(("methods", "enough_s", "too_little_s"), [(1, 200.0, 100.0), (4, 800.0, 400.0)])
+def test_time_to_spare_takes_a_second_rate_of_each_method_to_the_end(methods, enough_s, too_little_s):
+    entries, run_s = grid(methods)
+    large, small = (plan_race(entries, run_s, budget_s, 2) for budget_s in (enough_s, too_little_s))
+    assert large.rates_to_the_end and large.keep[-1] == methods and large.expected_s <= enough_s
+    assert not small.rates_to_the_end
+    rungs = drive(Race(large), {e.id: 1.0 + e.learning_rate for e in entries})
+    assert [len(ids) for ids in rungs] == [3 * methods, methods, methods, methods], "the lowest leads: none is below it"
+    rungs = drive(Race(large), {e.id: 2.0 - e.learning_rate for e in entries})
+    assert [len(ids) for ids in rungs] == [3 * methods, *[2 * methods] * 3]
+
+
 def test_a_run_that_ends_in_its_third_rung_has_no_further_one():
     entries, run_s = grid(5)
     made = plan_race(entries, run_s, 1e6, shortest_fraction=8 / 20)
