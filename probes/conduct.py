@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,7 +133,7 @@ class Conductor:
         rung = self._journal.plans[decided_for]
         if rung and not is_through and tuple(rung) == (plan.fractions[rungs], plan.keep[rungs - 1]):
             return
-        self._race.plan = with_last_rung(so_far, *rung) if rung else so_far
+        self._race.plan = with_last_rung(so_far, *rung, alive=self._methods_of(self._race.alive)) if rung else so_far
         if rung:
             self._observer.message(f"time is {'left' if is_through else 'short'}: {self._race.plan.lines()[-1]}")
         elif not is_through:
@@ -148,11 +148,14 @@ class Conductor:
             return None if is_through else (plan.fractions[rungs], plan.keep[rungs - 1])
         spent_s = self._journal.probing_s - self._probed_before_s
         left_s = min(plan.budget_s - spent_s, self._deadline - time.monotonic())
-        going = [id for id in self._race.alive if id not in self.evidence.failed]
-        alive = {entry.method for entry in plan.entries if entry.id in going}
+        alive = self._methods_of(id for id in self._race.alive if id not in self.evidence.failed)
         if not is_through:
             return next_rung_in_time(plan, rungs, alive, pace, left_s)
         return rung_for_what_is_left(plan, alive, pace, left_s)
+
+    def _methods_of(self, ids: Iterable[str]) -> set[str]:
+        methods = {entry.id: entry.method for entry in self._race.plan.entries}
+        return {methods[id] for id in ids}
 
     def _run_rung(self, index: int, ids: Sequence[str], start: int, stop: int) -> None:
         missing = [id for id in ids if self.evidence.done_step(id) < stop and id not in self.evidence.failed]

@@ -117,9 +117,10 @@ def next_rung_in_time(
     return None
 
 
-def with_last_rung(plan: RacePlan, fraction: float, keep: int) -> RacePlan:
-    """One more rung in which `keep` methods and the reference go on to `fraction` of the run."""
-    rungs = len(plan.fractions) + 1
+def with_last_rung(plan: RacePlan, fraction: float, keep: int, alive: Collection[str]) -> RacePlan:
+    """One more rung in which `keep` of the methods that are `alive`, and the reference if it is, go on to `fraction` of
+    the run."""
+    rungs = len(plan.fractions) + 1 if plan.reference in alive else plan.reference_rungs
     return replace(plan, fractions=(*plan.fractions, fraction), keep=(*plan.keep, keep), reference_rungs=rungs)
 
 

@@ -120,7 +120,7 @@ def test_what_is_left_is_not_overdrawn(alive, pace, left_s, reached):
             < pace.wall_s(probes_of(before, fewest, alive), reached, min(1.0, 1.25 * reached)) * 1.001
         )
         return
-    (fraction, count), longer = rung, with_last_rung(before, *rung)
+    (fraction, count), longer = rung, with_last_rung(before, *rung, alive=METHODS[:alive])
     assert (longer.fractions, longer.keep) == ((*before.fractions, fraction), (*before.keep, count))
     assert fraction >= WORTHWHILE_STRETCH * reached * 0.999
     assert fewest <= count <= alive
@@ -174,3 +174,9 @@ def test_a_rung_is_not_cut_for_probes_that_nobody_is_there_for():
     assert next_rung_in_time(plan, 2, METHODS[:4], pace, left_s=121.0) != (0.6, 8)
     assert next_rung_in_time(plan, 2, [], pace, left_s=-1.0) == (0.6, 8)
     assert rung_for_what_is_left(plan.until(2), METHODS[1:3], pace, left_s=161.0) == (1.0, 2)
+
+
+@pytest.mark.parametrize(("alive", "is_taken_along"), [(["lora", "m1", "m2"], True), (["m1", "m2"], False)])
+def test_a_reference_that_has_left_is_not_said_to_go_on(alive, is_taken_along):
+    longer = with_last_rung(RacePlan(ENTRIES, (0.1, 0.2), (8,), reference_rungs=2), 0.5, 2, alive=alive)
+    assert ("in any case, lora" in longer.lines()[-1]) == is_taken_along
