@@ -68,17 +68,29 @@ def warnings(case: Case) -> list[str]:
         found.append(tight)
     if pick.micro_batches > 1:
         found.append(_parts_warning(pick.micro_batches))
-    if case.data is not None and case.data.eval_rows < SMALL_HELD_OUT_ROWS:
-        found.append(_held_out_warning(case.data.eval_rows, case.prediction.rows, case.metric))
-    if case.data is not None and sum(case.data.dropped.values()) > MANY_LEFT_OUT * case.data.rows:
-        found.append(_left_out_warning(case.data))
+    if case.data is not None:
+        found += _data_warnings(case, case.data)
     if worse := _no_gain(case) or _as_good_as_blind(case) or _blind_so_far(case):
         found.append(worse)
-    if case.data is not None and case.data.unseen_class_rows:
-        unseen, of = case.data.unseen_class_rows, plural(case.data.eval_rows, "held-out row")
-        found.append(f"{unseen} of the {of} have a class that no training row has: nothing can learn it.")
     if pick.curve.points:
         found.append("One seed per candidate: another seed moves results too.")
+    return found
+
+
+def _data_warnings(case: Case, data: DatasetProfile) -> list[str]:
+    found = []
+    if data.eval_rows < SMALL_HELD_OUT_ROWS:
+        found.append(_held_out_warning(data.eval_rows, case.prediction.rows, case.metric))
+    if sum(data.dropped.values()) > MANY_LEFT_OUT * data.rows:
+        found.append(_left_out_warning(data))
+    if data.metric_instead_of:
+        told = f"{data.metric_name} is told instead of {data.metric_instead_of}"
+        found.append(f"No candidate had a held-out answer right as a whole: {told}.")
+    if data.unseen_class_rows:
+        of = plural(data.eval_rows, "held-out row")
+        found.append(
+            f"{data.unseen_class_rows} of the {of} have a class that no training row has: nothing can learn it."
+        )
     return found
 
 

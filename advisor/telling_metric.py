@@ -32,7 +32,7 @@ def with_telling_metric(
         return survey, evidence, baseline
     say(f"no candidate had a held-out answer right as a whole: the metric is {SINGLE_TOKENS}, not {WHOLE_ANSWERS}")
     return (
-        replace(survey, data=survey.data.judged_by(SINGLE_TOKENS)),
+        replace(survey, data=survey.data.judged_by(SINGLE_TOKENS, instead_of=WHOLE_ANSWERS)),
         replace(
             evidence,
             curves={id: judged_by(SINGLE_TOKENS, curve) for id, curve in evidence.curves.items()},

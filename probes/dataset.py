@@ -45,9 +45,10 @@ class PreparedData:
     keyed_by: Literal["prompt", "text"] = "prompt"
     """What the key is of: the prompt, or the whole text; see `split.split_texts`."""
 
-    def judged_by(self, metric_name: str) -> PreparedData:
-        """The same data with another metric."""
-        return replace(self, profile=self.profile.model_copy(update={"metric_name": metric_name}))
+    def judged_by(self, metric_name: str, instead_of: str = "") -> PreparedData:
+        """The same data with another metric, in place of one that told nothing."""
+        named = {"metric_name": metric_name, "metric_instead_of": instead_of}
+        return replace(self, profile=self.profile.model_copy(update=named))
 
     def batch_order(self, batch_size: int, steps: int, seed: int) -> list[np.ndarray]:
         """Row indices into `train` for each step; the same for every candidate. See probes.batching."""

@@ -40,6 +40,8 @@ class DatasetProfile(Record):
         description="exact match, accuracy or token accuracy, what suits the labels; or the name of the user's own"
     )
 
+    metric_instead_of: str = Field("", description="what suits the labels, and of what no candidate had any")
+
     @property
     def label_mean_tokens(self) -> float:
         """Tokens of a row that the loss is taken of, on average; 1 where that is a class."""

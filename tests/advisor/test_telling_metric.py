@@ -40,6 +40,8 @@ def data(tmp_path_factory):
 def test_single_tokens_are_told_where_no_answer_is_right(model, data, tmp_path):
     found = recommend(model, data, out=tmp_path, workers=1, **RACE)
     assert found.result.data.metric_name == found.result.training.metric_name == "token accuracy"
+    [told] = [note for note in found.result.recommendation.warnings if "right as a whole" in note]
+    assert told.endswith("token accuracy is told instead of exact match.")
     pick = found.pick
     assert pick.curve.metric_name == "token accuracy"
     assert pick.baseline_value < pick.curve.points[-1].metric < 1
@@ -53,6 +55,7 @@ def test_single_tokens_are_told_where_no_answer_is_right(model, data, tmp_path):
 def test_who_asks_for_exact_match_gets_it(model, data, tmp_path):
     found = recommend(model, data, out=tmp_path, workers=1, metric="exact match", **RACE)
     assert found.result.data.metric_name == found.pick.curve.metric_name == "exact match"
+    assert not any("right as a whole" in note for note in found.result.recommendation.warnings)
     assert {p.metric for p in found.pick.curve.points} == {0.0}
     train(tmp_path, live=(live := Silent()))
     assert any("the race" in said for said in live.said)  # the race's journal is known again
@@ -62,7 +65,7 @@ def test_who_asks_for_exact_match_gets_it(model, data, tmp_path):
 class Data:
     profile: SimpleNamespace
 
-    def judged_by(self, metric_name):
+    def judged_by(self, metric_name, instead_of):
         return Data(SimpleNamespace(metric_name=metric_name))
 
 
