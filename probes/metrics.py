@@ -147,7 +147,7 @@ def title(metric: str) -> str:
     if not is_own(metric):
         return metric
     name = metric.rpartition(":")[2].replace("_", " ")
-    return f"own {name}" if is_share(name) or name in LOSSES else name
+    return f"own {name}" if built_in(name) in BUILT_IN or name in LOSSES else name
 
 
 def _line_in(name: str, error: BaseException) -> str:

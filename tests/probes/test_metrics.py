@@ -82,9 +82,10 @@ def test_its_file_may_hold_dataclasses_and_import_its_neighbours(tmp_path):
 def test_its_name_is_the_functions_and_its_place_holds_in_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert title("metrics.py:letter_overlap") == "letter overlap"
-    assert [title(f"metrics.py:{name}") for name in ("eval_loss", "exact_match")] == [
+    assert [title(f"metrics.py:{name}") for name in ("eval_loss", "exact_match", "macro_f1")] == [
         "own eval loss",
         "own exact match",
+        "own macro f1",
     ]
     assert own_place("metrics.py:letter_overlap") == f"{tmp_path / 'metrics.py'}:letter_overlap"
     assert (title("exact match"), own_place("exact match"), own_place(None)) == ("exact match", None, None)
