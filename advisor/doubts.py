@@ -175,11 +175,16 @@ def _no_gain(case: Case) -> str:
     return ""
 
 
+def _right_without_looking(case: Case) -> float | None:
+    """The share that always naming the most frequent class gets right, where the pick is told in accuracy."""
+    is_accuracy = case.pick.predicted is not None and case.pick.predicted.metric == "accuracy"
+    return case.data.largest_class_share if case.data is not None and is_accuracy else None
+
+
 def _as_good_as_blind(case: Case) -> str:
     """Where a classifier is expected to be right no more often than one that does not look."""
-    share = case.data.largest_class_share if case.data is not None else None
-    predicted = case.pick.predicted
-    if share is None or predicted is None or predicted.metric != "accuracy" or predicted.value > share + SEEN_MARGIN:
+    share = _right_without_looking(case)
+    if share is None or case.pick.predicted.value > share + SEEN_MARGIN:
         return ""
     return (
         f"Always naming the most frequent class would be right in {100 * share:.1f} % of the held-out rows. Where rare "
@@ -189,9 +194,8 @@ def _as_good_as_blind(case: Case) -> str:
 
 def _blind_so_far(case: Case) -> str:
     """Where a classifier is expected to do better than that, and no probe of it has yet."""
-    share = case.data.largest_class_share if case.data is not None else None
-    points, predicted = case.pick.curve.points, case.pick.predicted
-    if share is None or predicted is None or predicted.metric != "accuracy" or not 0 < (case.probed_share or 0) < 1:
+    share, points = _right_without_looking(case), case.pick.curve.points
+    if share is None or not 0 < (case.probed_share or 0) < 1:
         return ""
     if points[-1].metric is None or points[-1].metric > share + SEEN_MARGIN:
         return ""

@@ -14,7 +14,7 @@ from knowledge.errors import BadInput, did_you_mean
 from knowledge.methods import all_methods, name_of
 from knowledge.schema import Finite, Quantization, Record, Task
 from probes.formats import get_format
-from probes.metrics import built_in, own_place
+from probes.metrics import canonical_name, own_place
 
 Objective = Literal["accuracy", "balanced", "memory", "speed"]
 ALL_METHODS = "all"
@@ -116,7 +116,7 @@ class Request(Record):
     @classmethod
     def _find_from_anywhere(cls, metric: str | None) -> str | None:
         """The file of an own metric is needed again by workers and by `advisor train`, which run in other folders."""
-        return own_place(metric) or (None if metric is None else built_in(metric))
+        return own_place(metric) or (None if metric is None else canonical_name(metric))
 
     @model_validator(mode="after")
     def _check_together(self) -> Request:

@@ -154,8 +154,8 @@ class Conductor:
         return rung_for_what_is_left(plan, alive, pace, left_s)
 
     def _methods_of(self, ids: Iterable[str]) -> set[str]:
-        methods = {entry.id: entry.method for entry in self._race.plan.entries}
-        return {methods[id] for id in ids}
+        wanted = set(ids)
+        return {entry.method for entry in self._race.plan.entries if entry.id in wanted}
 
     def _run_rung(self, index: int, ids: Sequence[str], start: int, stop: int) -> None:
         missing = [id for id in ids if self.evidence.done_step(id) < stop and id not in self.evidence.failed]
@@ -281,7 +281,8 @@ class Conductor:
 def stop_step(fraction: float, max_steps: int) -> int:
     """At which step of the planned run a rung to a share of it ends: at the last one for all of it alone, for what is
     measured there takes time of its own (`Pace.end_s`)."""
-    return max(1, round(fraction * max_steps) if fraction >= 1 else min(round(fraction * max_steps), max_steps - 1))
+    last = max_steps if fraction >= 1 else max_steps - 1
+    return max(1, min(last, round(fraction * max_steps)))
 
 
 def _eval_steps(start_step: int, stop_step: int) -> tuple[int, ...]:

@@ -46,7 +46,7 @@ class PreparedData:
     """What the key is of: the prompt, or the whole text; see `split.split_texts`."""
 
     def judged_by(self, metric_name: str, instead_of: str = "") -> PreparedData:
-        """The same data with another metric, in place of one that told nothing."""
+        """The same data with another metric. instead_of: the one whose place it takes because that told nothing."""
         named = {"metric_name": metric_name, "metric_instead_of": instead_of}
         return replace(self, profile=self.profile.model_copy(update=named))
 

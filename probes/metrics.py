@@ -87,7 +87,7 @@ def independent_rows(metric: str, class_labels: Sequence[int] | np.ndarray | Non
     return float(len(counts) / np.mean(1 / counts))
 
 
-def built_in(metric: str) -> str:
+def canonical_name(metric: str) -> str:
     """The metric as it is called here where it is a built-in one in another spelling: 'macro F1' for 'macro-f1'."""
     known = {name.casefold(): name for name in BUILT_IN}
     return known.get(" ".join(re.split(r"[\s_-]+", metric.strip().casefold())), metric)
@@ -147,7 +147,7 @@ def title(metric: str) -> str:
     if not is_own(metric):
         return metric
     name = metric.rpartition(":")[2].replace("_", " ")
-    return f"own {name}" if built_in(name) in BUILT_IN or name in LOSSES else name
+    return f"own {name}" if canonical_name(name) in BUILT_IN or name in LOSSES else name
 
 
 def _line_in(name: str, error: BaseException) -> str:

@@ -120,8 +120,8 @@ def next_rung_in_time(
 def with_last_rung(plan: RacePlan, fraction: float, keep: int, alive: Collection[str]) -> RacePlan:
     """One more rung in which `keep` of the methods that are `alive`, and the reference if it is, go on to `fraction` of
     the run."""
-    rungs = len(plan.fractions) + 1 if plan.reference in alive else plan.reference_rungs
-    return replace(plan, fractions=(*plan.fractions, fraction), keep=(*plan.keep, keep), reference_rungs=rungs)
+    longer = replace(plan, fractions=(*plan.fractions, fraction), keep=(*plan.keep, keep))
+    return replace(longer, reference_rungs=len(longer.fractions)) if plan.reference in alive else longer
 
 
 def _probes(plan: RacePlan, methods: int, alive: Collection[str], with_reference: bool = True) -> int:

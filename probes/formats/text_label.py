@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 NAME = "text-label"
-SUMMARY = "text (or sentence) and label (or label_text), a whole number or a filled string: classification; no pairs"
+SUMMARY = "text (or sentence) and label (or label_text), a whole number or non-empty string: classification; no pairs"
 PRECEDENCE = 20
 CLASSIFICATION = True
 EXAMPLE = {"text": "What day of the week was October 28, 2022?", "label": "calendar"}

@@ -11,7 +11,7 @@ from probes.metrics import (
     MACRO_F1,
     MetricFailed,
     OwnMetric,
-    built_in,
+    canonical_name,
     check_metric,
     counts_rows_alike,
     independent_rows,
@@ -139,6 +139,6 @@ def test_other_metrics_are_told_by_every_row_alike():
 
 @pytest.mark.parametrize("spelling", ["macro F1", "macro-f1", "MACRO_F1", " Macro  F1 "])
 def test_a_built_in_metric_is_known_in_any_spelling(spelling):
-    assert built_in(spelling) == MACRO_F1
-    assert built_in("metrics.py:macro_f1") == "metrics.py:macro_f1"
-    assert built_in("f1") == "f1"
+    assert canonical_name(spelling) == MACRO_F1
+    assert canonical_name("metrics.py:macro_f1") == "metrics.py:macro_f1"
+    assert canonical_name("f1") == "f1"
