@@ -11,10 +11,9 @@ from advisor.frontier import is_eligible
 from advisor.quality import QualityField, as_good_as, leads, rate_that_stands, tied, value_of
 from advisor.recommendation import CandidateReport, Prediction
 from advisor.request import Objective
+from knowledge.prior import REFERENCE
 from knowledge.schema import PlannedRun
 from probes.schema import DatasetProfile, DeviceReport
-
-LORA = "lora"  # the catalogue's plain LoRA: what nearly everyone uses, so every pick is measured against it
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Case:
     @property
     def lora(self) -> CandidateReport | None:
         """Plain LoRA, at the rate that every pick is compared with."""
-        longest = next((c for c in self.rivals if c.name == LORA), None)
+        longest = next((c for c in self.rivals if c.name == REFERENCE), None)
         return longest and lora_to_beat(longest, self.candidates, self.quality)
 
     def rates_tried(self, method: str) -> list[float]:
@@ -86,6 +85,6 @@ def lora_to_beat(
 ) -> CandidateReport:
     """Plain LoRA at the rate that no gain is to be claimed over alone: the one that stayed longest in the race, unless
     another is probably ahead."""
-    rates = [c for c in candidates if c.name == LORA and is_eligible(c, quality)]
+    rates = [c for c in candidates if c.name == REFERENCE and is_eligible(c, quality)]
     value, is_ahead = (partial(of, quality=quality) for of in (value_of, leads))
     return rate_that_stands(longest, rates, value, is_ahead)

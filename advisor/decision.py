@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from advisor.case import LORA, Case
+from advisor.case import Case
 from advisor.costs import FELT_S, Scale
 from advisor.deciding_quality import deciding_quality
 from advisor.forgetting import forgets_more
@@ -26,6 +26,7 @@ from advisor.quality import (
 from advisor.recommendation import CandidateReport, Decision
 from advisor.request import Objective
 from advisor.wording import explain, standing
+from knowledge.prior import REFERENCE
 from knowledge.schema import PlannedRun
 from probes.schema import DatasetProfile, DeviceReport
 
@@ -102,7 +103,7 @@ def _weigh_by(
     scale = Scale(objective, quality, device.limit_bytes)
     target = _target(contenders, scale)
     cheapest = scale.cheapest(as_good_as(target, contenders, quality), after_first=_without_forgetful)
-    pick = min(cheapest, key=lambda c: (-value_of(c, quality), c.name != LORA, *c.identity))
+    pick = min(cheapest, key=lambda c: (-value_of(c, quality), c.name != REFERENCE, *c.identity))
     return Case(pick, target, rivals, contenders, judged, objective, quality, device, planned_run, data)
 
 

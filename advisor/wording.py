@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from advisor.case import LORA, Case
+from advisor.case import Case
 from advisor.doubts import confidence, warnings
 from advisor.forgetting import forgets_more
 from advisor.frontier import COMPARABLE
 from advisor.quality import QualityField, beats, noise_between, point_of, tied, value_of
 from advisor.recommendation import CandidateReport, Decision
 from advisor.text import bytes_text, difference_text, duration_text, rate_text, rounded
+from knowledge.prior import REFERENCE
 from probes.schema import FAILURES
 
 RIVALS_NAMED = 3
@@ -88,8 +89,8 @@ def _time_difference(one: CandidateReport, other: CandidateReport) -> str:
 
 
 def _gain_over_lora(case: Case, instead_of: CandidateReport | None = None) -> str:
-    is_tuned = len(case.rates_tried(LORA)) > 1
-    if case.pick.name == LORA:
+    is_tuned = len(case.rates_tried(REFERENCE)) > 1
+    if case.pick.name == REFERENCE:
         was = f"{instead_of.title} at {rate_text(instead_of.learning_rate)} was recommended" if instead_of else ""
         return f"This is LoRA{' with a tuned learning rate' if is_tuned else ''}; {was or _why_lora(case)}."
     tuned, lora = "tuned " if is_tuned else "", case.lora
@@ -108,7 +109,7 @@ def _compare_in_both(one: CandidateReport, other: CandidateReport, case: Case) -
 def _without_lora(case: Case, tuned: str) -> str:
     """Why there is no LoRA to compare with, by its rate that came furthest: after the probes each has a memory of its
     own."""
-    rates = [c for c in case.candidates if c.name == LORA]
+    rates = [c for c in case.candidates if c.name == REFERENCE]
     furthest_first = sorted(rates, key=lambda c: (-c.curve.last_step, c.learning_rate))
     if too_large := next((c for c in furthest_first if c.fits is False and c.memory), None):
         needed = bytes_text(too_large.memory.high_bytes)
@@ -128,7 +129,7 @@ def _why_lora(case: Case) -> str:
         return f"no other of the table {'comes into question' if alone else 'pays for a change'}"
     if len(case.rivals) > 1:
         return "nothing else that was tried pays for a change"
-    could_be_picked = [c for c in case.candidates if c.name != LORA and c.status != "reference"]
+    could_be_picked = [c for c in case.candidates if c.name != REFERENCE and c.status != "reference"]
     others = any(c.curve.points or c.status in FAILURES for c in could_be_picked)
     return "no other method came through" if others else "no other method has been tried"
 
@@ -143,7 +144,7 @@ def _reasons(case: Case) -> list[str]:
     best = max([*case.rivals], key=lambda c: value_of(c, quality))
     if best is not pick and beats(best, pick, quality):
         reasons.append(f"{_given_up(case, best)}: {best.title} is {compare(best, pick, quality)}.")
-    named = {c.name for c in (best, *case.ties)} | {LORA}
+    named = {c.name for c in (best, *case.ties)} | {REFERENCE}
     # The other points of the frontier are told as alternatives.
     worse = [c for c in case.others_by_quality if c.name not in named and not c.on_frontier][:RIVALS_NAMED]
     reasons += [f"{c.title} is {compare(c, pick, quality)}." for c in worse]
@@ -153,7 +154,7 @@ def _reasons(case: Case) -> list[str]:
 def _reasons_of_choice(case: Case, instead_of: CandidateReport) -> list[str]:
     pick, quality = case.pick, case.quality
     reasons = [_gain_over_lora(case, instead_of)]
-    if pick.name == LORA or instead_of is not case.lora:  # else that is said already
+    if pick.name == REFERENCE or instead_of is not case.lora:  # else that is said already
         than = f"{instead_of.title} (rate {rate_text(instead_of.learning_rate)})"
         reasons.append(f"Against {than}, which was recommended: {compare(pick, instead_of, quality)}.")
     if ties := [c.title for c in case.ties if c is not instead_of]:
@@ -166,7 +167,7 @@ def _tie_breaker(case: Case) -> str:
     if case.as_good and (why := _cheaper_by(case)):
         return _among(case) + why
     if equal := _equal_in_all(case):
-        plain = f", and {case.pick.title} is what others are measured against" if case.pick.name == LORA else ""
+        plain = f", and {case.pick.title} is what others are measured against" if case.pick.name == REFERENCE else ""
         return f"nothing tells it from {_listed([c.title for c in equal])}{plain}"
     if likely := _likely_best(case):
         return likely

@@ -24,7 +24,7 @@ OTHER_TASK_WEIGHT = 0.3  # about the rank correlation between benchmarks of diff
 SAME_SUITE_WEIGHT = 5.0  # the user's own runs of this very model and data: of ranks that differ by re-runs alone
 NEUTRAL_WEIGHT = 0.3  # pseudo-count of the neutral score, so that one lucky benchmark does not decide
 REPEAT_DISCOUNT = 0.1  # score that a candidate loses per candidate of its family already chosen
-REFERENCE = "lora"
+REFERENCE = "lora"  # what nearly everyone uses: it is in every race, and every pick is measured against it
 
 
 @dataclass(frozen=True)

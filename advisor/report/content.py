@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from advisor.case import LORA, lora_to_beat
+from advisor.case import lora_to_beat
 from advisor.quality import QualityField, lower_is_better, value_of
 from advisor.recommendation import CandidateReport, Decision, Prediction, Result, Status
 from advisor.text import clean, count_text, plural, quality_text, rate_text
+from knowledge.prior import REFERENCE
 from probes.race import LEFT_FOR_ANOTHER_RATE
 
 LEFT_HEADINGS: dict[Status, str] = {
@@ -85,9 +86,9 @@ def one_per_method(result: Result) -> list[CandidateReport]:
     known = [c for c in result.candidates if getattr(c, quality) is not None]
     for c in sorted(known, key=lambda c: (*_behind(c, result), -c.curve.last_step, -value_of(c, quality))):
         best.setdefault(c.name, c)
-    lora = best.get(LORA)
+    lora = best.get(REFERENCE)
     if lora and lora is not result.pick and not lora.on_frontier:
-        best[LORA] = lora_to_beat(lora, result.candidates, quality)
+        best[REFERENCE] = lora_to_beat(lora, result.candidates, quality)
     return list(best.values())
 
 
@@ -104,7 +105,7 @@ def shown_candidates(result: Result, limit: int = 8) -> list[CandidateReport]:
     that the reasons name."""
     quality = compared_by(result)
     methods = one_per_method(result)
-    chosen = [c for c in methods if c.on_frontier or c is result.pick or c.name == LORA]
+    chosen = [c for c in methods if c.on_frontier or c is result.pick or c.name == REFERENCE]
     rest = (c for c in methods if c not in chosen)
     ties = result.recommendation.ties if result.recommendation else ()
     rest = sorted(rest, key=lambda c: (c.status == "eliminated", c.title not in ties, -value_of(c, quality)))

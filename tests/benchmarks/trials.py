@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from advisor import recommend
-from advisor.case import LORA, Case
+from advisor.case import Case
 from advisor.choice import choose_in
 from advisor.decision import weigh
 from advisor.model_card import comparison_cells
@@ -27,6 +27,7 @@ from advisor.save import RESULT_FILE, load
 from advisor.train import train
 from advisor.training_report import Comparison, TrainingReport
 from examples.study.tasks import packaged_model
+from knowledge.prior import REFERENCE
 from tests.benchmarks.trial_tasks import TRIALS, Trial
 
 
@@ -103,8 +104,8 @@ def _compared(found: dict[str, dict[str, Any]]) -> Iterator[tuple[str, str, str,
     for task, trial in found.items():
         pick, lora = trial["pick"], trial["lora"]
         trained = {"pick": f"{pick['method']} (pick)"}
-        if lora and (pick["method"], pick["learning_rate"]) != (LORA, lora["learning_rate"]):
-            trained["lora"] = LORA
+        if lora and (pick["method"], pick["learning_rate"]) != (REFERENCE, lora["learning_rate"]):
+            trained["lora"] = REFERENCE
         for who, title in trained.items():
             for entry in trial[who]["comparisons"]:
                 comparison = Comparison.model_validate({k: v for k, v in entry.items() if k != "inside"})
