@@ -19,7 +19,7 @@ from advisor.decision import decide
 from advisor.disk import check_room, explained
 from advisor.files import gone_after
 from advisor.fitting import check_weights_fit, with_fitting_run
-from advisor.gather import JOURNAL_FILE, gather, open_executor, open_journal, speed_up_alone
+from advisor.gather import JOURNAL_FILE, gather, open_executor, open_journal
 from advisor.judge import judge, judge_from_table, not_tried, shortlist_from_table, would_be_probed
 from advisor.outcome import NotSaved, Recommendation
 from advisor.own_task import suite_of_survey
@@ -208,8 +208,9 @@ def _probe(
     deadline = call.started + budget_s
     # The journal comes first: its lock keeps this race from touching the files of another one in the same folder.
     opened = open_journal(found, call.race_folder, resume=call.resume, dry_run=call.dry_run)
-    with opened as journal, open_executor(found, folder) as (executor, probed_on):
-        journal.goes_on_with(probed_on)
+    with opened as journal, open_executor(found, folder) as place:
+        executor = place.executor
+        journal.goes_on_with(place.device)
         observer.message("loading the model and measuring it untuned")
         baseline = await_baseline(executor, observer.message, math.inf if call.dry_run else deadline + budget_s)
         costs = measure_costs(found, baseline, candidates, priors)
@@ -233,10 +234,9 @@ def _probe(
         check_room(folder, lineup.entering)
         earlier_s = journal.probing_s
         evidence, race = gather(found, lineup, executor, journal, observer, deadline, costs)
-        speed_up = speed_up_alone(found, executor, probed_on)
         call.stack.enter_context(finishing(observer.message))
     found, evidence, baseline = with_telling_metric(found, evidence, baseline, observer.message)
-    reports = judge(found, lineup.entering, evidence, race, baseline, table.load(), probed_on, speed_up)
+    reports = judge(found, lineup.entering, evidence, race, baseline, table.load(), place.device, place.speed_up_alone)
     reports = without_violators(reports, found.request.require, Scope.of(found))
     race_report = race_report.model_copy(
         update={

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import psutil
 
 from advisor.candidates import candidate_id
 from advisor.exporters.base import Recommended, model_location
@@ -23,7 +20,7 @@ from advisor.training_report import ADAPTER_FOLDER
 from knowledge.errors import BadInput
 from knowledge.methods import get_method
 from knowledge.schema import Curve, PlannedRun
-from probes.device import asked_threads, cpu_cores, free_host_bytes, training_devices
+from probes.device import asked_threads, free_host_bytes, idle_cores, training_devices
 from probes.journal import InUse, Journal
 from probes.metrics import own_place, title
 from probes.schema import DatasetProfile, ProbeContext, ProbeJob
@@ -161,7 +158,7 @@ def _context(facts: Recommended, data: PreparedData, state: Path) -> ProbeContex
         eval_rows=min(EVAL_ROWS, len(data.eval)),  # the rows that the prediction is of
         metric_name=facts.plan.metric_name,
         own_metric=own_place(facts.result.request.get("metric")),
-        threads=_threads(),
+        threads=asked_threads() or idle_cores(),
         trust_remote_code=facts.result.trusts_model_code,
     )
 
@@ -228,13 +225,3 @@ def first_gpu() -> list[str] | None:
     """What CUDA_VISIBLE_DEVICES is to say: one run takes one card."""
     gpus = training_devices()[1]
     return gpus[:1] if gpus else None
-
-
-def _threads() -> int:
-    """On a processor a single run takes the cores that are not busy with something else: threads that have to wait for
-    each other on a busy machine make it many times slower than one thread alone."""
-    if (asked := asked_threads()) is not None:
-        return asked
-    # The load is that of the whole machine, of which a container may have a few cores.
-    idle = (os.cpu_count() or 1) - round(psutil.getloadavg()[0])
-    return max(1, min(cpu_cores(), idle))

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from knowledge.errors import BadInput
 from knowledge.schema import DType, PlannedRun
 from probes.conduct import Conductor, Contestant
 from probes.dataset import PreparedData
-from probes.device import asked_threads, cpu_cores, free_host_bytes, training_devices
+from probes.device import asked_threads, cpu_cores, free_host_bytes, idle_cores, training_devices
 from probes.evidence import Evidence
 from probes.executors.base import Executor
 from probes.executors.process import ProcessExecutor
@@ -35,34 +36,36 @@ MAX_CPU_WORKERS = 4
 BYTES_PER_PARAMETER = 6  # a base in float32, and half as much again for training beside it
 
 
+@dataclass(frozen=True)
+class Workplace:
+    """Where probes run. `speed_up_alone`: how many times faster than they a run may be that has all of it alone."""
+
+    executor: Executor
+    device: str
+    threads: int = 1  # of each worker
+    speed_up_alone: float = 1.0
+
+
 @contextmanager
-def open_executor(survey: Survey, folder: Path) -> Iterator[tuple[Executor, str]]:
-    """The executor that the request names, with the device that its workers train on. It is started: they load the base
-    while the memory is estimated."""
+def open_executor(survey: Survey, folder: Path) -> Iterator[Workplace]:
+    """The place that the request names. Its workers are started: they load the base while the memory is estimated."""
     assert survey.data is not None
     survey.data.save(folder / "data")
-    on_cluster = survey.request.executor == "ray"
-    executor, device = _ray_executor(survey) if on_cluster else _process_executor(survey)
-    with executor:
-        executor.start(_context(survey, folder, device))
-        yield executor, device
+    place = _on_a_cluster(survey) if survey.request.executor == "ray" else _on_this_machine(survey)
+    with place.executor as executor:
+        executor.start(_context(survey, folder, place))
+        yield place
 
 
-def speed_up_alone(survey: Survey, executor: Executor, device: str) -> float:
-    """How many times faster than its probes a run may be that has this machine's processor or GPU alone."""
-    if survey.request.executor == "ray":
-        return 1.0
-    if device == "cpu":
-        return float(asked_threads() or cpu_cores())  # a probe has one thread
-    cards = training_devices()[1]
-    return float(math.ceil(executor.workers / (len(cards) if cards else 1)))
-
-
-def _process_executor(survey: Survey) -> tuple[Executor, str]:
-    """With the device that its workers train on."""
+def _on_this_machine(survey: Survey) -> Workplace:
     device, gpus = training_devices()
-    default_workers = len(gpus) if gpus else _workers_without_cuda(survey, device)
-    return ProcessExecutor(survey.request.workers or default_workers, gpus), device
+    workers = survey.request.workers or (len(gpus) if gpus else _workers_without_cuda(survey, device))
+    executor = ProcessExecutor(workers, gpus)
+    if device != "cpu":
+        return Workplace(executor, device, speed_up_alone=float(math.ceil(workers / len(gpus or ["the only one"]))))
+    cores = asked_threads() or cpu_cores()
+    threads = max(1, min(cores, idle_cores() // workers))
+    return Workplace(executor, device, threads, cores / threads)
 
 
 def _workers_without_cuda(survey: Survey, device: str) -> int:
@@ -74,9 +77,9 @@ def _workers_without_cuda(survey: Survey, device: str) -> int:
     return max(1, min(MAX_CPU_WORKERS, cpu_cores(), have_room))
 
 
-def _ray_executor(survey: Survey) -> tuple[Executor, str]:
-    """With the device that its workers train on. Candidates that need more than the planned card has do not enter the
-    race, so that several probes may share a card that is larger."""
+def _on_a_cluster(survey: Survey) -> Workplace:
+    """Candidates that need more than the planned card has do not enter the race, so that several probes may share a
+    card that is larger."""
     from probes.executors.ray import RayExecutor
 
     device = survey.device
@@ -91,21 +94,22 @@ def _ray_executor(survey: Survey) -> tuple[Executor, str]:
             "The Ray cluster trains on GPUs, and there is none here to plan for. Name the card of the cluster with "
             "--gpu, e.g. --gpu A100, or give the memory that one probe may use with --vram."
         )
-    return executor, executor.device
+    return Workplace(executor, executor.device)
 
 
-def _context(survey: Survey, folder: Path, device: str) -> ProbeContext:
+def _context(survey: Survey, folder: Path, place: Workplace) -> ProbeContext:
     assert survey.data is not None
     return context_of(
         survey.planned_run,
         folder,
         model_reference=survey.request.model,
-        device=device,
-        dtype=probe_dtype(device, survey.planned_run),
+        device=place.device,
+        dtype=probe_dtype(place.device, survey.planned_run),
         eval_rows=min(EVAL_ROWS, len(survey.data.eval)),
         metric_name=survey.data.profile.metric_name,
         own_metric=own_place(survey.request.metric),
         measures_latency=asks_for_latency(survey.request.require),
+        threads=place.threads,
         trust_remote_code=survey.request.trust_remote_code,
     )
 

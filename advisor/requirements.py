@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from advisor.recommendation import CandidateReport, RequirementEffect
-from advisor.requirement_kinds import Requirement, Scope
+from advisor.requirement_kinds import MaxLatencyOverhead, Requirement, Scope
 from advisor.requirement_words import parse_requirement
 from knowledge.errors import BadInput
 from knowledge.methods.base import Method
@@ -29,7 +29,7 @@ def parse_checkable(texts: Sequence[str], scope: Scope) -> list[Requirement]:
 
 def asks_for_latency(texts: Sequence[str]) -> bool:
     """Whether probes must measure how much longer a request takes with the adapter."""
-    return any(text.startswith("max-latency-overhead") for text in texts)
+    return any(isinstance(asked, MaxLatencyOverhead) for asked in parse_requirements(texts, Scope()))
 
 
 def violations_of(method: Method, requirements: Iterable[Requirement]) -> dict[str, str]:

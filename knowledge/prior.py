@@ -121,16 +121,24 @@ def without_repeats(runs: Iterable[RunRecord]) -> list[RunRecord]:
 def in_one_era(runs: Iterable[RunRecord], benchmark: str) -> list[RunRecord]:
     """The runs of a benchmark and of the other software eras of its suite, with metrics as that benchmark would
     have them: less the median difference, in the same metric, over the experiments that are in both (none in both: as
-    they are)."""
+    they are). An experiment that was run several times counts with its mean."""
     suite = benchmark.rpartition("/")[0] or benchmark
     eras = by_measure(run for run in runs if run.metric is not None and suite_of(run) == suite)
     aligned = []
     for (_, metric_name), era in eras.items():
-        own = {r.experiment: r.metric for r in eras.get((benchmark, metric_name), [])}
-        differences = [r.metric - own[r.experiment] for r in era if r.experiment in own]
+        own, other = (_by_experiment(made) for made in (eras.get((benchmark, metric_name), []), era))
+        differences = [other[experiment] - own[experiment] for experiment in own.keys() & other.keys()]
         offset = median(differences) if differences else 0.0
         aligned += [r.model_copy(update={"metric": r.metric - offset}) for r in era]
     return aligned
+
+
+def _by_experiment(runs: Iterable[RunRecord]) -> dict[str, float]:
+    """The mean metric of each experiment."""
+    metrics: dict[str, list[float]] = {}
+    for run in runs:
+        metrics.setdefault(run.experiment, []).append(run.metric)
+    return {experiment: fmean(values) for experiment, values in metrics.items()}
 
 
 def _weight(benchmark: tuple[str, Task], task: Task, suite: str | None) -> float:

@@ -206,6 +206,16 @@ def cpu_cores() -> int:
     return min([cores, *(max(1, whole) for folder in _cgroup_folders() if (whole := _quota_cores(folder)) is not None)])
 
 
+def idle_cores() -> int:
+    """Of those cores the ones that are not busy with something else: threads that have to wait for each other on a busy
+    machine are many times slower than one thread alone."""
+    import psutil
+
+    # The load is that of the whole machine, of which a container may have a few cores.
+    idle = (os.cpu_count() or 1) - round(psutil.getloadavg()[0])
+    return max(1, min(cpu_cores(), idle))
+
+
 def asked_threads() -> int | None:
     """Of OMP_NUM_THREADS, by which users and schedulers say how many a process may have; None where it says nothing."""
     asked = os.environ.get("OMP_NUM_THREADS", "")

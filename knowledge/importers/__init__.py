@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -74,6 +74,11 @@ def import_folder(folder: Path) -> ImportReport:
     paths = sorted(folder.rglob("*.json"))
     if not paths:
         raise BadInput(f"{folder} holds no *.json file. Give a folder with result files, e.g. a suite's 'results'.")
+    return import_files(paths, folder)
+
+
+def import_files(paths: Iterable[Path], folder: Path) -> ImportReport:
+    """Reads the files, which lie below `folder`: what is left out is named from there."""
     report = ImportReport()
     known = list(importers())
     for path in paths:

@@ -53,7 +53,7 @@ SWITCHES = {
 }
 STARTS = {"orthogonal": "lora-orthogonal"}
 # PEFT renamed Bone to MiSS in 0.18; its variants are the same code.
-RENAMED = {"bone": "miss"}
+RENAMED = {"BONE": "MISS"}
 PACKAGES = ("peft", "transformers", "torch", "datasets", "bitsandbytes", "diffusers")
 
 
@@ -78,7 +78,9 @@ def _read(content: Mapping[str, Any]) -> RunRecord:
     metric_name = next((name for name in final if name in SUITES), None)
     if metric_name is None:
         raise NotARun(f"the last evaluation has none of {sorted(SUITES)}: it has {sorted(final)}")
-    suite = SUITES[metric_name]
+    suite, metric = SUITES[metric_name], _finite(final[metric_name])
+    if metric is not None and abs(metric) > 1:
+        raise NotARun(f"{metric_name} is {metric:g}: the suite writes shares, at most 1")
     optimizer = config.get("optimizer_kwargs") or {}
     versions = _versions(meta)
     era = software_era(versions, without_cuda="cuda?")
@@ -88,7 +90,7 @@ def _read(content: Mapping[str, Any]) -> RunRecord:
         method=method_name(adapter, config.get("optimizer_type", "AdamW")),
         task=suite.task,
         model=config["model_id"],
-        peft_type=adapter.get("peft_type"),
+        peft_type=_peft_type(adapter),
         peft_config=_settings(adapter),
         learning_rate=optimizer["lr"],
         optimizer=config.get("optimizer_type", "AdamW"),
@@ -103,7 +105,7 @@ def _read(content: Mapping[str, Any]) -> RunRecord:
         gradient_checkpointing=config.get("use_gc", False),
         curve=_curve(train["metrics"], suite.validation),
         metric_name=metric_name,
-        metric=_finite(final[metric_name]),
+        metric=metric,
         drift=_finite(final.get(suite.drift)),
         drift_name=suite.drift if _finite(final.get(suite.drift)) is not None else None,
         peak_bytes=_memory(train, "memory_max"),
@@ -126,14 +128,18 @@ def method_name(adapter: Mapping[str, Any], optimizer: str) -> str:
     """
     if not adapter:
         return "full"
-    name = adapter["peft_type"].lower().replace("_", "-")
-    name = RENAMED.get(name, name)
+    name = _peft_type(adapter).lower().replace("_", "-")
     if name == "lora":
         return _lora_variant(adapter, optimizer)
     variant = adapter.get("init_weights")
     if name == "miss" and isinstance(variant, str):
         return f"miss-{variant}"
     return name
+
+
+def _peft_type(adapter: Mapping[str, Any]) -> str | None:
+    """PEFT's type by its name of today; None without an adapter."""
+    return RENAMED.get(adapter["peft_type"], adapter["peft_type"]) if adapter else None
 
 
 def _lora_variant(adapter: Mapping[str, Any], optimizer: str) -> str:

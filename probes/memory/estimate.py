@@ -6,6 +6,7 @@ import gc
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache as memoize
 from typing import Any
 
 from numpy.typing import ArrayLike
@@ -13,14 +14,14 @@ from numpy.typing import ArrayLike
 from knowledge.schema import MemoryEstimate, PlannedRun
 from probes.adapters import train_in_float32
 from probes.memory import cache
-from probes.memory.batches import BatchPlan, first_batches, lengths_to_trace, plan_batches
+from probes.memory.batches import BatchPlan, dearest, first_batches, lengths_to_trace, plan_batches
 from probes.memory.build import BuiltModel, ways_to_build
 from probes.memory.kinds import Kind
 from probes.memory.loop import TrainingLoop, advisor_loop
 from probes.memory.not_estimable import NotEstimable
 from probes.memory.quantized import bitsandbytes_on_meta
 from probes.memory.replay import least_memory, live_peak, replay_lengths
-from probes.memory.template import Template
+from probes.memory.template import Length, Template
 from probes.memory.trace import trace_training
 
 
@@ -53,7 +54,7 @@ def estimate(
         run,
         lengths_to_trace(plan, run.task),
         peft_config=peft_config,
-        sequences=plan.sequences,
+        sequences=[passages.all for passages in plan.passages],
         expect_first=expect_first,
         **settings,
     )
@@ -81,7 +82,8 @@ def peak_of_first_steps(
         optimizer_settings=optimizer_settings,
         select_trainable=select_trainable,
     )
-    return replay_lengths(template, first_batches(run, lengths_tokens, steps)).reserved_bytes
+    passages = first_batches(run, lengths_tokens, steps)
+    return replay_lengths(template, passages.dearest(_cost(template))).reserved_bytes
 
 
 def training_template(
@@ -181,14 +183,21 @@ def _without_collection() -> Iterator[None]:
 def summarise(template: Template, plan: BatchPlan, *, expect_first: bool) -> MemoryEstimate:
     """Peak over the sequences of the plan: their median, or the first of them where `expect_first`. The lower end is
     what the run can do with, the upper end the worst order of batches."""
-    peaks = [replay_lengths(template, sequence).reserved_bytes for sequence in plan.sequences]
+    cost = _cost(template)
+    dear = dearest(plan.largest, cost)
+    peaks = [replay_lengths(template, passages.dearest(cost)).reserved_bytes for passages in plan.passages]
     expected = peaks[0] if expect_first else int(statistics.median_low(peaks))
-    live = live_peak(template, plan.longest)
+    live = live_peak(template, dear)
     breakdown = {kind.name.lower(): live.bytes_by_kind.get(kind, 0) for kind in Kind}
     return MemoryEstimate(
         peak_bytes=expected,
-        low_bytes=min(least_memory(template, plan.longest), expected),
+        low_bytes=min(least_memory(template, dear), expected),
         high_bytes=max(peaks),
         breakdown=breakdown | {"overhead": expected - sum(breakdown.values())},
         note="; ".join(template.notes),
     )
+
+
+def _cost(template: Template) -> Callable[[Length], int]:
+    """What is in use at the peak of a batch of that length, in bytes."""
+    return memoize(lambda length: live_peak(template, length).total_bytes)

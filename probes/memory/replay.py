@@ -103,12 +103,12 @@ def replay_lengths(template: Template, lengths: Sequence[Length]) -> Peak:
     return replay.peak()
 
 
-def least_memory(template: Template, longest: Length) -> int:
+def least_memory(template: Template, length: Length) -> int:
     """Bytes with which the run still gets through: PyTorch gives cached blocks back before it reports out of memory.
 
-    Found by bisection to within LIMIT_TOLERANCE over a few of the longest batches.
+    Found by bisection to within LIMIT_TOLERANCE over a few batches of that length.
     """
-    lengths = [longest] * STEPS_AT_LIMIT
+    lengths = [length] * STEPS_AT_LIMIT
     peak = replay_lengths(template, lengths)
     too_little, enough = peak.allocated_bytes, peak.reserved_bytes
     while enough - too_little > LIMIT_TOLERANCE * enough:

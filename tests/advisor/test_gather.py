@@ -37,7 +37,7 @@ class Cluster:
 class Survey:
     def __init__(self, device, **request):
         self.device = device
-        self.request = make_request(model="m", data="d.jsonl", executor="ray", **request)
+        self.request = make_request(model="m", data="d.jsonl", **{"executor": "ray"} | request)
 
 
 @pytest.fixture(autouse=True)
@@ -51,44 +51,57 @@ def device(**settings):
 
 def test_probes_share_the_cards_of_a_cluster_by_the_memory_of_the_planned_card():
     planned = device(kind="cuda", planned=True, limit_bytes=20_000_000_000)
-    executor, trains_on = gather._ray_executor(Survey(planned, ray_address="10.0.0.1:6379", workers=3))
-    assert trains_on == "cuda"
-    assert executor.asked == ("10.0.0.1:6379", 3, 20_000_000_000)
+    place = gather._on_a_cluster(Survey(planned, ray_address="10.0.0.1:6379", workers=3))
+    assert place.device == "cuda"
+    assert place.executor.asked == ("10.0.0.1:6379", 3, 20_000_000_000)
 
 
 @pytest.mark.parametrize(
     ("kind", "cards", "workers", "speed_up"),
-    [
-        ("cuda", ["0"], 1, 1),
-        ("cuda", ["0", "1"], 4, 2),
-        ("cuda", ["0", "1"], 3, 2),
-        ("mps", None, 1, 1),
-        ("cpu", None, 4, 8),
-    ],
+    [("cuda", ["0"], 1, 1), ("cuda", ["0", "1"], 4, 2), ("cuda", ["0", "1"], 3, 2), ("mps", None, 1, 1)],
 )
 def test_a_run_may_be_faster_where_several_probes_shared_what_it_has_alone(monkeypatch, kind, cards, workers, speed_up):
     monkeypatch.setattr(gather, "training_devices", lambda: (kind, cards))
+    place = gather._on_this_machine(Survey(device(), executor="process", workers=workers))
+    assert (place.device, place.threads, place.speed_up_alone) == (kind, 1, speed_up)
+
+
+@pytest.mark.parametrize(
+    ("asked", "workers", "idle", "threads", "speed_up"),
+    [
+        (None, 4, 8, 2, 4),
+        (None, 3, 8, 2, 4),
+        (None, 1, 8, 8, 1),
+        (None, 4, 2, 1, 8),
+        ("2", 1, 8, 2, 1),
+        ("2", 4, 8, 2, 1),
+        ("1", 4, 8, 1, 1),
+    ],
+)
+def test_workers_on_a_processor_share_its_idle_cores(monkeypatch, asked, workers, idle, threads, speed_up):
+    monkeypatch.setattr(gather, "training_devices", lambda: ("cpu", None))
     monkeypatch.setattr(gather, "cpu_cores", lambda: 8)
+    monkeypatch.setattr(gather, "idle_cores", lambda: idle)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    survey = SimpleNamespace(request=make_request(model="m", data="d.jsonl"))
-    assert gather.speed_up_alone(survey, SimpleNamespace(workers=workers), kind) == speed_up
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")  # which a run on a processor keeps to
-    assert gather.speed_up_alone(survey, SimpleNamespace(workers=workers), kind) == (2 if kind == "cpu" else speed_up)
+    if asked:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    place = gather._on_this_machine(Survey(device(), executor="process", workers=workers))
+    assert (place.threads, place.speed_up_alone) == (threads, speed_up)
 
 
 def test_on_a_cluster_nothing_is_known_of_what_probes_share():
-    survey = Survey(device(kind="cpu"))
-    assert gather.speed_up_alone(survey, SimpleNamespace(workers=4), "cpu") == 1
+    place = gather._on_a_cluster(Survey(device(kind="cuda", planned=False)))
+    assert (place.threads, place.speed_up_alone) == (1, 1)
 
 
 def test_without_a_planned_card_each_probe_has_a_card_of_its_own():
-    executor, _ = gather._ray_executor(Survey(device(kind="cuda", planned=False)))
-    assert executor.asked == (None, None, None)
+    place = gather._on_a_cluster(Survey(device(kind="cuda", planned=False)))
+    assert place.executor.asked == (None, None, None)
 
 
 def test_a_cluster_of_gpus_needs_a_card_to_plan_for_where_there_is_none_here():
     with pytest.raises(BadInput, match=r"--gpu .*--vram"):
-        gather._ray_executor(Survey(device(kind="cpu", planned=False)))
+        gather._on_a_cluster(Survey(device(kind="cpu", planned=False)))
     assert Cluster.last.closed
 
 
@@ -97,12 +110,12 @@ def test_the_executor_comes_with_the_device_that_its_workers_train_on_and_is_clo
     monkeypatch.setattr(Cluster, "device", trains_on)
     survey = Survey(device(kind="cuda", planned=True))
     survey.data, started = SimpleNamespace(save=lambda folder: None), []
-    monkeypatch.setattr(gather, "_context", lambda survey, folder, place: place)
+    monkeypatch.setattr(gather, "_context", lambda survey, folder, place: place.device)
     monkeypatch.setattr(Cluster, "start", lambda self, context: started.append(context))
-    with gather.open_executor(survey, tmp_path) as (executor, probed_on):
-        assert (executor, probed_on, started) == (Cluster.last, trains_on, [trains_on])
-        assert not executor.closed
-    assert executor.closed
+    with gather.open_executor(survey, tmp_path) as place:
+        assert (place.executor, place.device, started) == (Cluster.last, trains_on, [trains_on])
+        assert not Cluster.last.closed
+    assert Cluster.last.closed
 
     def fail(self, context):
         raise OSError("no room")

@@ -7,6 +7,7 @@ import pytest
 from advisor.requirement_kinds import KINDS, WORDS, Scope
 from advisor.requirements import (
     advice_on_dropping,
+    asks_for_latency,
     effects,
     objection_to,
     parse_checkable,
@@ -112,6 +113,7 @@ def test_a_share_is_read_as_percentage_or_as_number():
 def test_a_requirement_is_known_in_capitals_too():
     [served] = parse_requirements(["vLLM"], SCOPE)
     assert served.name == "vllm"
+    assert asks_for_latency([" Max-Latency-Overhead=5%"]) and not asks_for_latency(["vLLM", "max-forgetting=0.1"])
 
 
 def test_an_unknown_requirement_is_told_what_there_is():

@@ -162,22 +162,6 @@ def test_rows_that_the_worker_of_another_training_reads_are_not_written_over(tmp
         assert {path.name for path in state.iterdir()} <= {JOURNAL_FILE, "journal.lock"}
 
 
-@pytest.mark.parametrize(
-    ("own_cores", "cores", "load", "threads"),
-    [(4, 4, 0.0, 4), (4, 4, 2.2, 2), (4, 4, 9.0, 1), (2, 64, 0.0, 2), (2, 64, 30.0, 2)],
-)
-def test_a_run_on_a_processor_takes_idle_cores_and_no_more_than_its_container_has(
-    own_cores, cores, load, threads, monkeypatch
-):
-    monkeypatch.setattr(final_run, "cpu_cores", lambda: own_cores)
-    monkeypatch.setattr("os.cpu_count", lambda: cores)
-    monkeypatch.setattr("psutil.getloadavg", lambda: (load, 0.0, 0.0))
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert final_run._threads() == threads
-    monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    assert final_run._threads() == 7
-
-
 def test_it_goes_on_from_the_probe_of_the_race(tmp_path):
     """With the journal and the checkpoint as a race leaves them."""
     case, folder = planned(tmp_path)

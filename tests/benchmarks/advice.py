@@ -19,7 +19,8 @@ from knowledge import table
 from knowledge.prior import suite_of
 from knowledge.schema import MemoryEstimate, RunRecord
 from probes.schema import DeviceReport
-from tests.benchmarks.race_quality import Outcome, Replay, Strategy, outcome_of, replay, settings_key
+from tests.benchmarks.cohorts import settings_key
+from tests.benchmarks.race_quality import Outcome, Replay, Strategy, outcome_of, replay
 
 CARD_BYTES = 48 * 10**9
 CARD = DeviceReport(
@@ -67,8 +68,7 @@ def picks(
     for objective in objectives:
         _, decision = decide(candidates, CARD, objective)
         assert decision is not None
-        pick = next(c for c in candidates if (c.name, c.learning_rate) == (decision.name, decision.learning_rate))
-        picked[objective] = by_id[pick.title]
+        picked[objective] = by_id[decision.title]
     return picked
 
 

@@ -70,7 +70,7 @@ class ImageCase:
             self.config,
             self.peft_config,
             self.run,
-            BatchPlan((), self.length, FIXED_LENGTH),
+            BatchPlan((), (self.length,), FIXED_LENGTH),
             optimizer=f"torch.optim:{self.settings['optimizer_type']}",
             optimizer_settings=dict(self.settings["optimizer_kwargs"]),
             loop=script.image_loop,

@@ -84,7 +84,7 @@ class TextCase:
                 self.config,
                 self.peft_config,
                 self.run,
-                BatchPlan((), (self.candidate_lengths[len(self.candidate_lengths) // 2], 0), ONE_LENGTH),
+                BatchPlan((), ((self.candidate_lengths[len(self.candidate_lengths) // 2], 0),), ONE_LENGTH),
                 optimizer=script.OPTIMIZERS.get(kind, f"torch.optim:{kind}"),
                 optimizer_settings=dict(self.settings["optimizer_kwargs"]),
                 loop=script.comparison_loop,

@@ -23,7 +23,8 @@ from advisor.recommendation import Prediction
 from knowledge import table
 from knowledge.prior import suite_of
 from knowledge.schema import RunRecord
-from tests.benchmarks.race_quality import random_sets, replay, settings_key
+from tests.benchmarks.cohorts import settings_key
+from tests.benchmarks.race_quality import random_sets, replay
 
 BUDGETS = (0.1, 0.2, 0.4)
 SET_SIZE = 24

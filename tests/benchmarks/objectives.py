@@ -22,19 +22,12 @@ from advisor.end_model import loss_of
 from advisor.request import Objective
 from knowledge.schema import RunRecord
 from tests.benchmarks.advice import picks, predictor_of, untuned_loss_of
+from tests.benchmarks.cohorts import of_one_seed
 from tests.benchmarks.new_task import LEFT_OUT, SET_SIZE, tasks
-from tests.benchmarks.race_quality import random_sets, replay, settings_key
+from tests.benchmarks.race_quality import random_sets, replay
 
 BUDGETS = (0.1, 0.2)
 FIGURES = ("regret", "kept", "as_promised", "memory", "time", "had_left")
-
-
-def of_one_seed(runs: Sequence[RunRecord]) -> list[RunRecord]:
-    """Each candidate once, with the lowest seed that it was run with: a decision names a method and a rate."""
-    first: dict[tuple[str, float], RunRecord] = {}
-    for run in sorted(runs, key=lambda run: run.seed):
-        first.setdefault((settings_key(run), run.learning_rate), run)
-    return list(first.values())
 
 
 def objectives_of(runs: Sequence[RunRecord]) -> tuple[Objective, ...]:

@@ -24,34 +24,36 @@ def last_validation(run: RunRecord, fraction: float) -> float:
     return probe_of(run, fraction).curve.points[-1].metric
 
 
-def measure(cohort: Cohort, fraction: float, splits: int, seed: int = 0) -> dict[str, float]:
-    """Spearman, MAE, coverage and width of the predictor at one probe length, beside two rules that need no fit."""
+def measure(cohort: Cohort, fraction: float, splits: int, seed: int = 0) -> dict[str, float | None]:
+    """Spearman, MAE, coverage and width of the predictor at one probe length, beside two rules that need no fit. None
+    is what there is nothing to measure by; runs of which nothing is forecast count in none but `without forecast`."""
     y = np.array([run.metric for run in cohort.runs])
     value, low, high = leave_one_method_out(cohort, fraction)
     error, inside, width = abs(value - y), (low <= y) & (y <= high), high - low
-    good = y > 0.3
+    told = np.isfinite(value)
+    good = told & (y > 0.3)
     return {
-        "spearman": float(np.mean(half_splits(cohort, fraction, splits, seed))),
+        "spearman": _mean(np.array(half_splits(cohort, fraction, splits, seed))),
         "spearman of lowest loss": _spearman([-last_loss(r, fraction) for r in cohort.runs], y),
         "spearman of last validation accuracy": _spearman([last_validation(r, fraction) for r in cohort.runs], y),
-        "mae": float(error.mean()),
-        "mae above .3": float(error[good].mean()),
-        "coverage": float(inside.mean()),
-        "coverage above .3": float(inside[good].mean()),
-        "width": float(width.mean()),
-        "width above .3": float(width[good].mean()),
+        "mae": _mean(error[told]),
+        "mae above .3": _mean(error[good]),
+        "coverage": _mean(inside[told]),
+        "coverage above .3": _mean(inside[good]),
+        "width": _mean(width[told]),
+        "width above .3": _mean(width[good]),
+        "without forecast": float((~told).mean()),
     }
 
 
 def leave_one_method_out(cohort: Cohort, fraction: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Value, low and high of each run's predicted accuracy, from a predictor that knows no run of its method."""
+    """Value, low and high of each run's predicted accuracy, from a predictor that knows no run of its method; nan where
+    nothing is forecast."""
     out = np.empty((3, len(cohort.runs)))
-    groups = [group_of(run) for run in cohort.runs]
-    for group in sorted(set(groups)):
-        held_out = [i for i, name in enumerate(groups) if name == group]
-        known = [run for run in cohort.runs if group_of(run) != group]
-        for i, forecast in zip(held_out, _forecasts(cohort, known, held_out, fraction), strict=True):
-            out[:, i] = forecast
+    groups = np.array([group_of(run) for run in cohort.runs])
+    for group in np.unique(groups):
+        held_out = groups == group
+        out[:, held_out] = _forecasts(cohort, held_out, fraction)
     return tuple(out)
 
 
@@ -63,34 +65,44 @@ def half_splits(cohort: Cohort, fraction: float, splits: int, seed: int) -> list
     y = np.array([run.metric for run in cohort.runs])
     results = []
     for _ in range(splits):
-        fitted = np.isin(groups, rng.permutation(names)[: len(names) // 2])
-        known = [run for run, is_known in zip(cohort.runs, fitted, strict=True) if is_known]
-        held_out = np.flatnonzero(~fitted)
-        values = [value for value, _, _ in _forecasts(cohort, known, held_out, fraction)]
-        results.append(_spearman(values, y[held_out]))
+        held_out = ~np.isin(groups, rng.permutation(names)[: len(names) // 2])
+        values = _forecasts(cohort, held_out, fraction)[0]
+        if np.isfinite(values).all():
+            results.append(_spearman(values, y[held_out]))
     return results
 
 
-def _forecasts(
-    cohort: Cohort, known: Sequence[RunRecord], held_out: Sequence[int], fraction: float
-) -> list[tuple[float, float, float]]:
-    """Predictions for the held-out runs from `known` ones. Where these are too few, the shipped table's runs of the
-    same suite join them, without any of the held-out methods and without any run that the cohort itself has."""
-    targets = [cohort.runs[i] for i in held_out]
-    if len(known) < FEWEST_RUNS:
-        unseen = {group_of(run) for run in targets}
-        own = {(run.experiment, run.created_at) for run in cohort.runs}
-        known = [*known] + [
-            run
-            for run in shipped()
-            if suite_of(run) == suite_of(targets[0])
-            and group_of(run) not in unseen
-            and (run.experiment, run.created_at) not in own
-        ]
-    predictor = Predictor(known, benchmark=targets[0].benchmark)
-    probes = {str(i): probe_of(run, fraction) for i, run in zip(held_out, targets, strict=True)}
+def _forecasts(cohort: Cohort, held_out: np.ndarray, fraction: float) -> np.ndarray:
+    """Predicted accuracy of the runs that the mask holds out, its low and its high, (3, their number), from the others.
+    Where these are too few, the shipped table's runs of the same suite join them, without any of the held-out methods
+    and without any run that the cohort itself has; where they still are, the end of the curve's own metric is forecast
+    in its place, as on a task that nobody has run."""
+    pairs = list(zip(cohort.runs, held_out, strict=True))
+    targets, known = ([run for run, is_out in pairs if is_out is wanted] for wanted in (np.True_, np.False_))
+    predictor = Predictor([*known, *_shipped(cohort, targets, len(known))], benchmark=targets[0].benchmark)
+    probes = {str(i): probe_of(run, fraction) for i, run in enumerate(targets)}
     forecasts = predictor.predict(probes, targets[0].max_steps)
-    return [(f.metric.value, f.metric.low, f.metric.high) for f in forecasts.values()]
+    if any(forecast.metric is None for forecast in forecasts.values()):
+        forecasts = predictor.predict(probes, targets[0].max_steps, targets[0].curve.metric_name)
+    metrics = [forecast.metric for forecast in forecasts.values()]
+    return np.array([(m.value, m.low, m.high) if m else (np.nan,) * 3 for m in metrics]).T
+
+
+def _shipped(cohort: Cohort, targets: Sequence[RunRecord], known: int) -> list[RunRecord]:
+    """What joins so many known runs: those of the table that are of other tasks, and of the same suite where it is
+    needed."""
+    suite, unseen = suite_of(targets[0]), {group_of(run) for run in targets}
+    own = {(run.experiment, run.created_at) for run in cohort.runs}
+    return [
+        run
+        for run in shipped()
+        if suite_of(run) != suite
+        or (known < FEWEST_RUNS and group_of(run) not in unseen and (run.experiment, run.created_at) not in own)
+    ]
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if len(values) else None
 
 
 def _spearman(predicted: Sequence[float], actual: Sequence[float]) -> float:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from knowledge.prior import NEUTRAL, REFERENCE
+from knowledge.prior import NEUTRAL
 from knowledge.schema import Curve, RunRecord
 from probes.plan import Entry
 from probes.planner import plan_race
 from probes.race import Race, recent_loss
+from tests.benchmarks.cohorts import settings_key
 from tests.benchmarks.prediction_quality import last_loss, last_validation
 
+BEYOND = 1.1  # the hypervolume's corner, in the most memory of a set: what needs that much counts for something
 TOLERANCE = 0.01  # about the noise of two runs: a pick this close to the best counts as right
 
 
@@ -37,13 +38,6 @@ class Replay:
     observed: dict[str, Curve]
     reached: dict[str, float]
     finalists: tuple[str, ...]
-
-
-def settings_key(run: RunRecord) -> str:
-    """Runs of one key differ in the learning rate only (the plain LoRA of rank 32 is the race's reference)."""
-    if run.method == REFERENCE and run.peft_config.get("r") == 32:
-        return REFERENCE
-    return f"{run.method} {json.dumps(run.peft_config, sort_keys=True, default=str)}"
 
 
 def race(share_of_sweep: float) -> Strategy:
@@ -180,20 +174,24 @@ def hypervolume(runs: Sequence[RunRecord], worst_bytes: int) -> float:
 def measure(
     strategy: Strategy, sets: Sequence[Sequence[RunRecord]], limit_bytes: float | None = None
 ) -> dict[str, float]:
-    """Means over the sets. With `limit_bytes`, only what fits takes part and counts; empty sets are left out."""
+    """Means over the sets. With `limit_bytes`, only what fits takes part and counts; empty sets are left out. What is
+    always picked joins the sets that lack it."""
     rows = []
     for runs in sets:
         runs = [run for run in runs if limit_bytes is None or run.peak_bytes <= limit_bytes]
         if not runs:
             continue
-        outcome, front = strategy(runs), true_frontier(runs)
+        outcome = strategy(runs)
+        if outcome.pick not in runs:
+            runs = [*runs, outcome.pick]
+        front = true_frontier(runs)
         proposed = {run.experiment for run in outcome.frontier}
-        worst_bytes = max(run.peak_bytes for run in runs)
+        worst_bytes = round(BEYOND * max(run.peak_bytes for run in runs))
         whole = hypervolume(front, worst_bytes)
         rows.append(
             (
                 outcome.cost,
-                max(0.0, max(run.metric for run in runs) - outcome.pick.metric),
+                max(run.metric for run in runs) - outcome.pick.metric,
                 len(proposed & {run.experiment for run in front}) / len(front),
                 hypervolume([r for r in runs if r.experiment in proposed], worst_bytes) / whole if whole else 1.0,
             )

@@ -2,16 +2,18 @@
 
     python -m tests.benchmarks.selection --results DIR [--json]
 
-DIR holds result files of the PEFT method comparison, in any folders below it; each folder is one cohort. Predictions
-are for methods (PEFT types) that the predictor has not seen. Beside probes of a part of the run stand those of all of
-it: what its curve can tell at best. "race" is the finalist with the lowest loss, "advice" what the product recommends
-after that race, with forecasts from other tasks (on a tenth of the sets). The last line is everything as JSON.
+DIR holds result files of the PEFT method comparison, in any folders below it; each folder is one cohort. What cannot
+be used is counted, with the reason. Predictions are for methods (PEFT types) that the predictor has not seen. Beside
+probes of a part of the run stand those of all of it: what its curve can tell at best. "race" is the finalist with the
+lowest loss, "advice" what the product recommends after that race, with forecasts from other tasks (on a tenth of the
+sets). The last line is everything as JSON.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,9 @@ import numpy as np
 
 from tests.benchmarks import prediction_quality, race_quality
 from tests.benchmarks.advice import advice
-from tests.benchmarks.cohorts import PROBE_FRACTIONS, Cohort, load_cohorts
+from tests.benchmarks.cohorts import LENGTHS, Cohort, load_cohorts
 from tests.benchmarks.race_quality import always, last_accuracy, lowest_loss, race, random_sets, successive_halving
 
-LENGTHS = (*PROBE_FRACTIONS, 1.0)
 SET_SIZE = 24
 LIMITS_GB = (21, 22.5, 24)
 BUDGETS = {"race, 10 % of the sweep": 0.1, "race, 20 % of the sweep": 0.2, "race, 40 % of the sweep": 0.4}
@@ -72,11 +73,14 @@ def measure_cohort(cohort: Cohort, splits: int, sets: int) -> dict[str, Any]:
 
 def show(name: str, figures: dict[str, Any]) -> None:
     """One cohort as tables for people."""
-    print(f"\n{name}: {figures['runs']} runs, {figures['methods']} methods, {len(figures['rejected'])} files left out")
+    print(f"\n{name}: {figures['runs']} runs, {figures['methods']} methods, {len(figures['rejected'])} left out")
+    for reason, count in Counter(figures["rejected"].values()).most_common():
+        print(f"    left out, {count} times: {reason}")
     rows = figures["prediction"]
     print(f"{'final accuracy of unseen methods':40s}" + "".join(f"{f:>9s}" for f in rows))
     for key in next(iter(rows.values())):
-        print(f"{key:40s}" + "".join(f"{row[key]:9.4f}" for row in rows.values()))
+        cells = ("-" if row[key] is None else f"{row[key]:.4f}" for row in rows.values())
+        print(f"{key:40s}" + "".join(f"{cell:>9s}" for cell in cells))
     header = f"{'cost':>7s}{'regret':>9s}{'P<=.01':>8s}{'recall':>8s}{'hv':>7s}"
     print(f"{'random sets of ' + str(figures['set_size']):40s}{header}")
     tables = {"": figures["selection"], **figures["selection under a memory limit"]}
@@ -98,6 +102,8 @@ def main() -> None:
     parser.add_argument("--sets", type=int, default=1500, help="random sets of candidates")
     options = parser.parse_args()
     cohorts, left_out = load_cohorts(options.results)
+    if not cohorts and not left_out:
+        parser.error(f"there is no *.json file in {options.results} or below it")
     figures = {}
     for cohort in cohorts:
         figures[cohort.name] = measure_cohort(cohort, options.splits, options.sets)
@@ -106,7 +112,7 @@ def main() -> None:
     if not options.json:
         for name, reason in left_out.items():
             print(f"\nleft out: {name}: {reason}")
-    print(json.dumps({"cohorts": figures, "left_out": left_out}))
+    print(json.dumps({"cohorts": figures, "left_out": left_out}, allow_nan=False))
 
 
 if __name__ == "__main__":

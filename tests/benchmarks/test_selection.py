@@ -8,7 +8,15 @@ import pytest
 
 from advisor import end_model
 from tests.benchmarks import selection
-from tests.benchmarks.race_quality import hypervolume, measure, race, random_sets, successive_halving, true_frontier
+from tests.benchmarks.race_quality import (
+    always,
+    hypervolume,
+    measure,
+    race,
+    random_sets,
+    successive_halving,
+    true_frontier,
+)
 from tests.knowledge.suite_files import image_run, llm_run, write
 
 
@@ -79,6 +87,20 @@ def test_under_a_limit_only_what_fits_counts(runs):
     found = measure(race(0.2), [list(runs)], limit_bytes=limit)
     assert found["regret"] == 0 and found["sets"] == 1
     assert measure(race(0.2), [list(runs), []], limit_bytes=limit)["sets"] == 1
+
+
+def test_what_is_always_picked_is_judged_in_sets_that_lack_it_too(runs):
+    best, *others = sorted(runs, key=lambda run: -run.metric)
+    found = measure(always(best), [others])
+    assert found["regret"] == 0 and found["recall"] > 0 and found["hypervolume"] > 0
+    assert measure(always(others[0]), [[best, *others]])["regret"] == pytest.approx(best.metric - others[0].metric)
+
+
+def test_a_folder_without_results_is_an_error(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["selection", "--results", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        selection.main()
+    assert "no *.json file" in capsys.readouterr().err
 
 
 def test_hypervolume_counts_each_byte_at_the_best_accuracy_so_far(runs):

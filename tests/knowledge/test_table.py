@@ -95,6 +95,21 @@ def test_a_broken_line_is_named(tmp_path):
         table.read(path)
 
 
+def test_an_experiment_that_was_run_twice_does_not_shift_its_era():
+    new = {"torch": "2.13.0+cu130", "transformers": "5.13.1"}
+    old = {"torch": "2.6.0+cu124", "transformers": "4.52.1"}
+    runs = [
+        read(llm_run(experiment="lora", accuracy=0.60, **old)),
+        read(llm_run(experiment="lora", accuracy=0.50, **old)),
+        read(llm_run({"peft_type": "OFT"}, experiment="oft", accuracy=0.56, **old)),
+        read(llm_run({"peft_type": "OFT"}, experiment="oft", accuracy=0.46, **old)),
+        read(llm_run({"peft_type": "VERA"}, experiment="vera", accuracy=0.52, **new)),
+    ]
+    for in_some_order in (runs, runs[::-1]):  # means of .55, .51 and .52
+        priors = method_priors(in_some_order, "causal-lm")
+        assert sorted(priors, key=lambda method: -priors[method].score) == ["lora", "vera", "oft"]
+
+
 def test_a_later_software_era_does_not_look_like_a_worse_method():
     """One method is run in both eras, one in the worse era only: the offset between the eras is taken out."""
     old, new = {"torch": "2.9.0+cu128", "transformers": "4.57.1"}, {}

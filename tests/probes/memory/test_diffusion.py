@@ -55,7 +55,7 @@ def image_loop(model, optimizer, lengths, run, tracer):
 
 
 def template(config, peft_config, run=RUN):
-    plan = BatchPlan((), LENGTH, FIXED_LENGTH)
+    plan = BatchPlan((), (LENGTH,), FIXED_LENGTH)
     return training_template(config, peft_config, run, plan, optimizer_settings={}, loop=image_loop)
 
 

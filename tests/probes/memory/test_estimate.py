@@ -242,20 +242,38 @@ def test_of_a_probe_of_thousands_of_steps_the_first_batches_and_the_longest_are_
     """All of them would take minutes after the end of the budget, and the peak would be the same."""
     rows = np.minimum(np.stack([np.arange(2, 402)] * 2, axis=1), [256, 255])
     whole = batch_order(rows[:, 0], planned().batch_size, 5000, 0)
-    replayed = first_batches(planned(), rows, 5000)
+    replayed = first_batches(planned(), rows, 5000).all
     assert len(replayed) < 30
-    assert replayed[:12] == [tuple(rows[batch].max(axis=0).tolist()) for batch in whole[:12]]
+    assert replayed[:12] == tuple(tuple(rows[batch].max(axis=0).tolist()) for batch in whole[:12])
     assert max(replayed) == (256, 255)
-    assert len(first_batches(planned(), rows, 5)) == 5
+    assert len(first_batches(planned(), rows, 5).all) == 5
 
 
 def test_batches_are_those_of_training_and_end_with_the_longest():
     plan = plan_batches(planned(), [10] * 500 + [250])
     assert plan.longest == (250, 249)
-    assert all((250, 249) in sequence for sequence in plan.sequences)
+    assert all((250, 249) in passages.all for passages in plan.passages)
     lengths = lengths_to_trace(plan, "causal-lm")
     assert lengths[0] == lengths[1]
     assert len(set(lengths)) == 3
+
+
+def test_a_long_answer_is_dearer_than_the_longest_row():
+    """Logits of a vocabulary of 64,000 cost more than all else of a token."""
+    config = llama(vocab_size=64_000)
+    ordinary = [(200, 4)] * 500
+    mixed = peak(config=config, lengths=[*ordinary, (210, 4), (150, 140)])
+    needed = peak(config=config, lengths=[(200, 140)] * 8)
+    assert mixed.low_bytes >= 0.98 * needed.low_bytes
+    assert mixed.high_bytes >= needed.low_bytes > 1.2 * peak(config=config, lengths=[*ordinary, (210, 4)]).high_bytes
+    assert mixed.breakdown["logits"] == needed.breakdown["logits"]
+
+
+def test_rows_of_pairs_are_ordered_by_source_and_target_as_in_training():
+    rows = np.stack([np.arange(2, 202), np.arange(201, 1, -1) * 2], axis=1)
+    run = planned(task="seq2seq-lm", batch_size=4, max_length_tokens=512)
+    order = batch_order(rows.sum(axis=1), 4, 10, run.seed)
+    assert first_batches(run, rows, 10).first == tuple(tuple(rows[batch].max(axis=0).tolist()) for batch in order)
 
 
 def test_rows_longer_than_the_limit_count_as_cut():
