@@ -17,7 +17,7 @@ from advisor.request import ALL_METHODS, Request
 from advisor.requirement_kinds import Scope
 from advisor.requirements import advice_on_dropping, parse_checkable, violations_of
 from advisor.serving import served_as
-from advisor.survey import Survey
+from advisor.survey import Survey, places_of
 from knowledge.errors import NothingFits
 from knowledge.methods import all_methods
 from knowledge.methods.base import Method
@@ -112,8 +112,20 @@ def left_out_by(request: Request, method: Method) -> str | None:
 def _reason_against(method: Method, survey: Survey) -> str | None:
     if reason := left_out_by(survey.request, method):
         return reason
-    # The report names the method already.
-    return (method.unsupported_reason(survey.shape) or "").removeprefix(f"{method.title} ") or None
+    if reason := method.unsupported_reason(survey.shape):
+        return reason.removeprefix(f"{method.title} ")  # the report names the method already
+    return _lacks_places(method.peft_config(survey.shape, survey.planned_run.max_steps), survey)
+
+
+def _lacks_places(config: Mapping[str, Any] | None, survey: Survey) -> str | None:
+    """What a method puts before a row takes places of the model's that the longest row may need."""
+    in_front, places = (config or {}).get("num_virtual_tokens") or 0, places_of(survey.config)
+    if not (in_front and places and in_front + survey.planned_run.max_length_tokens > places):
+        return None
+    return (
+        f"puts {in_front} tokens before each row, and with rows of up to {survey.planned_run.max_length_tokens} the "
+        f"model's {places} places do not suffice (--max-length {places - in_front} leaves room)"
+    )
 
 
 def nothing_left(left_out: Sequence[CandidateReport]) -> str:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 from advisor.case import Case
 from advisor.forgetting import forgets_more
 from advisor.held_out import EVAL_ROWS
 from advisor.overtraining import overtrained
 from advisor.quality import QualityField, baseline_of, value_of
+from advisor.recommendation import CandidateReport
 from advisor.text import bytes_text, plural, quality_text, rounded
 from knowledge.methods import all_methods
 from knowledge.schema import MemoryEstimate, PlannedRun
+from probes.metrics import MACRO_F1
 from probes.schema import DatasetProfile, DeviceReport
 
 SMALL_HELD_OUT_ROWS = 100
 HANDFUL_OF_ROWS = 10  # the rows that any other draw would have held out differ too much from these
 SHORT_PROBE = 0.1  # of the run: shorter probes favour who moves fastest (examples/study)
+MANY_UNKNOWN = 0.05  # share of the tokens: a few odd signs are in any collection
 MANY_LEFT_OUT = 0.05  # share of the rows: fewer are what any collection has
 SEEN_MARGIN = 0.01  # of accuracy, above that of the most frequent class
 STEEP_FALL = 0.05  # share of the loss that still went away in the second half of a probe
@@ -25,10 +29,10 @@ NARROW_FIT = 0.95  # share of the limit above which an unlucky batch may end in 
 
 def confidence(case: Case) -> str:
     """High, less one step for each doubt: others cannot be told apart or were not reached, the evidence does not
-    reach, the probe was short, it was judged by a handful of rows. A published table alone gives low confidence: ranks
-    move between tasks.
+    reach, the probe was short, it was judged by a handful of rows. A published table alone gives low confidence, for
+    ranks move between tasks; so does a pick that is no gain over the untuned model.
     """
-    if case.pick.status != "finished":
+    if case.pick.status != "finished" or _no_gain(case):
         return "low"
     share = case.probed_share
     untried = any(c.status == "not tried" and c.name != case.pick.name for c in case.candidates)
@@ -43,6 +47,8 @@ def confidence(case: Case) -> str:
 
 def warnings(case: Case) -> list[str]:
     pick, found = case.pick, []
+    if worse := _no_gain(case):
+        found.append(worse)
     if pick.status == "from table":
         own = "your own runs of this task, and from " if pick.rests_on_own_runs else ""
         found.append(f"Nothing was probed: this is from {own}the table of published runs, on other data.")
@@ -70,8 +76,8 @@ def warnings(case: Case) -> list[str]:
         found.append(_parts_warning(pick.micro_batches))
     if case.data is not None:
         found += _data_warnings(case, case.data)
-    if worse := _no_gain(case) or _as_good_as_blind(case) or _blind_so_far(case):
-        found.append(worse)
+    if not worse and (blind := _as_good_as_blind(case) or _blind_so_far(case)):
+        found.append(blind)
     if pick.curve.points:
         found.append("One seed per candidate: another seed moves results too.")
     return found
@@ -86,10 +92,21 @@ def _data_warnings(case: Case, data: DatasetProfile) -> list[str]:
     if data.metric_instead_of:
         told = f"{data.metric_name} is told instead of {data.metric_instead_of}"
         found.append(f"No candidate had a held-out answer right as a whole: {told}.")
+    return found + notes_on(data)
+
+
+def notes_on(data: DatasetProfile) -> list[str]:
+    """What is wrong with the data itself, whatever is trained on it."""
+    found = []
     if data.unseen_class_rows:
         of = plural(data.eval_rows, "held-out row")
         found.append(
             f"{data.unseen_class_rows} of the {of} have a class that no training row has: nothing can learn it."
+        )
+    if data.unknown_share > MANY_UNKNOWN:
+        found.append(
+            f"{100 * data.unknown_share:.0f} % of the tokens are unknown to the model's tokenizer, as with texts in a "
+            "script that it was not made for: the model cannot tell such words apart."
         )
     return found
 
@@ -163,11 +180,14 @@ def _left_out_warning(data: DatasetProfile) -> str:
 
 
 def _no_gain(case: Case) -> str:
-    """Where even the pick is expected to end below the untuned model: in what decides, or in the task's metric."""
-    fields: tuple[QualityField, ...] = (case.quality, "predicted")
+    """Where even the pick is expected to end below the untuned model: in what decides, in the task's metric, or in its
+    loss where the metric gains nothing."""
+    gains = {field: gain for field in get_args(QualityField) if (gain := _gain(case.pick, field)) is not None}
+    fields: list[QualityField] = [case.quality, "predicted"]
+    if gains.get("predicted", 0.0) <= 0:
+        fields.append("predicted_loss")
     for field in fields:
-        start = baseline_of(case.pick, field)
-        if start is not None and value_of(case.pick, field) < start:
+        if gains.get(field, 0.0) < 0:
             metric = getattr(case.pick, field).metric
             as_measured = case.pick.baseline_value if field == "predicted" else case.pick.baseline_loss
             untuned = quality_text(as_measured, metric)
@@ -175,10 +195,20 @@ def _no_gain(case: Case) -> str:
     return ""
 
 
+def _gain(pick: CandidateReport, field: QualityField) -> float | None:
+    """How far the pick is expected to end above the untuned model; None where one of the two is not known."""
+    start = baseline_of(pick, field)
+    return None if start is None else value_of(pick, field) - start
+
+
 def _right_without_looking(case: Case) -> float | None:
-    """The share that always naming the most frequent class gets right, where the pick is told in accuracy."""
-    is_accuracy = case.pick.predicted is not None and case.pick.predicted.metric == "accuracy"
-    return case.data.largest_class_share if case.data is not None and is_accuracy else None
+    """What always naming the most frequent class gets, where the pick is told in accuracy or macro F1: there all of
+    that class and nothing of the others."""
+    share = case.data.largest_class_share if case.data is not None else None
+    metric = case.pick.predicted.metric if case.pick.predicted is not None else None
+    if share is None or metric not in ("accuracy", MACRO_F1):
+        return None
+    return share if metric == "accuracy" else 2 * share / (1 + share) / max(1, case.data.held_out_classes)
 
 
 def _as_good_as_blind(case: Case) -> str:
@@ -186,10 +216,13 @@ def _as_good_as_blind(case: Case) -> str:
     share = _right_without_looking(case)
     if share is None or case.pick.predicted.value > share + SEEN_MARGIN:
         return ""
-    return (
-        f"Always naming the most frequent class would be right in {100 * share:.1f} % of the held-out rows. Where rare "
-        "classes matter, --metric macro-f1 counts all classes alike."
-    )
+    blind = f"Always naming the most frequent class would reach {_as_told(share, case)} on the held-out rows."
+    is_macro = case.pick.predicted.metric == MACRO_F1
+    return blind if is_macro else f"{blind} Where rare classes matter, --metric macro-f1 counts all classes alike."
+
+
+def _as_told(value: float, case: Case) -> str:
+    return f"{case.pick.predicted.metric} {quality_text(value, case.pick.predicted.metric)}"
 
 
 def _blind_so_far(case: Case) -> str:
@@ -200,8 +233,8 @@ def _blind_so_far(case: Case) -> str:
     if points[-1].metric is None or points[-1].metric > share + SEEN_MARGIN:
         return ""
     return (
-        f"After {plural(points[-1].step, 'step')} it was right no more often than always naming the most frequent "
-        f"class ({100 * share:.1f} % of the held-out rows): that it will be is inferred from its loss."
+        f"After {plural(points[-1].step, 'step')} it did no better than always naming the most frequent class "
+        f"({_as_told(share, case)}): that it will is inferred from its loss."
     )
 
 

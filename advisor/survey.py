@@ -68,6 +68,7 @@ def survey(
     if request.data is not None:
         say(f"reading and tokenising {request.data}")
         data, tokenizer = _read_data(request, source, task, limit_tokens, on_progress)
+        check_tokens(config, data, tokenizer)
     meta = empty_model(source, config, task, num_labels=len(data.label_names) or None if data else None)
     planned_run = plan(request, task, data, device, limit_tokens)
     shape = _shape(meta, source, planned_run)
@@ -190,15 +191,32 @@ def _has_class_labels(data: str, format: str | None) -> bool:
 
 
 def check_length(config: Any, max_length_tokens: int) -> None:
-    """Raises BadInput where rows may be longer than a model that numbers its positions has places for; one that
-    rotates by them can be asked for more."""
-    positions = positions_of(config)
-    rotates = any(getattr(config, name, None) for name in ("rope_parameters", "rope_scaling", "rope_theta"))
-    if positions and not rotates and max_length_tokens > positions:
+    """Raises BadInput where rows may be longer than the model has places for."""
+    positions = places_of(config)
+    if positions and max_length_tokens > positions:
         raise BadInput(
             f"Rows of up to {max_length_tokens} tokens are longer than the model can read, which has {positions} "
             f"positions. Give --max-length {positions} or less: longer rows are cut."
         )
+
+
+def check_tokens(config: Any, data: PreparedData, tokenizer: Any) -> None:
+    """Raises BadInput where the data holds a token that the model has no embedding for."""
+    embeddings = getattr(config.get_text_config(), "vocab_size", None)
+    highest = max(int(rows.tokens.max(initial=0)) for rows in (data.train, data.eval))
+    if embeddings and highest >= embeddings:
+        raise BadInput(
+            f"The data holds the token {tokenizer.convert_ids_to_tokens(highest)!r}, number {highest}, and the model "
+            f"has embeddings for {embeddings}: the tokenizer was given tokens that the model does not know. Give the "
+            "tokenizer that came with the model, or save the model after resize_token_embeddings(len(tokenizer))."
+        )
+
+
+def places_of(config: Any) -> int | None:
+    """How many tokens a model that numbers its positions has places for; None for one that rotates by them, which can
+    be asked for more, and where its config does not say."""
+    rotates = any(getattr(config, name, None) for name in ("rope_parameters", "rope_scaling", "rope_theta"))
+    return None if rotates else positions_of(config)
 
 
 def positions_of(config: Any) -> int | None:

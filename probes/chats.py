@@ -9,7 +9,7 @@ from __future__ import annotations
 
 def chat_segments(tokenizer, messages, tools=None, first_trained=0):
     """A conversation as [(text, trained), ...]: assistant turns from index `first_trained` on are trained, but for
-    those that say nothing and those with a weight of 0.
+    those that say nothing, those with a weight of 0 and one that opens the conversation: nothing asks for it.
 
     The text is the tokenizer's chat template applied to the whole conversation. A turn's part of it is what the
     template adds after the generation prompt, found by rendering the messages before the turn; where a template
@@ -24,7 +24,7 @@ def chat_segments(tokenizer, messages, tools=None, first_trained=0):
     trained = [
         index
         for index, m in enumerate(messages)
-        if m["role"] == "assistant" and index >= first_trained and m.get("weight") != 0
+        if m["role"] == "assistant" and index >= max(1, first_trained) and m.get("weight") != 0
         if m["content"].strip() or m.get("tool_calls")
     ]
     if not getattr(tokenizer, "chat_template", None):
@@ -33,7 +33,9 @@ def chat_segments(tokenizer, messages, tools=None, first_trained=0):
         return plain_turns(messages, trained, getattr(tokenizer, "eos_token", None) or "")
 
     def render(part, generation_prompt=False, tools=tools):
-        return tokenizer.apply_chat_template(part, tools=tools, tokenize=False, add_generation_prompt=generation_prompt)
+        template = on_one_day(tokenizer.get_chat_template(tools=tools))
+        options = {"chat_template": template, "tokenize": False, "add_generation_prompt": generation_prompt}
+        return tokenizer.apply_chat_template(part, tools=tools, **options)
 
     texts = [m["content"].strip() for m in messages]
     messages, whole = render_whole(render, messages, trained)
@@ -43,7 +45,7 @@ def chat_segments(tokenizer, messages, tools=None, first_trained=0):
     def marks():
         return [*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()]
 
-    for index in filter(None, trained):
+    for index in trained:
         before, text = render(messages[:index], True), texts[index]
         if not whole.startswith(before):  # it may open a thought that finished turns are written without
             thought = open_thought(before, text, whole)
@@ -65,6 +67,20 @@ def chat_segments(tokenizer, messages, tools=None, first_trained=0):
             segments += [(whole[done : len(before)], False), (part, True)]
             done = end
     return segments or [(whole, False)]
+
+
+def on_one_day(template):
+    """The chat template with one date in the place of today's, which some write (Llama 3's own where it knows none):
+    rows would be others every day, a race could not go on after midnight, and the final run train on other prompts."""
+    from datetime import datetime
+
+    day, call = datetime(2024, 7, 26), "strftime_now("
+    done, *others = template.split(call)
+    for other in others:
+        form, _, rest = other.partition(")")
+        is_literal = form.strip()[:1] in ("'", '"')
+        done += repr(day.strftime(form.strip()[1:-1])) + rest if is_literal else call + other
+    return done
 
 
 def chat_tools(tools):
@@ -244,5 +260,5 @@ def shared_length(one, other, marks):
 
 
 # What chat_segments calls.
-OF_CHATS = (chat_tools, chat_messages, plain_turns, render_whole, check_all_is_told)
+OF_CHATS = (on_one_day, chat_tools, chat_messages, plain_turns, render_whole, check_all_is_told)
 OF_CHATS += (open_thought, turn_end, shared_length)

@@ -29,12 +29,15 @@ class Encoded:
     lengths_tokens: list[int] = field(default_factory=list)
     """Before cutting, of the dropped rows too."""
     cut_rows: int = 0
+    unknown_tokens: int = 0
+    """Before cutting, those that stand for words that the tokenizer does not know."""
 
     def extend(self, other: Encoded) -> None:
         """Append the rows of another; what it dropped is not taken over."""
         self.kept += other.kept
         self.lengths_tokens += other.lengths_tokens
         self.cut_rows += other.cut_rows
+        self.unknown_tokens += other.unknown_tokens
         if self.class_labels is not None:
             self.class_labels += other.class_labels or []
 
@@ -63,9 +66,11 @@ class Encoder:
         pairs = [(row, segments) for row in rows if (segments := self._segments(row, encoded)) is not None]
         encode, cut, *_ = tokenise.OF_TASKS[self.task]
         ids_and_masks = encode([segments for _, segments in pairs], self.tokenizer)
+        unknown = _unknown_token(self.tokenizer)
         for (row, _), (ids, trained) in zip(pairs, ids_and_masks, strict=True):
             encoded.lengths_tokens.append(len(ids))
-            fitted = cut(ids, trained, self.max_length_tokens)
+            encoded.unknown_tokens += ids.count(unknown)
+            fitted = cut(ids, trained, self.max_length_tokens, self.tokenizer)
             if fitted is None:
                 labels = any(trained) or (self.task == "sequence-classification" and ids)
                 encoded.dropped["the prompt alone is longer than the limit" if labels else "nothing to train on"] += 1
@@ -81,6 +86,12 @@ class Encoder:
         except Exception as error:  # a chat template is a program of the model's author: it may raise anything
             encoded.dropped[f"the chat template refuses the conversation ({_in_short(error)})"] += 1
             return None
+
+
+def _unknown_token(tokenizer: Any) -> int | None:
+    """The id of what stands for unknown words; None where there is none, or it has another meaning as well."""
+    id = tokenizer.unk_token_id
+    return None if id in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id) else id
 
 
 def _in_short(error: Exception) -> str:

@@ -93,6 +93,8 @@ def make_profile(
         cut_rows=round(train.cut_rows * scale) + held_out.cut_rows,
         dropped={reason: count for reason, count in dropped.items() if count},
         largest_class_share=_largest_share(held_out.class_labels),
+        held_out_classes=len(set(held_out.class_labels or ())),
+        unknown_share=(train.unknown_tokens + held_out.unknown_tokens) / max(1, int(lengths.sum())),
         unseen_class_rows=_of_unseen_classes(held_out, train) if scale == 1 else 0,
         metric_name="accuracy" if task == "sequence-classification" else "exact match" if short else "token accuracy",
     )

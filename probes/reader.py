@@ -238,6 +238,9 @@ def _read_csv(stream: BinaryIO, ledger: SkipLedger, max_line_bytes: int, delimit
             header = fields
         elif len(fields) != len(header):
             ledger.skip(reader.line_num, "wrong number of fields", f"{len(fields)} instead of {len(header)}")
+        elif delimiter == "\t" and any("\t" in field and "\n" in field for field in fields):
+            # Tables with tabs are mostly written without quotes: two stray ones have made one row of several.
+            ledger.skip(before + 1, "not TSV", "a quote that begins a field", rows=reader.line_num - before)
         else:
             yield reader.line_num, dict(zip(header, fields, strict=True))
 

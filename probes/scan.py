@@ -81,7 +81,7 @@ def scan(
             # The plain form of a conversation is enough for the hashes, and far cheaper than the chat template.
             prompt, whole = split_texts(data_format.to_segments(row, partial(chat_segments, None)))
             whole.encode("utf-8")  # half a surrogate pair, which JSON can spell, is no text
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             ledger.reject(line, _misfit(data_format), str(error))
             continue
         if data_format.label_of is not None:

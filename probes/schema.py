@@ -35,6 +35,8 @@ class DatasetProfile(Record):
     largest_class_share: Finite | None = Field(
         None, description="of the held-out rows, those of the most frequent class: what is right without looking"
     )
+    held_out_classes: int = Field(0, description="classes that the held-out rows have")
+    unknown_share: Finite = Field(0.0, description="of the tokens, those that stand for words unknown to the tokenizer")
     unseen_class_rows: int = Field(0, description="held-out rows of classes that no training row has")
     metric_name: str = Field(
         description="exact match, accuracy or token accuracy, what suits the labels; or the name of the user's own"

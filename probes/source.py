@@ -5,6 +5,7 @@ Only safetensors weights are read, and a model's own code is run only where `tru
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
@@ -97,8 +98,9 @@ def check_full_precision(source: ModelSource, config: PretrainedConfig) -> None:
 
 
 def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
-    """The model's tokenizer, with a pad token: its own, else the end-of-sequence token. Padding is masked by position,
-    so the end of a row is still learned. `tokenizer.pad_token_was_missing` tells which it was."""
+    """The model's tokenizer, with a pad token: its own, else the end-of-sequence token, also where its own came without
+    an embedding. Padding is masked by position, so the end of a row is still learned. `tokenizer.pad_token_was_missing`
+    tells which it was."""
     from transformers import AutoTokenizer
 
     if source.kind == "known architecture":
@@ -119,8 +121,9 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
         raise (no_tokenizer if is_bare else error) from error
     if is_bare and tokenizer.vocab_files_names:  # transformers makes some of nothing: all words are unknown to them
         raise no_tokenizer
-    tokenizer.pad_token_was_missing = tokenizer.pad_token is None
-    if tokenizer.pad_token is None:
+    has_own = tokenizer.pad_token_id is not None and tokenizer.pad_token_id < _embeddings(source)
+    tokenizer.pad_token_was_missing = not has_own
+    if not has_own:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     if tokenizer.pad_token is None:
         raise BadInput(
@@ -128,6 +131,13 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
             "Set pad_token in its tokenizer_config.json."
         )
     return tokenizer
+
+
+def _embeddings(source: ModelSource) -> float:
+    """For how many tokens the model has embeddings; infinite where no config says so."""
+    with suppress(BadInput, NoModelAccess, OSError):
+        return getattr(load_config(source).get_text_config(), "vocab_size", None) or math.inf
+    return math.inf
 
 
 def stored_names(source: ModelSource) -> frozenset[str] | None:

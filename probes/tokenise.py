@@ -82,31 +82,38 @@ def encode_texts(batch, tokenizer):
     return [(ids, [False] * len(ids)) for ids in (tokenizer(texts, verbose=False)["input_ids"] if batch else [])]
 
 
-def cut_to_length(ids, trained, max_length_tokens):
+def closing_tokens(tokenizer):
+    """How many tokens it puts behind a text, a separator or an end: its own truncation keeps them."""
+    bare, whole = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
+    return next((n for n in range(len(whole)) if whole[: len(whole) - n][-len(bare) :] == bare), 0)
+
+
+def cut_to_length(ids, trained, max_length_tokens, tokenizer):
     """A row cut at its end to `max_length_tokens`, or None where no trained token that can be predicted is left
     (the first token has nothing before it)."""
     ids, trained = ids[:max_length_tokens], trained[:max_length_tokens]
     return (ids, trained) if any(trained[1:]) else None
 
 
-def cut_pair_to_length(ids, trained, max_length_tokens):
+def cut_pair_to_length(ids, trained, max_length_tokens, tokenizer):
     """The same for the row of an encoder-decoder: source and target are each cut to `max_length_tokens`."""
     border = len(trained) - sum(trained)
-    source, target = ids[:border][:max_length_tokens], ids[border:][:max_length_tokens]
+    source, _ = cut_text_to_length(ids[:border], [], max_length_tokens, tokenizer) or ([], [])
+    target = ids[border:][:max_length_tokens]
     return (source + target, [False] * len(source) + [True] * len(target)) if source and target else None
 
 
-def cut_text_to_length(ids, trained, max_length_tokens):
-    """The same for classification, where any token will do. The last token (a separator) is kept, as the tokenizer's
-    own truncation does."""
+def cut_text_to_length(ids, trained, max_length_tokens, tokenizer):
+    """The same for classification, where any token will do."""
     if len(ids) > max_length_tokens:
-        ids = ids[: max_length_tokens - 1] + ids[-1:]
+        closing = min(closing_tokens(tokenizer), max_length_tokens)
+        ids = ids[: max_length_tokens - closing] + ids[len(ids) - closing :]
     return (ids, [False] * len(ids)) if ids else None
 
 
 # Of each task the function that makes rows into token ids, the one that cuts them to length, and what these call.
 OF_TASKS = {
     "causal-lm": (encode_batch, cut_to_length, encode_segments),
-    "seq2seq-lm": (encode_pairs, cut_pair_to_length),
-    "sequence-classification": (encode_texts, cut_text_to_length),
+    "seq2seq-lm": (encode_pairs, cut_pair_to_length, cut_text_to_length, closing_tokens),
+    "sequence-classification": (encode_texts, cut_text_to_length, closing_tokens),
 }

@@ -123,6 +123,7 @@ def _model_table(found: Survey) -> Table:
 
 
 def _data_table(found: Survey) -> Table:
+    from advisor.doubts import notes_on
     from advisor.text import plural
 
     assert found.data is not None
@@ -153,6 +154,7 @@ def _data_table(found: Survey) -> Table:
     if profile.cut_rows:
         facts.append(("cut", f"{plural(profile.cut_rows, 'row')} longer than the limit"))
     facts += [("left out", f"{plural(count, 'row')}: {reason}") for reason, count in profile.dropped.items()]
+    facts += [("note", note) for note in notes_on(profile)]
     return _facts("Data", facts)
 
 

@@ -103,7 +103,8 @@ def tokenise(rows, tokenizer):
                 segments.append(to_segments(row, partial(chat_segments, tokenizer)))
             except Exception:  # the model's chat template refuses this conversation
                 continue
-        cut = [$cut(ids, trained, MAX_LENGTH_TOKENS) for ids, trained in $encode(segments, tokenizer)]
+        encoded = $encode(segments, tokenizer)
+        cut = [$cut(ids, trained, MAX_LENGTH_TOKENS, tokenizer) for ids, trained in encoded]
         pairs += [pair for pair in cut if pair is not None]
     return TokenRows(pairs)
 '''
@@ -117,7 +118,7 @@ def tokenise(rows, tokenizer):
         batch = rows[start : start + 500]
         encoded = $encode([to_segments(row, None) for row in batch], tokenizer)
         for row, (ids, trained) in zip(batch, encoded, strict=True):
-            pair, label = $cut(ids, trained, MAX_LENGTH_TOKENS), str(label_of(row))
+            pair, label = $cut(ids, trained, MAX_LENGTH_TOKENS, tokenizer), str(label_of(row))
             if label not in LABEL_NAMES:
                 raise SystemExit(f"There is a row of the class {label!r}. Those of the run are {LABEL_NAMES}.")
             if pair is not None:

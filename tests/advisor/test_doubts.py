@@ -206,7 +206,7 @@ def test_a_classifier_that_may_as_well_not_look_is_told(accuracy, is_told):
     pick = candidate("lora", accuracy, baseline_value=0.1)
     pick = pick.model_copy(update={"predicted": pick.predicted.model_copy(update={"metric": "accuracy"})})
     warnings = pick_of(pick, largest_class_share=0.267).warnings
-    assert any("most frequent class would be right in 26.7 %" in warning for warning in warnings) == is_told
+    assert any("most frequent class would reach accuracy 26.7 %" in warning for warning in warnings) == is_told
     assert not any("most frequent" in warning for warning in pick_of(pick).warnings)
 
 
@@ -216,9 +216,37 @@ def test_a_classifier_that_has_not_learned_more_than_the_shares_of_classes_yet_i
     last = CurvePoint(step=60, eval_loss=0.5, metric=measured)
     changes = {"predicted": pick.predicted.model_copy(update={"metric": "accuracy"}), "curve": Curve(points=(last,))}
     pick = pick.model_copy(update=changes)
-    words = "After 60 steps it was right no more often than always naming the most frequent class (70.0 %"
+    words = "After 60 steps it did no better than always naming the most frequent class (accuracy 70.0 %)"
     assert bool(told(words, pick, largest_class_share=0.7)) == is_told
     assert not told(words, pick, largest_class_share=0.7, max_steps=60), "the run is over"
+
+
+@pytest.mark.parametrize(("measured", "is_told"), [(0.222, True), (0.3, False)])
+def test_a_mean_over_classes_of_one_that_names_the_most_frequent_one_is_told_too(measured, is_told):
+    """All of one class in four is right, of which 4 in 5 rows are: F1 of 0.889 there, of 0 in the other three."""
+    pick = candidate("lora", 0.8, baseline_value=0.1)
+    last = CurvePoint(step=60, eval_loss=0.5, metric=measured)
+    changes = {"predicted": pick.predicted.model_copy(update={"metric": "macro F1"}), "curve": Curve(points=(last,))}
+    pick = pick.model_copy(update=changes)
+    words = "no better than always naming the most frequent class (macro F1 22.2 %)"
+    assert bool(told(words, pick, largest_class_share=0.8, held_out_classes=4)) == is_told
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "untuned_accuracy", "loss", "is_told"),
+    [(0.0, 0.0, 1.2, True), (0.0, 0.0, 0.9, False), (0.5, 0.1, 1.2, False), (0.1, 0.2, 0.9, True)],
+)
+def test_a_run_that_gains_nothing_is_told_first_and_never_surely_recommended(accuracy, untuned_accuracy, loss, is_told):
+    pick = candidate("lora", accuracy, baseline_value=untuned_accuracy, loss=loss, baseline_loss=1.0)
+    decision = pick_of(pick)
+    assert decision.warnings[0].startswith("It is expected to end worse than the untuned model") == is_told
+    assert (decision.confidence == "low") == is_told
+
+
+@pytest.mark.parametrize(("share", "is_told"), [(0.67, True), (0.01, False)])
+def test_texts_that_the_tokenizer_cannot_read_are_told(share, is_told):
+    words = "67 % of the tokens are unknown to the model's tokenizer"
+    assert bool(told(words, candidate("lora", 0.8, baseline_value=0.1), unknown_share=share)) == is_told
 
 
 def test_rows_that_nothing_can_learn_are_told():

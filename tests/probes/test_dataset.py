@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from knowledge.errors import BadInput
 from probes.dataset import PreparedData, prepare
 from probes.split import group_key
-from tests.probes.tokenizers import CHAT_TEMPLATE, byte_tokenizer
+from tests.probes.tokenizers import CHAT_TEMPLATE, byte_tokenizer, spacing_tokenizer
 
 PLAIN = byte_tokenizer()
 CHAT = byte_tokenizer(chat_template=CHAT_TEMPLATE)
@@ -165,12 +165,25 @@ def test_a_template_that_refuses_a_conversation_is_counted(tmp_path):
     assert profile.dropped["the chat template refuses the conversation (no tools)"] == 2
 
 
+def test_tokens_of_unknown_words_are_counted(tmp_path):
+    known, unknown = byte_tokenizer(), spacing_tokenizer("first text")
+    rows = [{"text": f"{'ab' * 5} {i % 10}" * 2} for i in range(60)]
+    path = write(tmp_path / "a.jsonl", rows)
+    assert prepared(path, known, format="text").profile.unknown_share == 0
+    unknown.unk_token = "a"  # half of the letters
+    share = prepared(path, unknown, format="text").profile.unknown_share
+    assert 0.25 < share < 0.5
+    unknown.unk_token = unknown.eos_token  # means something else, too
+    assert prepared(path, unknown, format="text").profile.unknown_share == 0
+
+
 def test_classification(tmp_path):
     rows = [{"text": f"row {i}", "label": ["no", "yes", "maybe"][i % 3]} for i in range(60)]
     data = prepared(write(tmp_path / "a.jsonl", rows), task="sequence-classification")
     assert data.label_names == ("maybe", "no", "yes") and data.profile.metric_name == "accuracy"
     counts = np.bincount(data.eval.class_labels)
     assert data.profile.largest_class_share == counts.max() / counts.sum()
+    assert data.profile.held_out_classes == np.count_nonzero(counts)
     for side in (data.train, data.eval):
         for text, label in zip(texts(side), side.class_labels, strict=True):
             assert data.label_names[label] == ["no", "yes", "maybe"][int(text.split()[1]) % 3]

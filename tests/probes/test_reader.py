@@ -212,6 +212,16 @@ def test_all_lines_that_an_open_quote_swallows_count(tmp_path):
         read(tmp_path / "a.csv", budget=0.01)
 
 
+def test_stray_quotes_of_a_table_with_tabs_swallow_no_rows_in_silence(tmp_path):
+    lines = [f"text {i}\t{i % 2}\n" for i in range(400)]
+    lines[10], lines[12] = '"hello\t1\n', 'foo"\t1\n'
+    (tmp_path / "d.tsv").write_text("text\tlabel\n" + "".join(lines) + '"quoted, in one row"\t1\n')
+    ledger = SkipLedger("d.tsv")
+    rows = [row for _, row in read_rows(tmp_path / "d.tsv", ledger)]
+    assert len(rows) == 398 and rows[-1]["text"] == "quoted, in one row"
+    assert ledger.skipped == {"not TSV": 3}
+
+
 def test_places_without_a_file_say_what_to_give(tmp_path):
     (tmp_path / "rows.jsonl").write_text("{}")
     for place, words in [

@@ -55,6 +55,19 @@ def test_columns_that_nobody_reads_are_not_kept(tmp_path):
     assert {tuple(row) for _, row in kept} == {("text",)}
 
 
+def test_a_row_that_is_nested_too_deeply_is_skipped(tmp_path):
+    deep = "[" * 500 + "]" * 500
+    good = '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b%d"}]}'
+    bad = '{"messages": [{"role": "user", "content": "a", "x": DEEP}, {"role": "assistant", "content": "b"}]}'.replace(
+        "DEEP", deep
+    )
+    path = tmp_path / "d.jsonl"
+    path.write_text("\n".join([*(good % i for i in range(200)), bad]))
+    ledger = SkipLedger(str(path))
+    found = scan(path, ledger, format=None, seed=0, max_sample_rows=500, max_sample_bytes=1e9, max_eval_rows=10)
+    assert (found.rows, ledger.skipped.total()) == (200, 1)
+
+
 def test_the_format_is_known_from_the_first_rows(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"text": "a", "label": 1}\n' * 60 + "broken\n" * 5000)

@@ -342,3 +342,18 @@ def test_a_cache_that_cannot_be_written_names_the_way_out(tmp_path, monkeypatch)
     (tmp_path / "a.gguf").write_bytes(b"GGUF")
     with pytest.raises(AdvisorError, match="ADVISOR_CACHE_DIR"):
         load_config(resolve_model(str(tmp_path / "a.gguf")))
+
+
+def test_a_pad_token_without_an_embedding_is_replaced(model_folder, tmp_path):
+    """Added to the tokenizer, without giving the model a row for it."""
+    shutil.copytree(model_folder, tmp_path / "m")
+    config = json.loads((tmp_path / "m" / "config.json").read_text())
+    tokenizer = byte_tokenizer()
+    for pad_is_known, pad in [(True, "<pad>"), (False, "[PAD]")]:
+        tokenizer.add_special_tokens({"pad_token": pad})
+        tokenizer.save_pretrained(tmp_path / "m")
+        (tmp_path / "m" / "config.json").write_text(json.dumps(config | {"vocab_size": 260}))
+        assert (tokenizer.pad_token_id < 260) is pad_is_known
+        loaded = load_tokenizer(resolve_model(str(tmp_path / "m")))
+        assert loaded.pad_token_was_missing is not pad_is_known
+        assert loaded.pad_token == (pad if pad_is_known else loaded.eos_token)

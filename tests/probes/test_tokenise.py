@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from probes import chats, tokenise
 from probes.chats import OF_CHATS, chat_segments
-from probes.tokenise import cut_pair_to_length, cut_to_length, encode_batch, encode_pairs, encode_texts
+from probes.tokenise import (
+    cut_pair_to_length,
+    cut_text_to_length,
+    cut_to_length,
+    encode_batch,
+    encode_pairs,
+    encode_texts,
+)
 from tests.probes.tokenizers import CHAT_TEMPLATE, byte_tokenizer, spacing_tokenizer
 
 PLAIN = byte_tokenizer()
@@ -177,7 +184,7 @@ row_masks = st.lists(st.booleans(), max_size=12)
 @given(row_masks, st.integers(1, 12))
 def test_a_cut_row_keeps_its_beginning_and_a_label_that_can_be_predicted(trained, limit):
     ids = list(range(len(trained)))
-    cut = cut_to_length(ids, trained, limit)
+    cut = cut_to_length(ids, trained, limit, PLAIN)
     if cut is None:
         assert not any(trained[1:limit])
     else:
@@ -186,12 +193,39 @@ def test_a_cut_row_keeps_its_beginning_and_a_label_that_can_be_predicted(trained
 
 @given(st.integers(0, 9), st.integers(0, 9), st.integers(1, 9))
 def test_source_and_target_are_cut_each_to_the_limit(source, target, limit):
-    cut = cut_pair_to_length(list(range(source + target)), [False] * source + [True] * target, limit)
+    cut = cut_pair_to_length(list(range(source + target)), [False] * source + [True] * target, limit, PLAIN)
     if source == 0 or target == 0:
         assert cut is None
     else:
         assert cut[1] == [False] * min(source, limit) + [True] * min(target, limit)
         assert cut[0][-1] == source + min(target, limit) - 1
+
+
+@pytest.mark.parametrize(("tokenizer", "kept"), [(PLAIN, "a film "), (byte_tokenizer(ends=True), "a film</s>")])
+def test_a_text_is_cut_as_the_tokenizer_itself_cuts_it(tokenizer, kept):
+    """A decoder's head reads the last token: one from the end of the text would not be there at inference."""
+    [(ids, trained)] = encode_texts([[("a film is!", False)]], tokenizer)
+    cut, _ = cut_text_to_length(ids, trained, 7, tokenizer)
+    assert cut == tokenizer("a film is!", truncation=True, max_length=7)["input_ids"]
+    assert tokenizer.decode(cut) == kept
+    source = cut_pair_to_length([*ids, 5], [False] * len(ids) + [True], 7, tokenizer)
+    assert source == ([*cut, 5], [False] * 7 + [True])
+
+
+def test_templates_that_write_the_date_write_the_same_one_every_day():
+    day = "{{ strftime_now('%d %b %Y') }}|{{ strftime_now( \"%Y\" ) }}|{{ strftime_now is defined }} "
+    dated = byte_tokenizer(chat_template=day + CHAT_TEMPLATE)
+    assert chat_segments(dated, TURNS[:2])[0][0].startswith("26 Jul 2024|2024|True <turn>user")
+    of_a_variable = CHAT_TEMPLATE + "{% set form = '%Y' %}{{ strftime_now(form) }}"
+    assert chats.on_one_day(of_a_variable) == of_a_variable
+
+
+@pytest.mark.parametrize("tokenizer", [PLAIN, CHAT, None])
+def test_a_turn_that_opens_a_conversation_is_not_trained(tokenizer):
+    """Nothing asks for it, and all rows that begin so would share the empty prompt."""
+    segments = chat_segments(tokenizer, TURNS[1:])
+    assert [text.strip(" \n").removesuffix("</s>") for text, trained in segments if trained] == ["so long"]
+    assert "yo" in segments[0][0] + segments[1][0]
 
 
 @given(st.lists(st.lists(st.tuples(st.text(max_size=6), st.booleans()), max_size=4), max_size=4))
@@ -209,7 +243,11 @@ def test_ids_spell_the_text_and_masks_follow_the_segments(batch):
 def test_the_functions_run_from_their_source_alone(name):
     """They are written verbatim into the generated training script, with those that they call."""
     alone: dict = {}
-    called = {"chat_segments": OF_CHATS, "encode_batch": (tokenise.encode_segments,)}.get(name, ())
+    called = {
+        "chat_segments": OF_CHATS,
+        "encode_batch": (tokenise.encode_segments,),
+        "cut_pair_to_length": (tokenise.cut_text_to_length, tokenise.closing_tokens),
+    }.get(name, ())
     original = getattr(chats if name == "chat_segments" else tokenise, name)
     for function in (original, *called):
         exec(inspect.getsource(function), alone)
@@ -218,5 +256,5 @@ def test_the_functions_run_from_their_source_alone(name):
         "encode_batch": ([[("ab", False), ("cd", True)]], PLAIN),
         "encode_pairs": ([[("ab", False), ("cd", True)]], PLAIN),
         "encode_texts": ([[("ab", False)]], PLAIN),
-    }.get(name, ([1, 2, 3], [False, True, True], 2))
+    }.get(name, ([1, 2, 3], [False, True, True], 2, PLAIN))
     assert alone[name](*arguments) == original(*arguments)
