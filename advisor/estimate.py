@@ -22,6 +22,7 @@ from probes.parallel import map_on_cores
 from probes.schema import DeviceReport
 
 SCHEMA_VERSION = 1
+ASSUMED_TOKENS = 512  # of a row, without data
 
 Verdict = Literal["fits", "fits with risk", "does not fit", "no card to judge for", "not estimable", "not applicable"]
 
@@ -82,7 +83,7 @@ def estimate_memory(
     data: str | Path | None = None,
     batch_size: int = 8,
     gradient_accumulation_steps: int = 1,
-    max_length_tokens: int = 512,
+    max_length_tokens: int | None = None,
     dtype: str = "bfloat16",
     quantize: str = "none",
     gradient_checkpointing: bool = False,
@@ -98,12 +99,13 @@ def estimate_memory(
     model: an alias such as 'llama', a hub id, a folder; well-known ones need no network.
     methods: 'all', a name, or names.
     data: a dataset whose real lengths are used; else every row counts as `max_length_tokens` long.
+    max_length_tokens: default: with data what `advisor recommend` plans, rows up to what the model reads; else 512.
     gpu, vram: the card to judge for; default: the one that is here. Without any, each method's smallest card is named.
     max_batch: also find the largest batch and the longest sequence that fit.
 
     Raises BadInput for what is not understood and for image generators, NoModelAccess where a config cannot be reached.
     """
-    from advisor.survey import check_length
+    from advisor.survey import check_length, longest_tokens
     from probes.device import detect
 
     if gpu is not None and vram is not None:
@@ -120,17 +122,20 @@ def estimate_memory(
             "`advisor recommend --no-probe` tells what published runs needed."
         )
     config, run_task = _config(model, task, trust_remote_code)
+    limit_tokens = max_length_tokens or (ASSUMED_TOKENS if data is None else longest_tokens(config))
     run = _checked_run(
         task=run_task,
         batch_size=batch_size,
         gradient_accumulation_steps=gradient_accumulation_steps,
-        max_length_tokens=max_length_tokens,
+        max_length_tokens=limit_tokens,
         dtype=dtype,
         quantization=quantize,
         gradient_checkpointing=gradient_checkpointing,
     )
-    check_length(config, max_length_tokens)
+    check_length(config, limit_tokens)
     lengths = None if data is None else _row_lengths(data, model, run, trust_remote_code)
+    if lengths is not None and max_length_tokens is None:
+        run = run.model_copy(update={"max_length_tokens": max(2, int(lengths.max()))})
     shape, parameters = _shape(config, run)
     lines = []
     for line in map_on_cores(partial(_line, config, shape, lengths, run, limit_bytes, max_batch), chosen):

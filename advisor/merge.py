@@ -63,7 +63,7 @@ def merge_recommended(
     """
     facts = recommended(load(folder))
     adapter = folder / ADAPTER_FOLDER
-    if not adapter.is_dir():
+    if not any(adapter.glob("*.safetensors")):
         raise BadInput(f"{folder} holds no adapter yet. `advisor train {folder}` makes one.")
     if (folder / REPORT_FILE).is_file() and finished_report(folder, facts.result) is None:
         raise BadInput(

@@ -71,7 +71,18 @@ def _start(report: TrainingReport) -> str:
         before, after = (quality_text(v, metric_name) for v in (report.baseline_metric, last.metric))
         words.append(f"{_plain(metric_name)} {before} to {after}")
     rows = plural(report.eval_rows, "held-out row") if report.eval_rows else "held-out rows"
-    return f"On {rows}, from the untuned model to this one: {', '.join(words)}."
+    start = f"On {rows}, from the untuned model to this one: {', '.join(words)}."
+    return start + (f" {on_all_rows(report)}" if report.end_on_all else "")
+
+
+def on_all_rows(report: TrainingReport) -> str:
+    """What the end is on all held-out rows, where the table is of the first of them, as the prediction was."""
+    end = report.end_on_all
+    words = [f"loss {end.eval_loss:.3f}"]
+    if end.metric is not None:
+        metric_name = report.curve.metric_name or "metric"
+        words.append(f"{_plain(metric_name)} {quality_text(end.metric, metric_name)}")
+    return f"On all {report.held_out_rows} held-out rows it ends at {', '.join(words)}."
 
 
 def _comparisons(report: TrainingReport) -> str:

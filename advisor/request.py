@@ -74,8 +74,10 @@ class Request(Record):
     @field_validator("methods", "exclude", "require", mode="before")
     @classmethod
     def _one_or_several(cls, given: Any) -> Any:
-        """From Python a single one needs no list, and None is none."""
-        return () if given is None else (given,) if isinstance(given, str) else given
+        """From Python a text will do in place of a list, with commas where it names several; None is none."""
+        if isinstance(given, str):
+            return tuple(part.strip() for part in given.split(","))
+        return () if given is None else given
 
     @field_validator("methods", "exclude")
     @classmethod

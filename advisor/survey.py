@@ -60,7 +60,7 @@ def survey(
     say(f"reading the model's configuration: {request.model}")
     source, config = _find_model(request)
     task = request.task or task_of(config, request.data, request.format)
-    limit_tokens = request.max_length_tokens or _longest_tokens(config)
+    limit_tokens = request.max_length_tokens or longest_tokens(config)
     check_length(config, limit_tokens)
     if request.metric is not None:
         check_metric(request.metric, task)
@@ -227,5 +227,6 @@ def positions_of(config: Any) -> int | None:
     return positions if positions and positions > 0 else None  # XLNet's are -1, for it has no limit
 
 
-def _longest_tokens(config: Any) -> int:
+def longest_tokens(config: Any) -> int:
+    """Of a row, by default: what the model can read, up to LONGEST_DEFAULT_TOKENS."""
     return min(LONGEST_DEFAULT_TOKENS, positions_of(config) or LONGEST_DEFAULT_TOKENS)

@@ -176,8 +176,9 @@ def _report(run: FinalRun, baseline: Baseline, curve: Curve, outcome: ProbeOutco
     if outcome.peak_bytes is None:  # the race had trained it to its end: nothing was left to do
         outcome = outcome.model_copy(update={"peak_bytes": facts.pick.probe_peak_bytes})
     end, untuned, rows = curve.points[-1], baseline, run.context.eval_rows
-    if (measured := outcome.all_rows) and facts.end_rows > rows:
-        end, untuned, rows = measured.end, measured.untuned, facts.end_rows
+    end_on_all = outcome.all_rows.end if outcome.all_rows else None
+    if end_on_all and facts.end_rows > rows:
+        end, untuned, rows, end_on_all = end_on_all, outcome.all_rows.untuned, facts.end_rows, None
     return TrainingReport(
         advisor_version=version("peft-advisor"),
         versions=library_versions(),
@@ -189,6 +190,8 @@ def _report(run: FinalRun, baseline: Baseline, curve: Curve, outcome: ProbeOutco
         curve=curve,
         end=end,
         eval_rows=rows,
+        end_on_all=end_on_all if rows < facts.plan.eval_rows else None,
+        held_out_rows=facts.plan.eval_rows,
         baseline_loss=untuned.eval_loss,
         baseline_metric=untuned.metric,
         comparisons=compare(facts.pick, end, outcome, device.kind, run.context.metric_name),

@@ -57,6 +57,10 @@ class TrainingReport(Record):
         description="the evaluation at the end, on as many held-out rows as the prediction is of; None in older ones",
     )
     eval_rows: int | None = Field(None, description="held-out rows that `end` and the untuned model's values are of")
+    end_on_all: CurvePoint | None = Field(
+        None, description="the evaluation of all held-out rows, where the prediction is of the first `eval_rows` alone"
+    )
+    held_out_rows: int | None = Field(None, description="all there are")
     baseline_loss: Finite
     baseline_metric: Finite | None
     comparisons: tuple[Comparison, ...]

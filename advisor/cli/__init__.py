@@ -15,7 +15,7 @@ from typing import NoReturn
 import typer
 
 # What is wrong with a place that the user named, and not with this program.
-_WRONG_PLACE = {errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS}
+_WRONG_PLACE = {errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 def build() -> typer.Typer:

@@ -33,7 +33,14 @@ def command(
     data: Annotated[Text, typer.Option(help="Use the lengths of this dataset's rows.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, max=MOST, help="Sequences per forward pass.")] = 8,
     gradient_accumulation: Annotated[int, typer.Option(min=1, max=MOST, help="Forward passes per optimizer step.")] = 1,
-    max_length: Annotated[int, typer.Option(min=2, max=LONGEST, help="Longest sequence in tokens.")] = 512,
+    max_length: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            max=LONGEST,
+            help="Longest sequence in tokens. Default: with --data what the model reads, at most 2048; else 512.",
+        ),
+    ] = None,
     dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32.")] = "bfloat16",
     quantize: Annotated[str, typer.Option(help="Base weights: none, nf4 or int8.")] = "none",
     gradient_checkpointing: Annotated[bool, typer.Option(help="Trade time for memory.")] = False,

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from advisor.model_card import ABOUT_RANGES, comparison_cells
+from advisor.model_card import ABOUT_RANGES, comparison_cells, on_all_rows
 from advisor.report.next_steps import Step
 from advisor.text import clean, plural, rate_text
 from advisor.training_report import TrainingReport
@@ -25,6 +25,9 @@ def print_training(report: TrainingReport, folder: Path, console: Console, serve
     console.print(Text(ABOUT_RANGES, style="dim"))
     if report.last != report.curve.points[-1]:
         console.print(Text(f"The end is measured on all {report.eval_rows} held-out rows.", style="dim"))
+    elif report.end_on_all:
+        first = f"Predicted and reached are of the first {report.eval_rows} held-out rows. "
+        console.print(Text(first + on_all_rows(report), style="dim"))
     for comparison in report.comparisons:
         if comparison.note:
             console.print(Text(f"{clean(comparison.quantity)}: {clean(comparison.note)}", style="dim"))

@@ -13,9 +13,12 @@ from advisor.cli import build
 from advisor.decision import decide
 from advisor.estimate import verdict_on
 from advisor.reach import largest_within
+from advisor.request import make_request
+from advisor.survey import survey
 from knowledge.errors import BadInput, NoModelAccess
 from knowledge.schema import MemoryEstimate, PlannedRun
 from tests.advisor.factories import candidate, device
+from tests.probes.tokenizers import byte_tokenizer
 
 
 @pytest.fixture(autouse=True)
@@ -132,6 +135,20 @@ def test_the_longest_rows_are_asked_of_full_ones_whatever_the_data_has(folder):
     cut = np.array([(128, 100)] * 40)
     longest = [find_reach(Subject(config, shape, get_method("lora"), rows), run, 120_000_000) for rows in (None, cut)]
     assert longest[0].longest_tokens == longest[1].longest_tokens < 512
+
+
+def test_rows_are_as_long_as_in_a_recommendation_for_the_same_data(folder, tmp_path):
+    """Not cut at what is assumed without data."""
+    byte_tokenizer().save_pretrained(folder)
+    data = tmp_path / "long.jsonl"
+    data.write_text("\n".join(json.dumps({"text": f"{i} " + "a" * (300 + i)}) for i in range(40)))
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 4096}))
+    made = make_request(model=folder, data=str(data), probe=False)
+    run = estimate_memory(folder, "lora", data=data).planned_run
+    assert run.max_length_tokens == survey(made, print).planned_run.max_length_tokens == 343
+    assert estimate_memory(folder, "lora", data=data, max_length_tokens=128).planned_run.max_length_tokens == 128
+    assert estimate_memory(folder, "lora").planned_run.max_length_tokens == 512
 
 
 def test_a_decoder_without_a_padding_token_is_estimated_as_a_classifier(folder):

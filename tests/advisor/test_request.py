@@ -37,6 +37,9 @@ def test_from_python_one_value_needs_no_list():
     assert (asked.methods, asked.require) == (("lora",), ("mergeable",))
     assert asked.exclude == ("lora-all-linear",)
     assert make_request(model="m", data="d", methods=None, exclude=None, require=None).methods == ()
+    assert make_request(model="m", data="d", methods="lora, BitFit").methods == ("lora", "bitfit")
+    with pytest.raises(BadInput, match="no method ''"):
+        make_request(model="m", data="d", methods="")
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,10 @@ def test_the_end_is_measured_on_as_many_held_out_rows_as_the_prediction_is_of(of
     assert report.baseline_loss == pytest.approx(Session(case.context).baseline().eval_loss, abs=1e-5) or not of_all
     card = (folder / ADAPTER_FOLDER / "README.md").read_text()
     assert f"On {rows} held-out rows, from the untuned model to this one: loss" in card
+    assert (report.end_on_all is None) == of_all
+    if not of_all:
+        assert report.end_on_all.eval_loss == pytest.approx(on_all, abs=1e-5)
+        assert f"On all {len(case.data.eval)} held-out rows it ends at loss {report.end_on_all.eval_loss:.3f}" in card
 
 
 def test_a_killed_run_goes_on_where_it_stopped_and_ends_the_same(tmp_path):

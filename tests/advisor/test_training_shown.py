@@ -50,6 +50,14 @@ def test_an_end_that_was_measured_on_further_rows_is_told(end, tmp_path):
     assert is_told == (end == point(600, 1.25))
 
 
+def test_beside_what_was_predicted_of_the_first_rows_the_end_on_all_is_told(tmp_path):
+    out = io.StringIO()
+    report = report_of(tmp_path, eval_rows=64, end_on_all=point(600, 1.31), held_out_rows=150)
+    print_training(report, tmp_path, Console(file=out, width=80))
+    told = " ".join(out.getvalue().split())
+    assert "of the first 64 held-out rows. On all 150 held-out rows it ends at loss 1.310, exact match 50.0 %" in told
+
+
 def test_the_model_card_says_what_was_predicted_and_reached(tmp_path):
     hostile = result()
     hostile = hostile.model_copy(
