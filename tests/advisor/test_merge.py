@@ -178,7 +178,7 @@ def test_what_is_in_the_way_or_missing_is_told(tmp_path, monkeypatch):
         merge_recommended(folder, out=tmp_path / "other")
     for weights in (folder / ADAPTER_FOLDER).glob("*.safetensors"):
         weights.unlink()
-    with pytest.raises(BadInput, match="holds no adapter yet.*advisor train"):
+    with pytest.raises(BadInput, match=r"holds no adapter yet.*advisor train"):
         merge_recommended(folder)
 
 
