@@ -19,6 +19,7 @@ CGROUP_ROOT = Path("/sys/fs/cgroup")
 CUDA_CONTEXT_BYTES = 400 * 1000**2
 
 NEARLY_AS_FREE = 0.9  # of the free memory of the best GPU: another one with that much may take part in a race
+LOOK_S = 0.5  # at how busy the processor is
 
 
 def detect(vram: str | None = None, gpu: str | None = None) -> DeviceReport:
@@ -211,9 +212,10 @@ def idle_cores() -> int:
     machine are many times slower than one thread alone."""
     import psutil
 
-    # The load is that of the whole machine, of which a container may have a few cores.
-    idle = (os.cpu_count() or 1) - round(psutil.getloadavg()[0])
-    return max(1, min(cpu_cores(), idle))
+    # Of the whole machine, of which a container may have a few cores. The load average would count a run that has
+    # ended a minute ago.
+    idle_share = 1 - psutil.cpu_percent(interval=LOOK_S) / 100
+    return max(1, min(cpu_cores(), round(idle_share * (os.cpu_count() or 1))))
 
 
 def asked_threads() -> int | None:

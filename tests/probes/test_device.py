@@ -297,15 +297,15 @@ def test_the_processors_of_an_older_container_are_counted_too(monkeypatch, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("own_cores", "cores", "load", "idle"),
-    [(4, 4, 0.0, 4), (4, 4, 2.2, 2), (4, 4, 9.0, 1), (2, 64, 0.0, 2), (2, 64, 30.0, 2)],
+    ("own_cores", "cores", "busy_percent", "idle"),
+    [(4, 4, 0.0, 4), (4, 4, 2.0, 4), (4, 4, 55.0, 2), (4, 4, 100.0, 1), (2, 64, 0.0, 2), (2, 64, 50.0, 2)],
 )
 def test_idle_cores_are_those_that_are_not_busy_and_no_more_than_a_container_has(
-    own_cores, cores, load, idle, monkeypatch
+    own_cores, cores, busy_percent, idle, monkeypatch
 ):
     monkeypatch.setattr(device, "cpu_cores", lambda: own_cores)
     monkeypatch.setattr("os.cpu_count", lambda: cores)
-    monkeypatch.setattr("psutil.getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr("psutil.cpu_percent", lambda interval: busy_percent)
     assert device.idle_cores() == idle
 
 
