@@ -27,6 +27,7 @@ def forward_inputs(model: Any, batch: Mapping[str, Any], task: Task) -> dict[str
     inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
     if task == "sequence-classification" and _classifies_at_the_end(model):
         inputs = _padded_on_the_left(**inputs)
+        _count_positions(model.get_base_model())
     if task == "seq2seq-lm":
         inputs["labels"] = batch["labels"]  # the decoder's inputs are made from them
     if task == "causal-lm":
@@ -38,11 +39,30 @@ def forward_inputs(model: Any, batch: Mapping[str, Any], task: Task) -> dict[str
             # models cut a view out of the hidden states, and PyTorch multiplies that row by row with the vocabulary.
             labels = batch["labels"]
             inputs["logits_to_keep"] = torch.arange(-labels.shape[1] - 1, -1, device=labels.device)
-        if "position_ids" in accepted and not _is_prompt_learning(model):
+        if "position_ids" in accepted:
             # Rows are padded on the left: count positions from the first real token.
-            mask = batch["attention_mask"]
-            inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
+            if _is_prompt_learning(model):
+                _count_positions(base)
+            else:
+                inputs["position_ids"] = (batch["attention_mask"].cumsum(-1) - 1).clamp(min=0)
     return inputs
+
+
+def _count_positions(base: Any) -> None:
+    """PEFT hands on no positions beside a prompt: the base counts them itself, leaving the padding between a prompt and
+    a shorter row out. Else a row's loss depended on the rows beside it, by up to 0.2 nats on tiny models."""
+    if not getattr(base, "counts_positions", False):
+        base.register_forward_pre_hook(_with_positions, with_kwargs=True)
+        base.counts_positions = True
+
+
+def _with_positions(base: Any, arguments: tuple, given: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    mask, tokens = given.get("attention_mask"), given.get("input_ids")
+    tokens = given.get("inputs_embeds") if tokens is None else tokens
+    if given.get("position_ids") is not None or mask is None or mask.dim() != 2 or tokens is None:
+        return arguments, given
+    positions = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -tokens.shape[1] :]  # PEFT extends a mask with floats
+    return arguments, {**given, "position_ids": positions}
 
 
 def label_logits(logits: torch.Tensor, batch: Mapping[str, Any], task: Task) -> torch.Tensor:

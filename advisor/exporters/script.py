@@ -40,6 +40,7 @@ _FORWARD_FUNCTIONS = (
     *(batching.batch_order, batching.collate, batching._collate_causal, batching._padded),
     *(forward.forward_inputs, forward.label_logits, forward.label_loss),
     *(forward._classifies_at_the_end, forward._padded_on_the_left, forward._is_prompt_learning),
+    *(forward._count_positions, forward._with_positions),
 )
 _OPENERS = {
     None: 'open(path, "rb")',

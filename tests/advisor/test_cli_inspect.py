@@ -14,7 +14,10 @@ from tests.tiny import tiny_model
 def model_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "tiny-llama"
     tiny_model("llama", trained=False).save_pretrained(folder)
-    byte_tokenizer(chat_template=CHAT_TEMPLATE).save_pretrained(folder)
+    tokenizer = byte_tokenizer(chat_template=CHAT_TEMPLATE)
+    tokenizer.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": len(tokenizer)}))
     # Whoever reads the weights fails: only config and tokenizer are needed here.
     (folder / "model.safetensors").write_bytes(b"no weights")
     return folder
