@@ -37,7 +37,7 @@ BYTES_PER_PARAMETER = 6  # a base in float32, and half as much again for trainin
 
 
 @dataclass(frozen=True)
-class Workplace:
+class ProbePlace:
     """Where probes run. `speed_up_alone`: how many times faster than they a run may be that has all of it alone."""
 
     executor: Executor
@@ -47,7 +47,7 @@ class Workplace:
 
 
 @contextmanager
-def open_executor(survey: Survey, folder: Path) -> Iterator[Workplace]:
+def open_executor(survey: Survey, folder: Path) -> Iterator[ProbePlace]:
     """The place that the request names. Its workers are started: they load the base while the memory is estimated."""
     assert survey.data is not None
     survey.data.save(folder / "data")
@@ -57,15 +57,15 @@ def open_executor(survey: Survey, folder: Path) -> Iterator[Workplace]:
         yield place
 
 
-def _on_this_machine(survey: Survey) -> Workplace:
+def _on_this_machine(survey: Survey) -> ProbePlace:
     device, gpus = training_devices()
     workers = survey.request.workers or (len(gpus) if gpus else _workers_without_cuda(survey, device))
     executor = ProcessExecutor(workers, gpus)
     if device != "cpu":
-        return Workplace(executor, device, speed_up_alone=float(math.ceil(workers / len(gpus or ["the only one"]))))
+        return ProbePlace(executor, device, speed_up_alone=float(math.ceil(workers / len(gpus or ["the only one"]))))
     cores = asked_threads() or cpu_cores()
     threads = max(1, min(cores, idle_cores() // workers))
-    return Workplace(executor, device, threads, cores / threads)
+    return ProbePlace(executor, device, threads, cores / threads)
 
 
 def _workers_without_cuda(survey: Survey, device: str) -> int:
@@ -77,7 +77,7 @@ def _workers_without_cuda(survey: Survey, device: str) -> int:
     return max(1, min(MAX_CPU_WORKERS, cpu_cores(), have_room))
 
 
-def _on_a_cluster(survey: Survey) -> Workplace:
+def _on_a_cluster(survey: Survey) -> ProbePlace:
     """Candidates that need more than the planned card has do not enter the race, so that several probes may share a
     card that is larger."""
     from probes.executors.ray import RayExecutor
@@ -94,10 +94,10 @@ def _on_a_cluster(survey: Survey) -> Workplace:
             "The Ray cluster trains on GPUs, and there is none here to plan for. Name the card of the cluster with "
             "--gpu, e.g. --gpu A100, or give the memory that one probe may use with --vram."
         )
-    return Workplace(executor, executor.device)
+    return ProbePlace(executor, executor.device)
 
 
-def _context(survey: Survey, folder: Path, place: Workplace) -> ProbeContext:
+def _context(survey: Survey, folder: Path, place: ProbePlace) -> ProbeContext:
     assert survey.data is not None
     return context_of(
         survey.planned_run,

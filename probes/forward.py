@@ -59,7 +59,7 @@ def _count_positions(base: Any) -> None:
 def _with_positions(base: Any, arguments: tuple, given: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
     mask, tokens = given.get("attention_mask"), given.get("input_ids")
     tokens = given.get("inputs_embeds") if tokens is None else tokens
-    if given.get("position_ids") is not None or mask is None or mask.dim() != 2 or tokens is None:
+    if given.get("position_ids") is not None or tokens is None or getattr(mask, "ndim", None) != 2:
         return arguments, given
     positions = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -tokens.shape[1] :]  # PEFT extends a mask with floats
     return arguments, {**given, "position_ids": positions}
