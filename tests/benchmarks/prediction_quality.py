@@ -77,8 +77,8 @@ def _forecasts(cohort: Cohort, held_out: np.ndarray, fraction: float) -> np.ndar
     Where these are too few, the shipped table's runs of the same suite join them, without any of the held-out methods
     and without any run that the cohort itself has; where they still are, the end of the curve's own metric is forecast
     in its place, as on a task that nobody has run."""
-    pairs = list(zip(cohort.runs, held_out, strict=True))
-    targets, known = ([run for run, is_out in pairs if is_out is wanted] for wanted in (np.True_, np.False_))
+    targets = [run for run, is_out in zip(cohort.runs, held_out, strict=True) if is_out]
+    known = [run for run, is_out in zip(cohort.runs, held_out, strict=True) if not is_out]
     predictor = Predictor([*known, *_shipped(cohort, targets, len(known))], benchmark=targets[0].benchmark)
     probes = {str(i): probe_of(run, fraction) for i, run in enumerate(targets)}
     forecasts = predictor.predict(probes, targets[0].max_steps)
