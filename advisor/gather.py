@@ -64,7 +64,8 @@ def _on_this_machine(survey: Survey) -> ProbePlace:
     if device != "cpu":
         return ProbePlace(executor, device, speed_up_alone=float(math.ceil(workers / len(gpus or ["the only one"]))))
     cores = asked_threads() or cpu_cores()
-    threads = max(1, min(cores, idle_cores() // workers))
+    could_have_several = cores > 1 and cpu_cores() >= 2 * workers  # else nothing need be looked for
+    threads = max(1, min(cores, idle_cores() // workers)) if could_have_several else 1
     return ProbePlace(executor, device, threads, cores / threads)
 
 
