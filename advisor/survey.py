@@ -202,9 +202,11 @@ def check_length(config: Any, max_length_tokens: int) -> None:
 
 def check_tokens(config: Any, data: PreparedData, tokenizer: Any) -> None:
     """Raises BadInput where the data holds a token that the model has no embedding for."""
-    embeddings = getattr(config.get_text_config(), "vocab_size", None)
+    from probes.source import embeddings_of
+
+    embeddings = embeddings_of(config)
     highest = max(int(rows.tokens.max(initial=0)) for rows in (data.train, data.eval))
-    if embeddings and highest >= embeddings:
+    if highest >= embeddings:
         raise BadInput(
             f"The data holds the token {tokenizer.convert_ids_to_tokens(highest)!r}, number {highest}, and the model "
             f"has embeddings for {embeddings}: the tokenizer was given tokens that the model does not know. Give the "

@@ -134,10 +134,15 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
 
 
 def _embeddings(source: ModelSource) -> float:
-    """For how many tokens the model has embeddings; infinite where no config says so."""
+    """Of the model; infinite where it has no config."""
     with suppress(BadInput, NoModelAccess, OSError):
-        return getattr(load_config(source).get_text_config(), "vocab_size", None) or math.inf
+        return embeddings_of(load_config(source))
     return math.inf
+
+
+def embeddings_of(config: PretrainedConfig) -> float:
+    """For how many tokens a model has embeddings; infinite where its config does not say."""
+    return getattr(config.get_text_config(), "vocab_size", None) or math.inf
 
 
 def stored_names(source: ModelSource) -> frozenset[str] | None:
