@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field, ValidationError
@@ -18,6 +18,7 @@ from knowledge.methods import all_methods, name_of
 from knowledge.methods.base import Method
 from knowledge.schema import MemoryEstimate, PlannedRun, Record
 from knowledge.shape import ModelShape
+from probes.columns import Columns, columns_of
 from probes.parallel import map_on_cores
 from probes.schema import DeviceReport
 
@@ -76,11 +77,21 @@ class MemoryReport(Record):
         return pandas.DataFrame(rows)
 
 
+class Rows(NamedTuple):
+    """Where rows are and how they are read."""
+
+    path: str
+    format: str | None
+    columns: Columns
+
+
 def estimate_memory(
     model: str | Path,
     methods: str | Iterable[str] = "all",
     *,
     data: str | Path | None = None,
+    format: str | None = None,
+    columns: Mapping[str, str] | Iterable[str] | None = None,
     batch_size: int = 8,
     gradient_accumulation_steps: int = 1,
     max_length_tokens: int | None = None,
@@ -99,6 +110,7 @@ def estimate_memory(
     model: an alias such as 'llama', a hub id, a folder; well-known ones need no network.
     methods: 'all', a name, or names.
     data: a dataset whose real lengths are used; else every row counts as `max_length_tokens` long.
+    format, columns: how its rows are read, where that is not to be found out; see `recommend`.
     max_length_tokens: default: with data what `advisor recommend` plans, rows up to what the model reads; else 512.
     gpu, vram: the card to judge for; default: the one that is here. Without any, each method's smallest card is named.
     max_batch: also find the largest batch and the longest sequence that fit.
@@ -121,8 +133,9 @@ def estimate_memory(
             "Memory is estimated for language models and classifiers. For an image generator, "
             "`advisor recommend --no-probe` tells what published runs needed."
         )
-    config, run_task = _config(model, task, trust_remote_code)
-    limit_tokens = max_length_tokens or (ASSUMED_TOKENS if data is None else longest_tokens(config))
+    rows = None if data is None else Rows(str(data), format, columns_of(columns))
+    config, run_task = _config(model, task, rows, trust_remote_code)
+    limit_tokens = max_length_tokens or (ASSUMED_TOKENS if rows is None else longest_tokens(config))
     run = _checked_run(
         task=run_task,
         batch_size=batch_size,
@@ -133,7 +146,7 @@ def estimate_memory(
         gradient_checkpointing=gradient_checkpointing,
     )
     check_length(config, limit_tokens)
-    lengths = None if data is None else _row_lengths(data, model, run, trust_remote_code)
+    lengths = None if rows is None else _row_lengths(rows, model, run, trust_remote_code)
     if lengths is not None and max_length_tokens is None:
         run = run.model_copy(update={"max_length_tokens": max(2, int(lengths.max()))})
     shape, parameters = _shape(config, run)
@@ -249,7 +262,7 @@ def _choose(methods: str | Iterable[str]) -> list[Method]:
     return [catalogue[name] for name in names]
 
 
-def _config(model: str, task: str | None, trust_remote_code: bool) -> tuple[Any, Any]:
+def _config(model: str, task: str | None, rows: Rows | None, trust_remote_code: bool) -> tuple[Any, Any]:
     """The model's config, from the known architectures or from where the model is, and the task it is made for."""
     from advisor.survey import task_of
     from probes.source import check_full_precision, load_config, resolve_model
@@ -257,7 +270,7 @@ def _config(model: str, task: str | None, trust_remote_code: bool) -> tuple[Any,
     source = resolve_model(model, trust_remote_code=trust_remote_code, need="config")
     config = load_config(source)
     check_full_precision(source, config)
-    return config, task or task_of(config, data=None, format=None)
+    return config, task or (task_of(config, None) if rows is None else task_of(config, *rows))
 
 
 def _shape(config: Any, run: PlannedRun) -> tuple[ModelShape, int]:
@@ -273,11 +286,14 @@ def _shape(config: Any, run: PlannedRun) -> tuple[ModelShape, int]:
     return shape, sum(p.numel() for p in base.parameters())
 
 
-def _row_lengths(data: str | Path, model: str, run: PlannedRun, trust_remote_code: bool) -> np.ndarray:
+def _row_lengths(rows: Rows, model: str, run: PlannedRun, trust_remote_code: bool) -> np.ndarray:
     from probes.dataset import prepare
     from probes.memory.batches import row_lengths
     from probes.source import load_tokenizer, resolve_model
 
     tokenizer = load_tokenizer(resolve_model(model, trust_remote_code=trust_remote_code, need="tokenizer"))
-    prepared = prepare(data, tokenizer, task=run.task, max_length_tokens=run.max_length_tokens)
+    path, format, columns = rows
+    prepared = prepare(
+        path, tokenizer, task=run.task, max_length_tokens=run.max_length_tokens, format=format, columns=columns
+    )
     return np.array(row_lengths(prepared.train, run.task))

@@ -120,6 +120,7 @@ def read_data(facts: Recommended, say: Callable[[str], None]) -> PreparedData:
         task=run.task,
         max_length_tokens=run.max_length_tokens,
         format=plan.data_format,
+        columns=plan.data_columns,
         seed=run.seed,
         max_train_rows=max(MAX_TRAIN_ROWS, seen_rows),
         max_train_bytes=max(MAX_SAMPLE_BYTES, free_host_bytes() // MEMORY_PER_CHARACTER),

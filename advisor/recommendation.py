@@ -162,6 +162,9 @@ class TrainingPlan(Record):
     through_model_loss: bool = Field(False, description="train on the model's own loss: the method adds terms to it")
     data_path: str = Field(description="the training file, or a hub dataset id")
     data_format: str = Field(description="name of a data format, e.g. 'prompt-completion'")
+    data_columns: Mapping[str, str] = Field(
+        default_factory=dict, description="columns of the data that stand for keys of the format; see DatasetProfile"
+    )
     held_out_key: int = Field(description="rows whose probes.split.group_key is at or below this are held out")
     keyed_by: Literal["prompt", "text"] = Field(description="what that key is of; see PreparedData.keyed_by")
     eval_rows: int = Field(gt=0, description="rows held out: the first of each key, by rising key")

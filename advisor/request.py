@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from advisor.requirement_words import parse_requirement
 from knowledge.errors import BadInput, did_you_mean
 from knowledge.methods import all_methods, name_of
 from knowledge.schema import Finite, Quantization, Record, Task
+from probes.columns import columns_of
 from probes.formats import get_format
 from probes.metrics import canonical_name, own_place
 
@@ -54,6 +56,9 @@ class Request(Record):
         None, gt=1, le=LONGEST, description="default: what model and data need, at most 2048"
     )
     format: str | None = Field(None, description="data format; detected unless given")
+    columns: Mapping[str, str] = Field(
+        default_factory=dict, description="columns of the data by the format's keys, e.g. {'text': 'review'}"
+    )
     metric: str | None = Field(
         None,
         description="exact match, token accuracy, accuracy, macro F1, or an own FILE.py:FUNCTION; default: as data are",
@@ -78,6 +83,14 @@ class Request(Record):
         if isinstance(given, str):
             return tuple(part.strip() for part in given.split(","))
         return () if given is None else given
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _as_mapping(cls, given: Any) -> dict[str, str]:
+        try:
+            return columns_of(given)
+        except BadInput as error:
+            raise ValueError(str(error)) from None
 
     @field_validator("methods", "exclude")
     @classmethod

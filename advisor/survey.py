@@ -17,6 +17,7 @@ from knowledge.schema import PlannedRun, Task
 from probes.schema import DeviceReport, ModelReport
 
 if TYPE_CHECKING:
+    from probes.columns import Columns
     from probes.dataset import PreparedData
     from probes.source import ModelSource
 
@@ -59,7 +60,7 @@ def survey(
     device = detect(request.vram, request.gpu)
     say(f"reading the model's configuration: {request.model}")
     source, config = _find_model(request)
-    task = request.task or task_of(config, request.data, request.format)
+    task = request.task or task_of(config, request.data, request.format, request.columns)
     limit_tokens = request.max_length_tokens or longest_tokens(config)
     check_length(config, limit_tokens)
     if request.metric is not None:
@@ -117,6 +118,7 @@ def _read_data(
         task=task,
         max_length_tokens=limit_tokens,
         format=request.format,
+        columns=request.columns,
         seed=request.seed,
         on_progress=on_progress,
     )
@@ -161,14 +163,14 @@ def plan(
     )
 
 
-def task_of(config: Any, data: str | None, format: str | None) -> Task:
+def task_of(config: Any, data: str | None, format: str | None = None, columns: Columns | None = None) -> Task:
     """The task that model and data are made for: rows with class labels are for classification, whatever the model."""
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
         MODEL_FOR_MASKED_LM_MAPPING_NAMES,
     )
 
-    if data is not None and _has_class_labels(data, format):
+    if data is not None and _has_class_labels(data, format, columns):
         return "sequence-classification"
     if getattr(config, "is_encoder_decoder", False):
         return "seq2seq-lm"
@@ -181,11 +183,11 @@ def task_of(config: Any, data: str | None, format: str | None) -> Task:
     return "causal-lm"
 
 
-def _has_class_labels(data: str, format: str | None) -> bool:
+def _has_class_labels(data: str, format: str | None, columns: Columns | None) -> bool:
     from probes.scan import format_of
 
     try:
-        return format_of(data, format).classification
+        return format_of(data, format, columns).classification
     except BadInput:
         return False  # reading all of it will say what is wrong, with line numbers
 

@@ -18,6 +18,7 @@ import numpy as np
 from knowledge.errors import BadInput
 from knowledge.schema import Task
 from probes.batching import batch_order
+from probes.columns import Columns
 from probes.encoder import Encoded, Encoder
 from probes.formats import Row
 from probes.profile import check_task, funnel, label_names_of, make_profile
@@ -91,6 +92,7 @@ def prepare(
     task: Task,
     max_length_tokens: int,
     format: str | None = None,
+    columns: Columns | None = None,
     seed: int = 0,
     eval_fraction: float = 0.1,
     max_eval_rows: int = MAX_EVAL_ROWS,
@@ -102,15 +104,17 @@ def prepare(
     """Read, split, tokenise and profile the rows of `path` (a file or a hub dataset id).
 
     Of a file with more than `max_train_rows` rows, or than `max_train_bytes` characters of text, a uniform sample is
-    tokenised. `format` is the name of a data format, detected where None. A row longer than `max_length_tokens` is cut
-    at its end; a row left without labels is left out; both are counted. `on_progress(bytes_done, bytes_total)` is
-    called while a local file is read. Raises BadInput, with the counts of every filter, where too little is left.
+    tokenised. `format` is the name of a data format, detected where None; `columns` tells which of the user's stand for
+    its keys. A row longer than `max_length_tokens` is cut at its end; a row left without labels is left out; both are
+    counted. `on_progress(bytes_done, bytes_total)` is called while a local file is read. Raises BadInput, with the
+    counts of every filter, where too little is left.
     """
     ledger = SkipLedger(str(path), budget=skip_budget)
     found = scan(
         path,
         ledger,
         format=format,
+        columns=columns,
         seed=seed,
         max_sample_rows=max_train_rows,
         max_sample_bytes=max_train_bytes,
@@ -123,6 +127,7 @@ def prepare(
     held_out = _hold_out(found, encoder, eval_rows_wanted(found.rows, eval_fraction, max_eval_rows))
     train = encoder.encode([row for index, row in found.sample if held_out.keys[index] > held_out.last_key])
     profile = make_profile(str(path), found, ledger.skipped, held_out.encoded, held_out.rows, train, task)
+    profile = profile.model_copy(update={"columns": dict(columns or {})})
     if not train.kept or profile.train_rows <= 0 or not profile.eval_rows:
         raise BadInput(funnel(profile, max_length_tokens))
     return PreparedData(

@@ -1,4 +1,4 @@
-"""Rows from a file or a hub dataset, one at a time, with line numbers and a record of what was skipped.
+"""Rows from a file or a dataset of the hub, one at a time, with line numbers and a record of what was skipped.
 
 JSON Lines are read by a reader of our own: it has a byte limit for a line, so that a corrupt or endless line costs
 neither memory nor the job, and it knows the number and the fault of every line that it leaves out.
@@ -6,10 +6,8 @@ neither memory nor the job, and it knows the number and the fault of every line 
 
 from __future__ import annotations
 
-import csv
 import io
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -19,6 +17,7 @@ from knowledge.places import at_home
 from probes import hub
 from probes.skipped import SkipLedger
 from probes.streams import Watched, decompress
+from probes.tables import read_table
 
 if TYPE_CHECKING:
     import pyarrow.parquet
@@ -42,14 +41,14 @@ def read_rows(
     source: str | Path,
     ledger: SkipLedger | None = None,
     *,
-    split: str = "train",
     max_line_bytes: int = MAX_LINE_BYTES,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[NumberedRow]:
     """Yield (line number, row) from a JSONL, JSON, CSV or TSV file (also .gz, .bz2, .zst, .xz), Parquet or the hub.
 
-    Line numbers count from 1; for JSON arrays, Parquet and the hub they are row numbers. Faulty lines go to `ledger`,
-    whose budget is checked at the end. `on_progress(bytes_done, bytes_total)` is called now and then for local files.
+    source: a path, or `owner/name`, `owner/name:subset` or `owner/name:subset:split` on the hub. Line numbers count
+    from 1; for JSON arrays, Parquet and the hub they are row numbers. Faulty lines go to `ledger`, whose budget is
+    checked at the end. `on_progress(bytes_done, bytes_total)` is called now and then for local files.
     Raises BadInput where there is no such file, dataset or form, and where the file is empty or not text.
     """
     ledger = ledger if ledger is not None else SkipLedger(str(source))
@@ -60,10 +59,11 @@ def read_rows(
         raise BadInput(f"{source} is a folder. {_way_out(path)}")
     elif form_of(path)[0] is not None or str(source).count("/") != 1 or str(source).startswith((".", "/", "~")):
         raise BadInput(
-            f"No such file: {source}. Give a JSONL, JSON, CSV or Parquet file or a hub dataset id (owner/name)."
+            f"No such file: {source}. Give a JSONL, JSON, CSV or Parquet file or a hub dataset id (owner/name, "
+            "owner/name:subset)."
         )
     else:
-        rows = _read_hub(str(source), split)
+        rows = _read_hub(str(source))
     for number, row in rows:
         ledger.rows += 1
         yield number, row
@@ -120,7 +120,7 @@ def _read_text(stream: BinaryIO, form: str, ledger: SkipLedger, max_line_bytes: 
     elif form == "jsonl":
         yield from _read_jsonl(buffered, ledger, max_line_bytes)
     else:
-        yield from _read_csv(buffered, ledger, max_line_bytes, "\t" if form == "tsv" else ",")
+        yield from read_table(buffered, ledger, max_line_bytes, tabs=form == "tsv")
 
 
 def _read_jsonl(stream: BinaryIO, ledger: SkipLedger, max_line_bytes: int) -> Iterator[NumberedRow]:
@@ -200,69 +200,6 @@ def _is_object(line: bytes) -> bool:
         return False
 
 
-def _next_fields(reader: Iterator[list[str]], max_field_bytes: int) -> list[str]:
-    """The limit holds for the whole process, where others read tables too: it is given back after each row."""
-    limit_of_others = csv.field_size_limit(max_field_bytes)
-    try:
-        return next(reader)
-    finally:
-        csv.field_size_limit(limit_of_others)
-
-
-def _read_csv(stream: BinaryIO, ledger: SkipLedger, max_line_bytes: int, delimiter: str) -> Iterator[NumberedRow]:
-    """CSV with a header line; every value is a string. The number of a row is that of its last line.
-
-    A quote that is never closed swallows all lines after it: each of them counts as a row that was skipped.
-    """
-    text = io.TextIOWrapper(stream, encoding="utf-8", errors="strict", newline="")
-    reader = csv.reader(text, delimiter=delimiter, strict=True)
-    header: list[str] = []
-    while True:
-        before = reader.line_num
-        try:
-            fields = _next_fields(reader, max_line_bytes)
-        except StopIteration:
-            return
-        except UnicodeDecodeError as error:
-            place = f"after line {reader.line_num}" if reader.line_num else "near its beginning"
-            raise BadInput(
-                f"{ledger.source} is not UTF-8 {place}: {error}. Save it as UTF-8, e.g. iconv -f latin1 -t utf-8."
-            ) from error
-        except csv.Error as error:
-            ledger.skip(before + 1, "not CSV", _in_words(error), rows=max(1, reader.line_num - before))
-            continue
-        if not fields:
-            continue
-        if not header:
-            _check_header(fields, ledger.source)
-            header = fields
-        elif len(fields) != len(header):
-            ledger.skip(reader.line_num, "wrong number of fields", f"{len(fields)} instead of {len(header)}")
-        elif delimiter == "\t" and any("\t" in field and "\n" in field for field in fields):
-            # Tables with tabs are mostly written without quotes: two stray ones have made one row of several.
-            ledger.skip(before + 1, "not TSV", "a quote that begins a field", rows=reader.line_num - before)
-        else:
-            yield reader.line_num, dict(zip(header, fields, strict=True))
-
-
-def _in_words(error: csv.Error) -> str:
-    if "expected after" in str(error):
-        return "text behind a closing quote"
-    return "a quote that is never closed" if "unexpected end" in str(error) else str(error)
-
-
-def _check_header(header: list[str], source: str) -> None:
-    separator = next((mark for mark in ";\t|" if mark in header[0]), None)
-    if len(header) == 1 and separator is not None:
-        raise BadInput(
-            f"{source} is no file of comma-separated values: its header is the one name {header[0]!r}. Is it separated "
-            f"by {separator!r}? Convert it to commas, or name it .tsv where it is separated by tabs."
-        )
-    twice = next((name for name, count in Counter(filter(None, header)).items() if count > 1), None)
-    if twice is not None:
-        raise BadInput(f"{source} has two columns named {twice!r}. Rename one of them, or leave it out.")
-
-
 def _read_parquet(path: Path) -> Iterator[NumberedRow]:
     import pyarrow
     import pyarrow.parquet
@@ -285,21 +222,28 @@ def _rows_at_once(metadata: pyarrow.parquet.FileMetaData) -> int:
     return int(min(1000, max(1, MAX_LINE_BYTES / max(1, per_row))))
 
 
-def _read_hub(dataset_id: str, split: str) -> Iterator[NumberedRow]:
+def hub_place(source):
+    """(dataset id, subset or None, split) of `owner/name`, `owner/name:subset` or `owner/name:subset:split`."""
+    name, _, rest = source.partition(":")
+    subset, _, split = rest.partition(":")
+    return name, subset or None, split or "train"
+
+
+def _read_hub(source: str) -> Iterator[NumberedRow]:
     import datasets
 
     if not hub.reachable():
-        raise BadInput(
-            f"There is no file {dataset_id!r}, and the hub, where a data set may have that name, is offline."
-        )
+        raise BadInput(f"There is no file {source!r}, and the hub, where a data set may have that name, is offline.")
     datasets.disable_progress_bars()
+    name, subset, split = hub_place(source)
     number = 0
     try:
-        for number, row in enumerate(datasets.load_dataset(dataset_id, split=split, streaming=True), start=1):
+        for number, row in enumerate(datasets.load_dataset(name, subset, split=split, streaming=True), start=1):
             yield number, row
     except Exception as error:  # the hub's library raises many kinds: missing, gated, offline, several configurations
         reached = f"be read beyond row {number}" if number else "be opened"
         raise BadInput(
-            f"The hub dataset {dataset_id!r} (split {split!r}) cannot {reached}: {error} "
-            "Check the name and the network, or give a local file."
+            f"The hub dataset {name!r} ({f'subset {subset!r}, ' if subset else ''}split {split!r}) cannot {reached}: "
+            f"{error} Name a subset as {name}:SUBSET and a split as {name}:SUBSET:SPLIT; or check the name and the "
+            "network, or give a local file."
         ) from error

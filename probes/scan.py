@@ -20,6 +20,7 @@ import numpy as np
 
 from knowledge.errors import BadInput
 from probes.chats import chat_segments
+from probes.columns import Columns, check_columns, renamed
 from probes.formats import DataFormat, Row, describe_keys, detect_format, get_format, known_formats
 from probes.reader import NumberedRow, form_of, read_rows
 from probes.skipped import SkipLedger
@@ -66,10 +67,11 @@ def scan(
     max_sample_rows: int,
     max_sample_bytes: float,
     max_eval_rows: int,
+    columns: Columns | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Scan:
     """Pass over `path` once. Rows that do not fit the format go to `ledger`. Raises BadInput, see probes.reader."""
-    rows, data_format = open_rows(path, ledger, format, on_progress)
+    rows, data_format = open_rows(path, ledger, format, columns, on_progress)
     prompt_keys, text_keys = array("q"), array("q")
     sample = _UniformSample(max_sample_rows, max_sample_bytes, seed, data_format.of_use)
     by_prompt, by_text = (_SmallestKeys(2 * max_eval_rows, data_format.of_use) for _ in range(2))
@@ -114,13 +116,19 @@ def open_rows(
     path: str | Path,
     ledger: SkipLedger,
     format: str | None = None,
+    columns: Columns | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Iterator[NumberedRow], DataFormat]:
-    """The rows of `path` and their format: the one named, or the one that the first rows have."""
+    """The rows of `path`, of `columns` alone where these are given, and their format: the one named, or the one that
+    the first rows have."""
     rows = read_rows(path, ledger, on_progress=on_progress)
     first = list(islice(rows, DETECT_ROWS))
     if not first:
         raise BadInput(f"{path} holds no rows. {known_formats()}")
+    if columns:
+        check_columns(columns, [row for _, row in first], str(path))
+        rows = ((line, renamed(row, columns)) for line, row in rows)
+        first = [(line, renamed(row, columns)) for line, row in first]
     data_format = get_format(format) if format else _detected(path, first)
     needed = f"The format {data_format.name} needs {data_format.summary}."
     ledger.advice[_misfit(data_format)] = f"{needed}\n{known_formats()}"
@@ -139,9 +147,9 @@ def _detected(path: str | Path, first: list[NumberedRow]) -> DataFormat:
         raise BadInput(f"{path}: {error}{header}") from None
 
 
-def format_of(path: str | Path, format: str | None = None) -> DataFormat:
+def format_of(path: str | Path, format: str | None = None, columns: Columns | None = None) -> DataFormat:
     """The format of a file or hub dataset, from its first rows alone: enough to tell a classification."""
-    return open_rows(path, SkipLedger(str(path), budget=1.0), format)[1]
+    return open_rows(path, SkipLedger(str(path), budget=1.0), format, columns)[1]
 
 
 class _UniformSample:

@@ -19,6 +19,9 @@ class DatasetProfile(Record):
 
     path: str
     format: str = Field(description="detected or given format, e.g. 'prompt-completion'")
+    columns: Mapping[str, str] = Field(
+        default_factory=dict, description="the user's columns that stand for keys of the format, by key; empty: by name"
+    )
     rows: int
     usable_rows: int = Field(description="rows left after the filters in `dropped`")
     train_rows: int

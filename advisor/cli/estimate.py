@@ -31,6 +31,11 @@ def command(
         ),
     ] = None,
     data: Annotated[Text, typer.Option(help="Use the lengths of this dataset's rows.")] = None,
+    format: Annotated[Text, typer.Option(help="Format of the data. Detected unless given.")] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(callback=several, help="Columns of the data for the format's keys: text=review,label=stars."),
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, max=MOST, help="Sequences per forward pass.")] = 8,
     gradient_accumulation: Annotated[int, typer.Option(min=1, max=MOST, help="Forward passes per optimizer step.")] = 1,
     max_length: Annotated[
@@ -60,6 +65,8 @@ def command(
         model,
         method or "all",
         data=data,
+        format=format,
+        columns=columns,
         batch_size=batch_size,
         gradient_accumulation_steps=gradient_accumulation,
         max_length_tokens=max_length,

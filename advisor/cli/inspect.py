@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from advisor.cli._several import several
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -27,6 +29,10 @@ def command(
     vram: Annotated[Option, typer.Option(help="Plan for a card with this much memory, e.g. 24GB.")] = None,
     gpu: Annotated[Option, typer.Option(help="Plan for this card, e.g. 'RTX 4090'.")] = None,
     format: Annotated[Option, typer.Option(help="Data format. Detected unless given.")] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(callback=several, help="Your columns for the format's keys: text=review,label=stars."),
+    ] = None,
     task: Annotated[
         Option, typer.Option(help="causal-lm, sequence-classification or seq2seq-lm. Found unless given.")
     ] = None,
@@ -45,6 +51,7 @@ def command(
         vram=vram,
         gpu=gpu,
         format=format,
+        columns=columns,
         task=task,
         max_length_tokens=max_length,
         seed=seed,
@@ -145,6 +152,8 @@ def _data_table(found: Survey) -> Table:
         ("length in tokens", lengths),
         ("judged by", profile.metric_name),
     ]
+    if profile.columns:
+        facts.insert(2, ("columns", ", ".join(f"{key} is {column}" for key, column in profile.columns.items())))
     if profile.label_total_tokens:
         labels = f"median {profile.label_p50_tokens} a row, {profile.label_total_tokens:,} in all"
         facts.append(("trained tokens", labels))

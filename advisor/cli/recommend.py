@@ -60,6 +60,13 @@ def command(
         Text,
         typer.Option(help="prompt-completion, messages, alpaca, sharegpt, text-label or text. Detected unless given."),
     ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            callback=several,
+            help="Your columns for the format's keys: text=review,label=stars; a,b or repeated. Only these are read.",
+        ),
+    ] = None,
     metric: Annotated[
         Text,
         typer.Option(help="exact-match, token-accuracy, accuracy, macro-f1, or FILE.py:FUNCTION, whose code is run."),
@@ -110,6 +117,7 @@ def command(
         gradient_accumulation_steps=gradient_accumulation,
         max_length_tokens=max_length,
         format=format,
+        columns=columns,
         metric=metric,
         quantize=quantize,
         gradient_checkpointing=gradient_checkpointing,

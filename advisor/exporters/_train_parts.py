@@ -71,7 +71,7 @@ class TokenRows:
 def load_data(path, tokenizer):
     """(training rows, held-out rows), tokenised."""
     train, held_out = [], {}
-    for row in read_rows(path):
+    for row in $rows:
         if not matches(row):
             continue
         try:

@@ -39,7 +39,9 @@ def read_rows(path):
     """Yields the lines of a table as {column: text}; faulty ones are passed over."""
     csv.field_size_limit($max_line_bytes)
     with $opener as file:
-        reader = csv.reader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""), delimiter=$delimiter, strict=True)
+        text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+        first = text.readline()
+        reader = csv.reader(chain([first], text), delimiter=$separator, strict=True)
         header = []
         while True:
             try:
@@ -62,7 +64,8 @@ def read_rows(path):
     "hub": '''
 def read_rows(path):
     """Yields the rows of a dataset on the Hugging Face hub."""
-    yield from datasets.load_dataset(path, split="train", streaming=True)
+    name, subset, split = hub_place(path)
+    yield from datasets.load_dataset(name, subset, split=split, streaming=True)
 ''',
 }
-READERS["tsv"] = READERS["csv"]  # with another $delimiter
+READERS["tsv"] = READERS["csv"]  # with another $separator

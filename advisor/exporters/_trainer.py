@@ -20,6 +20,7 @@ from advisor.text import clean
 from advisor.training_arguments import in_parts, training_arguments
 from knowledge.places import at_home
 from knowledge.schema import PlannedRun
+from probes.reader import hub_place
 
 UNWRAP = "Take the rows out of it, e.g. `jq -c '.[][]'`, or use the training script (--to script)."
 SCRIPT = "Use the training script instead (--to script)."
@@ -53,7 +54,16 @@ class TrainerRun:
     @property
     def data(self) -> str:
         """Absolute path of the data file, or the id of a hub dataset."""
-        return self.plan.data_path if self.data_form is None else str(at_home(self.plan.data_path).resolve())
+        if self.data_form is None:
+            return hub_place(self.plan.data_path)[0]
+        return str(at_home(self.plan.data_path).resolve())
+
+    def part(self, name_of_subset: str) -> dict[str, str]:
+        """Which split is read, and of a hub dataset which subset, under the trainer's name for it."""
+        if self.data_form is not None:
+            return {"split": "train"}
+        _, subset, split = hub_place(self.plan.data_path)
+        return {"split": split} | ({name_of_subset: subset} if subset else {})
 
     @property
     def trust(self) -> dict[str, bool]:
@@ -93,6 +103,11 @@ def trainer_run(result: Result, target: str) -> TrainerRun:
             f"{target} is not sure to read {path.suffix} files.", "Decompress the data, or use the script."
         )
     run = TrainerRun(result, facts.plan, canonical(facts.pick.peft_config), form)
+    if _has_other_separator(path):
+        raise NotExpressible(f"{target} reads {path.name} as separated by commas, which it is not.", SCRIPT)
+    if others := {key: column for key, column in facts.plan.data_columns.items() if key != column}:
+        named = ", ".join(f"{column} to {key}" for key, column in others.items())
+        raise NotExpressible(f"{target} looks for other columns than the data has.", f"Rename {named}, or: {SCRIPT}")
     if _is_around_the_rows(path):
         raise NotExpressible(f"{target} would read {path.name}, an object around its rows, as a single row.", UNWRAP)
     if facts.plan.data_format == "messages" and columns_among(run, ["system"]):
@@ -109,6 +124,16 @@ def _is_around_the_rows(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(2**16)
     return head.lstrip().startswith(b"{") and not is_json_lines(head)
+
+
+def _has_other_separator(path: Path) -> bool:
+    """Whether the values of a CSV file, where it is here, are separated by something else than commas."""
+    if path.suffix.lower() != ".csv" or not path.is_file():
+        return False
+    from probes.tables import separator_of
+
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        return separator_of(file.readline()) != ","
 
 
 def trainer_arguments(run: TrainerRun) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def config(run: TrainerRun) -> dict[str, Any]:
 
 
 def _data(run: TrainerRun) -> dict[str, Any]:
-    place = {"path": run.data, "split": "train"}
+    place = {"path": run.data, **run.part("name")}
     place |= {"ds_type": run.data_form} if run.data_form else {}
     kind = run.plan.data_format
     if kind == "text":

@@ -115,7 +115,7 @@ def _also(run: TrainerRun, *names: str) -> dict[str, str]:
 
 
 def _dataset_info(run: TrainerRun) -> dict[str, Any]:
-    place = {"hf_hub_url": run.data} if run.data_form is None else {"file_name": run.data}
+    place = {"hf_hub_url": run.data, **run.part("subset")} if run.data_form is None else {"file_name": run.data}
     kind = run.plan.data_format
     if kind == "text":
         return {**place, "columns": {"prompt": "text"}}

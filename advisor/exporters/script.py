@@ -28,10 +28,10 @@ from advisor.recommendation import Prediction, Result
 from advisor.text import clean, duration_text, plural, quality_text
 from knowledge.places import at_home
 from knowledge.schema import AUTO_CLASSES
-from probes import adapters, batching, chats, forward, split, tokenise
+from probes import adapters, batching, chats, columns, forward, split, tables, tokenise
 from probes.formats import get_format
 from probes.metrics import BUILT_IN, MACRO_F1, macro_f1
-from probes.reader import MAX_LINE_BYTES, form_of
+from probes.reader import MAX_LINE_BYTES, form_of, hub_place
 
 NAME = "script"
 TITLE = "training script"
@@ -49,7 +49,14 @@ _OPENERS = {
     "xz": 'lzma.open(path, "rb")',
 }
 _STANDARD_MODULES = ("argparse", "bz2", "csv", "gzip", "inspect", "io", "json", "lzma", "math", "random", "re", "time")
-_STANDARD_NAMES = {"Mapping": "collections.abc", "partial": "functools", "Path": "pathlib", "Any": "typing"}
+_READ_WITH = {"csv": [tables.separator_of], "hub": [hub_place]}
+_STANDARD_NAMES = {
+    "Any": "typing",
+    "Mapping": "collections.abc",
+    "Path": "pathlib",
+    "chain": "itertools",
+    "partial": "functools",
+}
 _OTHER_MODULES = {
     "datasets": "datasets",
     "np": "numpy as np",
@@ -72,12 +79,13 @@ def training_script(result: Result) -> str:
     form, compression = _data_form(facts.plan.data_path)
     reader = Template(READERS[form]).safe_substitute(
         opener=_OPENERS[compression],
-        delimiter=repr("\t" if form == "tsv" else ","),
+        separator=r'"\t"' if form == "tsv" else "separator_of(first)",
         max_line_bytes=MAX_LINE_BYTES,
     )
     sections = [
         _settings(facts),
         _banner("the data, read and split as the probes did"),
+        *map(source, _READ_WITH.get(form, ())),
         reader,
         *_data_functions(facts),
         _banner("batches and the forward pass"),
@@ -173,6 +181,8 @@ def _settings(facts: Recommended) -> str:
         HELD_OUT_KEY=plan.held_out_key,
         EVAL_ROWS=facts.end_rows,
     )
+    if plan.data_columns:
+        text += f"COLUMNS = {literal(plan.data_columns)}  # of the data, by the names that its format has for them\n"
     if plan.label_names:
         text += f"LABEL_NAMES = {literal(list(plan.label_names))}\n"
     if has_head(facts):
@@ -187,13 +197,14 @@ def _data_functions(facts: Recommended) -> list[str]:
     task, chosen = facts.result.planned_run.task, get_format(facts.plan.data_format)
     encode, cut, *called = tokenise.OF_TASKS[task]
     functions = [chosen.matches, chosen.to_segments, chats.chat_segments, *chats.OF_CHATS, encode, cut, *called]
-    functions += [split.split_texts, split.group_key]
+    functions += [split.split_texts, split.group_key, *([columns.renamed] if facts.plan.data_columns else [])]
     tokenising = parts.TOKENISE
     if task == "sequence-classification":
         functions.append(chosen.label_of)
         tokenising = parts.TOKENISE_CLASSES
     keyed_by = "prompt" if facts.plan.keyed_by == "prompt" else "text"
-    loading = Template(parts.DATA).substitute(KEYED_BY=keyed_by)
+    rows = "(renamed(row, COLUMNS) for row in read_rows(path))" if facts.plan.data_columns else "read_rows(path)"
+    loading = Template(parts.DATA).substitute(KEYED_BY=keyed_by, rows=rows)
     return [*map(source, functions), loading, Template(tokenising).substitute(encode=encode.__name__, cut=cut.__name__)]
 
 

@@ -99,7 +99,7 @@ def _targets(modules: Any) -> list[str]:
 
 def _data(run: TrainerRun) -> dict[str, Any]:
     place = {"path": run.data} if run.data_form is None else {"path": run.data_form, "data_files": run.data}
-    chosen = {"datasets": [{**place, "split": "train"}]}
+    chosen = {"datasets": [{**place, **run.part("name")}]}
     kind = run.plan.data_format
     if kind == "prompt-completion":
         if not (run.plan.uses_chat_template or prompts_are_text(run)):

@@ -136,7 +136,7 @@ def detect_format(rows: Sequence[tuple[int, Row]]) -> DataFormat:
             )
         raise BadInput(
             f"Line {line} fits no known data format. {describe_keys(row)}\n{known_formats()}\n"
-            "Rename the keys, or name the format with --format."
+            "Say which columns are meant, as in --columns text=review,label=stars, or name the format with --format."
         )
     for closer in all_formats()[: all_formats().index(best)]:
         has_keys = [all(row.get(key) is not None for key in closer.example) for _, row in rows]

@@ -116,7 +116,7 @@ def test_four_bits_are_no_way_for_a_method_that_does_not_know_them(folder):
     from knowledge.methods import get_method
 
     run = PlannedRun(max_steps=100, batch_size=4, max_length_tokens=128)
-    config, _ = _config(folder, None, False)
+    config, _ = _config(folder, None, None, False)
     shape, _ = _shape(config, run)
     in_4_bits, room = run.model_copy(update={"quantization": "nf4"}), 10**12
     for name, fits in (("lora", True), ("bd-lora", False)):
@@ -130,7 +130,7 @@ def test_the_longest_rows_are_asked_of_full_ones_whatever_the_data_has(folder):
     from knowledge.methods import get_method
 
     run = PlannedRun(max_steps=100, batch_size=4, max_length_tokens=128)
-    config, _ = _config(folder, None, False)
+    config, _ = _config(folder, None, None, False)
     shape, _ = _shape(config, run)
     cut = np.array([(128, 100)] * 40)
     longest = [find_reach(Subject(config, shape, get_method("lora"), rows), run, 120_000_000) for rows in (None, cut)]
@@ -149,6 +149,16 @@ def test_rows_are_as_long_as_in_a_recommendation_for_the_same_data(folder, tmp_p
     assert run.max_length_tokens == survey(made, print).planned_run.max_length_tokens == 343
     assert estimate_memory(folder, "lora", data=data, max_length_tokens=128).planned_run.max_length_tokens == 128
     assert estimate_memory(folder, "lora").planned_run.max_length_tokens == 512
+
+
+def test_rows_of_the_users_own_columns_are_read_and_classes_are_for_classification(folder, tmp_path):
+    byte_tokenizer().save_pretrained(folder)
+    (tmp_path / "mine.csv").write_text("review;stars\n" + "".join(f"{'a' * i};{i % 2}\n" for i in range(20, 60)))
+    columns = {"text": "review", "label": "stars"}
+    run = estimate_memory(folder, "lora", data=tmp_path / "mine.csv", columns=columns).planned_run
+    assert (run.task, run.max_length_tokens) == ("sequence-classification", 59)
+    texts = estimate_memory(folder, "lora", data=tmp_path / "mine.csv", columns=["text=review"], format="text")
+    assert texts.planned_run.task == "causal-lm"
 
 
 def test_a_decoder_without_a_padding_token_is_estimated_as_a_classifier(folder):

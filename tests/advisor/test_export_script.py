@@ -215,11 +215,38 @@ def test_other_forms_of_data_give_the_same_rows(form, tmp_path):
     assert list(module["read_rows"](str(other))) == rows
 
 
+def test_the_users_columns_are_read_as_by_the_probes(tmp_path):
+    case = Case(tmp_path, "llama", "lora")
+    columns, other = {"prompt": "question", "completion": "answer"}, tmp_path / "other.jsonl"
+    rows = [row for _, row in read_rows(case.data_path)]
+    mine = [{"label": True, **{columns[key]: text for key, text in row.items()}} for row in rows]
+    other.write_text("".join(json.dumps(row) + "\n" for row in mine))
+    tokenizer = AutoTokenizer.from_pretrained(case.context.model_reference)
+    read = []
+    for place, named in ((case.data_path, {}), (other, columns)):
+        [script] = export(tmp_path / place.stem, case.result(data_path=str(place), data_columns=named))
+        read.append(runpy.run_path(str(script))["load_data"](str(place), tokenizer))
+    for probed, trained in zip(read[0], read[1], strict=True):
+        assert len(probed) == len(trained) > 0
+        assert [list(ids) for ids, _ in probed.pairs] == [list(ids) for ids, _ in trained.pairs]
+
+
+def test_a_part_of_a_hub_dataset_is_read_as_by_the_probes(tmp_path, monkeypatch):
+    import datasets
+
+    asked = []
+    monkeypatch.setattr(datasets, "load_dataset", lambda *places, **options: asked.append((places, options)) or [])
+    [script] = export(tmp_path, Case(tmp_path, "llama", "lora").result(data_path="owner/name:main:test"))
+    list(runpy.run_path(str(script))["read_rows"]("owner/name:main:test"))
+    assert asked == [(("owner/name", "main"), {"split": "test", "streaming": True})]
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
         ("tabs.tsv", "prompt\tcompletion\n" + "p,p\tc\n" * 30),
         ("of.tsv.csv", "prompt,completion\n" + "p\tp,c\n" * 30),
+        ("semicolons.csv", "prompt;completion\n" + "p,p;c\n" * 30),
         ("blank.csv", "\nprompt,completion\n" + "p,c\n" * 30),
         ("long.csv", "prompt,completion\n" + f"p,{'x' * 140_000}\n" + "p,c\n" * 30),
         ("faulty.csv", "prompt,completion\n" + "p,c\n" * 300 + '"p"p,c\n'),

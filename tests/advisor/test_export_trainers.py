@@ -108,6 +108,7 @@ def test_yaml_reads_back_as_it_was_even_by_the_old_rules():
         (lora_run(run=PlannedRun(task="seq2seq-lm", max_steps=5)), "seq2seq-lm"),
         (lora_run(model={"source": "gguf file", "location": "/m/x.gguf"}), "GGUF"),
         (lora_run(data_path="/data/my.jsonl.zst"), "zst"),
+        (lora_run(data_columns={"prompt": "question", "completion": "completion"}), "other columns"),
     ],
 )
 def test_what_a_trainer_cannot_say_is_refused_with_an_alternative(target, recommendation, words, tmp_path):
@@ -146,6 +147,28 @@ def test_an_object_around_the_rows_is_no_row(target, tmp_path):
     for text in (json.dumps(rows), "\n".join(json.dumps(row) for row in rows * 2)):
         path.write_text(text)
         assert get_exporter(target).export(tmp_path / "out", run)
+
+
+@pytest.mark.parametrize("target", TRAINERS)
+def test_a_table_that_is_not_separated_by_commas_is_refused(target, tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("text;more\na;b\n")
+    with pytest.raises(NotExpressible, match=r"reads rows.csv as separated by commas"):
+        get_exporter(target).export(tmp_path / "out", lora_run(data_path=str(path), data_format="text"))
+    path.write_text("text,more\na,b\n")
+    assert get_exporter(target).export(tmp_path / "out", lora_run(data_path=str(path), data_format="text"))
+
+
+def test_the_subset_and_the_split_of_a_hub_dataset_go_along(tmp_path):
+    run = of_chats(lora_run()).model_copy(deep=True)
+    run = run.model_copy(update={"training": run.training.model_copy(update={"data_path": "owner/name:main:test"})})
+    place = {"path": "owner/name", "name": "main", "split": "test"}
+    for target in ("trl", "axolotl"):
+        [entry] = exported(target, tmp_path, run)["datasets"]
+        assert entry.items() >= place.items()
+    exported("llama-factory", tmp_path, run)
+    info = json.loads((tmp_path / "llama-factory-data" / "dataset_info.json").read_text())["advisor_data"]
+    assert info.items() >= {"hf_hub_url": "owner/name", "subset": "main", "split": "test"}.items()
 
 
 def test_differences_between_the_trainers():

@@ -38,6 +38,7 @@ def test_from_python_one_value_needs_no_list():
     assert asked.exclude == ("lora-all-linear",)
     assert make_request(model="m", data="d", methods=None, exclude=None, require=None).methods == ()
     assert make_request(model="m", data="d", methods="lora, BitFit").methods == ("lora", "bitfit")
+    assert make_request(model="m", data="d", columns="text=a, label=b").columns == {"text": "a", "label": "b"}
     with pytest.raises(BadInput, match="no method ''"):
         make_request(model="m", data="d", methods="")
 
@@ -48,6 +49,7 @@ def test_from_python_one_value_needs_no_list():
         ({"budget": 2}, "no option 'budget'. Did you mean 'budget_minutes'"),
         ({"data": [{"text": "a"}]}, r"data: give text: JSONL.*seen: a list.*to_json"),
         ({"model": tiny_model(trained=False)}, r"model: give text: hub id.*seen: a LlamaForCausalLM.*save_pretrained"),
+        ({"columns": ["text"]}, r"columns: 'text' names no column.*text=review"),
         ({"vram": 24}, r"vram: give text: .*'24GB' \(seen: 24\)"),
         ({"metric": max}, r"metric: give text: .*FILE.py:FUNCTION.*seen: a builtin_function_or_method"),
     ],

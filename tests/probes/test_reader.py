@@ -66,14 +66,18 @@ def test_forms_of_json(tmp_path, name, content):
     assert ledger.rows == 3
 
 
-@pytest.mark.parametrize(("name", "delimiter"), [("a.csv", ","), ("a.tsv", "\t")])
-def test_csv(tmp_path, name, delimiter):
+@pytest.mark.parametrize(
+    ("name", "separator"), [("a.csv", ","), ("a.tsv", "\t"), ("b.csv", ";"), ("c.csv", "\t"), ("d.csv", "|")]
+)
+@pytest.mark.parametrize("columns", [["text"], ["text", "of a ,;|\t kind"]])
+def test_csv(tmp_path, name, separator, columns):
+    written = [row | dict.fromkeys(columns[1:], "x") for row in ROWS]
     with (tmp_path / name).open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["text"], delimiter=delimiter)
+        writer = csv.DictWriter(file, columns, delimiter=separator)
         writer.writeheader()
-        writer.writerows(ROWS)
+        writer.writerows(written)
     rows, _ = read(tmp_path / name, budget=0.0)
-    assert [row for _, row in rows] == ROWS
+    assert [row for _, row in rows] == written
     assert [number for number, _ in rows] == [2, 3, 5], "the line a row ends on: the last one spans two"
 
 
@@ -181,7 +185,6 @@ PARQUET = as_parquet([{"text": f"row {i}"} for i in range(1000)])
         ("a.jsonl.xz", b"no xz at all", "damaged"),
         ("a.jsonl.xz", lzma.compress(as_jsonl(ROWS * 10_000))[:100], "damaged"),
         ("a.csv", b"text\n\xff\xff\n", "not UTF-8"),
-        ("a.csv", b"prompt;completion\na;b\n", "separated by ';'"),
         ("b.csv", b"text,id,,text,\na,1,,b,\n", "two columns named 'text'"),
     ],
 )
@@ -260,11 +263,11 @@ def test_a_hub_dataset_that_cannot_be_opened_is_bad_input(monkeypatch):
 
     monkeypatch.setattr("probes.hub.reachable", lambda: True)
 
-    def unreachable(name, split, streaming):
+    def unreachable(name, subset, split, streaming):
         raise ConnectionError(f"cannot reach {name}, {split}")
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
-    with pytest.raises(BadInput, match=r"owner/name.*cannot reach owner/name, train"):
+    with pytest.raises(BadInput, match=r"owner/name.*cannot reach owner/name, train.*owner/name:SUBSET:SPLIT"):
         read("owner/name")
 
 
@@ -293,7 +296,7 @@ def test_a_hub_that_is_lost_on_the_way_is_bad_input(monkeypatch):
 
     monkeypatch.setattr("probes.hub.reachable", lambda: True)
 
-    def load_dataset(name, split, streaming):
+    def load_dataset(name, subset, split, streaming):
         yield from ROWS[:2]
         raise ConnectionError("gone")
 
@@ -302,19 +305,28 @@ def test_a_hub_that_is_lost_on_the_way_is_bad_input(monkeypatch):
         read("owner/name")
 
 
-def test_a_hub_dataset_streams(monkeypatch):
+@pytest.mark.parametrize(
+    ("source", "subset", "split"),
+    [
+        ("owner/name", None, "train"),
+        ("owner/name:main", "main", "train"),
+        ("owner/name:main:test", "main", "test"),
+        ("owner/name::train[:10%]", None, "train[:10%]"),
+    ],
+)
+def test_a_hub_dataset_streams(monkeypatch, source, subset, split):
     import datasets
 
     monkeypatch.setattr("probes.hub.reachable", lambda: True)
     asked = {}
 
-    def load_dataset(name, split, streaming):
-        asked.update(name=name, split=split, streaming=streaming)
+    def load_dataset(name, subset, split, streaming):
+        asked.update(name=name, subset=subset, split=split, streaming=streaming)
         return iter(ROWS)
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    assert read("owner/name")[0] == list(enumerate(ROWS, 1))
-    assert asked == {"name": "owner/name", "split": "train", "streaming": True}
+    assert read(source)[0] == list(enumerate(ROWS, 1))
+    assert asked == {"name": "owner/name", "subset": subset, "split": split, "streaming": True}
 
 
 def test_progress_ends_at_the_file_size(tmp_path):
