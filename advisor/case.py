@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from advisor.costs import Scale
+from advisor.costs import Scale, Step
 from advisor.frontier import is_eligible
-from advisor.quality import QualityField, as_good_as, leads, rate_that_stands, tied, value_of
+from advisor.quality import QualityField, as_good_as, beats, leads, rate_that_stands, tied, value_of
 from advisor.recommendation import CandidateReport, Prediction
 from advisor.request import Objective
 from knowledge.prior import REFERENCE
@@ -31,6 +31,8 @@ class Case:
     device: DeviceReport
     planned_run: PlannedRun | None
     data: DatasetProfile | None
+    steps: Sequence[Step] = ()
+    """How the pick was chosen among those as good as the target: what each cost took out."""
 
     @property
     def scale(self) -> Scale:
@@ -71,6 +73,14 @@ class Case:
         """Of the ties that might have been picked those that are expected to end where what is asked for does."""
         as_good = as_good_as(self.target, self.contenders, self.quality)
         return [c for c in self.ties if c in as_good]
+
+    @property
+    def left_ahead(self) -> list[CandidateReport]:
+        """Those that could not be picked, for they were behind at equal steps, and are yet foretold to end ahead of the
+        pick by more than noise; the likeliest first."""
+        left = (c for c in self.candidates if c not in self.contenders and is_eligible(c, self.quality))
+        ahead = [c for c in left if beats(c, self.pick, self.quality)]
+        return sorted(ahead, key=lambda c: (-value_of(c, self.quality), c.name, c.learning_rate))
 
     @property
     def probed_share(self) -> float | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+from advisor.forgetting import forgets_more
 from advisor.quality import MEMORY_STEP, QualityField
 from advisor.recommendation import CandidateReport
 from advisor.request import Objective
@@ -13,7 +15,18 @@ TIME_STEP = 0.05
 FELT_S = 60.0  # under a minute nobody waits for another method, however short the run
 FELT_SHARE = 0.01  # of a card's memory: less makes no room for anything
 
+KEPT_GAIN = {"memory": 0.8, "speed": 0.9}  # the least memory, or the fastest, that keeps this much of the gain
+
+Cost = Literal["memory", "forgetting", "time", "effort"]
 IsLess = Callable[[CandidateReport, CandidateReport], bool]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One of the costs, and those that it took out of the comparison."""
+
+    cost: Cost
+    dearer: tuple[CandidateReport, ...]
 
 
 @dataclass(frozen=True)
@@ -46,20 +59,30 @@ class Scale:
         return _effort(one) < _effort(other)
 
     @property
-    def first(self) -> IsLess:
-        """What is paid first: memory, or time where speed is the objective."""
-        return self.is_faster if self.objective == "speed" else self.needs_less
+    def in_order(self) -> tuple[tuple[Cost, IsLess], ...]:
+        """What is paid first: memory, or time where speed is the objective; then the others."""
+        memory, time = ("memory", self.needs_less), ("time", self.is_faster)
+        first, third = (time, memory) if self.objective == "speed" else (memory, time)
+        return first, ("forgetting", _forgets_less), third, ("effort", self.is_easier)
 
-    def cheapest(
-        self,
-        candidates: Sequence[CandidateReport],
-        after_first: Callable[[list[CandidateReport]], list[CandidateReport]] = list,
-    ) -> list[CandidateReport]:
-        """Those that no other of them is felt to be cheaper than: by what is paid first, then, of these and what
-        `after_first` leaves of them, by the other of memory and time, then by the effort of deployment."""
-        second = self.needs_less if self.objective == "speed" else self.is_faster
-        left = after_first(_not_dearer(candidates, self.first))
-        return _not_dearer(_not_dearer(left, second), self.is_easier)
+    def least(self, candidates: Sequence[CandidateReport]) -> list[CandidateReport]:
+        """Those that no other of them is felt to be cheaper than by what is paid first."""
+        return _not_dearer(candidates, self.in_order[0][1])
+
+    def cheapest(self, candidates: Sequence[CandidateReport]) -> tuple[list[CandidateReport], list[Step]]:
+        """Those that are left when cost after cost takes out what is felt to be dearer than another that is left; and
+        what each took out, where it took out something."""
+        left, steps = list(candidates), []
+        for cost, is_less in self.in_order:
+            kept = _not_dearer(left, is_less)
+            if len(kept) < len(left):
+                steps.append(Step(cost, tuple(c for c in left if c not in kept)))
+            left = kept
+        return left, steps
+
+
+def _forgets_less(one: CandidateReport, other: CandidateReport) -> bool:
+    return forgets_more(other, one)
 
 
 def _effort(candidate: CandidateReport) -> int:

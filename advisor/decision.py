@@ -11,9 +11,8 @@ import math
 from collections.abc import Sequence
 
 from advisor.case import Case
-from advisor.costs import FELT_S, Scale
+from advisor.costs import FELT_S, KEPT_GAIN, Scale
 from advisor.deciding_quality import deciding_quality
-from advisor.forgetting import forgets_more
 from advisor.frontier import is_eligible, pareto_members
 from advisor.quality import (
     QualityField,
@@ -41,7 +40,6 @@ BALANCED_MEMORY_WEIGHT = 0.1
 # (fifteen races each at a tenth and at a fifth), and on the 63 published runs nothing is given up in accuracy (150
 # races each), where two percent gave up .0008 and .0006.
 BALANCED_TIME_WEIGHT = 0.005
-KEPT_GAIN = {"memory": 0.8, "speed": 0.9}  # the cheapest, or the fastest, that keeps this much of the gain
 
 
 def decide(
@@ -102,9 +100,9 @@ def _weigh_by(
     contenders = _contenders(rivals, objective, quality)
     scale = Scale(objective, quality, device.limit_bytes)
     target = _target(contenders, scale)
-    cheapest = scale.cheapest(as_good_as(target, contenders, quality), after_first=_without_forgetful)
-    pick = min(cheapest, key=lambda c: (-value_of(c, quality), c.name != REFERENCE, *c.identity))
-    return Case(pick, target, rivals, contenders, judged, objective, quality, device, planned_run, data)
+    left, steps = scale.cheapest(as_good_as(target, contenders, quality))
+    pick = min(left, key=lambda c: (-value_of(c, quality), c.name != REFERENCE, *c.identity))
+    return Case(pick, target, rivals, contenders, judged, objective, quality, device, planned_run, data, steps)
 
 
 def _fits(candidate: CandidateReport, device: DeviceReport) -> bool | None:
@@ -151,7 +149,7 @@ def _target(contenders: Sequence[CandidateReport], scale: Scale) -> CandidateRep
         longest_s = max((c.planned_run_s for c in contenders if c.planned_run_s is not None), default=0.0)
         return max(contenders, key=lambda c: kept[c.name] - _price(c, scale, longest_s))
     good_enough = [c for c in contenders if kept[c.name] >= KEPT_GAIN[objective]]
-    return max(scale.cheapest(good_enough), key=lambda c: value_of(c, quality))
+    return max(scale.least(good_enough), key=lambda c: value_of(c, quality))
 
 
 def _price(candidate: CandidateReport, scale: Scale, longest_s: float) -> float:
@@ -159,8 +157,3 @@ def _price(candidate: CandidateReport, scale: Scale, longest_s: float) -> float:
     seconds = longest_s if candidate.planned_run_s is None else candidate.planned_run_s
     doublings = math.log2(seconds + FELT_S)
     return BALANCED_MEMORY_WEIGHT * scale.share_of_memory(candidate) + BALANCED_TIME_WEIGHT * doublings
-
-
-def _without_forgetful(candidates: Sequence[CandidateReport]) -> list[CandidateReport]:
-    """Without those that clearly forget more than another of them."""
-    return [c for c in candidates if not any(forgets_more(c, other) for other in candidates)]

@@ -6,12 +6,13 @@ import math
 from typing import get_args
 
 from advisor.case import Case
+from advisor.costs import KEPT_GAIN
 from advisor.forgetting import forgets_more
 from advisor.held_out import EVAL_ROWS
 from advisor.overtraining import overtrained
 from advisor.quality import QualityField, baseline_of, value_of
 from advisor.recommendation import CandidateReport
-from advisor.text import bytes_text, plural, quality_text, rounded
+from advisor.text import bytes_text, plural, quality_text, rate_text, rounded
 from knowledge.methods import all_methods
 from knowledge.schema import MemoryEstimate, PlannedRun
 from probes.metrics import MACRO_F1
@@ -28,15 +29,17 @@ NARROW_FIT = 0.95  # share of the limit above which an unlucky batch may end in 
 
 
 def confidence(case: Case) -> str:
-    """High, less one step for each doubt: others cannot be told apart or were not reached, the evidence does not
-    reach, the probe was short, it was judged by a handful of rows. A published table alone gives low confidence, for
-    ranks move between tasks; so does a pick that is no gain over the untuned model.
+    """High, less one step for each doubt: one that left the race is foretold to end ahead, others cannot be told apart
+    or were not reached, the evidence does not reach, the probe was short, it was judged by a handful of rows. A
+    published table alone gives low confidence, for ranks move between tasks; so does a pick that is no gain over the
+    untuned model.
     """
     if case.pick.status != "finished" or _no_gain(case):
         return "low"
     share = case.probed_share
     untried = any(c.status == "not tried" and c.name != case.pick.name for c in case.candidates)
     doubts = [
+        bool(case.left_ahead) and case.objective not in KEPT_GAIN,  # else quality is given up anyway
         bool(case.ties) or (len(case.rivals) == 1 and untried),
         case.prediction.extrapolated,
         share is not None and share < SHORT_PROBE,
@@ -152,8 +155,9 @@ def _forgetting_warning(case: Case) -> str:
     if not others:
         return ""
     least = min(others, key=lambda c: (c.forgetting, c.name))
+    name = f"{least.title} at rate {rate_text(least.learning_rate)}" if least.name == case.pick.name else least.title
     return (
-        f"Forgets more of the base model than {least.title}: the loss on the base's own texts grew by "
+        f"Forgets more of the base model than {name}: the loss on the base's own texts grew by "
         f"{case.pick.forgetting:.2f} nats per token, there by {rounded(least.forgetting, 2):.2f}."
     )
 

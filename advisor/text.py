@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections.abc import Sequence
 
 from probes.metrics import is_share
 
@@ -65,6 +66,12 @@ def duration_text(seconds: float | None) -> str:
 def plural(count: int, noun: str) -> str:
     """'1 row', '2,000 rows'."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def listed(names: Sequence[str], limit: int = 6) -> str:
+    """'a, b and c', of many the first and how many more."""
+    names = [*names[:limit], f"{len(names) - limit} more"] if len(names) > limit else list(names)
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def rounded(value: float, digits: int) -> float:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from advisor.case import Case
 from advisor.doubts import confidence, warnings
-from advisor.forgetting import forgets_more
 from advisor.frontier import COMPARABLE
 from advisor.quality import QualityField, beats, noise_between, point_of, tied, value_of
 from advisor.recommendation import CandidateReport, Decision
-from advisor.text import bytes_text, difference_text, duration_text, rate_text, rounded
+from advisor.text import bytes_text, difference_text, duration_text, listed, rate_text
+from advisor.tie_breaker import tie_breaker
 from knowledge.prior import REFERENCE
 from probes.schema import FAILURES
 
 RIVALS_NAMED = 3
+_GIVEN_UP = {
+    "accuracy": "Some quality is given up",
+    "balanced": "Some quality is given up for memory or time",
+    "memory": "Some quality is given up, for the objective is memory",
+    "speed": "Some quality is given up, for the objective is speed",
+}
 
 
 def explain(case: Case, instead_of: CandidateReport | None = None) -> Decision:
@@ -140,11 +144,18 @@ def _reasons(case: Case) -> list[str]:
     if quality == "predicted_loss" and all(c.predicted is not None for c in case.rivals):
         reasons.append(f"Compared by {case.metric}, which tells them apart more clearly than {pick.predicted.metric}.")
     if case.ties:
-        reasons.append(f"Tied in {case.metric} with {_listed([c.title for c in case.ties])}; {_tie_breaker(case)}.")
-    best = max([*case.rivals], key=lambda c: value_of(c, quality))
-    if best is not pick and beats(best, pick, quality):
-        reasons.append(f"{_given_up(case, best)}: {best.title} is {compare(best, pick, quality)}.")
-    named = {c.name for c in (best, *case.ties)} | {REFERENCE}
+        reasons.append(f"Tied in {case.metric} with {listed([c.title for c in case.ties])}; {tie_breaker(case)}.")
+    told = [*case.ties]
+    best = max(case.contenders, key=lambda c: value_of(c, quality))
+    if beats(best, pick, quality):
+        reasons.append(f"{_GIVEN_UP[case.objective]}: {best.title} is {compare(best, pick, quality)}.")
+        told.append(best)
+    if case.left_ahead:
+        ahead = case.left_ahead[0]
+        name = f"{ahead.title} (rate {rate_text(ahead.learning_rate)})"
+        reasons.append(f"Kept in spite of a better one that left the race: {name} is {compare(ahead, pick, quality)}.")
+        told.append(ahead)
+    named = {c.name for c in told} | {REFERENCE}
     # The other points of the frontier are told as alternatives.
     worse = [c for c in case.others_by_quality if c.name not in named and not c.on_frontier][:RIVALS_NAMED]
     reasons += [f"{c.title} is {compare(c, pick, quality)}." for c in worse]
@@ -158,113 +169,11 @@ def _reasons_of_choice(case: Case, instead_of: CandidateReport) -> list[str]:
         than = f"{instead_of.title} (rate {rate_text(instead_of.learning_rate)})"
         reasons.append(f"Against {than}, which was recommended: {compare(pick, instead_of, quality)}.")
     if ties := [c.title for c in case.ties if c is not instead_of]:
-        reasons.append(f"Tied in {case.metric} with {_listed(ties)}.")
+        reasons.append(f"Tied in {case.metric} with {listed(ties)}.")
     return reasons
-
-
-def _tie_breaker(case: Case) -> str:
-    """What decided: among those as good as each other the costs, else the expected value."""
-    if case.as_good and (why := _cheaper_by(case)):
-        return _among(case) + why
-    if equal := _equal_in_all(case):
-        plain = f", and {case.pick.title} is what others are measured against" if case.pick.name == REFERENCE else ""
-        return f"nothing tells it from {_listed([c.title for c in equal])}{plain}"
-    if likely := _likely_best(case):
-        return likely
-    if not case.as_good:
-        return "taken as the best trade of quality and memory"
-    return f"{_among(case)}taken for its costs together: memory, forgetting, time and deployment"
-
-
-def _among(case: Case) -> str:
-    """A tie may still be probably worse than the target, and was then not asked for its costs."""
-    asked = len(case.as_good)
-    left_ahead = any(value_of(c, case.quality) > value_of(case.pick, case.quality) for c in _ties_that_left(case))
-    stayed = "among those that stayed in the race, " if left_ahead else ""
-    return "" if asked == len(case.ties) else f"{stayed}of the {asked + 1} most likely to end best it is "
-
-
-def _ties_that_left(case: Case) -> list[CandidateReport]:
-    return [c for c in case.ties if c not in case.contenders]
-
-
-def _cheaper_by(case: Case) -> str:
-    """The first of the costs, in their order, by which the pick is ahead of all that are as good; '' if none is."""
-    if case.objective == "speed":
-        return _by_time(case) or _by_forgetting(case) or _by_memory(case)
-    return _by_memory(case) or _by_forgetting(case) or _by_time(case) or _by_effort(case)
-
-
-def _by_memory(case: Case) -> str:
-    if not all(case.scale.needs_less(case.pick, c) for c in case.as_good):
-        return ""
-    saved = bytes_text(min(c.memory.peak_bytes for c in case.as_good) - case.pick.memory.peak_bytes)
-    return f"taken because it needs the least memory ({saved} less)"
-
-
-def _by_effort(case: Case) -> str:
-    """Where the others need as much memory and time, or more."""
-    scale, pick = case.scale, case.pick
-    is_cheaper = [scale.needs_less(c, pick) or scale.is_faster(c, pick) for c in case.as_good]
-    if any(is_cheaper) or not all(scale.is_easier(pick, c) for c in case.as_good):
-        return ""
-    if case.pick.capabilities.get("vllm") == "adapter":
-        return "taken because vLLM serves its adapter as it is"
-    return "taken because it is the least effort to serve"
-
-
-def _by_forgetting(case: Case) -> str:
-    """Among those that cost as little by what counts first."""
-    alike = [c for c in case.as_good if not case.scale.first(case.pick, c)]
-    if not alike or not all(forgets_more(c, case.pick) for c in alike):
-        return ""
-    theirs = ", ".join(f"{c.title} {rounded(c.forgetting, 2):.2f}" for c in alike[:RIVALS_NAMED])
-    own = f"{rounded(case.pick.forgetting, 2):.2f}"
-    return f"taken because it forgets least of the base model ({own} nats per token; {theirs})"
-
-
-def _by_time(case: Case) -> str:
-    times = [c.planned_run_s for c in case.as_good if c.planned_run_s is not None]
-    if not times or not all(case.scale.is_faster(case.pick, c) for c in case.as_good):
-        return ""
-    return f"taken because it is the fastest of them ({duration_text(min(times) - case.pick.planned_run_s)} less)"
-
-
-def _equal_in_all(case: Case) -> list[CandidateReport]:
-    """Those that cost what the pick costs, and are expected to end where it does, where no other is ahead."""
-    if any(value_of(c, case.quality) > value_of(case.pick, case.quality) for c in case.as_good):
-        return []
-    rivals = [c for c in case.as_good if value_of(c, case.quality) == value_of(case.pick, case.quality)]
-    return [c for c in rivals if c in case.scale.cheapest([case.pick, c])]
-
-
-def _likely_best(case: Case) -> str | None:
-    """That the pick will probably end best, and among whom; None where another that might be picked will. A forecast
-    that is ahead counts for less than a race in which it was behind at equal steps."""
-    ahead = [c for c in case.ties if value_of(c, case.quality) > value_of(case.pick, case.quality)]
-    if any(c in case.contenders for c in ahead):
-        return None
-    why = "taken because it will probably end best"
-    return f"{why} of those that stayed in the race" if ahead else why
-
-
-def _given_up(case: Case, better: CandidateReport) -> str:
-    if better not in case.contenders:
-        return "Kept in spite of a better one that left the race"
-    return {
-        "accuracy": "Some quality is given up",
-        "balanced": "Some quality is given up for memory or time",
-        "memory": "Some quality is given up, for the objective is memory",
-        "speed": "Some quality is given up, for the objective is speed",
-    }[case.objective]
 
 
 def _alternatives(case: Case) -> list[str]:
     members = [c for c in case.candidates if c.on_frontier and c.name != case.pick.name]
     members.sort(key=lambda c: (c.memory.peak_bytes, c.name))
     return [f"{c.title} (rate {rate_text(c.learning_rate)}): {compare(c, case.pick, case.quality)}" for c in members]
-
-
-def _listed(names: Sequence[str], limit: int = 6) -> str:
-    names = [*names[:limit], f"{len(names) - limit} more"] if len(names) > limit else list(names)
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

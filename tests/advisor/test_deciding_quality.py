@@ -57,6 +57,20 @@ def test_a_metric_that_was_asked_for_is_not_denied_by_the_loss(metric):
     assert pick_of(field).compared_by == metric
 
 
+@pytest.mark.parametrize(("lead", "decides"), [(0.16, "macro F1"), (0.04, "eval loss")])
+def test_nor_where_the_loss_tells_more_of_the_others_apart_if_its_own_lead_is_more_than_noise(lead, decides):
+    score = Prediction(metric="macro F1", value=0.0, low=0.0, high=1.0, noise=0.05)
+    values = (("oft", 0.56 + lead, 0.50), ("lora", 0.56, 0.40), ("dora", 0.55, 0.44), ("ia3", 0.54, 0.47))
+    field = [
+        candidate(name, 0.5, 12.0, loss=loss, loss_noise=0.01).model_copy(
+            update={"predicted": score.model_copy(update={"value": value})}
+        )
+        for name, value, loss in values
+    ]
+    assert sharper_quality(field) == "predicted_loss"
+    assert pick_of(field).compared_by == decides
+
+
 def test_one_that_left_the_race_denies_nothing():
     ahead = candidate("oft", 0.50, 12.0, loss=1.1, status="eliminated")
     assert pick_of([candidate("lora", 0.51, 12.0, loss=1.2), ahead]).compared_by == "exact match"

@@ -70,9 +70,21 @@ def test_speed_shuts_out_no_one_for_having_been_behind_in_the_race():
     assert {objective: pick_of([best, fast], objective).name for objective in OBJECTIVES} == {
         "accuracy": "lora",
         "balanced": "lora",
-        "memory": "oft",
+        "memory": "lora",
         "speed": "oft",
     }
+
+
+def test_for_memory_nothing_is_given_up_that_frees_no_memory():
+    """Time and the ease of serving choose among what ends alike; they buy no part of the gain that may be given up."""
+    better = candidate("rslora", 0.60, 12.0, noise=0.01, planned_run_s=11_400.0)
+    assert (
+        pick_of([better, candidate("lora", 0.49, 12.0, noise=0.01, planned_run_s=10_800.0)], "memory").name == "rslora"
+    )
+    merged = candidate("oft", 0.60, 12.0, noise=0.01, capabilities={"mergeable": True, "vllm": "merged"})
+    assert pick_of([merged, candidate("lora", 0.50, 12.0, noise=0.01)], "memory").name == "oft"
+    larger = candidate("rslora", 0.60, 12.3, noise=0.01)
+    assert pick_of([larger, candidate("lora", 0.55, 12.0, noise=0.01)], "speed").name == "rslora"
 
 
 @pytest.mark.parametrize(("worst", "expected"), [(0.40, "lora"), (0.48, "bitfit")])

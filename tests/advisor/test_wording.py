@@ -100,6 +100,61 @@ def test_where_speed_decides_it_is_named_first():
     assert "taken because it needs the least memory" in " ".join(pick_of([fast, slow], objective="memory").reasons)
 
 
+def test_several_costs_that_decided_are_told_with_whom_each_took_out():
+    found = [
+        candidate("lora", 0.5, 12.0, forgetting=0.12),
+        candidate("miss", 0.5, 12.0, forgetting=0.30),
+        candidate("oft", 0.5, 20.0, forgetting=0.01),
+    ]
+    assert (
+        "taken because it needs less memory than oft (8.00 GB less) and it forgets less of the base model than miss "
+        "(0.12 nats per token; miss 0.30)."
+    ) in " ".join(pick_of(found).reasons)
+
+
+def test_what_a_cost_took_out_is_not_said_to_be_equal():
+    found = [
+        candidate("lora", 0.5, 12.0, planned_run_s=3600.0),
+        candidate("miss", 0.5, 12.0, planned_run_s=3605.0),
+        candidate("oft", 0.5, 12.0, planned_run_s=3000.0, forgetting=0.5),
+    ]
+    chosen = pick_of(found)
+    assert chosen.name == "lora"
+    words = "taken because it forgets less of the base model than oft (0.12 nats per token; oft 0.50)"
+    assert f"{words}; nothing tells it from miss." in " ".join(chosen.reasons)
+
+
+@pytest.mark.parametrize(
+    ("objective", "words"),
+    [
+        ("memory", "taken because it needs the least memory of those that keep 80 % of the gain."),
+        ("balanced", "taken as the best trade of quality, memory and time."),
+    ],
+)
+def test_what_is_not_expected_to_end_best_is_not_said_to(objective, words):
+    found = [
+        candidate("beft", 0.512 if objective == "balanced" else 0.60, 23.0, noise=0.005),
+        candidate("oft", 0.50, 10.0, noise=0.01),
+        candidate("lora", 0.495, 10.5, noise=0.01),
+    ]
+    chosen = pick_of(found, objective=objective)
+    assert chosen.name == "oft" and chosen.ties == ("lora",)
+    why = " ".join(chosen.reasons)
+    assert words in why and "Some quality is given up" in why
+
+
+@pytest.mark.parametrize(("pick", "other"), [("oft", "LoRA"), ("lora", "LoRA")])
+def test_a_rate_that_left_the_race_and_is_foretold_to_end_ahead_is_named_and_a_doubt(pick, other):
+    stayed = candidate("lora", 0.50, 12.0, noise=0.01, title="LoRA")
+    left = candidate("lora", 0.60, 12.0, noise=0.01, title="LoRA", learning_rate=3e-4, status="eliminated")
+    better = [candidate("oft", 0.55, 12.0, noise=0.01)] if pick == "oft" else []
+    chosen = pick_of([stayed, left, *better])
+    assert chosen.name == pick and chosen.confidence == "moderate"
+    assert f"Kept in spite of a better one that left the race: {other} (rate 3e-4)" in " ".join(chosen.reasons)
+    alone = pick_of([stayed, *better])
+    assert alone.confidence == "high"
+
+
 def test_lora_that_does_not_fit_is_no_lora_without_a_result():
     chosen = pick_of([candidate("oft", 0.5, 12.0), candidate("lora", 0.6, 25.0)])
     assert chosen.gain_over_lora == "LoRA does not fit: it needs up to 25.5 GB of 24.0 GB."
