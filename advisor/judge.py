@@ -55,7 +55,7 @@ def judge(
     reports = []
     for one in found:
         candidate = one.candidate
-        report = _bare_report(candidate, survey, *_standing(one, race))
+        report = _bare_report(candidate, survey, *_standing(one, race, max_steps))
         run_s = step_s[name] * max_steps if (name := candidate.method.name) in step_s else None
         done_share = min(1.0, one.curve.last_step / max_steps)
         fields = {
@@ -133,7 +133,7 @@ def _with_noise(prediction: Prediction | None, noise: float, rows: int) -> Predi
     return prediction.model_copy(update={"noise": noise, "rows": rows}) if prediction else None
 
 
-def _standing(found: Measured, race: Race) -> tuple[Status, str]:
+def _standing(found: Measured, race: Race, max_steps: int) -> tuple[Status, str]:
     """Where the race left a candidate, and why."""
     id = found.candidate.id
     if found.failure:
@@ -143,6 +143,8 @@ def _standing(found: Measured, race: Race) -> tuple[Status, str]:
         return "not tried", why_left or UNREACHED
     if found.candidate.method.reference_only:
         return "reference", why_left
+    if id in race.beaten and found.curve.last_step >= max_steps:  # it came back, and its end is measured
+        return "finished", ""
     return "finished" if id in race.finalists else "eliminated", why_left
 
 

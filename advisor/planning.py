@@ -22,9 +22,8 @@ from advisor.survey import Survey
 from advisor.text import bytes_text, duration_text
 from knowledge.errors import NothingFits
 from knowledge.prior import NEUTRAL, MethodPrior
-from probes.conduct import stop_step
 from probes.journal import Journal
-from probes.plan import Entry, RacePlan
+from probes.plan import Entry, RacePlan, stop_step
 from probes.planner import plan_race
 from probes.schema import Baseline
 

@@ -5,6 +5,7 @@ Every candidate sees the same batches in the same order, so that the differences
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,6 +72,12 @@ def collate(rows: TokenRows, indices: np.ndarray, pad_token_id: int, task: Task)
     if task == "causal-lm":
         return _collate_causal(picked, pad_token_id)
     raise ValueError(f"no batches of text rows for task {task!r}")
+
+
+def padded_tokens(batch: Mapping[str, Any], task: Task) -> int:
+    """How many tokens a pass over the batch reads, padding among them: of an encoder-decoder those of both."""
+    targets = batch["labels"].numel() if task == "seq2seq-lm" else 0
+    return batch["input_ids"].numel() + targets
 
 
 def _collate_causal(picked: list[tuple[np.ndarray, np.ndarray]], pad_token_id: int) -> dict[str, Any]:

@@ -9,10 +9,9 @@ what lies in the journal is taken from there, the rest is trained, and the end i
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,9 +23,9 @@ from probes.evidence import Evidence
 from probes.executors.base import Event, Executor
 from probes.journal import Journal
 from probes.observer import Observer
-from probes.pacing import measured_pace, next_rung_in_time, rung_for_what_is_left, with_last_rung
-from probes.plan import RacePlan
+from probes.plan import stop_step
 from probes.race import Race
+from probes.race_clock import RaceClock
 from probes.schema import FAILURES, ProbeJob, ProbeOutcome, Schedule
 
 # An evaluation costs as much as several steps: only stretches at least this long get one half way as well.
@@ -76,8 +75,6 @@ class Conductor:
         """probed_before_s: what the journal knew of probing when this plan was made; see Journal.probing_s. end_s: what
         is measured at the end of the planned run takes, beside what is measured on the way."""
         self._race = race
-        self._made_by = _identity(race.plan)
-        self._probed_before_s, self._end_s = probed_before_s, end_s
         self._contestants = {c.id: c for c in contestants}
         self._schedule = schedule
         self._executor = executor
@@ -93,6 +90,12 @@ class Conductor:
         for id, outcomes in journal.outcomes.items():
             if self._is_failure(outcomes[-1]):
                 self.evidence.failed[id] = outcomes[-1]
+        self._clock = RaceClock(
+            *(race, self.evidence, journal, observer, executor.workers, schedule.total_steps),
+            deadline=deadline,
+            probed_before_s=probed_before_s,
+            end_s=end_s,
+        )
 
     def run(self) -> Evidence:
         """The whole race, or as much of it as the clock, the user and the disk allow."""
@@ -104,7 +107,9 @@ class Conductor:
                 if self.evidence.out_of_time:
                     break
                 index += 1
-                self._mind_the_clock(index)
+                self._clock.after_rungs(index)
+            if index and not self.evidence.out_of_time:
+                self._bring_back(index)
         except KeyboardInterrupt:
             interrupts.answered()
             self._executor.cancel()
@@ -116,46 +121,14 @@ class Conductor:
             self.evidence.ended_by = str(error)
         return self.evidence
 
-    def _mind_the_clock(self, rungs: int) -> None:
-        """Fits what follows the first `rungs` of the plan to the time that is left: a rung that measured times say
-        cannot end is cut, and where the plan is through and time is left finalists go further. Decided once, like the
-        plan itself, and from what the journal tells of the time that probes took: a race that is resumed ends as an
-        undisturbed one."""
-        plan = self._race.plan
-        if self._end_of(plan.fractions[rungs - 1]) == self._schedule.total_steps:
-            return
-        so_far, is_through = plan.until(rungs), rungs == len(plan.fractions)
-        decided_for = f"{self._made_by} after {so_far.fractions} {so_far.keep}"
-        if decided_for not in self._journal.plans:
-            found = self._next_rung(rungs, is_through)
-            is_further = found and self._end_of(found[0]) > self._end_of(so_far.fractions[-1])
-            self._journal.add_plan(decided_for, found if is_further else None)
-        rung = self._journal.plans[decided_for]
-        if rung and not is_through and tuple(rung) == (plan.fractions[rungs], plan.keep[rungs - 1]):
-            return
-        self._race.plan = with_last_rung(so_far, *rung, alive=self._methods_of(self._race.alive)) if rung else so_far
-        if rung:
-            self._observer.message(f"time is {'left' if is_through else 'short'}: {self._race.plan.lines()[-1]}")
-        elif not is_through:
-            self._observer.message("time is short: the next rung is left out")
-
-    def _next_rung(self, rungs: int, is_through: bool) -> tuple[float, int] | None:
-        """What can be run after so many rungs: the share of the run to which it goes, and how many methods go."""
-        plan, workers, outcomes = self._race.plan, self._executor.workers, self.evidence.outcomes
-        records = (outcomes.get(id, ()) for id in self._race.alive)
-        pace = measured_pace(records, self._schedule.total_steps, workers, self._end_s)
-        if pace is None:  # nothing says that it cannot be done
-            return None if is_through else (plan.fractions[rungs], plan.keep[rungs - 1])
-        spent_s = self._journal.probing_s - self._probed_before_s
-        left_s = min(plan.budget_s - spent_s, self._deadline - time.monotonic())
-        alive = self._methods_of(id for id in self._race.alive if id not in self.evidence.failed)
-        if not is_through:
-            return next_rung_in_time(plan, rungs, alive, pace, left_s)
-        return rung_for_what_is_left(plan, alive, pace, left_s)
-
-    def _methods_of(self, ids: Iterable[str]) -> set[str]:
-        wanted = set(ids)
-        return {entry.method for entry in self._race.plan.entries if entry.id in wanted}
+    def _bring_back(self, index: int) -> None:
+        """Where the race has come to the end of the run and time is left, those that left it come to the end too: what
+        is measured there needs no forecast."""
+        last = self._schedule.total_steps
+        reasons = self._reasons_to_leave(last)
+        back = self._clock.who_comes_back([id for id in self._race.beaten if id not in reasons])
+        if back:
+            self._run_rung(index, back, min(self.evidence.done_step(id) for id in back), last)
 
     def _run_rung(self, index: int, ids: Sequence[str], start: int, stop: int) -> None:
         missing = [id for id in ids if self.evidence.done_step(id) < stop and id not in self.evidence.failed]
@@ -278,20 +251,7 @@ class Conductor:
         return outcome.status in FAILURES
 
 
-def stop_step(fraction: float, max_steps: int) -> int:
-    """At which step of the planned run a rung to a share of it ends: at the last one for all of it alone, for what is
-    measured there takes time of its own (`Pace.end_s`)."""
-    last = max_steps if fraction >= 1 else max_steps - 1
-    return max(1, min(last, round(fraction * max_steps)))
-
-
 def _eval_steps(start_step: int, stop_step: int) -> tuple[int, ...]:
     if stop_step - start_step < STEPS_WORTH_A_MIDPOINT:
         return (stop_step,)
     return ((start_step + stop_step) // 2, stop_step)
-
-
-def _identity(plan: RacePlan) -> str:
-    """Names a plan as it was made: what was decided in a race by another plan is not decided for this one."""
-    made = repr(([entry.id for entry in plan.entries], plan.fractions, plan.keep, plan.budget_s))
-    return hashlib.sha256(made.encode()).hexdigest()[:16]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from knowledge.schema import CurvePoint, Finite, Record, Task
-from probes.batching import IGNORE_INDEX, collate
+from probes.batching import IGNORE_INDEX, collate, padded_tokens
 from probes.forward import forward_inputs, label_logits
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def evaluate(
             logits = model(**forward_inputs(model, batch, task)).logits
             aligned, labels = label_logits(logits, batch, task), batch["labels"]
             per_row[indices] = _judged(aligned, labels)
-            tokens += batch["input_ids"].numel()
+            tokens += padded_tokens(batch, task)
             if metric_of_rows:
                 for row, predicted, right in zip(indices, *_answers(aligned, labels), strict=True):
                     predicted_ids[row], right_ids[row] = predicted, right

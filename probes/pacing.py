@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from heapq import heapreplace
 
 from probes.plan import RacePlan
 from probes.planner import FEWEST_KEPT, NEARLY_THE_END, WORTHWHILE_STRETCH
@@ -115,6 +116,18 @@ def next_rung_in_time(
         if fraction >= min(planned, WORTHWHILE_STRETCH * reached):
             return fraction, count
     return None
+
+
+def come_to_the_end_in_time(reached: Sequence[float], pace: Pace, left_s: float) -> int:
+    """How many of the candidates that have come to these shares of the run, in this order, come to its end in `left_s`
+    seconds of wall time, with some to spare."""
+    alone_s = [pace.overhead_s + pace.end_s + pace.run_s * (1 - pace.begin(share)) for share in reached]
+    workers_s = [0.0] * pace.workers  # until when each has work
+    for count, seconds in enumerate(alone_s):
+        heapreplace(workers_s, workers_s[0] + seconds)
+        if max(workers_s) > FITTED_TO * left_s:
+            return count
+    return len(alone_s)
 
 
 def with_last_rung(plan: RacePlan, fraction: float, keep: int, alive: Collection[str]) -> RacePlan:

@@ -53,6 +53,8 @@ class RacePlan:
     """Whether two rates of each method go on after RATES_SETTLED too: a high one that leads there may stand still."""
     rates_left_out: bool = False
     """Whether methods enter at their usual learning rates alone, for want of time."""
+    came_back: int = 0
+    """How many of those that had left came to the end too, for time was left."""
     expected_s: float = 0.0
     budget_s: float = 0.0
 
@@ -70,6 +72,8 @@ class RacePlan:
             also = f" and, in any case, {reference}" if stays else ""
             rates = ", each also at its next lower learning rate" if self.keeps_two_rates(rung) else ""
             lines.append(f"the best {count}{also}{rates}{',' if also or rates else ''} to {_per_cent(fraction)}")
+        if self.came_back:
+            lines.append(f"of those that had left the best {self.came_back} to the end too")
         return lines
 
     def until(self, rungs: int) -> RacePlan:
@@ -94,6 +98,13 @@ class RacePlan:
     def compares_rates(self) -> bool:
         """Whether methods keep two rates until these can be told apart, and the race goes on from there."""
         return self.has_rates and self.two_rates and self.fractions[-1] > RATES_SETTLED + 1e-9
+
+
+def stop_step(fraction: float, max_steps: int) -> int:
+    """At which step of the planned run a rung to a share of it ends: at the last one for all of it alone, for what is
+    measured there takes time of its own (`Pace.end_s`)."""
+    last = max_steps if fraction >= 1 else max_steps - 1
+    return max(1, min(last, round(fraction * max_steps)))
 
 
 def _per_cent(fraction: float) -> str:

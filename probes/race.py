@@ -44,6 +44,8 @@ class RungDecision:
     entered: tuple[str, ...]
     kept: tuple[str, ...]
     left: Mapping[str, str] = field(default_factory=dict)
+    beaten: tuple[str, ...] = ()
+    """Who left for being behind alone, best first."""
 
 
 def recent_loss(curve: Curve, entry: Entry) -> float:
@@ -81,6 +83,12 @@ class Race:
         return tuple(self._alive)
 
     @property
+    def beaten(self) -> tuple[str, ...]:
+        """Who left for being behind, the last to leave first; what is measured for comparison alone comes last."""
+        left = [id for decision in reversed(self.decisions) for id in decision.beaten]
+        return tuple(sorted(left, key=lambda id: self._entries[id].reference_only))
+
+    @property
     def finalists(self) -> tuple[str, ...]:
         """Who was kept at the last decision, best first; everybody where none was made."""
         return self.decisions[-1].kept if self.decisions else tuple(self._alive)
@@ -108,14 +116,13 @@ class Race:
         scores = {id: self._score(curve, self._entries[id]) for id, curve in curves.items()}
         left |= {id: "no finite loss" for id, score in scores.items() if not math.isfinite(score)}
         ranking = sorted((id for id in scores if id not in left), key=lambda id: (scores[id], id))
-        if rung + 1 < len(self.plan.fractions):
-            chosen = set(self._choose(rung, ranking, scores))
-            for id in ranking:
-                if id not in chosen:
-                    left[id] = self._why_left(id, ranking, scores, curves)
-            ranking = [id for id in ranking if id in chosen]
-        self.decisions.append(RungDecision(rung, self.plan.fractions[rung], entered, tuple(ranking), left))
-        self._alive = [id for id in entered if id in set(ranking)]
+        is_last = rung + 1 == len(self.plan.fractions)
+        chosen = set(ranking if is_last else self._choose(rung, ranking, scores))
+        beaten = tuple(id for id in ranking if id not in chosen)
+        left |= {id: self._why_left(id, ranking, scores, curves) for id in beaten}
+        kept = tuple(id for id in ranking if id in chosen)
+        self.decisions.append(RungDecision(rung, self.plan.fractions[rung], entered, kept, left, beaten))
+        self._alive = [id for id in entered if id in chosen]
 
     def _choose(self, rung: int, ranking: Sequence[str], scores: Mapping[str, float]) -> list[str]:
         """Who goes on: methods by their best rates, most by loss and some for being near the frontier; those that are

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from knowledge.errors import BadInput
 
 SKIP_BUDGET = 0.01
+FEW_ROWS = 3  # passed over also of a small file, where a hundredth of the rows is none
+SMALL_SHARE = 10  # as long as they are no more than so many times the budget
 _JSON_LINES = (
     "Each line is one JSON object: `jq -c .` writes objects so, `jq -c '.[]'` the objects of an array; an array as a "
     "whole is read where the file is named .json."
@@ -49,11 +51,11 @@ class SkipLedger:
     def check(self) -> None:
         """Raise BadInput where more than the budget was skipped."""
         seen, total = self.rows + self.skipped.total(), self.skipped.total()
-        if total > self.budget * seen:
+        if total > max(self.budget * seen, min(FEW_ROWS, SMALL_SHARE * self.budget * seen)):
             faults = "\n".join(f"  {fault}" for fault in self.first)
             more = f"\n  and {total - len(self.first)} more" if total > len(self.first) else ""
             advice = " ".join(dict.fromkeys(words for kind, words in self.advice.items() if kind in self.skipped))
             raise BadInput(
-                f"{total} of {seen} rows of {self.source} cannot be used, more than the {100 * self.budget:.0f} % that "
-                f"are passed over:\n{faults}{more}\nCorrect these lines. {advice}".rstrip()
+                f"{total} of {seen} rows of {self.source} cannot be used, more than the {100 * self.budget:.0f} % (of few "
+                f"rows {FEW_ROWS}) that are passed over:\n{faults}{more}\nCorrect these lines. {advice}".rstrip()
             )

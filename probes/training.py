@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from knowledge.schema import CurvePoint
 from probes.adapters import Ineffective
-from probes.batching import IGNORE_INDEX, collate
+from probes.batching import IGNORE_INDEX, collate, padded_tokens
 from probes.evaluation import Evaluation, to_device
 from probes.forward import training_losses
 
@@ -86,7 +86,7 @@ def train(
         started = time.perf_counter()
         passes = order[progress.step * accumulation : (progress.step + 1) * accumulation]
         parts = [collate(rows, indices, pad_token_id, context.task) for indices in passes]
-        progress.trained_tokens += sum(part["input_ids"].numel() for part in parts)
+        progress.trained_tokens += sum(padded_tokens(part, context.task) for part in parts)
         step_loss = _backward(model, parts, scaler, context, through_model_loss)
         scaler.unscale_(optimizer)
         norm = torch.nn.utils.clip_grad_norm_(trainable, context.max_grad_norm)

@@ -10,14 +10,16 @@ EXAMPLE = {"text": "What day of the week was October 28, 2022?", "label": "calen
 
 
 def matches(row):
-    """True for a string under `text` or `sentence` and a string, whole number or truth value as the label; an empty
-    one (of a CSV) is none. Not for pairs of texts, of which one half tells nothing."""
+    """True for a string under `text` or `sentence` and a string, whole number (also as 1.0, which tables make of 1) or
+    truth value as the label; an empty one (of a CSV) is none. Not for pairs of texts, of which one half tells nothing.
+    """
     if any(isinstance(row.get(key), str) for key in ("text_pair", "text2", "sentence2", "question", "hypothesis")):
         return False
     text = row["text"] if "text" in row else row.get("sentence")
     label = row["label_text"] if "label_text" in row else row.get("label")
-    is_label = bool(label.strip()) if isinstance(label, str) else isinstance(label, int)
-    return isinstance(text, str) and is_label
+    if isinstance(label, str):
+        return isinstance(text, str) and bool(label.strip())
+    return isinstance(text, str) and (isinstance(label, int) or (isinstance(label, float) and label.is_integer()))
 
 
 def to_segments(row, chat):
@@ -26,6 +28,6 @@ def to_segments(row, chat):
 
 
 def label_of(row):
-    """`label_text` where there is one (it names the class), else `label`."""
+    """`label_text` where there is one (it names the class), else `label`; without blanks around it."""
     label = row["label_text"] if "label_text" in row else row["label"]
-    return int(label) if isinstance(label, bool) else label
+    return label.strip() if isinstance(label, str) else int(label)

@@ -80,7 +80,7 @@ def judged_memory(survey, probed_on, estimate, monkeypatch):
     outcome = ProbeOutcome(id="lora", status="failed", last_step=5, peak_bytes=7_000_000_000)
     curve = Curve.model_validate({"points": [{"step": 5, "eval_loss": 2.0}]})
     evidence = Evidence({"lora": curve}, {"lora": [outcome]}, failed={"lora": outcome})
-    race = SimpleNamespace(decisions=[], finalists=())
+    race = SimpleNamespace(decisions=[], finalists=(), beaten=())
     baseline = Baseline(eval_loss=2.0, metric=0.1, load_s=1.0, eval_s=1.0, eval_tokens=10)
     (report,) = judge(survey, [candidate], evidence, race, baseline, [], probed_on)
     assert report.probe_peak_bytes == 7_000_000_000

@@ -49,7 +49,7 @@ def judged(*probed, finalists=(), left=None, metric="exact match", accuracy=0.3,
         if jobs and jobs[-1].status != "finished":
             failed[candidate.id] = jobs[-1]
     evidence = Evidence(curves, {candidate.id: jobs for candidate, jobs in probed}, failed=failed)
-    race = SimpleNamespace(decisions=[SimpleNamespace(left=left or {})], finalists=finalists)
+    race = SimpleNamespace(decisions=[SimpleNamespace(left=left or {})], finalists=finalists, beaten=[*(left or {})])
     baseline = BASELINE.model_copy(update={"row_labels": row_labels})
     return judge(survey, [candidate for candidate, _ in probed], evidence, race, baseline, [], "cpu")
 
@@ -57,12 +57,17 @@ def judged(*probed, finalists=(), left=None, metric="exact match", accuracy=0.3,
 def test_the_status_is_how_a_candidate_came_out_of_the_race():
     reports = judged(
         (raced("lora"), [job()]),
-        (raced("oft"), [job()]),
+        (raced("oft"), [job(30)]),
         (raced("ia3"), [job(20), job(status="diverged", reason="loss is nan")]),
         (raced("vera"), []),
         (raced("full"), [job()]),
+        (raced("miss"), [job(30), job()]),
         finalists=("lora@0.0001", "full@0.0001"),
-        left={"oft@0.0001": "behind", "ia3@0.0001": "left"},
+        left={
+            "oft@0.0001": "behind",
+            "ia3@0.0001": "left",
+            "miss@0.0001": "behind, then back",
+        },
     )
     assert [(r.status, r.reason) for r in reports] == [
         ("finished", ""),
@@ -70,8 +75,9 @@ def test_the_status_is_how_a_candidate_came_out_of_the_race():
         ("diverged", "loss is nan"),
         ("not tried", "the race ended before it was evaluated"),
         ("reference", ""),
+        ("finished", ""),
     ]
-    assert [r.predicted_loss is not None for r in reports] == [True, True, False, False, True]
+    assert [r.predicted_loss is not None for r in reports] == [True, False, False, False, True, True]
     assert {(r.baseline_value, r.baseline_loss) for r in reports} == {(BASELINE.metric, BASELINE.eval_loss)}
 
 

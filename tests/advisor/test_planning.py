@@ -14,9 +14,8 @@ from advisor.candidates import Candidate
 from advisor.planning import Costs, Lineup, line_up, measure_costs, plan_probes
 from knowledge.methods import get_method
 from knowledge.schema import PlannedRun
-from probes.conduct import stop_step
 from probes.journal import Journal
-from probes.plan import Entry, RacePlan
+from probes.plan import Entry, RacePlan, stop_step
 from probes.schema import Baseline
 from tests.advisor.factories import memory
 

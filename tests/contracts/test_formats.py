@@ -148,6 +148,11 @@ def test_alpaca_holds_instruction_input_history_and_system():
 
 def test_more_specific_formats_win():
     assert detect_format([(1, {"text": "a", "label": 1})]).name == "text-label"
+    assert detect_format([(1, {"text": "a", "label": 1.0})]).name == "text-label"
+    text_label = get_format("text-label")
+    for label, name in ((1.0, 1), (True, 1), (" spam ", "spam")):
+        assert text_label.label_of({"text": "a", "label": label}) == name
+    assert not text_label.matches({"text": "a", "label": 0.5})
     assert detect_format([(1, {"text": "a", "label": None})]).name == "text"
     assert detect_format([(1, {"prompt": "a", "completion": "b", "text": "ab"})]).name == "prompt-completion"
 

@@ -1,11 +1,12 @@
 """Batches: the same for everybody, every row once a pass, and labels where the model predicts them."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.batching import batch_order, collate
+from probes.batching import batch_order, collate, padded_tokens
 from probes.forward import forward_inputs
 from probes.rows import TokenRows
 from tests.tiny import tiny_model
@@ -106,6 +107,13 @@ def test_encoder_decoder_rows_part_into_source_and_target():
     assert batch["input_ids"].tolist() == [[5, 6], [8, 0]]
     assert batch["attention_mask"].tolist() == [[1, 1], [1, 0]]
     assert batch["labels"].tolist() == [[7, -100], [9, 10]]
+
+
+@pytest.mark.parametrize(("task", "tokens"), [("causal-lm", 6), ("sequence-classification", 6), ("seq2seq-lm", 2 + 4)])
+def test_the_time_of_a_pass_is_that_of_all_tokens_it_reads(task, tokens):
+    """Also where sources are short and targets long: costs are planned by it."""
+    rows = make_rows([[(5, False), (6, True), (7, True)], [(8, False), (9, True)]], class_labels=[0, 1])
+    assert padded_tokens(collate(rows, np.array([0, 1]), 0, task), task) == tokens
 
 
 def test_rows_survive_their_files(tmp_path):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from probes.conduct import stop_step
+from probes.plan import stop_step
 from tests.probes.conducting import NAMES, PLAN, SHORT, SLOWER_THAN_PLANNED, FakeExecutor, conduct
 
 
@@ -36,6 +36,40 @@ def test_what_is_left_of_the_budget_takes_finalists_further(tmp_path, step_s, ex
     assert [(job.id, job.stop_step) for job in executor.jobs[7:]] == expected
     assert [rung["steps"] for rung in evidence.rungs] == [10, 20, *({stop for _, stop in expected})]
     assert race.finalists == tuple(name for name, _ in expected or (("a", 0), ("b", 0), ("c", 0)))
+
+
+@pytest.mark.parametrize(
+    ("budget_s", "back"),
+    [  # 40, 80 and 50 s are spent where "a" has come to the end; "b" has 50 steps to go, "c" and "d" 90
+        (1000.0, ["b", "c", "d"]),
+        (400.0, ["b", "c"]),
+        (280.0, ["b"]),
+        (200.0, []),
+    ],
+)
+def test_where_time_is_left_who_left_comes_to_the_end_too_the_last_first(tmp_path, budget_s, back):
+    plan = replace(PLAN, budget_s=budget_s)
+    evidence, race = conduct(tmp_path / "journal.jsonl", executor := FakeExecutor(step_s=1.0), plan=plan)
+    assert [(job.id, job.start_step) for job in executor.jobs[7:]] == [(id, 50 if id == "b" else 10) for id in back]
+    assert {job.stop_step for job in executor.jobs[7:]} <= {100}
+    assert race.finalists == ("a",) and len(evidence.rungs) == 3 + bool(back)
+    assert (race.plan.lines()[-1] == f"of those that had left the best {len(back)} to the end too") == bool(back)
+
+
+def test_nobody_comes_back_who_failed_or_is_objected_to_or_where_the_race_has_not_come_to_the_end(tmp_path):
+    fails = FakeExecutor(lambda job: "diverged" if job.id == "b" and job.stop_step == 50 else "finished", step_s=1.0)
+    conduct(tmp_path / "journal.jsonl", fails, objection_to=lambda outcome: "too much" if outcome.id == "c" else None)
+    assert [job.id for job in fails.jobs if job.stop_step == 100] == ["a", "d"]
+    short = replace(SHORT, budget_s=130.0)
+    conduct(tmp_path / "short.jsonl", executor := FakeExecutor(step_s=1.0), plan=short)
+    assert "d" not in [job.id for job in executor.jobs[4:]]
+
+
+def test_who_comes_back_may_be_cut_off_by_the_clock(tmp_path):
+    hangs = FakeExecutor(lambda job: "hangs" if (job.id, job.stop_step) == ("c", 100) else "finished", step_s=0.001)
+    evidence, race = conduct(tmp_path / "journal.jsonl", hangs, deadline_s=0.7)
+    assert evidence.out_of_time and race.finalists == ("a",)
+    assert [evidence.done_step(id) for id in NAMES] == [100, 100, 10, 10]
 
 
 def test_a_rung_without_a_step_sends_nobody_home(tmp_path):

@@ -13,6 +13,7 @@ from probes.pacing import (
     FITTED_TO,
     NEARLY_THE_END,
     Pace,
+    come_to_the_end_in_time,
     measured_pace,
     next_rung_in_time,
     rung_for_what_is_left,
@@ -79,6 +80,20 @@ def test_the_last_steps_of_a_run_are_always_worthwhile():
     pace = Pace(run_s=38.0, overhead_s=1.0)
     assert rung_for_what_is_left(nearly, METHODS[:2], pace, left_s=600.0) == (1.0, 2)
     assert rung_for_what_is_left(nearly, METHODS[:2], pace, left_s=10.0) is None
+
+
+@given(pace=PACES, reached=st.lists(st.floats(0, 0.99), max_size=40), left_s=SECONDS)
+def test_as_many_come_to_the_end_as_the_time_allows(pace, reached, left_s):
+    def shortest_s(count):
+        """What they take at least, however the workers share them."""
+        alone = [pace.overhead_s + pace.end_s + pace.run_s * (1 - pace.begin(share)) for share in reached[:count]]
+        return max(sum(alone) / pace.workers, max(alone, default=0.0))
+
+    count = come_to_the_end_in_time(reached, pace, left_s)
+    assert count == 0 or shortest_s(count) <= FITTED_TO * left_s * 1.001
+    # Taken in turn, the last to begin ends at most one run later than where all workers end together.
+    longest_s = pace.overhead_s + pace.end_s + pace.run_s
+    assert count == len(reached) or shortest_s(count + 1) + longest_s > FITTED_TO * left_s
 
 
 def test_without_any_step_there_is_no_pace():

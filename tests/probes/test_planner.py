@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.conduct import stop_step
-from probes.plan import RATES_SETTLED
+from probes.plan import RATES_SETTLED, stop_step
 from probes.planner import (
     FINALISTS_FAR_ENOUGH,
     FIRST_FRACTION,

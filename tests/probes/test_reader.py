@@ -142,13 +142,23 @@ def test_an_endless_line_is_never_held(tmp_path):
 
 def test_the_skip_budget_is_a_limit(tmp_path):
     path = tmp_path / "a.jsonl"
-    path.write_bytes(as_jsonl(ROWS[:1]) * 99 + b"broken\n")
+    path.write_bytes(as_jsonl(ROWS[:1]) * 495 + b"broken\n" * 5)
     rows, _ = read(path, budget=0.01)
-    assert len(rows) == 99
-    path.write_bytes(as_jsonl(ROWS[:1]) * 98 + b"broken\nbroken\n")
+    assert len(rows) == 495
+    path.write_bytes(as_jsonl(ROWS[:1]) * 494 + b"broken\n" * 6)
     with pytest.raises(BadInput) as caught:
         read(path, budget=0.01)
-    assert "2 of 100" in str(caught.value) and "line 99: not JSON" in str(caught.value) and "1 %" in str(caught.value)
+    assert "6 of 500" in str(caught.value) and "line 495: not JSON" in str(caught.value) and "1 %" in str(caught.value)
+
+
+@pytest.mark.parametrize(("rows", "broken"), [(20, 2), (30, 3), (100, 3)])
+def test_of_a_small_file_some_rows_are_passed_over_too(tmp_path, rows, broken):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(as_jsonl(ROWS[:1]) * (rows - broken) + b"broken\n" * broken)
+    assert len(read(path, budget=0.01)[0]) == rows - broken
+    path.write_bytes(as_jsonl(ROWS[:1]) * (rows - broken - 1) + b"broken\n" * (broken + 1))
+    with pytest.raises(BadInput, match=f"{broken + 1} of {rows}"):
+        read(path, budget=0.01)
 
 
 def test_a_file_that_is_broken_throughout_is_not_read_to_its_end(tmp_path):

@@ -41,7 +41,17 @@ def test_what_an_earlier_plan_decided_is_not_decided_for_a_longer_one(tmp_path):
     large = replace(PLAN, budget_s=300.0)
     executor = FakeExecutor(step_s=1.0)
     evidence, _ = conduct(tmp_path / "journal.jsonl", executor, plan=large, resume=True, probed_before_s=before_s)
-    assert [(job.id, job.stop_step) for job in executor.jobs] == [("a", 50), ("b", 50), ("a", 100)]
+    assert [(job.id, job.stop_step) for job in executor.jobs][:3] == [("a", 50), ("b", 50), ("a", 100)]
+
+
+def test_who_comes_back_is_decided_once(tmp_path):
+    path, plan = tmp_path / "journal.jsonl", replace(PLAN, budget_s=400.0)
+    undisturbed, race = conduct(tmp_path / "other.jsonl", FakeExecutor(step_s=1.0), plan=plan)
+    stops = FakeExecutor(lambda job: KeyboardInterrupt() if (job.id, job.stop_step) == ("c", 100) else "finished", 1.0)
+    conduct(path, stops, plan=plan)
+    again, resumed = conduct(path, executor := FakeExecutor(step_s=9.0), plan=plan, resume=True)
+    assert [(job.id, job.start_step, job.stop_step) for job in executor.jobs] == [("c", 10, 100)]
+    assert again.curves == undisturbed.curves and resumed.plan == race.plan
 
 
 def test_a_cut_is_decided_once(tmp_path):
