@@ -92,6 +92,8 @@ def _data_warnings(case: Case, data: DatasetProfile) -> list[str]:
         found.append(_held_out_warning(data.eval_rows, case.prediction.rows, case.metric))
     if sum(data.dropped.values()) > MANY_LEFT_OUT * data.rows:
         found.append(_left_out_warning(data))
+    if repeated := _sample_warning(case, data):
+        found.append(repeated)
     if data.metric_instead_of:
         told = f"{data.metric_name} is told instead of {data.metric_instead_of}"
         found.append(f"No candidate had a held-out answer right as a whole: {told}.")
@@ -175,6 +177,20 @@ def _assumed_warning(run: PlannedRun) -> str:
     return (
         f"Without data the run is assumed: {steps} of rows of {run.max_length_tokens:,} tokens. "
         "--max-length and --max-steps, or data, say otherwise."
+    )
+
+
+def _sample_warning(case: Case, data: DatasetProfile) -> str:
+    """Where a probe trained on rows of a sample again that the planned run would not have come to by then."""
+    run, sample = case.planned_run, data.tokenised_rows - data.eval_rows
+    if run is None or data.tokenised_rows >= data.usable_rows or sample <= 0:
+        return ""
+    seen = case.pick.curve.last_step * run.batch_size * run.gradient_accumulation_steps
+    if seen <= sample:
+        return ""
+    return (
+        f"Its probe went {seen / sample:.1f} times over a sample of {sample:,} rows, where the planned run goes "
+        f"{seen / data.train_rows:.1f} times over all {data.train_rows:,}: that may end otherwise."
     )
 
 

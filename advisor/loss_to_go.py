@@ -142,7 +142,7 @@ class TaskToGo:
             return ToGo(0.0, 0.0, 0.0, 0.0)
         fraction = self._fraction(curve.last_fraction)
         expected = self.expected(curve)
-        errors = self._table.errors(round(fraction, 4), self._cause(fraction) is not None, self.proven_to(fraction))
+        errors = self._table.errors(_in_steps(fraction), self._cause(fraction) is not None, self.proven_to(fraction))
         odds = log_odds_of(expected)
         # Errors were measured with all curves of a task at hand; the average of a few tells less.
         of_few = errors.own / math.sqrt(max(1, len(self._reached(fraction, since=fraction))))
@@ -214,7 +214,7 @@ class TaskToGo:
         return max(fraction, self._table.earliest_fraction)
 
     def _law(self, fraction: float) -> Law:
-        return self._table.law(round(fraction, 4), self._cause(fraction) is not None, self._without)
+        return self._table.law(_in_steps(fraction), self._cause(fraction) is not None, self._without)
 
     def _average_cause(self, fraction: float) -> float | None:
         """None where no curve was measured early enough, here or in the table: what was lost over the last doubling is
@@ -227,6 +227,11 @@ class TaskToGo:
     def _reached(self, fraction: float, since: float) -> list[LogCurve]:
         """The curves that went as far as a share of the run and were measured from another on."""
         return [c for c in self._race if c.covers(since) and c.last_fraction >= fraction / 1.01]
+
+
+def _in_steps(fraction: float) -> float:
+    """What is fitted is fitted once for fractions that are nearly alike, nearly enough for curves that begin there."""
+    return round(fraction, 4) if fraction >= 0.01 else float(f"{fraction:.3g}")
 
 
 def _summary(by_task: Sequence[np.ndarray]) -> _Errors:

@@ -68,7 +68,9 @@ class Recommendation:
 
     @property
     def training_arguments(self) -> dict[str, Any]:
-        """The planned run as keyword arguments of transformers.TrainingArguments (beside `output_dir`)."""
+        """The planned run as keyword arguments of transformers.TrainingArguments (beside `output_dir`). A method that
+        is more than its config has an optimizer of its own, or a preparation: `result.training` and train.py name it.
+        """
         pick, plan = self.pick, self.result.training
         run = in_parts(self.result.planned_run, pick.micro_batches)
         if plan is not None:

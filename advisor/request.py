@@ -12,7 +12,7 @@ from advisor.limits import LONGEST, MOST, MOST_STEPS
 from advisor.requirement_kinds import Scope
 from advisor.requirement_words import parse_requirement
 from knowledge.errors import BadInput, did_you_mean
-from knowledge.methods import all_methods, name_of
+from knowledge.methods import all_methods, get_method, name_of
 from knowledge.schema import Finite, Quantization, Record, Task
 from probes.columns import columns_of
 from probes.formats import get_format
@@ -135,6 +135,12 @@ class Request(Record):
 
     @model_validator(mode="after")
     def _check_together(self) -> Request:
+        for_comparison = [name for name in self.methods if name != ALL_METHODS and get_method(name).reference_only]
+        if self.probe and self.methods and len(for_comparison) == len(self.methods):
+            raise ValueError(
+                f"methods names {', '.join(for_comparison)} alone, which is measured for comparison and never "
+                "recommended: name one beside it that may be"
+            )
         if self.epochs is not None and self.max_steps is not None:
             raise ValueError("epochs and max_steps both set the length of the planned run: give one of them")
         if self.vram is not None and self.gpu is not None:

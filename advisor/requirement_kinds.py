@@ -126,6 +126,9 @@ class MultiAdapter(Requirement):
 
     name = "multi-adapter"
 
+    def reason_against_request(self) -> str | None:
+        return None if self.scope.task != "text-to-image" else "what loads beside others was seen on text models alone"
+
     def reason_against(self, method: Method) -> str | None:
         return None if self.scope.seen(method).beside_others else "a second adapter cannot be loaded beside it"
 
@@ -142,6 +145,9 @@ class Convertible(Requirement):
     @classmethod
     def parse_limit(cls, text: str, value: str) -> float:
         return _share(text, value, "how far the converted adapter's effect may be off")
+
+    def reason_against_request(self) -> str | None:
+        return None if self.scope.task != "text-to-image" else "conversions to LoRA were seen on text models alone"
 
     def reason_against(self, method: Method) -> str | None:
         if method.capabilities.vllm == "adapter":  # which only an ordinary LoRA is
@@ -174,8 +180,10 @@ class _OfAdapterSize:
 
     def _over(self, adapter_bytes: int | None) -> str | None:
         limit_bytes, limit_text = self._allowed()
-        is_over = adapter_bytes is not None and adapter_bytes > limit_bytes
-        return f"its adapter has {bytes_text(adapter_bytes)}, over {limit_text}" if is_over else None
+        if adapter_bytes is None or adapter_bytes <= limit_bytes:
+            return None
+        size = bytes_text(adapter_bytes)
+        return f"its adapter has {size if size != limit_text else f'{adapter_bytes:,} bytes'}, over {limit_text}"
 
 
 class Edge(_OfAdapterSize, Requirement):

@@ -61,6 +61,8 @@ def method_priors(records: Iterable[RunRecord], task: Task, suite: str | None = 
     priors = []
     for method in {r.method for r in records}:
         seen = {key: rank[method] for key, rank in ranks.items() if method in rank}
+        # The user finished what a race had chosen among many: the worst of it is in the middle of all methods.
+        seen |= {key: (1 + share) / 2 for key, share in seen.items() if key[0] == suite}
         weights = [_weight(key, task, suite) for key in seen]
         weighted = sum(w * s for w, s in zip(weights, seen.values(), strict=True))
         score = (weighted + NEUTRAL_WEIGHT * NEUTRAL) / (sum(weights) + NEUTRAL_WEIGHT)

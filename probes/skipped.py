@@ -56,6 +56,6 @@ class SkipLedger:
             more = f"\n  and {total - len(self.first)} more" if total > len(self.first) else ""
             advice = " ".join(dict.fromkeys(words for kind, words in self.advice.items() if kind in self.skipped))
             raise BadInput(
-                f"{total} of {seen} rows of {self.source} cannot be used, more than the {100 * self.budget:.0f} % (of few "
-                f"rows {FEW_ROWS}) that are passed over:\n{faults}{more}\nCorrect these lines. {advice}".rstrip()
+                f"{total} of {seen} rows of {self.source} cannot be used, more than the {100 * self.budget:.0f} % that "
+                f"are passed over:\n{faults}{more}\nCorrect these lines. {advice}".rstrip()
             )

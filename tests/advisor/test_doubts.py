@@ -249,6 +249,21 @@ def test_texts_that_the_tokenizer_cannot_read_are_told(share, is_told):
     assert bool(told(words, candidate("lora", 0.8, baseline_value=0.1), unknown_share=share)) == is_told
 
 
+@pytest.mark.parametrize(
+    ("steps", "tokenised_rows", "usable_rows", "is_told"),
+    [
+        (1800, 10_000, 100_000, True),  # 14,400 rows of 9,800
+        (1200, 10_000, 100_000, False),
+        (1800, 10_000, 10_000, False),  # all rows: the planned run sees them again, too
+    ],
+)
+def test_a_probe_that_saw_a_sample_again_and_again_is_told(steps, tokenised_rows, usable_rows, is_told):
+    rows = {"tokenised_rows": tokenised_rows, "usable_rows": usable_rows, "train_rows": usable_rows - 200}
+    words = "Its probe went 1.5 times over a sample of 9,800 rows, where the planned run goes 0.1 times over all 99,800"
+    assert bool(told(words, candidate(steps=steps), max_steps=30_000, **rows)) == is_told
+    assert bool(told("over a sample", candidate(steps=steps), max_steps=30_000, **rows)) == is_told
+
+
 def test_rows_that_nothing_can_learn_are_told():
     words = "7 of the 200 held-out rows have a class that no training row has"
     assert told(words, candidate(), unseen_class_rows=7) and not told(words, candidate())

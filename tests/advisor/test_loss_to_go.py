@@ -67,6 +67,18 @@ class TestLossToGo:
         assert after.earliest_fraction == before.earliest_fraction
         assert not after.has_falls(2 * 5 / STEPS) and after.has_falls(0.2)
 
+    @pytest.mark.parametrize("steps", [30_000, 35_000, 100_000])
+    def test_after_very_few_of_very_many_steps_a_loss_still_falls(self, steps):
+        """Those steps are less than a ten-thousandth of the run."""
+        losses = ((8, 2.0), (steps // 20, 1.5), (steps // 10, 1.3), (steps // 5, 1.1), (steps, 0.9))
+        points = tuple(CurvePoint(step=step, eval_loss=loss) for step, loss in losses)
+        changes = {"curve": Curve(points=points), "max_steps": steps}
+        runs = [record(f"own{i}", 1.0, 0.3).model_copy(update={**changes, "benchmark": f"o{i}/t/e"}) for i in range(3)]
+        known = log_curve(Curve(points=points[:1]), steps, 8.0)
+        to_go = TaskToGo(LossToGo(runs), [known]).predict(known)
+        assert to_go.expected == pytest.approx(math.log(2.0 / 0.9), rel=0.1)
+        assert to_go.low <= to_go.expected < to_go.high
+
 
 class TestTaskToGo:
     def task(self, *race: LogCurve, runs=None) -> TaskToGo:

@@ -79,6 +79,7 @@ def test_all_words_that_are_not_known_are_told_at_once():
         ({"ray_address": "auto"}, "give --executor ray"),
         ({"metric": "own.py:score", "executor": "ray"}, "nodes of a cluster lack"),
         ({"methods": ("lora",), "exclude": ("lora",)}, "both name lora"),
+        ({"methods": ("full",)}, "methods names full alone.*never recommended"),
         ({"batch_size": 0}, "batch_size"),
         ({"seed": -1}, "seed"),
         ({"seed": 2**32}, "seed"),

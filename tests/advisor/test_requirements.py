@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from advisor.requirement_kinds import KINDS, WORDS, Scope
@@ -86,6 +88,18 @@ def test_what_is_over_a_limit_need_not_go_on():
     assert objection("mergeable", forgetting=9.0, adapter_bytes=9_000_000) is None
     assert objection("max-adapter-size=5MB", adapter_bytes=9_000_000) == "its adapter has 9.0 MB, over 5.0 MB"
     assert objection("max-latency-overhead=5%", latency_overhead=0.1) is not None
+
+
+def test_a_limit_and_what_is_over_it_are_never_told_alike():
+    assert (
+        objection("max-adapter-size=50MB", adapter_bytes=50_000_001) == "its adapter has 50,000,001 bytes, over 50.0 MB"
+    )
+
+
+@pytest.mark.parametrize("word", ["multi-adapter", "convertible", "edge", "vllm"])
+def test_what_was_seen_on_text_models_alone_is_no_word_for_image_generators(word):
+    with pytest.raises(BadInput, match=f"{word} cannot be checked: .*(models|vLLM serves no image generators)"):
+        parse_checkable([word], replace(SCOPE, task="text-to-image"))
 
 
 def test_what_failed_keeps_its_own_reason():

@@ -7,7 +7,7 @@ import pytest
 from knowledge import table
 from knowledge.errors import BadInput
 from knowledge.importers.peft_method_comparison import read
-from knowledge.prior import NEUTRAL, method_priors, probing_order
+from knowledge.prior import NEUTRAL, method_priors, probing_order, suite_of
 from tests.knowledge.suite_files import llm_run
 
 
@@ -108,6 +108,14 @@ def test_an_experiment_that_was_run_twice_does_not_shift_its_era():
     for in_some_order in (runs, runs[::-1]):  # means of .55, .51 and .52
         priors = method_priors(in_some_order, "causal-lm")
         assert sorted(priors, key=lambda method: -priors[method].score) == ["lora", "vera", "oft"]
+
+
+def test_the_worst_of_ones_own_finished_runs_is_no_bad_method():
+    """A race had chosen it among many, which are not on record."""
+    better = read(llm_run(experiment="lora", accuracy=0.60))
+    worse = read(llm_run({"peft_type": "OFT"}, experiment="oft", accuracy=0.59))
+    priors = method_priors([better, worse], "causal-lm", suite=suite_of(better))
+    assert priors["lora"].score > 0.9 and priors["oft"].score == pytest.approx(0.5)
 
 
 def test_a_later_software_era_does_not_look_like_a_worse_method():
