@@ -21,6 +21,8 @@ from typing import Any
 from examples.study.debian_sections import FILE as DEBIAN_SECTIONS
 from examples.study.debian_synopses import FILE as DEBIAN_SYNOPSES
 from examples.study.debian_tags import INTERFACES, LANGUAGES
+from examples.study.easy_rows import date_formats, few_puzzle_kinds, order_numbers, puzzle_kinds
+from examples.study.puzzles import puzzles, require_reasoning_gym
 from examples.study.stdlib_functions import Function, LibraryInParts, functions
 from knowledge.errors import BadInput
 from knowledge.schema import Task
@@ -79,23 +81,24 @@ def packaged_model(package: str) -> str:
 
 def chain_sum() -> list[dict[str, Any]]:
     """`7 - 4 + 8 =`: with numbers of two digits too, 200 steps of LoRA had 4 to 6 % of the sums right."""
-    entries = _reasoning_gym("chain_sum", min_terms=2, max_terms=3, min_digits=1, max_digits=1)
+    entries = puzzles("chain_sum", LLM_ROWS, min_terms=2, max_terms=3, min_digits=1, max_digits=1)
     return [_row(f"{e['metadata']['expression']} =", e["answer"]) for e in entries]
 
 
 def spell_backward() -> list[dict[str, Any]]:
     """Words of three to five letters in reverse, letters apart: as whole words they were out of reach in 80 steps."""
-    entries = _reasoning_gym("spell_backward", min_word_len=3, max_word_len=5)
+    entries = puzzles("spell_backward", LLM_ROWS, min_word_len=3, max_word_len=5)
     return [_row(f"{' '.join(e['metadata']['word'])} backward:", " ".join(e["answer"])) for e in entries]
 
 
 def word_sorting() -> list[dict[str, Any]]:
     """Three words by the alphabet, forwards or backwards."""
-    _require_reasoning_gym()
+    require_reasoning_gym()
     from reasoning_gym.algorithmic.word_sorting import TextTransformation
 
-    entries = _reasoning_gym(
+    entries = puzzles(
         "word_sorting",
+        LLM_ROWS,
         min_words=3,
         max_words=3,
         min_word_length=3,
@@ -109,7 +112,7 @@ def word_sorting() -> list[dict[str, Any]]:
 
 def family_relationships() -> list[dict[str, Any]]:
     """Who is who in a family of four or five, told in signs: `Ethan + Ada: Leo. Leo + Luna. Luna to Leo` is a wife."""
-    entries = _reasoning_gym("family_relationships", min_family_size=4, max_family_size=5)
+    entries = puzzles("family_relationships", LLM_ROWS, min_family_size=4, max_family_size=5)
     rows = []
     for entry in entries:
         family = entry["question"].partition("\n")[0].replace(" is married to ", " + ")
@@ -181,13 +184,13 @@ def long_debian_sections() -> list[dict[str, Any]]:
 
 def binary_numbers() -> list[dict[str, Any]]:
     """Numbers below 4096 in binary."""
-    entries = _reasoning_gym("base_conversion", max_value=4095)
+    entries = puzzles("base_conversion", LLM_ROWS, max_value=4095)
     return [_row(f"{n} in binary =", f"{n:b}") for n in (e["metadata"]["decimal_value"] for e in entries)]
 
 
 def simple_equations() -> list[dict[str, Any]]:
     """`7*m - 3 = 32`, and the number that solves it."""
-    entries = _reasoning_gym("simple_equations", min_terms=2, max_terms=2, min_value=1, max_value=12)
+    entries = puzzles("simple_equations", LLM_ROWS, min_terms=2, max_terms=2, min_value=1, max_value=12)
     rows = [(e["metadata"], e["answer"]) for e in entries]
     return [_row(f"{m['equation']}, {m['variable']} =", answer) for m, answer in rows]
 
@@ -215,20 +218,6 @@ def _sample(rows: Iterable[dict[str, str]]) -> list[dict[str, str]]:
 
 def _stored(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-
-
-def _require_reasoning_gym() -> None:
-    if find_spec("reasoning_gym") is None:
-        raise BadInput(
-            "The reasoning tasks are made by reasoning-gym, which is not installed: pip install 'peft-advisor[study]'"
-        )
-
-
-def _reasoning_gym(dataset: str, **settings: Any) -> list[dict[str, Any]]:
-    _require_reasoning_gym()
-    import reasoning_gym
-
-    return list(reasoning_gym.create_dataset(dataset, size=LLM_ROWS, seed=0, **settings))
 
 
 def _row(prompt: str, answer: str) -> dict[str, str]:
@@ -280,5 +269,9 @@ TASKS = {
         _smollm2(debian_section_names, is_compared=False),
         _minilm(long_debian_sections, is_compared=False, max_steps=1200),
         _smollm2(binary_numbers, is_compared=False),
+        _minilm(puzzle_kinds, is_compared=False),
+        _minilm(few_puzzle_kinds, is_compared=False, batch_size=8, max_steps=60),
+        _smollm2(date_formats, is_compared=False, batch_size=8, max_steps=60),
+        _smollm2(order_numbers, is_compared=False, batch_size=8, max_steps=60),
     )
 }

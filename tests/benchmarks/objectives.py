@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import get_args
 
-from advisor.decision import KEPT_GAIN
+from advisor.costs import KEPT_GAIN
 from advisor.end_model import loss_of
 from advisor.request import Objective
 from knowledge.schema import RunRecord
