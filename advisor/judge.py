@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from advisor.all_rows import Shift, on_all_rows, shifts_of
 from advisor.candidates import Candidate, report_without_probe
 from advisor.end_model import Probe
 from advisor.held_out import EVAL_ROWS, RowsNoise, held_out_noise, loss_noise, metric_noise, of_all, own_parts, paired
 from advisor.measured import Measured, step_s_by_method
+from advisor.own_ends import own_ends
 from advisor.own_task import benchmark_of_survey
 from advisor.planned_memory import adapter_bytes_of, corrected_memory, measured_memory
 from advisor.predictor import EQUALLY_FAR, Predictor
@@ -45,7 +47,9 @@ def judge(
     `probed_on` is the kind of device that the probes ran on: cuda, mps or cpu; `speed_up` how many times faster a run
     may be that has it alone.
     """
+    own = own_ends(survey, candidates, records)
     found = [Measured.of(candidate, evidence) for candidate in candidates]
+    found = [replace(m, curve=own[m.candidate.id]) if m.is_usable and m.candidate.id in own else m for m in found]
     usable = [one for one in found if one.is_usable]
     shifts = shifts_of(usable)
     predicted = _predictions(usable, shifts, survey, baseline, records)
@@ -55,7 +59,8 @@ def judge(
     reports = []
     for one in found:
         candidate = one.candidate
-        report = _bare_report(candidate, survey, *_standing(one, race, max_steps))
+        is_known = one.is_usable and candidate.id in own
+        report = _bare_report(candidate, survey, *(("finished", "") if is_known else _standing(one, race, max_steps)))
         run_s = step_s[name] * max_steps if (name := candidate.method.name) in step_s else None
         done_share = min(1.0, one.curve.last_step / max_steps)
         fields = {
@@ -63,6 +68,7 @@ def judge(
             "baseline_loss": untuned.eval_loss,
             "memory": _memory(one, survey, probed_on),
             "planned_run_s": run_s,
+            "rests_on_own_runs": is_known,
             "planned_run_range_s": time_interval(run_s, bound, done_share, speed_up) if run_s else None,
         }
         reports.append(report.model_copy(update=fields | one.fields(max_steps) | predicted.get(candidate.id, {})))

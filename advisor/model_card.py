@@ -85,17 +85,23 @@ def on_all_rows(report: TrainingReport) -> str:
     return f"On all {report.held_out_rows} held-out rows it ends at {', '.join(words)}."
 
 
+def on_own_texts(report: TrainingReport) -> str:
+    """How much was forgotten; '' where that was not measured."""
+    if report.forgetting is None:
+        return ""
+    return (
+        f"On texts that the base model wrote itself the loss has grown by {rounded(report.forgetting, 3):.3f} "
+        f"± {report.forgetting_noise or 0:.3f} nats per token."
+    )
+
+
 def _comparisons(report: TrainingReport) -> str:
     rows = ["| | predicted | range | reached | |", "|---|---|---|---|---|"]
     rows += [f"| {' | '.join(map(_plain, comparison_cells(c)))} |" for c in report.comparisons]
     notes = [ABOUT_RANGES]
     notes += [f"{clean(c.quantity)}: {clean(c.note)}." for c in report.comparisons if c.note]
     notes += [f"Note: {report.overtrained}."] if report.overtrained else []
-    if report.forgetting is not None:
-        notes.append(
-            f"On texts that the base model wrote itself the loss has grown by {rounded(report.forgetting, 3):.3f} "
-            f"± {report.forgetting_noise or 0:.3f} nats per token."
-        )
+    notes += filter(None, [on_own_texts(report)])
     return "\n".join(rows) + "\n\n" + " ".join(notes)
 
 

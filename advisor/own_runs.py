@@ -22,6 +22,7 @@ from knowledge.table_merge import MergeReport
 from probes.schema import FAILURES
 
 SOURCE = "own"
+CONFIG_KEYS_APART = frozenset({"peft_type", "task_type"})  # of a PEFT config, kept beside it or implied
 DRIFT_NAME = "forgetting, own texts"
 
 
@@ -52,7 +53,7 @@ def finished_runs(folder: Path) -> list[RunRecord]:
 
 def _went_to_the_end(candidate: CandidateReport, result: Result) -> bool:
     """On a device that the result tells of: for a card that is not here, the probes ran elsewhere."""
-    finished = candidate.curve.last_step >= result.planned_run.max_steps
+    finished = candidate.curve.last_step >= result.planned_run.max_steps and not candidate.rests_on_own_runs
     return finished and candidate.status not in FAILURES and not result.device.planned
 
 
@@ -100,7 +101,7 @@ def _record(result: Result, candidate: CandidateReport, *, versions: Mapping[str
         task=run.task,
         model=result.model.location if result.model.source == "hub" else Path(result.model.location).name,
         peft_type=candidate.peft_type,
-        peft_config={k: v for k, v in config.items() if k not in {"peft_type", "task_type"}},
+        peft_config={k: v for k, v in config.items() if k not in CONFIG_KEYS_APART},
         learning_rate=candidate.learning_rate,
         optimizer=method.optimizer.rpartition(":")[2],
         weight_decay=method.weight_decay,

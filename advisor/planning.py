@@ -87,6 +87,10 @@ def plan_probes(
     workers: int,
 ) -> RacePlan:
     """Which candidates enter and how far the rungs go, so that the race ends within the budget."""
+    usual = {c.method.name: c.method.default_learning_rate_for(survey.shape) for c in candidates}
+    usual |= {
+        name: priors[name].own_learning_rate for name in usual.keys() & priors.keys() if priors[name].own_learning_rate
+    }
     entries = [
         Entry(
             id=c.id,
@@ -97,8 +101,9 @@ def plan_probes(
             prior=priors[c.method.name].score if c.method.name in priors else NEUTRAL,
             title=c.method.title,
             # On narrow models the lowest rate was seldom the best (examples/study).
-            spare=survey.shape.is_narrow and c.learning_rate == c.method.learning_rates_for(survey.shape)[0],
-            usual=c.learning_rate == c.method.default_learning_rate_for(survey.shape),
+            spare=survey.shape.is_narrow
+            and c.learning_rate == c.method.learning_rates_for(survey.shape)[0] != usual[c.method.name],
+            usual=c.learning_rate == usual[c.method.name],
             reference_only=c.method.reference_only,
         )
         for c in candidates

@@ -97,7 +97,7 @@ class CandidateReport(Record):
         "measured only where a requirement asks for it",
     )
     rests_on_own_runs: bool = Field(
-        False, description="without probes: whether the user's own runs of this very task are part of its rank"
+        False, description="its end is that of the user's own run of it; without probes: such runs are part of its rank"
     )
     violates: tuple[str, ...] = Field((), description="the requirements that it does not meet, as they were given")
     capabilities: Mapping[str, Any] = Field(default_factory=dict)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from advisor.recommendation import CandidateReport, RequirementEffect
+from advisor.recommendation import CandidateReport, RequirementEffect, Result
 from advisor.requirement_kinds import MaxLatencyOverhead, Requirement, Scope
 from advisor.requirement_words import parse_requirement
 from knowledge.errors import BadInput
@@ -59,6 +59,14 @@ def objection_to(outcome: ProbeOutcome, texts: Sequence[str], scope: Scope) -> s
     """Why the candidate of this probe need not go on in the race, or None."""
     reasons = (requirement.reason_against_going_on(outcome) for requirement in parse_requirements(texts, scope))
     return next((reason for reason in reasons if reason), None)
+
+
+def unmet(result: Result, outcome: ProbeOutcome) -> str:
+    """What was required of the pick and does not hold at the end of its run, with the reasons; '' where all does.
+    Forgetting grows along a run, and was measured on the way."""
+    run, model = result.planned_run, result.model
+    scope = Scope(run.task, True, model.model_type, model.parameters, run.quantization)
+    return objection_to(outcome, result.request.get("require", ()), scope) or ""
 
 
 def effects(texts: Sequence[str], reports: Sequence[CandidateReport]) -> tuple[RequirementEffect, ...]:

@@ -29,6 +29,7 @@ from advisor.final_run import (
 from advisor.gather import JOURNAL_FILE, schedule_of
 from advisor.model_card import model_card
 from advisor.report.live_training import LiveTraining
+from advisor.requirements import unmet
 from advisor.save import load
 from advisor.text import clean, rate_text
 from advisor.training_report import ADAPTER_FOLDER, REPORT_FILE, TrainingReport, compare, finished_report
@@ -201,6 +202,7 @@ def _report(run: FinalRun, baseline: Baseline, curve: Curve, outcome: ProbeOutco
         adapter_bytes=outcome.adapter_bytes,
         forgetting=outcome.forgetting,
         forgetting_noise=outcome.forgetting_noise,
+        unmet=unmet(facts.result, outcome),
         reload_difference=outcome.reload_difference,
         device=clean(device.name),
         device_kind=device.kind,

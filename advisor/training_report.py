@@ -70,6 +70,7 @@ class TrainingReport(Record):
     adapter_bytes: int | None
     forgetting: Finite | None = Field(None, description="nats per token; see CandidateReport.forgetting")
     forgetting_noise: Finite | None = None
+    unmet: str = Field("", description="what was required of the pick and does not hold at the end, with the reasons")
     reload_difference: Finite | None = Field(
         None, description="of held-out loss, between the trained model and the saved files on a fresh base"
     )
@@ -129,17 +130,22 @@ def compare(
     names = [name for name, value in reached.items() if value is not None or name in predictions]
     raced = pick.curve.last_step >= last.step
     return (
-        *(_quality(name, predictions.get(name), reached[name], raced) for name in names),
+        *(
+            _quality(name, predictions.get(name), reached[name], raced=raced, was_own=pick.rests_on_own_runs)
+            for name in names
+        ),
         _peak_memory(pick, outcome, device_kind),
         _training_time(pick, outcome),
     )
 
 
-def _quality(name: str, made: Prediction | None, reached: float | None, raced: bool) -> Comparison:
+def _quality(name: str, made: Prediction | None, reached: float | None, *, raced: bool, was_own: bool) -> Comparison:
     if made is None:
         return Comparison(quantity=name, kind="quality", reached=reached)
     note = "the prediction lies outside of the evidence" if made.extrapolated else ""
-    if raced:
+    if raced and was_own:
+        note = "it had been trained to its end before: that end was told and not predicted"
+    elif raced:
         note = "the race had trained this run to its end: it was measured before and not predicted"
     return Comparison(
         quantity=name,

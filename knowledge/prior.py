@@ -44,6 +44,8 @@ class MethodPrior:
     relative_memory: float | None = None
     relative_time: float | None = None
     knows_task: bool = False
+    own_learning_rate: float | None = None
+    """Of the best of the user's own runs of the very model and data."""
 
 
 def method_priors(records: Iterable[RunRecord], task: Task, suite: str | None = None) -> dict[str, MethodPrior]:
@@ -58,6 +60,8 @@ def method_priors(records: Iterable[RunRecord], task: Task, suite: str | None = 
     below, above = _transfer(list(ranks.values()))
     memory = _relative_to_reference(records, "peak_bytes")
     time = _relative_to_reference(records, "train_s")
+    own = sorted((r for r in records if suite_of(r) == suite), key=lambda r: r.metric)
+    own_rates = {r.method: r.learning_rate for r in own}  # the best comes last
     priors = []
     for method in {r.method for r in records}:
         seen = {key: rank[method] for key, rank in ranks.items() if method in rank}
@@ -76,6 +80,7 @@ def method_priors(records: Iterable[RunRecord], task: Task, suite: str | None = 
                 relative_memory=memory.get(method),
                 relative_time=time.get(method),
                 knows_task=any(name == suite for name, _ in seen),
+                own_learning_rate=own_rates.get(method),
             )
         )
     return {prior.method: prior for prior in sorted(priors, key=lambda p: (-p.score, p.method))}

@@ -26,7 +26,7 @@ def lines(result: Result) -> list[tuple[str, str]]:
     told = [("over LoRA", clean(against))]
     for prediction, start in ((pick.predicted, pick.baseline_value), (pick.predicted_loss, pick.baseline_loss)):
         if prediction is not None and clean(prediction.metric) not in [label for label, _ in told]:
-            line = quality_line(prediction, start, was_raced=was_raced_to_the_end(result, pick))
+            line = quality_line(prediction, start, how_reached(result, pick))
             told.append((clean(prediction.metric), line))
     if pick.memory is not None:
         told.append(("memory", memory_line(result, pick)))
@@ -56,14 +56,21 @@ def was_raced_to_the_end(result: Result, candidate: CandidateReport) -> bool:
     return candidate.curve.last_step >= result.planned_run.max_steps
 
 
-def quality_line(prediction: Prediction, start: float | None, *, was_raced: bool = False) -> str:
+def how_reached(result: Result, candidate: CandidateReport) -> str:
+    """How an end was reached that is measured, for behind 'at the end'; '' of one that is predicted."""
+    if not was_raced_to_the_end(result, candidate):
+        return ""
+    return ", to which you trained it before" if candidate.rests_on_own_runs else ", to which it was raced"
+
+
+def quality_line(prediction: Prediction, start: float | None, reached: str = "") -> str:
     """'53.2 % at the end (80 % interval 50.1 to 56.0), untuned 4.0 %'."""
     p = prediction
     low, high = (quality_text(v, p.metric).removesuffix(" %") for v in (p.low, p.high))
     interval = f"(80 % interval {low} to {high})"
     if p.metric == TABLE_RANK:
         return f"{quality_text(p.value, p.metric)} {interval}: {ABOUT_TABLE_RANK}"
-    text = f"{quality_text(p.value, p.metric)} at the end{', to which it was raced' if was_raced else ''} {interval}"
+    text = f"{quality_text(p.value, p.metric)} at the end{reached} {interval}"
     return text if start is None else f"{text}, untuned {quality_text(start, p.metric)}"
 
 

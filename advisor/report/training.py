@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from advisor.model_card import ABOUT_RANGES, comparison_cells, on_all_rows
+from advisor.model_card import ABOUT_RANGES, comparison_cells, on_all_rows, on_own_texts
 from advisor.report.next_steps import Step
 from advisor.text import clean, plural, rate_text
 from advisor.training_report import TrainingReport
@@ -31,6 +31,10 @@ def print_training(report: TrainingReport, folder: Path, console: Console, serve
     for comparison in report.comparisons:
         if comparison.note:
             console.print(Text(f"{clean(comparison.quantity)}: {clean(comparison.note)}", style="dim"))
+    if forgotten := on_own_texts(report):
+        console.print(Text(forgotten, style="dim"))
+    if report.unmet:
+        console.print(Text(f"note: what was required does not hold at the end: it {report.unmet}", style="yellow"))
     if report.overtrained:
         console.print(Text(f"note: {report.overtrained}", style="yellow"))
     if not report.reloads:

@@ -1,6 +1,6 @@
 """Tasks that are learned to nearly nothing, as many are that people write by templates, and short runs on few rows.
 
-Without them the table would hold hardly any whose losses fall so far: on rows of that kind forecasts ended too high, and
+Without them the table holds hardly any whose losses fall so far: on rows of that kind forecasts ended too high, and
 their intervals missed.
 """
 

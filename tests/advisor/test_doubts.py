@@ -264,6 +264,11 @@ def test_a_probe_that_saw_a_sample_again_and_again_is_told(steps, tokenised_rows
     assert bool(told("over a sample", candidate(steps=steps), max_steps=30_000, **rows)) == is_told
 
 
+def test_an_end_that_was_measured_before_is_told_as_such():
+    assert told("You have trained it to the end on this task before", candidate(rests_on_own_runs=True))
+    assert not told("You have trained it", candidate())
+
+
 def test_rows_that_nothing_can_learn_are_told():
     words = "7 of the 200 held-out rows have a class that no training row has"
     assert told(words, candidate(), unseen_class_rows=7) and not told(words, candidate())

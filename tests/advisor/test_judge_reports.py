@@ -12,6 +12,7 @@ import pytest
 from advisor.candidates import Candidate
 from advisor.held_out import held_out_noise, own_parts
 from advisor.judge import judge, judge_from_table, not_tried, shortlist_from_table, would_be_probed
+from advisor.own_task import benchmark_of_survey
 from advisor.report.provenance import race_line
 from knowledge.methods import get_method
 from knowledge.prior import MethodPrior
@@ -19,6 +20,7 @@ from knowledge.schema import CurvePoint
 from probes.evidence import Evidence
 from probes.schema import AllRows, Baseline, ProbeOutcome
 from tests.advisor import factories
+from tests.advisor.curves import record
 from tests.advisor.factories import curve, memory, result
 from tests.advisor.test_judge import surveyed
 
@@ -35,8 +37,9 @@ def job(last_step=STEPS, status="finished", **measured):
     return ProbeOutcome(id="", status=status, last_step=last_step, **measured)
 
 
-def judged(*probed, finalists=(), left=None, metric="exact match", accuracy=0.3, eval_rows=200, row_labels=()):
-    """The reports of a race on a processor, for which the run is planned. probed: candidates with their jobs."""
+def judged(*probed, finalists=(), left=None, metric="exact match", accuracy=0.3, eval_rows=200, row_labels=(), own=()):
+    """The reports of a race on a processor, for which the run is planned. probed: candidates with their jobs. own: what
+    each of the user's finished runs has beside what makes it a run of this task."""
     survey = surveyed(kind="cpu")
     survey.planned_run = survey.planned_run.model_copy(update={"max_steps": STEPS})
     survey.data.eval = SimpleNamespace(tokens=None, label_mask=None, offsets=None, class_labels=None)
@@ -51,7 +54,41 @@ def judged(*probed, finalists=(), left=None, metric="exact match", accuracy=0.3,
     evidence = Evidence(curves, {candidate.id: jobs for candidate, jobs in probed}, failed=failed)
     race = SimpleNamespace(decisions=[SimpleNamespace(left=left or {})], finalists=finalists, beaten=[*(left or {})])
     baseline = BASELINE.model_copy(update={"row_labels": row_labels})
-    return judge(survey, [candidate for candidate, _ in probed], evidence, race, baseline, [], "cpu")
+    records = [own_run(metric, **{"benchmark": benchmark_of_survey(survey), **of_one}) for of_one in own]
+    return judge(survey, [candidate for candidate, _ in probed], evidence, race, baseline, records, "cpu")
+
+
+def own_run(metric, **changes):
+    """A finished run with the settings that `raced` gives LoRA."""
+    made = curve(0.2, steps=STEPS, metric=0.9).model_copy(update={"metric_name": metric})
+    fields = {"method": "lora", "peft_config": {"r": 16}, "learning_rate": 1e-4, "curve": made, "max_steps": STEPS}
+    fields |= {"metric": 0.9, "metric_name": f"held-out {metric}", "source": "own", "seed": 0}
+    return record("own", 0.2, 0.3).model_copy(update=fields | changes)
+
+
+def test_what_was_trained_to_the_end_before_is_told_as_it_ended():
+    probed = [(raced("lora"), [job(20)]), (raced("oft"), [job(20)]), (raced("lora", 1e-3), [job(20)])]
+    left = {"lora@0.0001": "behind"}
+    known, other, other_rate = judged(*probed, finalists=("oft@0.0001",), left=left, own=[{}])
+    assert (known.status, known.reason, known.rests_on_own_runs) == ("finished", "", True)
+    assert known.predicted.value == pytest.approx(0.9, abs=0.02) and known.predicted_loss.value == pytest.approx(0.2)
+    assert not (other.rests_on_own_runs or other_rate.rests_on_own_runs)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"benchmark": "another/task/era"},
+        {"learning_rate": 2e-4},
+        {"peft_config": {"r": 8}},
+        {"seed": 1},
+        {"source": "https://published"},
+        {"curve": curve(0.2, steps=STEPS - 1, metric=0.9)},
+    ],
+)
+def test_a_run_of_something_else_is_not_taken_for_it(changes):
+    (report,) = judged((raced("lora"), [job(20)]), finalists=("lora@0.0001",), own=[changes])
+    assert not report.rests_on_own_runs and report.curve.last_step == 20
 
 
 def test_the_status_is_how_a_candidate_came_out_of_the_race():

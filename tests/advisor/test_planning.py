@@ -13,6 +13,7 @@ from advisor import planning
 from advisor.candidates import Candidate
 from advisor.planning import Costs, Lineup, line_up, measure_costs, plan_probes
 from knowledge.methods import get_method
+from knowledge.prior import MethodPrior
 from knowledge.schema import PlannedRun
 from probes.journal import Journal
 from probes.plan import Entry, RacePlan, stop_step
@@ -83,6 +84,19 @@ def test_who_was_too_large_for_a_requirement_is_back_where_a_resumed_race_drops_
     assert lined_up("max-adapter-size=1MB") == ({"ln-tuning"}, ["lora"])
     assert lined_up() == ({"lora", "ln-tuning"}, [])
     assert lined_up("max-adapter-size=1MB") == ({"ln-tuning"}, ["lora"])
+
+
+@pytest.mark.parametrize(("own_rate", "usual"), [(None, 3e-4), (1e-3, 1e-3)])
+def test_a_method_enters_at_the_rate_of_ones_own_best_run_where_rates_cannot_be_compared(own_rate, usual):
+    method = get_method("lora")
+    rates = method.learning_rates
+    candidates = [Candidate(f"lora@{rate:g}", method, rate, {}) for rate in rates]
+    priors = {"lora": MethodPrior("lora", 0.5, 0.0, 1.0, own_learning_rate=own_rate)}
+    costs = Costs(dict.fromkeys((c.id for c in candidates), 1.0), evaluation_s=0.1, load_s=1.0)
+    shape = SimpleNamespace(is_narrow=False, hidden_size=4096, num_layers=32)
+    survey = SimpleNamespace(planned_run=PlannedRun(max_steps=100), shape=shape)
+    plan = plan_probes(survey, candidates, costs, priors, budget_s=60.0, workers=1)
+    assert [entry.learning_rate for entry in plan.entries if entry.usual] == [usual]
 
 
 def _survey(require: tuple[str, ...]) -> SimpleNamespace:

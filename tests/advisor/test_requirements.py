@@ -14,6 +14,7 @@ from advisor.requirements import (
     objection_to,
     parse_checkable,
     parse_requirements,
+    unmet,
     violations_of,
     what_to_drop,
     without_violators,
@@ -21,7 +22,7 @@ from advisor.requirements import (
 from knowledge.errors import BadInput
 from knowledge.methods import all_methods, get_method
 from probes.schema import ProbeOutcome
-from tests.advisor.factories import candidate
+from tests.advisor.factories import candidate, result
 
 SCOPE = Scope(base_parameters=100_000_000)
 
@@ -88,6 +89,13 @@ def test_what_is_over_a_limit_need_not_go_on():
     assert objection("mergeable", forgetting=9.0, adapter_bytes=9_000_000) is None
     assert objection("max-adapter-size=5MB", adapter_bytes=9_000_000) == "its adapter has 9.0 MB, over 5.0 MB"
     assert objection("max-latency-overhead=5%", latency_overhead=0.1) is not None
+
+
+@pytest.mark.parametrize(("forgetting", "told"), [(0.2, ""), (0.4, "forgets 0.400 nats per token, over 0.3")])
+def test_what_was_held_on_the_way_and_is_not_at_the_end_is_told(forgetting, told):
+    made = result().model_copy(update={"request": {"require": ["mergeable", "max-forgetting=0.3"]}})
+    assert unmet(made, ProbeOutcome(id="", status="finished", last_step=9, forgetting=forgetting)) == told
+    assert unmet(made.model_copy(update={"request": {}}), ProbeOutcome(id="", status="finished", last_step=9)) == ""
 
 
 def test_a_limit_and_what_is_over_it_are_never_told_alike():

@@ -22,6 +22,18 @@ from tests.advisor.factories import candidate, result
 from tests.advisor.trainings import point, report_of
 
 
+def test_what_was_forgotten_and_whether_it_was_to_be_is_told_in_the_end(tmp_path):
+    def shown(**fields):
+        out = io.StringIO()
+        print_training(report_of(tmp_path, **fields), tmp_path, Console(file=out, width=200))
+        return out.getvalue()
+
+    words = "On texts that the base model wrote itself the loss has grown by 0.450 ± 0.020 nats per token."
+    assert words in shown(forgetting=0.45, forgetting_noise=0.02) and "wrote" not in shown(forgetting=None)
+    note = "note: what was required does not hold at the end: it forgets 0.450 nats per token, over 0.3"
+    assert note in shown(unmet="forgets 0.450 nats per token, over 0.3") and "required" not in shown()
+
+
 def test_progress_without_a_terminal_is_plain_lines():
     out, now = io.StringIO(), iter(range(0, 10_000, 10))
     live = LiveTraining(console=Console(file=out, width=80), clock=lambda: next(now))

@@ -118,6 +118,14 @@ def test_the_worst_of_ones_own_finished_runs_is_no_bad_method():
     assert priors["lora"].score > 0.9 and priors["oft"].score == pytest.approx(0.5)
 
 
+def test_the_learning_rate_of_the_best_own_run_is_kept():
+    rates = ((1e-4, 0.60), (3e-4, 0.65), (1e-3, 0.62))
+    run = read(llm_run())
+    runs = [run.model_copy(update={"learning_rate": rate, "metric": accuracy}) for rate, accuracy in rates]
+    assert method_priors(runs, "causal-lm", suite=suite_of(runs[0]))["lora"].own_learning_rate == 3e-4
+    assert method_priors(runs, "causal-lm")["lora"].own_learning_rate is None
+
+
 def test_a_later_software_era_does_not_look_like_a_worse_method():
     """One method is run in both eras, one in the worse era only: the offset between the eras is taken out."""
     old, new = {"torch": "2.9.0+cu128", "transformers": "4.57.1"}, {}
