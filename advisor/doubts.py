@@ -63,8 +63,11 @@ def warnings(case: Case) -> list[str]:
         found.append(
             f"It was behind, and left the race after {plural(pick.curve.last_step, 'step')}: its forecast is a guess."
         )
-    if case.prediction.extrapolated:
-        found.append("The prediction lies outside of what earlier runs cover: take its interval with care.")
+    if case.prediction.extrapolated and pick.status != "from table":
+        found.append(
+            "No finished run of a task like this is known: it may well end outside of its interval. A longer --budget "
+            "tells more."
+        )
     if fall := _last_fall(case):
         found.append(fall)
     if case.planned_run and (rise := overtrained(pick.curve, case.planned_run.max_steps)):

@@ -16,7 +16,7 @@ from knowledge.methods import all_methods, get_method, name_of
 from knowledge.schema import Finite, Quantization, Record, Task
 from probes.columns import columns_of
 from probes.formats import get_format
-from probes.metrics import canonical_name, own_place
+from probes.metrics import BUILT_IN, canonical_name, own_place
 
 Objective = Literal["accuracy", "balanced", "memory", "speed"]
 ALL_METHODS = "all"
@@ -32,7 +32,9 @@ class Request(Record):
     """The arguments of `recommend`, in the user's terms. Defaults that depend on model or data are None here."""
 
     model: str = Field(min_length=1, description="hub id, local folder, GGUF file, or an alias such as 'llama'")
-    data: str | None = Field(None, min_length=1, description="JSONL, JSON, CSV or Parquet file, or a hub dataset id")
+    data: str | None = Field(
+        None, min_length=1, description="JSONL, JSON, CSV, TSV or Parquet file, or a hub dataset id"
+    )
     budget_minutes: Finite = Field(15.0, gt=0, description="wall-clock minutes for probing")
     vram: str | None = Field(None, description="plan for a card with this much memory, e.g. '24GB'")
     gpu: str | None = Field(None, description="plan for this card, e.g. 'RTX 4090'")
@@ -129,9 +131,15 @@ class Request(Record):
 
     @field_validator("metric")
     @classmethod
-    def _find_from_anywhere(cls, metric: str | None) -> str | None:
-        """The file of an own metric is needed again by workers and by `advisor train`, which run in other folders."""
-        return own_place(metric) or (None if metric is None else canonical_name(metric))
+    def _is_a_metric(cls, metric: str | None) -> str | None:
+        """By its own name, or from anywhere: the file of an own metric is needed again by workers and by `advisor
+        train`, which run in other folders."""
+        if metric is None or (place := own_place(metric)):
+            return metric and place
+        if (name := canonical_name(metric)) not in BUILT_IN:
+            own = "Or give a function of your own as FILE.py:FUNCTION"
+            raise ValueError(f"there is no metric {metric!r}. {did_you_mean(metric, list(BUILT_IN))} {own}")
+        return name
 
     @model_validator(mode="after")
     def _check_together(self) -> Request:

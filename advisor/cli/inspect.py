@@ -25,7 +25,7 @@ Option = str | None
 
 def command(
     model: Annotated[str, typer.Option(help="Hub id, local folder, GGUF file, or an alias such as 'llama'.")],
-    data: Annotated[Option, typer.Option(help="JSONL, JSON, CSV or Parquet file, or a hub dataset id.")] = None,
+    data: Annotated[Option, typer.Option(help="JSONL, JSON, CSV, TSV or Parquet file, or a hub dataset id.")] = None,
     vram: Annotated[Option, typer.Option(help="Plan for a card with this much memory, e.g. 24GB.")] = None,
     gpu: Annotated[Option, typer.Option(help="Plan for this card, e.g. 'RTX 4090'.")] = None,
     format: Annotated[Option, typer.Option(help="Data format. Detected unless given.")] = None,

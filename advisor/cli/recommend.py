@@ -20,7 +20,7 @@ Text = str | None
 
 def command(
     model: Annotated[str, typer.Option(help="Hub id, local folder, GGUF file, or an alias such as 'llama'.")],
-    data: Annotated[Text, typer.Option(help="JSONL, JSON, CSV or Parquet file, or a hub dataset id.")] = None,
+    data: Annotated[Text, typer.Option(help="JSONL, JSON, CSV, TSV or Parquet file, or a hub dataset id.")] = None,
     budget: Annotated[
         float, typer.Option(help="Minutes for all of it: loading (and download), planning, probing.")
     ] = 15.0,

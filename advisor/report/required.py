@@ -15,8 +15,10 @@ def requirement_lines(result: Result) -> list[str]:
         names = [clean(title, 60) for title in effect.methods]
         more = f" and {len(names) - TITLES_NAMED} more" if len(names) > TITLES_NAMED else ""
         told = f" ({', '.join(names[:TITLES_NAMED])}{more})" if names else ""
-        text = f"{clean(effect.requirement, 60)}: {plural(len(names), 'method')} removed{told}"
+        text = f"{plural(len(names), 'method')} removed{told}" if names or not effect.rates else ""
         text += f", {effect.alone} of them by nothing else" if 0 < effect.alone < len(names) else ""
-        text += f", and {plural(effect.rates, 'learning rate')} of methods that stayed" if effect.rates else ""
-        lines.append(text)
+        if effect.rates:
+            rates = f"{plural(effect.rates, 'learning rate')} of methods that stayed at another"
+            text += f", and {rates}" if text else f"{rates} removed"
+        lines.append(f"{clean(effect.requirement, 60)}: {text}")
     return lines

@@ -54,7 +54,7 @@ def test_one_that_left_the_race_is_picked_with_low_confidence():
 @pytest.mark.parametrize(
     ("words", "doubtful", "sure"),
     [
-        ("outside of what earlier runs cover", beyond_what_is_known(candidate()), candidate()),
+        ("end outside of its interval", beyond_what_is_known(candidate()), candidate()),
         ("Nothing was probed", candidate(status="from table"), candidate()),
         ("One seed", candidate(), candidate(status="from table")),
         ("ran out of memory with whole batches", candidate(micro_batches=2), candidate(micro_batches=1)),

@@ -80,6 +80,7 @@ def test_all_words_that_are_not_known_are_told_at_once():
         ({"metric": "own.py:score", "executor": "ray"}, "nodes of a cluster lack"),
         ({"methods": ("lora",), "exclude": ("lora",)}, "both name lora"),
         ({"methods": ("full",)}, "methods names full alone.*never recommended"),
+        ({"metric": "f1", "batch_size": 0}, "(?s)batch_size.*there is no metric 'f1'. Known: accuracy, .*macro F1"),
         ({"batch_size": 0}, "batch_size"),
         ({"seed": -1}, "seed"),
         ({"seed": 2**32}, "seed"),
