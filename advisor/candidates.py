@@ -25,6 +25,7 @@ from knowledge.schema import MemoryEstimate, PlannedRun
 
 REASONS_TOLD = 12
 NOT_ASKED_FOR = "not among the methods asked for"
+EXCLUDED_BY_REQUEST = "excluded by the request"
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def left_out_by(request: Request, method: Method) -> str | None:
     """Why the request itself leaves a method out."""
     if request.methods and not {method.name, ALL_METHODS} & set(request.methods):
         return NOT_ASKED_FOR
-    return "excluded by the request" if method.name in request.exclude else None
+    return EXCLUDED_BY_REQUEST if method.name in request.exclude else None
 
 
 def _reason_against(method: Method, survey: Survey) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from advisor.candidates import EXCLUDED_BY_REQUEST, NOT_ASKED_FOR
 from advisor.case import lora_to_beat
 from advisor.quality import QualityField, lower_is_better, value_of
 from advisor.recommendation import CandidateReport, Decision, Prediction, Result, Status
@@ -26,6 +27,7 @@ LEFT_HEADINGS: dict[Status, str] = {
     "excluded": "excluded",
     "reference": "reference only",
 }
+NOT_APPLICABLE = "not applicable"  # to this model or task, whatever is asked for
 
 
 _MARK_WORDS = {
@@ -129,8 +131,11 @@ def left_the_race(result: Result) -> list[tuple[str, list[tuple[str, str]]]]:
         required_away = status == "excluded" and bool(c.curve.points)
         title = f"{clean(c.title, 60)} at {rate(c)}" if required_away else clean(c.title, 60)
         if status in LEFT_HEADINGS and (c.name not in came_through or status == "does not fit" or required_away):
-            groups.setdefault(LEFT_HEADINGS[status], {}).setdefault(title, clean(c.reason, 300))
-    order = list(LEFT_HEADINGS.values())
+            by_request = c.reason in (EXCLUDED_BY_REQUEST, NOT_ASKED_FOR)
+            was_asked_for = status != "excluded" or required_away or c.violates or by_request
+            heading = LEFT_HEADINGS[status] if was_asked_for else NOT_APPLICABLE
+            groups.setdefault(heading, {}).setdefault(title, clean(c.reason, 300))
+    order = [*LEFT_HEADINGS.values(), NOT_APPLICABLE]
     return [(heading, list(groups[heading].items())) for heading in order if heading in groups]
 
 

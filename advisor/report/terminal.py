@@ -212,8 +212,14 @@ def _left(result: Result) -> Iterable[RenderableType]:
     yield Text("\nLeft the race" if result.race else "\nLeft out", style="bold")
     table = _grid()
     for heading, members in groups:
-        table.add_row(Text(heading, style="dim"), Text(_members(members)))
+        table.add_row(Text(heading, style="dim"), Text(_told(heading, members)))
     yield Padding(table, (0, 0, 1, 2))
+
+
+def _told(heading: str, members: list[tuple[str, str]]) -> str:
+    if heading == content.NOT_APPLICABLE:  # the same of every race on such a model
+        return f"{_named([title for title, _ in members])} (advisor inspect tells why)"
+    return _members(members)
 
 
 def _members(members: list[tuple[str, str]]) -> str:

@@ -164,7 +164,14 @@ def field_of_candidates() -> list[CandidateReport]:
         candidate("adalora", None, 23.0, title="AdaLoRA", status="not tried", reason="the budget did not reach it"),
         candidate("shira", None, 22.9, title="SHiRA", status="out of memory", reason="out of memory at step 3"),
         candidate(
-            "p-tuning", None, None, title="P-tuning", status="excluded", reason="not mergeable", capabilities=prompt
+            "p-tuning",
+            None,
+            None,
+            title="P-tuning",
+            status="excluded",
+            reason="not mergeable",
+            violates=("mergeable",),
+            capabilities=prompt,
         ),
         candidate("full", 0.56, 23.5, title="Full fine-tuning", status="reference", peft_type=None, peft_config=None),
     ]

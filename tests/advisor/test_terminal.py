@@ -218,6 +218,19 @@ def test_a_tie_that_is_named_has_a_row():
     assert "FRoD" in [c.title for c in shown_candidates(answer)]
 
 
+def test_what_never_applies_to_such_a_model_is_named_in_a_line_and_what_was_asked_for_with_its_reason():
+    field = [
+        candidate("lora"),
+        *(candidate(f"m{i}", None, status="excluded", reason=f"is for a special purpose {i}") for i in range(12)),
+        candidate("lily", None, status="excluded", reason="cannot be merged", violates=("mergeable",)),
+        candidate("oft", None, status="excluded", reason="excluded by the request"),
+    ]
+    text = " ".join(printed(result(field), 80).split())
+    assert "not applicable m0, m1, m2, m3, m4, m5, m6, m7 and 4 more (advisor inspect tells why)" in text
+    assert "special purpose" not in text
+    assert "lily (cannot be merged)" in text and "oft (excluded by the request)" in text
+
+
 def test_of_a_method_that_left_the_rate_that_stayed_longest_tells_why():
     out = {"title": "OFT", "status": "eliminated"}
     early = candidate("oft", learning_rate=1e-4, reason="another rate does better", curve=curve(2.0, steps=8), **out)
