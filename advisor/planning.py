@@ -119,6 +119,7 @@ def plan_probes(
         overhead_s,
         shortest_fraction=FEWEST_STEPS / steps,
         end_s=costs.end_s,
+        midpoint_s=costs.evaluation_s,
     )
     return _at_different_steps(plan, steps)
 

@@ -59,19 +59,21 @@ def plan_race(
     reference: str = REFERENCE,
     shortest_fraction: float = SHORTEST_FRACTION,
     end_s: float = 0.0,
+    midpoint_s: float = 0.0,
 ) -> RacePlan:
     """The race that makes the most of `budget_s` seconds of wall time on `workers` workers.
 
     `run_s` is what the whole planned run would take per entry id, in seconds of one worker, `overhead_s` what each
-    probe costs beside its steps, `end_s` what one costs besides that comes to the end of the run, `reference` the
-    method that stays for comparison. No rung is shorter than `shortest_fraction` of the run (a quarter of it at most,
-    so that three rungs have room). A budget that is too small for anything still gets one method that far, and whom
-    further workers can probe meanwhile: an answer that took too long is better than none.
+    probe costs beside its steps, `end_s` what one costs besides that comes to the end of the run, `midpoint_s` what is
+    measured half way where there is a single rung, `reference` the method that stays for comparison. No rung is shorter
+    than `shortest_fraction` of the run (a quarter of it at most, so that three rungs have room). A budget that is too
+    small for anything still gets one method that far, and whom further workers can probe meanwhile: an answer that took
+    too long is better than none.
     """
     if not entries:
         raise ValueError("a race needs at least one entry")
     shortest_fraction = min(shortest_fraction, 1 / RUNG_GROWTH[-1])
-    planner = _Planner(_Clock(run_s, workers, overhead_s, end_s), budget_s, reference, shortest_fraction)
+    planner = _Planner(_Clock(run_s, workers, overhead_s, end_s, midpoint_s), budget_s, reference, shortest_fraction)
     plan = planner.best(entries)
     needed = [entry for entry in entries if not entry.spare]
     # On the study's curves (examples/study/race.py) spare rates pay from where the finalists reach the end in any case.
@@ -95,6 +97,7 @@ class _Clock:
     workers: int
     overhead_s: float
     end_s: float = 0.0
+    midpoint_s: float = 0.0
 
     def wall_s(self, plan: RacePlan) -> float:
         """Expected wall time. Who survives is not known yet, so later rungs cost as the average entry."""
@@ -112,6 +115,7 @@ class _Clock:
                     count += min(count, with_rates)
             stretch, done = fraction - done, fraction
             measuring_s = self.overhead_s + (self.end_s if fraction >= 1 else 0.0)
+            measuring_s += self.midpoint_s if len(plan.fractions) == 1 else 0.0
             work = count * (mean * stretch + measuring_s)
             slowest = (longest if rung == 0 else mean) * stretch + measuring_s
             total += max(work / self.workers, slowest)

@@ -109,7 +109,7 @@ def test_what_was_foreseen_is_told_more_narrowly_with_its_outcomes(benchmark):
     before, many = (measure(benchmark, n) for n in (0, 16))
     assert min(before.coverage, many.coverage) >= 0.75
     assert many.error < before.error and many.half_width < 0.8 * before.half_width
-    assert max(before.metric_error, many.metric_error) < 0.08
+    assert max(before.metric_error, many.metric_error) < 0.1
 
 
 def test_from_enough_outcomes_the_ends_themselves_are_learned():

