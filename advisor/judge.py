@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from advisor.all_rows import Shift, on_all_rows, shifts_of
 from advisor.candidates import Candidate, report_without_probe
@@ -48,8 +47,7 @@ def judge(
     may be that has it alone.
     """
     own = own_ends(survey, candidates, records)
-    found = [Measured.of(candidate, evidence) for candidate in candidates]
-    found = [replace(m, curve=own[m.candidate.id]) if m.is_usable and m.candidate.id in own else m for m in found]
+    found = [Measured.of(candidate, evidence, own.get(candidate.id)) for candidate in candidates]
     usable = [one for one in found if one.is_usable]
     shifts = shifts_of(usable)
     predicted = _predictions(usable, shifts, survey, baseline, records)
@@ -59,8 +57,7 @@ def judge(
     reports = []
     for one in found:
         candidate = one.candidate
-        is_known = one.is_usable and candidate.id in own
-        report = _bare_report(candidate, survey, *(("finished", "") if is_known else _standing(one, race, max_steps)))
+        report = _bare_report(candidate, survey, *_standing(one, race, max_steps))
         run_s = step_s[name] * max_steps if (name := candidate.method.name) in step_s else None
         done_share = min(1.0, one.curve.last_step / max_steps)
         fields = {
@@ -68,7 +65,7 @@ def judge(
             "baseline_loss": untuned.eval_loss,
             "memory": _memory(one, survey, probed_on),
             "planned_run_s": run_s,
-            "rests_on_own_runs": is_known,
+            "rests_on_own_runs": one.ended_before,
             "planned_run_range_s": time_interval(run_s, bound, done_share, speed_up) if run_s else None,
         }
         reports.append(report.model_copy(update=fields | one.fields(max_steps) | predicted.get(candidate.id, {})))
@@ -149,7 +146,8 @@ def _standing(found: Measured, race: Race, max_steps: int) -> tuple[Status, str]
         return "not tried", why_left or UNREACHED
     if found.candidate.method.reference_only:
         return "reference", why_left
-    if id in race.beaten and found.curve.last_step >= max_steps:  # it came back, and its end is measured
+    came_back = id in race.beaten and found.curve.last_step >= max_steps
+    if came_back or found.ended_before:  # its end is measured, whoever was ahead on the way
         return "finished", ""
     return "finished" if id in race.finalists else "eliminated", why_left
 

@@ -20,11 +20,16 @@ class Measured:
     curve: Curve
     outcomes: Sequence[ProbeOutcome]
     failure: ProbeOutcome | None
+    ended_before: bool = False
+    """Whether the curve is that of a run of the user's that came to its end, which is what the probes began again."""
 
     @classmethod
-    def of(cls, candidate: Candidate, evidence: Evidence) -> Measured:
+    def of(cls, candidate: Candidate, evidence: Evidence, own: Curve | None = None) -> Measured:
+        """own: the curve of the user's own finished run of it, where there is one."""
         id = candidate.id
-        return cls(candidate, evidence.curves.get(id, Curve()), evidence.outcomes.get(id, []), evidence.failed.get(id))
+        curve, failure = evidence.curves.get(id, Curve()), evidence.failed.get(id)
+        ended_before = own is not None and bool(curve.points) and failure is None
+        return cls(candidate, own if ended_before else curve, evidence.outcomes.get(id, []), failure, ended_before)
 
     @property
     def is_usable(self) -> bool:
