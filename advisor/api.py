@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from advisor.disk import check_room, explained
 from advisor.files import gone_after
 from advisor.fitting import check_weights_fit, with_fitting_run
 from advisor.gather import JOURNAL_FILE, gather, open_executor, open_journal
+from advisor.given_rows import as_file
 from advisor.judge import judge, judge_from_table, not_tried, shortlist_from_table, would_be_probed
 from advisor.outcome import NotSaved, Recommendation
 from advisor.own_task import suite_of_survey
@@ -50,7 +51,7 @@ FEWEST_TO_CHOOSE_FROM = 3  # without probes: below it more of the table's method
 
 def recommend(
     model: str | Path,
-    data: str | Path | None = None,
+    data: str | Path | Iterable[Mapping[str, Any]] | None = None,
     *,
     out: str | Path | None = None,
     resume: bool = False,
@@ -60,12 +61,14 @@ def recommend(
 ) -> Recommendation:
     """Recommends a PEFT method with its settings and learning rate for a model and data.
 
-    `options` are the fields of advisor.request.Request: budget_minutes, vram, objective, require, methods, epochs ...
-    Progress goes to stderr. Files are written to `out`; without it nothing is kept but the returned recommendation.
+    `data` is a file, a dataset of the hub, or rows: dicts, a pandas.DataFrame or a datasets.Dataset, which are written
+    to `out`. `options` are the fields of advisor.request.Request: budget_minutes, vram, objective, require, methods,
+    epochs ... Progress goes to stderr. Files are written to `out`; without it nothing is kept but the returned
+    recommendation.
 
     Raises BadInput, NoModelAccess and NothingFits, all of them knowledge.errors.AdvisorError.
     """
-    request = make_request(model=model, data=data, **options)
+    request = make_request(model=model, data=as_file(data, out), **options)
     return run(request, out=out, resume=resume, dry_run=dry_run, show_progress=show_progress)
 
 

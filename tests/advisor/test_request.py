@@ -47,7 +47,7 @@ def test_from_python_one_value_needs_no_list():
     ("fields", "words"),
     [
         ({"budget": 2}, "no option 'budget'. Did you mean 'budget_minutes'"),
-        ({"data": [{"text": "a"}]}, r"data: give text: JSONL.*seen: a list.*to_json"),
+        ({"data": 3}, r"data: give text: JSONL.*seen: 3.*to_json"),
         ({"model": tiny_model(trained=False)}, r"model: give text: hub id.*seen: a LlamaForCausalLM.*save_pretrained"),
         ({"columns": ["text"]}, r"columns: 'text' names no column.*text=review"),
         ({"vram": 24}, r"vram: give text: .*'24GB' \(seen: 24\)"),
