@@ -88,9 +88,7 @@ def plan_probes(
 ) -> RacePlan:
     """Which candidates enter and how far the rungs go, so that the race ends within the budget."""
     usual = {c.method.name: c.method.default_learning_rate_for(survey.shape) for c in candidates}
-    usual |= {
-        name: priors[name].own_learning_rate for name in usual.keys() & priors.keys() if priors[name].own_learning_rate
-    }
+    usual |= {p.method: p.own_learning_rate for p in priors.values() if p.own_learning_rate is not None}
     entries = [
         Entry(
             id=c.id,

@@ -134,8 +134,10 @@ class Request(Record):
     def _is_a_metric(cls, metric: str | None) -> str | None:
         """By its own name, or from anywhere: the file of an own metric is needed again by workers and by `advisor
         train`, which run in other folders."""
-        if metric is None or (place := own_place(metric)):
-            return metric and place
+        if metric is None:
+            return None
+        if place := own_place(metric):
+            return place
         if (name := canonical_name(metric)) not in BUILT_IN:
             own = "Or give a function of your own as FILE.py:FUNCTION"
             raise ValueError(f"there is no metric {metric!r}. {did_you_mean(metric, list(BUILT_IN))} {own}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -84,7 +84,7 @@ class RaceClock:
             self.observer.message(f"time is left: {self.race.plan.lines()[-1]}")
         return back
 
-    def _decided(self, about: str, decide: Any) -> Any:
+    def _decided(self, about: str, decide: Callable[[], Any]) -> Any:
         """What was decided about it, now or in an earlier call of the same race."""
         decided_for = f"{self._made_by} {about}"
         if decided_for not in self.journal.plans:
