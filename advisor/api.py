@@ -20,7 +20,7 @@ from advisor.disk import check_room, explained
 from advisor.files import gone_after
 from advisor.fitting import check_weights_fit, with_fitting_run
 from advisor.gather import JOURNAL_FILE, gather, open_executor, open_journal
-from advisor.given_rows import as_file
+from advisor.given_rows import EVAL_FILE, as_file
 from advisor.judge import judge, judge_from_table, not_tried, shortlist_from_table, would_be_probed
 from advisor.outcome import NotSaved, Recommendation
 from advisor.own_task import suite_of_survey
@@ -46,13 +46,15 @@ from probes.interrupts import finishing
 from probes.journal import check_free
 from probes.observer import Observer
 
+Rows = str | Path | Iterable[Mapping[str, Any]]
 FEWEST_TO_CHOOSE_FROM = 3  # without probes: below it more of the table's methods are looked at
 
 
 def recommend(
     model: str | Path,
-    data: str | Path | Iterable[Mapping[str, Any]] | None = None,
+    data: Rows | None = None,
     *,
+    eval_data: Rows | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     dry_run: bool = False,
@@ -62,13 +64,14 @@ def recommend(
     """Recommends a PEFT method with its settings and learning rate for a model and data.
 
     `data` is a file, a dataset of the hub, or rows: dicts, a pandas.DataFrame or a datasets.Dataset, which are written
-    to `out`. `options` are the fields of advisor.request.Request: budget_minutes, vram, objective, require, methods,
-    epochs ... Progress goes to stderr. Files are written to `out`; without it nothing is kept but the returned
-    recommendation.
+    to `out`; `eval_data` the same, of rows to hold out in place of some of the data. `options` are the fields of
+    advisor.request.Request: budget_minutes, vram, objective, require, methods, epochs ... Progress goes to stderr.
+    Files are written to `out`; without it nothing is kept but the returned recommendation.
 
     Raises BadInput, NoModelAccess and NothingFits, all of them knowledge.errors.AdvisorError.
     """
-    request = make_request(model=model, data=as_file(data, out), **options)
+    data, eval_data = as_file(data, out), as_file(eval_data, out, EVAL_FILE)
+    request = make_request(model=model, data=data, eval_data=eval_data, **options)
     return run(request, out=out, resume=resume, dry_run=dry_run, show_progress=show_progress)
 
 

@@ -7,6 +7,7 @@ from typing import get_args
 
 from advisor.case import Case
 from advisor.costs import KEPT_GAIN
+from advisor.data_notes import notes_on
 from advisor.forgetting import forgets_more
 from advisor.held_out import EVAL_ROWS
 from advisor.overtraining import overtrained
@@ -21,7 +22,6 @@ from probes.schema import DatasetProfile, DeviceReport
 SMALL_HELD_OUT_ROWS = 100
 HANDFUL_OF_ROWS = 10  # the rows that any other draw would have held out differ too much from these
 SHORT_PROBE = 0.1  # of the run: shorter probes favour who moves fastest (examples/study)
-MANY_UNKNOWN = 0.05  # share of the tokens: a few odd signs are in any collection
 MANY_LEFT_OUT = 0.05  # share of the rows: fewer are what any collection has
 SEEN_MARGIN = 0.01  # of accuracy, above that of the most frequent class
 STEEP_FALL = 0.05  # share of the loss that still went away in the second half of a probe
@@ -105,22 +105,6 @@ def _data_warnings(case: Case, data: DatasetProfile) -> list[str]:
     return found + notes_on(data)
 
 
-def notes_on(data: DatasetProfile) -> list[str]:
-    """What is wrong with the data itself, whatever is trained on it."""
-    found = []
-    if data.unseen_class_rows:
-        of = plural(data.eval_rows, "held-out row")
-        found.append(
-            f"{data.unseen_class_rows} of the {of} have a class that no training row has: nothing can learn it."
-        )
-    if data.unknown_share > MANY_UNKNOWN:
-        found.append(
-            f"{100 * data.unknown_share:.0f} % of the tokens are unknown to the model's tokenizer, as with texts in a "
-            "script that it was not made for: the model cannot tell such words apart."
-        )
-    return found
-
-
 def _rows_come_again(case: Case) -> bool:
     """Whether the planned run passes over the data more than once, as far as that is known."""
     run, data = case.planned_run, case.data
@@ -187,7 +171,7 @@ def _assumed_warning(run: PlannedRun) -> str:
 
 def _sample_warning(case: Case, data: DatasetProfile) -> str:
     """Where a probe trained on rows of a sample again that the planned run would not have come to by then."""
-    run, sample = case.planned_run, data.tokenised_rows - data.eval_rows
+    run, sample = case.planned_run, data.sample_rows
     if run is None or data.tokenised_rows >= data.usable_rows or sample <= 0:
         return ""
     seen = case.pick.curve.last_step * run.batch_size * run.gradient_accumulation_steps

@@ -121,6 +121,7 @@ def read_data(facts: Recommended, say: Callable[[str], None]) -> PreparedData:
         max_length_tokens=run.max_length_tokens,
         format=plan.data_format,
         columns=plan.data_columns,
+        eval_path=plan.eval_path or None,
         seed=run.seed,
         max_train_rows=max(MAX_TRAIN_ROWS, seen_rows),
         max_train_bytes=max(MAX_SAMPLE_BYTES, free_host_bytes() // MEMORY_PER_CHARACTER),

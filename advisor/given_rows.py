@@ -12,25 +12,28 @@ from advisor.files import write_text
 from knowledge.errors import BadInput
 from knowledge.places import at_home
 
-FILE = "rows.jsonl"
+FILE, EVAL_FILE = "rows.jsonl", "eval-rows.jsonl"
 
 
-def as_file(data: Any, out: str | Path | None) -> Any:
-    """The path of a file with the rows of `data`: dicts, a pandas.DataFrame or a datasets.Dataset. Whatever is no rows
-    is given back, for the request says what is wrong with it.
+def as_file(data: Any, out: str | Path | None, name: str = FILE) -> Any:
+    """The path of a file of that name with the rows of `data`: dicts, a pandas.DataFrame or a datasets.Dataset.
+    Whatever is no rows is given back, for the request says what is wrong with it.
 
     Raises BadInput without a folder `out` to write to, where other rows lie there, and for what JSON cannot hold.
     """
     if isinstance(data, Mapping) and data and all(_are_rows(part) for part in data.values()):
         names = ", ".join(repr(name) for name in data)
-        raise BadInput(f"The data has several splits ({names}). Give one of them, e.g. data[{next(iter(data))!r}].")
+        raise BadInput(
+            f"The data has several splits ({names}). Give one of them, e.g. data[{next(iter(data))!r}]; "
+            "another may be eval_data, the rows to hold out."
+        )
     if not _are_rows(data):
         return data
     if out is None:
-        raise BadInput(f"Rows are written to a file ({FILE}), which training reads again: give a folder with out=.")
+        raise BadInput(f"Rows are written to a file ({name}), which training reads again: give a folder with out=.")
     rows = data.to_dict("records") if hasattr(data, "to_dict") and hasattr(data, "iloc") else data
     text = "".join(_line(number, row) for number, row in enumerate(rows, 1))
-    path = at_home(out) / FILE
+    path = at_home(out) / name
     if path.is_file() and path.read_text(encoding="utf-8") != text:
         raise BadInput(f"{path} holds other rows. Give another folder with out=.")
     return str(write_text(path, text))

@@ -125,9 +125,10 @@ def _data(result: Result) -> str:
     data = result.data
     if data is None:
         return ""
+    held_out = "in another file held out" if data.eval_path else "held out"
     return (
         f"{data.rows:,} rows in the format {_plain(data.format)}: {data.train_rows:,} for training, "
-        f"{data.eval_rows:,} held out without duplicates. Rows have {data.length_p50_tokens} tokens in the middle, "
+        f"{data.eval_rows:,} {held_out} without duplicates. Rows have {data.length_p50_tokens} tokens in the middle, "
         f"{data.length_p95_tokens} at the 95th percentile, {data.length_max_tokens} at most. "
         f"Metric: {_plain(data.metric_name)}."
     )

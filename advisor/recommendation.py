@@ -165,6 +165,7 @@ class TrainingPlan(Record):
     data_columns: Mapping[str, str] = Field(
         default_factory=dict, description="columns of the data that stand for keys of the format; see DatasetProfile"
     )
+    eval_path: str = Field("", description="the user's own rows to hold out; empty: rows of the data are, by their key")
     held_out_key: int = Field(description="rows whose probes.split.group_key is at or below this are held out")
     keyed_by: Literal["prompt", "text"] = Field(description="what that key is of; see PreparedData.keyed_by")
     eval_rows: int = Field(gt=0, description="rows held out: the first of each key, by rising key")

@@ -35,6 +35,11 @@ class Request(Record):
     data: str | None = Field(
         None, min_length=1, description="JSONL, JSON, CSV, TSV or Parquet file, or a hub dataset id"
     )
+    eval_data: str | None = Field(
+        None,
+        min_length=1,
+        description="rows of your own to hold out, as `data`; default: some of the data",
+    )
     budget_minutes: Finite = Field(15.0, gt=0, description="wall-clock minutes for probing")
     vram: str | None = Field(None, description="plan for a card with this much memory, e.g. '24GB'")
     gpu: str | None = Field(None, description="plan for this card, e.g. 'RTX 4090'")
@@ -163,6 +168,8 @@ class Request(Record):
             raise ValueError("ray_address is of the Ray executor: give --executor ray with it")
         if self.executor == "ray" and own_place(self.metric):
             raise ValueError("metric names a file of this machine, which the nodes of a cluster lack: race it here")
+        if self.eval_data is not None and self.data is None:
+            raise ValueError("eval_data is held out beside data to train on: give data with it")
         both = sorted(set(self.methods) & set(self.exclude))
         if both:
             raise ValueError(f"methods and exclude both name {', '.join(both)}")
@@ -193,6 +200,7 @@ def _describe(problem: Any) -> str:
 _ADVICE = {
     "model": "Save a model that is loaded to a folder (`save_pretrained`, the tokenizer's too), and give that",
     "data": "Write rows to a file, e.g. by `datasets.Dataset.to_json`, and give its path",
+    "eval_data": "Write rows to a file, e.g. by `datasets.Dataset.to_json`, and give its path",
 }
 
 

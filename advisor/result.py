@@ -53,6 +53,7 @@ def training_plan(survey: Survey | PublishedAnswer, decision: Decision | None) -
         data_path=_absolute(survey.data.profile.path),
         data_format=survey.data.profile.format,
         data_columns=survey.data.profile.columns,
+        eval_path=_absolute(survey.data.profile.eval_path),
         held_out_key=survey.data.held_out_key,
         keyed_by=survey.data.keyed_by,
         eval_rows=survey.data.profile.eval_rows,

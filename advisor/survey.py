@@ -67,7 +67,7 @@ def survey(
         check_metric(request.metric, task)
     data, tokenizer = None, None
     if request.data is not None:
-        say(f"reading and tokenising {request.data}")
+        say(f"reading and tokenising {' and '.join(filter(None, [request.data, request.eval_data]))}")
         data, tokenizer = _read_data(request, source, task, limit_tokens, on_progress)
         check_tokens(config, data, tokenizer)
     meta = empty_model(source, config, task, num_labels=len(data.label_names) or None if data else None)
@@ -119,6 +119,7 @@ def _read_data(
         max_length_tokens=limit_tokens,
         format=request.format,
         columns=request.columns,
+        eval_path=request.eval_data,
         seed=request.seed,
         on_progress=on_progress,
     )

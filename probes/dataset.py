@@ -1,7 +1,7 @@
 """From a file to tokenised rows, split without leaks, and a profile of what is in it.
 
-The rows held out are those with the smallest seeded hashes (see probes.split): the choice depends neither on the order
-of the file nor on which rows were sampled for training.
+The rows held out are those with the smallest seeded hashes (see probes.hold_out): the choice depends neither on the
+order of the file nor on which rows were sampled for training.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,14 +20,14 @@ from knowledge.errors import BadInput
 from knowledge.schema import Task
 from probes.batching import batch_order
 from probes.columns import Columns
-from probes.encoder import Encoded, Encoder
-from probes.formats import Row
+from probes.encoder import Encoder
+from probes.hold_out import hold_out, hold_out_file
 from probes.profile import check_task, funnel, label_names_of, make_profile
 from probes.rows import TokenRows
 from probes.scan import MAX_SAMPLE_BYTES, Scan, scan
 from probes.schema import DatasetProfile
 from probes.skipped import SKIP_BUDGET, SkipLedger
-from probes.split import MAX_HELD_SHARE, MIN_EVAL_ROWS, eval_rows_wanted
+from probes.split import eval_rows_wanted
 
 MAX_TRAIN_ROWS = 10_000  # more than a probe can see; of a larger file this many are tokenised
 MAX_EVAL_ROWS = 200
@@ -42,7 +43,8 @@ class PreparedData:
     label_names: tuple[str, ...] = ()
     """Of a classification: the name of each class; TokenRows.class_labels are indices into it."""
     held_out_key: int = -1
-    """Rows whose `split.group_key` is at or below this are held out, in the probes and in the final run."""
+    """Rows whose `split.group_key` is at or below this are held out, in the probes and in the final run; -1 where the
+    held-out rows come from another file (`profile.eval_path`), and rows with the key of one of these are left out."""
     keyed_by: Literal["prompt", "text"] = "prompt"
     """What the key is of: the prompt, or the whole text; see `split.split_texts`."""
 
@@ -94,6 +96,7 @@ def prepare(
     format: str | None = None,
     columns: Columns | None = None,
     seed: int = 0,
+    eval_path: str | Path | None = None,
     eval_fraction: float = 0.1,
     max_eval_rows: int = MAX_EVAL_ROWS,
     max_train_rows: int = MAX_TRAIN_ROWS,
@@ -105,29 +108,28 @@ def prepare(
 
     Of a file with more than `max_train_rows` rows, or than `max_train_bytes` characters of text, a uniform sample is
     tokenised. `format` is the name of a data format, detected where None; `columns` tells which of the user's stand for
-    its keys. A row longer than `max_length_tokens` is cut at its end; a row left without labels is left out; both are
+    its keys. `eval_path` names rows of the user's own to hold out, of the same format; without it some of the data are.
+    A row longer than `max_length_tokens` is cut at its end; a row left without labels is left out; both are
     counted. `on_progress(bytes_done, bytes_total)` is called while a local file is read. Raises BadInput, with the
     counts of every filter, where too little is left.
     """
-    ledger = SkipLedger(str(path), budget=skip_budget)
-    found = scan(
-        path,
-        ledger,
-        format=format,
-        columns=columns,
-        seed=seed,
-        max_sample_rows=max_train_rows,
-        max_sample_bytes=max_train_bytes,
-        max_eval_rows=max_eval_rows,
-        on_progress=on_progress,
+    read = partial(_read, columns=columns, seed=seed, max_eval_rows=max_eval_rows, skip_budget=skip_budget)
+    found, skipped = read(
+        path, format, max_sample_rows=max_train_rows, max_sample_bytes=max_train_bytes, on_progress=on_progress
     )
     check_task(path, found.format, task)
-    label_names = label_names_of(path, found) if task == "sequence-classification" else ()
+    own = None if eval_path is None else read(eval_path, found.format.name, max_sample_rows=0, max_sample_bytes=0)[0]
+    labels = found.labels if own is None else found.labels | own.labels
+    label_names = label_names_of(path, labels) if task == "sequence-classification" else ()
     encoder = Encoder(found.format, tokenizer, task, max_length_tokens, label_names)
-    held_out = _hold_out(found, encoder, eval_rows_wanted(found.rows, eval_fraction, max_eval_rows))
-    train = encoder.encode([row for index, row in found.sample if held_out.keys[index] > held_out.last_key])
-    profile = make_profile(str(path), found, ledger.skipped, held_out.encoded, held_out.rows, train, task)
-    profile = profile.model_copy(update={"columns": dict(columns or {})})
+    if own is None:
+        held_out = hold_out(found, encoder, eval_rows_wanted(found.rows, eval_fraction, max_eval_rows))
+    else:
+        held_out = hold_out_file(found, own, encoder, max_eval_rows, str(eval_path))
+    train = encoder.encode([row for index, row in found.sample if not held_out.not_trained[index]])
+    profile = make_profile(str(path), found, skipped, held_out, train, task)
+    given = {"columns": dict(columns or {}), "eval_path": "" if eval_path is None else str(eval_path)}
+    profile = profile.model_copy(update=given)
     if not train.kept or profile.train_rows <= 0 or not profile.eval_rows:
         raise BadInput(funnel(profile, max_length_tokens))
     return PreparedData(
@@ -136,49 +138,11 @@ def prepare(
         eval=held_out.encoded.rows(),
         label_names=label_names,
         held_out_key=held_out.last_key,
-        keyed_by="prompt" if held_out.keys is found.prompt_keys else "text",
+        keyed_by=held_out.keyed_by,
     )
 
 
-@dataclass(frozen=True)
-class _HeldOut:
-    encoded: Encoded
-    keys: np.ndarray
-    """int64 [rows of the scan]: the keys that decide; rows at or below `last_key` are not trained on."""
-    last_key: int
-    rows: int
-    """Rows at or below `last_key`: the ones held out and those that cannot be used or share a prompt with them."""
-
-
-def _hold_out(found: Scan, encoder: Encoder, wanted: int) -> _HeldOut:
-    """The rows to hold out: one of each prompt, by ascending key. Where few prompts make up most of the file, so that
-    holding them out would leave too little, rows are told apart by their whole text instead."""
-    most = max(wanted, int(MAX_HELD_SHARE * found.rows))
-    by_prompt = _hold_out_by(found.prompt_keys, found.first_by_prompt, encoder, wanted, most)
-    if len(by_prompt.encoded.kept) >= min(MIN_EVAL_ROWS, wanted):
-        return by_prompt
-    by_text = _hold_out_by(found.text_keys, found.first_by_text, encoder, wanted, most)
-    if by_text.encoded.kept:
-        return by_text
-    return _hold_out_by(found.text_keys, found.first_by_text, encoder, wanted, found.rows - 1)
-
-
-def _hold_out_by(
-    keys: np.ndarray, candidates: list[tuple[int, Row]], encoder: Encoder, wanted: int, most: int
-) -> _HeldOut:
-    """Up to `wanted` usable candidates, as long as no more than `most` rows are thereby kept from training."""
-    ordered = np.sort(keys)
-    encoded, last_key, rows = encoder.encode([]), -1, 0
-    unusable: Counter[str] = Counter()  # since the last usable one: these are not held out
-    for key, row in candidates:
-        rows_with_key = int(np.searchsorted(ordered, key, side="right"))
-        if len(encoded.kept) == wanted or rows_with_key > most:
-            break
-        one = encoder.encode([row])
-        unusable += one.dropped
-        if one.kept:
-            encoded.extend(one)
-            encoded.dropped += unusable
-            unusable.clear()
-            last_key, rows = key, rows_with_key
-    return _HeldOut(encoded, keys, last_key, rows)
+def _read(path: str | Path, format: str | None, *, skip_budget: float, **options: Any) -> tuple[Scan, Counter[str]]:
+    """What one pass over the file found, and the rows that could not be read, by reason."""
+    ledger = SkipLedger(str(path), budget=skip_budget)
+    return scan(path, ledger, format=format, **options), ledger.skipped

@@ -12,6 +12,7 @@ from knowledge.errors import BadInput
 from knowledge.schema import Task
 from probes.encoder import Encoded
 from probes.formats import NO_REGRESSION, DataFormat
+from probes.hold_out import SAME_PROMPT, HeldOut
 from probes.scan import Scan
 from probes.schema import DatasetProfile
 
@@ -39,10 +40,10 @@ def check_task(path: str | Path, data_format: DataFormat, task: Task) -> None:
         raise BadInput(f"The task {task} needs {needs}; {path} is in the format {data_format.name}: {advice}.")
 
 
-def label_names_of(path: str | Path, found: Scan) -> tuple[str, ...]:
+def label_names_of(path: str | Path, labels: frozenset[str]) -> tuple[str, ...]:
     """Names of the classes: numbers in their order, others by the alphabet."""
-    numeric = all(re.fullmatch(r"-?\d{1,18}", name) for name in found.labels)
-    names = tuple(sorted(sorted(found.labels), key=int if numeric else str))  # "01" and "1" are equal as numbers
+    numeric = all(re.fullmatch(r"-?\d{1,18}", name) for name in labels)
+    names = tuple(sorted(sorted(labels), key=int if numeric else str))  # "01" and "1" are equal as numbers
     if len(names) > MANY_NUMBERS and all(map(_is_number, names)) and not numeric:
         raise BadInput(
             f"{path} has {len(names)} labels that are numbers, as {names[0]} and {names[1]}. {NO_REGRESSION}"
@@ -57,45 +58,45 @@ def _is_number(name: str) -> bool:
 
 
 def make_profile(
-    path: str, found: Scan, skipped: Counter[str], held_out: Encoded, held_out_rows: int, train: Encoded, task: Task
+    path: str, found: Scan, skipped: Counter[str], held_out: HeldOut, train: Encoded, task: Task
 ) -> DatasetProfile:
     """Counts of the whole file. Where it was sampled, those of training rows are scaled up from the sample.
 
-    `skipped`: rows that could not be read, by reason. `held_out_rows`: rows kept from training for the sake of the
-    held-out ones, these among them.
+    `skipped`: rows that could not be read, by reason.
     """
+    evaluated, not_trained = held_out.encoded, int(held_out.not_trained.sum())
     tokenised = len(train.kept) + train.dropped.total()
-    scale = (found.rows - held_out_rows) / max(1, tokenised)
-    eval_rows = len(held_out.kept)
+    scale = (found.rows - not_trained) / max(1, tokenised)
     dropped = Counter(skipped)
     dropped.update({reason: round(count * scale) for reason, count in train.dropped.items()})
-    dropped.update(held_out.dropped)
-    dropped["same prompt as a held-out row"] += held_out_rows - eval_rows - held_out.dropped.total()
+    dropped.update(held_out.dropped_of_data)
+    same_prompt = not_trained - held_out.rows_of_data - sum(held_out.dropped_of_data.values())
+    dropped[SAME_PROMPT] += same_prompt
     rows = found.rows + skipped.total()
-    train_rows = rows - eval_rows - dropped.total()
-    lengths = np.asarray(train.lengths_tokens + held_out.lengths_tokens or [0])
+    train_rows = rows - held_out.rows_of_data - dropped.total()
+    lengths = np.asarray(train.lengths_tokens + evaluated.lengths_tokens or [0])
     label_lengths = np.asarray([mask.sum() for _, mask in train.kept], dtype=np.int64)
     short = len(label_lengths) > 0 and np.median(label_lengths) <= EXACT_MATCH_TOKENS and found.format.name != "text"
     return DatasetProfile(
         path=path,
         format=found.format.name,
         rows=rows,
-        usable_rows=train_rows + eval_rows,
+        usable_rows=train_rows + held_out.rows_of_data,
         train_rows=train_rows,
-        eval_rows=eval_rows,
+        eval_rows=len(evaluated.kept),
         duplicate_rows=found.duplicate_rows,
         length_p50_tokens=int(np.percentile(lengths, 50)),
         length_p95_tokens=int(np.percentile(lengths, 95)),
         length_max_tokens=int(lengths.max()),
         label_p50_tokens=int(np.median(label_lengths)) if len(label_lengths) else 0,
         label_total_tokens=round(int(label_lengths.sum()) * scale),
-        tokenised_rows=tokenised + eval_rows,
-        cut_rows=round(train.cut_rows * scale) + held_out.cut_rows,
+        tokenised_rows=tokenised + held_out.rows_of_data,
+        cut_rows=round(train.cut_rows * scale) + (0 if held_out.own_file else evaluated.cut_rows),
         dropped={reason: count for reason, count in dropped.items() if count},
-        largest_class_share=_largest_share(held_out.class_labels),
-        held_out_classes=len(set(held_out.class_labels or ())),
-        unknown_share=(train.unknown_tokens + held_out.unknown_tokens) / max(1, int(lengths.sum())),
-        unseen_class_rows=_of_unseen_classes(held_out, train) if scale == 1 else 0,
+        largest_class_share=_largest_share(evaluated.class_labels),
+        held_out_classes=len(set(evaluated.class_labels or ())),
+        unknown_share=(train.unknown_tokens + evaluated.unknown_tokens) / max(1, int(lengths.sum())),
+        unseen_class_rows=_of_unseen_classes(evaluated, train) if scale == 1 else 0,
         metric_name="accuracy" if task == "sequence-classification" else "exact match" if short else "token accuracy",
     )
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -51,6 +52,14 @@ class Scan:
     """(key, row): the first rows of the distinct prompts with the smallest keys, ascending."""
     first_by_text: list[tuple[int, Row]]
     labels: frozenset[str] = frozenset()
+
+    def keys(self, of: Literal["prompt", "text"]) -> np.ndarray:
+        """int64 [rows]"""
+        return self.prompt_keys if of == "prompt" else self.text_keys
+
+    def first_by(self, of: Literal["prompt", "text"]) -> list[tuple[int, Row]]:
+        """(key, row): the first rows with the smallest of these keys, one of each, ascending."""
+        return self.first_by_prompt if of == "prompt" else self.first_by_text
 
     @property
     def duplicate_rows(self) -> int:

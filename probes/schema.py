@@ -22,8 +22,9 @@ class DatasetProfile(Record):
     columns: Mapping[str, str] = Field(
         default_factory=dict, description="the user's columns that stand for keys of the format, by key; empty: by name"
     )
+    eval_path: str = Field("", description="the user's own rows to hold out; empty: some of the data are")
     rows: int
-    usable_rows: int = Field(description="rows left after the filters in `dropped`")
+    usable_rows: int = Field(description="rows of the data left after the filters in `dropped`")
     train_rows: int
     eval_rows: int
     duplicate_rows: int
@@ -46,6 +47,11 @@ class DatasetProfile(Record):
     )
 
     metric_instead_of: str = Field("", description="what suits the labels, and of what no candidate had any")
+
+    @property
+    def sample_rows(self) -> int:
+        """Rows that the training rows of probes were drawn from: all of them, or those of a sample."""
+        return self.tokenised_rows - (0 if self.eval_path else self.eval_rows)
 
     @property
     def label_mean_tokens(self) -> float:

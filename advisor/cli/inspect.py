@@ -26,6 +26,9 @@ Option = str | None
 def command(
     model: Annotated[str, typer.Option(help="Hub id, local folder, GGUF file, or an alias such as 'llama'.")],
     data: Annotated[Option, typer.Option(help="JSONL, JSON, CSV, TSV or Parquet file, or a hub dataset id.")] = None,
+    eval_data: Annotated[
+        Option, typer.Option(help="Your own rows to hold out, as --data. Default: some of the data are held out.")
+    ] = None,
     vram: Annotated[Option, typer.Option(help="Plan for a card with this much memory, e.g. 24GB.")] = None,
     gpu: Annotated[Option, typer.Option(help="Plan for this card, e.g. 'RTX 4090'.")] = None,
     format: Annotated[Option, typer.Option(help="Data format. Detected unless given.")] = None,
@@ -48,6 +51,7 @@ def command(
     request = make_request(
         model=model,
         data=data,
+        eval_data=eval_data,
         vram=vram,
         gpu=gpu,
         format=format,
@@ -130,7 +134,7 @@ def _model_table(found: Survey) -> Table:
 
 
 def _data_table(found: Survey) -> Table:
-    from advisor.doubts import notes_on
+    from advisor.data_notes import notes_on
     from advisor.text import plural
 
     assert found.data is not None
@@ -141,6 +145,7 @@ def _data_table(found: Survey) -> Table:
         f"longest {profile.length_max_tokens}{sampled}"
     )
     unit = "" if found.data.keyed_by == "prompt" else ", by the whole text: too few different prompts are left"
+    place = f" of {profile.eval_path}" if profile.eval_path else ""
     facts = [
         ("path", profile.path),
         ("format", profile.format),
@@ -148,7 +153,7 @@ def _data_table(found: Survey) -> Table:
             "rows",
             f"{profile.rows:,} read, {profile.usable_rows:,} usable, {plural(profile.duplicate_rows, 'duplicate')}",
         ),
-        ("split", f"{profile.train_rows:,} to train on, {profile.eval_rows:,} held out{unit}"),
+        ("split", f"{profile.train_rows:,} to train on, {profile.eval_rows:,} held out{place}{unit}"),
         ("length in tokens", lengths),
         ("judged by", profile.metric_name),
     ]

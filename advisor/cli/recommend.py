@@ -21,6 +21,9 @@ Text = str | None
 def command(
     model: Annotated[str, typer.Option(help="Hub id, local folder, GGUF file, or an alias such as 'llama'.")],
     data: Annotated[Text, typer.Option(help="JSONL, JSON, CSV, TSV or Parquet file, or a hub dataset id.")] = None,
+    eval_data: Annotated[
+        Text, typer.Option(help="Your own rows to hold out, as --data. Default: some of the data are held out.")
+    ] = None,
     budget: Annotated[
         float, typer.Option(help="Minutes for all of it: loading (and download), planning, probing.")
     ] = 15.0,
@@ -103,6 +106,7 @@ def command(
     request = make_request(
         model=model,
         data=data,
+        eval_data=eval_data,
         budget_minutes=budget,
         vram=vram,
         gpu=gpu,

@@ -46,86 +46,12 @@ MAX_LENGTH_TOKENS = $MAX_LENGTH_TOKENS  # longer rows are cut at their end
 DTYPE = $DTYPE  # of the base model on a GPU with CUDA; elsewhere float32 is used
 SEED = $SEED
 
-# Rows whose hash is at or below HELD_OUT_KEY are not trained on; the first EVAL_ROWS of them measure the result.
-HELD_OUT_KEY = $HELD_OUT_KEY
+$held_out
 EVAL_ROWS = $EVAL_ROWS
 """
 
-DATA = '''
-
-class TokenRows:
-    """Tokenised rows: ids and which of them are trained; for classification the class of each row."""
-
-    def __init__(self, pairs, class_labels=None):
-        self.pairs = [(np.asarray(ids, dtype=np.int32), np.asarray(trained, dtype=bool)) for ids, trained in pairs]
-        self.class_labels = None if class_labels is None else np.asarray(class_labels, dtype=np.int64)
-        self.lengths_tokens = np.asarray([len(ids) for ids, _ in self.pairs], dtype=np.int64)
-
-    def __len__(self):
-        return len(self.pairs)
-
-    def row(self, i):
-        return self.pairs[i]
-
-
-def load_data(path, tokenizer):
-    """(training rows, held-out rows), tokenised."""
-    train, held_out = [], {}
-    for row in $rows:
-        if not matches(row):
-            continue
-        try:
-            prompt, text = split_texts(to_segments(row, partial(chat_segments, None)))
-            text.encode("utf-8")
-        except (ValueError, TypeError, KeyError, AttributeError):  # a broken row, which the probes passed over too
-            continue
-        key = group_key($KEYED_BY, SEED)
-        if key > HELD_OUT_KEY:
-            train.append(row)
-        else:
-            held_out.setdefault(key, row)  # one row per key: duplicates would count twice
-    eval_rows = tokenise([held_out[key] for key in sorted(held_out)], tokenizer)
-    if len(eval_rows) > EVAL_ROWS:
-        labels = None if eval_rows.class_labels is None else eval_rows.class_labels[:EVAL_ROWS]
-        eval_rows = TokenRows(eval_rows.pairs[:EVAL_ROWS], labels)
-    return tokenise(train, tokenizer), eval_rows
-'''
-
-TOKENISE = '''
-
-def tokenise(rows, tokenizer):
-    """TokenRows of rows; those without anything to learn from are left out."""
-    pairs = []
-    for start in range(0, len(rows), 500):
-        segments = []
-        for row in rows[start : start + 500]:
-            try:
-                segments.append(to_segments(row, partial(chat_segments, tokenizer)))
-            except Exception:  # the model's chat template refuses this conversation
-                continue
-        encoded = $encode(segments, tokenizer)
-        cut = [$cut(ids, trained, MAX_LENGTH_TOKENS, tokenizer) for ids, trained in encoded]
-        pairs += [pair for pair in cut if pair is not None]
-    return TokenRows(pairs)
-'''
-
-TOKENISE_CLASSES = '''
-
-def tokenise(rows, tokenizer):
-    """TokenRows of rows with their classes; empty texts are left out."""
-    pairs, class_labels = [], []
-    for start in range(0, len(rows), 500):
-        batch = rows[start : start + 500]
-        encoded = $encode([to_segments(row, None) for row in batch], tokenizer)
-        for row, (ids, trained) in zip(batch, encoded, strict=True):
-            pair, label = $cut(ids, trained, MAX_LENGTH_TOKENS, tokenizer), str(label_of(row))
-            if label not in LABEL_NAMES:
-                raise SystemExit(f"There is a row of the class {label!r}. Those of the run are {LABEL_NAMES}.")
-            if pair is not None:
-                pairs.append(pair)
-                class_labels.append(LABEL_NAMES.index(label))
-    return TokenRows(pairs, class_labels)
-'''
+EVAL_ARGUMENT = """
+    parser.add_argument("--eval-data", default=EVAL_DATA, help="held-out data (default: %(default)s)")"""
 
 IN_PARTS = '''
 
@@ -185,7 +111,7 @@ def main():
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     seed_everything(SEED)  # the head of a classifier is drawn as the model is loaded
     base, tokenizer = load_base(device)
-    train_rows, eval_rows = load_data(args.data, tokenizer)
+    train_rows, eval_rows = load_data(args, tokenizer)
     if not len(train_rows) or not len(eval_rows):
         raise SystemExit(f"{args.data}: {len(train_rows)} rows to train on, {len(eval_rows)} held out; is it the file?")
     print(f"{len(train_rows)} rows to train on, {len(eval_rows)} held out, on {device}", flush=True)
@@ -251,7 +177,7 @@ $losses
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", default=DATA, help="training data (default: %(default)s)")
+    parser.add_argument("--data", default=DATA, help="training data (default: %(default)s)")$eval_argument
     output = Path(__file__).resolve().parent / "$output"
     parser.add_argument("--output", default=str(output), help="folder for $saved (default: %(default)s)")
     parser.add_argument("--max-steps", type=int, default=MAX_STEPS, help="stop after so many steps of the schedule")

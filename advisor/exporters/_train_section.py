@@ -52,6 +52,7 @@ def training_section(facts: Recommended) -> str:
         output="adapter" if has_adapter else "model",
         saved="the adapter" if has_adapter else "the model",
         save=_save(facts),
+        eval_argument=parts.EVAL_ARGUMENT if plan.eval_path else "",
     )
 
 

@@ -8,27 +8,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
+from advisor.exporters._trainer_data import SCRIPT, DataPlace, data_place
 from advisor.exporters.base import NotExpressible, canonical, model_location, provenance, recommended
 from advisor.recommendation import Result, TrainingPlan
-from advisor.text import clean
+from advisor.text import clean, plural
 from advisor.training_arguments import in_parts, training_arguments
-from knowledge.places import at_home
 from knowledge.schema import PlannedRun
-from probes.reader import hub_place
+from probes.hold_out import SAME_PROMPT
 
-UNWRAP = "Take the rows out of it, e.g. `jq -c '.[][]'`, or use the training script (--to script)."
-SCRIPT = "Use the training script instead (--to script)."
 ADAMW, LORA_PLUS = "torch.optim:AdamW", "peft.optimizers:create_loraplus_optimizer"
 LORA_KEYS = frozenset({"peft_type", "task_type", "r", "lora_alpha", "lora_dropout", "target_modules"})
 CHAT_FORMATS = ("messages", "alpaca", "sharegpt")
 ROWS_LOOKED_AT = 100
-FORMS = {".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 
 
 @dataclass(frozen=True)
@@ -38,8 +34,9 @@ class TrainerRun:
     result: Result
     plan: TrainingPlan
     config: Mapping[str, Any]
-    data_form: str | None
-    """json, csv or parquet; None for a dataset on the hub."""
+    data: DataPlace
+    eval_data: DataPlace | None
+    """The user's own rows to hold out."""
 
     @property
     def run(self) -> PlannedRun:
@@ -50,20 +47,6 @@ class TrainerRun:
     @property
     def model(self) -> str:
         return model_location(self.result)
-
-    @property
-    def data(self) -> str:
-        """Absolute path of the data file, or the id of a hub dataset."""
-        if self.data_form is None:
-            return hub_place(self.plan.data_path)[0]
-        return str(at_home(self.plan.data_path).resolve())
-
-    def part(self, name_of_subset: str) -> dict[str, str]:
-        """Which split is read, and of a hub dataset which subset, under the trainer's name for it."""
-        if self.data_form is not None:
-            return {"split": "train"}
-        _, subset, split = hub_place(self.plan.data_path)
-        return {"split": split} | ({name_of_subset: subset} if subset else {})
 
     @property
     def trust(self) -> dict[str, bool]:
@@ -96,44 +79,15 @@ def trainer_run(result: Result, target: str) -> TrainerRun:
             f"The model has no chat template, and {target} does not know the plain form of turns that the probes used.",
             SCRIPT,
         )
-    path = Path(facts.plan.data_path)
-    form = FORMS.get(path.suffix.lower())
-    if form is None and path.suffix.lower() in (".gz", ".bz2", ".zst", ".xz", ".tsv"):
-        raise NotExpressible(
-            f"{target} is not sure to read {path.suffix} files.", "Decompress the data, or use the script."
-        )
-    run = TrainerRun(result, facts.plan, canonical(facts.pick.peft_config), form)
-    if _has_other_separator(path):
-        raise NotExpressible(f"{target} reads {path.name} as separated by commas, which it is not.", SCRIPT)
+    plan = facts.plan
+    eval_data = data_place(plan.eval_path, target) if plan.eval_path else None
+    run = TrainerRun(result, plan, canonical(facts.pick.peft_config), data_place(plan.data_path, target), eval_data)
     if others := {key: column for key, column in facts.plan.data_columns.items() if key != column}:
         named = ", ".join(f"{column} to {key}" for key, column in others.items())
         raise NotExpressible(f"{target} looks for other columns than the data has.", f"Rename {named}, or: {SCRIPT}")
-    if _is_around_the_rows(path):
-        raise NotExpressible(f"{target} would read {path.name}, an object around its rows, as a single row.", UNWRAP)
-    if facts.plan.data_format == "messages" and columns_among(run, ["system"]):
+    if facts.plan.data_format == "messages" and columns_among(run.data, ["system"]):
         raise NotExpressible(f"{target} does not read `system` beside the messages.", SCRIPT)
     return run
-
-
-def _is_around_the_rows(path: Path) -> bool:
-    """Whether a JSON file, where it is here, is one object that holds the array of rows, as `{"data": [...]}`."""
-    if path.suffix.lower() != ".json" or not path.is_file():
-        return False
-    from probes.reader import is_json_lines
-
-    with path.open("rb") as file:
-        head = file.read(2**16)
-    return head.lstrip().startswith(b"{") and not is_json_lines(head)
-
-
-def _has_other_separator(path: Path) -> bool:
-    """Whether the values of a CSV file, where it is here, are separated by something else than commas."""
-    if path.suffix.lower() != ".csv" or not path.is_file():
-        return False
-    from probes.tables import separator_of
-
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        return separator_of(file.readline()) != ","
 
 
 def trainer_arguments(run: TrainerRun) -> dict[str, Any]:
@@ -185,34 +139,34 @@ def lora_plus_ratio(run: TrainerRun) -> dict[str, float]:
 
 def prompts_are_text(run: TrainerRun) -> bool:
     """Whether prompt and completion are strings, as the first row shows; True where the file is not here."""
-    first = next(_rows(run), None)
+    first = next(run.data.rows(), None)
     return first is None or isinstance(first.get("prompt"), str)
 
 
 def may_join_at_the_border(run: TrainerRun) -> bool:
     """Whether a tokenizer that is given prompt and completion as one text may make a token of the end of one and the
     beginning of the other, as the first rows show; True where the file is not here."""
-    rows = list(islice(_rows(run), ROWS_LOOKED_AT))
+    rows = list(islice(run.data.rows(), ROWS_LOOKED_AT))
     borders = [(str(row.get("prompt", ""))[-1:], str(row.get("completion", ""))[:1]) for row in rows]
     return not rows or any(end.isspace() or not begin.isspace() for end, begin in borders)
 
 
-def columns_among(run: TrainerRun, names: Collection[str]) -> set[str] | None:
+def columns_among(data: DataPlace, names: Collection[str]) -> set[str] | None:
     """Those of `names` that some row has; None where the file is not here."""
     missing = set(names)
-    if not _is_here(run):
+    if not data.is_here:
         return None
-    for row in _rows(run):
+    for row in data.rows():
         missing -= row.keys()
         if not missing:
             break
     return set(names) - missing
 
 
-def has_tools(run: TrainerRun) -> bool:
+def has_tools(data: DataPlace) -> bool:
     """Whether some conversation comes with tools, or calls one in a turn of ShareGPT's; False where the file is not
     here."""
-    return any(row.get("tools") or _calls_a_tool(row.get("conversations")) for row in _rows(run))
+    return any(row.get("tools") or _calls_a_tool(row.get("conversations")) for row in data.rows())
 
 
 def _calls_a_tool(turns: Any) -> bool:
@@ -221,17 +175,13 @@ def _calls_a_tool(turns: Any) -> bool:
     )
 
 
-def _is_here(run: TrainerRun) -> bool:
-    return run.data_form is not None and Path(run.data).is_file()
-
-
-def _rows(run: TrainerRun) -> Iterator[Mapping[str, Any]]:
-    """The rows of a file that is here; of others none."""
-    from probes.reader import read_rows
-    from probes.skipped import SkipLedger
-
-    if _is_here(run):
-        yield from (row for _, row in read_rows(run.data, SkipLedger(run.data, budget=1.0)))
+def about_held_out(run: TrainerRun, target: str) -> list[str]:
+    """How the held-out rows differ from those of the probes."""
+    if run.eval_data is None:
+        return [f"{target} draws its own held-out rows."]
+    shared = run.result.data.dropped.get(SAME_PROMPT, 0) if run.result.data else 0
+    left_out = f" {plural(shared, 'row')} of the data that the probes left out for having a prompt of them are trained."
+    return [f"{target} evaluates all rows of your file.{left_out if shared else ''}"]
 
 
 def header(result: Result, *lines: str) -> str:

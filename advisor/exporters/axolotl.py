@@ -9,8 +9,8 @@ from typing import Any
 from advisor.exporters._trainer import (
     ADAMW,
     LORA_PLUS,
-    SCRIPT,
     TrainerRun,
+    about_held_out,
     check_lora,
     check_optimizer,
     has_tools,
@@ -20,6 +20,7 @@ from advisor.exporters._trainer import (
     trainer_run,
     yaml_text,
 )
+from advisor.exporters._trainer_data import SCRIPT, DataPlace
 from advisor.exporters.base import NotExpressible
 from advisor.files import write_text
 from advisor.recommendation import Result
@@ -42,7 +43,7 @@ def export(folder: Path, result: Result) -> list[Path]:
     if run.plan.data_format == "text" and run.result.data is not None and run.result.data.cut_rows:
         raise NotExpressible("Axolotl makes several rows of a text above the limit, and the probes cut it.", SCRIPT)
     lines = [
-        "Axolotl draws its own held-out rows.",
+        *about_held_out(run, "Axolotl"),
         *(ABOUT_SPACES if run.plan.data_format == "prompt-completion" else ()),
         f"Checked with {CHECKED_WITH}. Run in this folder: axolotl train {FILE}",
     ]
@@ -70,9 +71,10 @@ def config(run: TrainerRun) -> dict[str, Any]:
         "peft_use_rslora": lora.get("use_rslora", False),
         **({"peft_init_lora_weights": lora["init_lora_weights"]} if "init_lora_weights" in lora else {}),
         **lora_plus_ratio(run),
-        "datasets": [_data(run)],
+        "datasets": [_data(run, run.data)],
+        **({"test_datasets": [_data(run, run.eval_data)]} if run.eval_data else {}),
         "train_on_inputs": plan.data_format == "text",
-        "val_set_size": run.held_out_share,
+        "val_set_size": 0.0 if run.eval_data else run.held_out_share,
         "sequence_len": planned.max_length_tokens,
         "excess_length_strategy": "truncate",  # as the probes did; its own way is to drop such rows
         "sample_packing": False,
@@ -97,16 +99,16 @@ def config(run: TrainerRun) -> dict[str, Any]:
     }
 
 
-def _data(run: TrainerRun) -> dict[str, Any]:
-    place = {"path": run.data, **run.part("name")}
-    place |= {"ds_type": run.data_form} if run.data_form else {}
+def _data(run: TrainerRun, data: DataPlace) -> dict[str, Any]:
+    place = {"path": data.path, **data.part("name")}
+    place |= {"ds_type": data.form} if data.form else {}
     kind = run.plan.data_format
     if kind == "text":
         return {**place, "type": "completion", "field": "text"}
     if kind == "messages":
         return {**place, "type": "chat_template", "field_messages": "messages", "roles_to_train": ["assistant"]}
     if kind == "sharegpt":
-        if has_tools(run):
+        if has_tools(data):
             raise NotExpressible("Axolotl does not read the tools of ShareGPT as the probes did.", SCRIPT)
         speakers = {"user": ["human"], "assistant": ["gpt"], "system": ["system"], "tool": ["observation"]}
         return {

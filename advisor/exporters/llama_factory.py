@@ -10,8 +10,8 @@ from typing import Any
 from advisor.exporters._trainer import (
     ADAMW,
     LORA_PLUS,
-    SCRIPT,
     TrainerRun,
+    about_held_out,
     check_lora,
     check_optimizer,
     columns_among,
@@ -22,6 +22,7 @@ from advisor.exporters._trainer import (
     trainer_run,
     yaml_text,
 )
+from advisor.exporters._trainer_data import SCRIPT, DataPlace
 from advisor.exporters.base import NotExpressible
 from advisor.files import write_text
 from advisor.recommendation import Result
@@ -31,7 +32,7 @@ TITLE = "LLaMA-Factory config and dataset_info.json"
 CHECKED_WITH = "the argument classes of LLaMA-Factory 0.9.5"
 FILE = "llama-factory.yaml"
 DATA_FOLDER = "llama-factory-data"
-DATASET = "advisor_data"
+DATASET, EVAL_DATASET = "advisor_data", "advisor_eval_data"
 OFT_KEYS = frozenset({"peft_type", "task_type", "target_modules", "r", "oft_block_size"})
 
 
@@ -39,8 +40,10 @@ def export(folder: Path, result: Result) -> list[Path]:
     """Writes llama-factory.yaml and llama-factory-data/dataset_info.json."""
     run = trainer_run(result, "LLaMA-Factory")
     check_optimizer(run, "LLaMA-Factory", known=(ADAMW, LORA_PLUS))
-    info = json.dumps({DATASET: _dataset_info(run)}, indent=2) + "\n"
-    lines = ["LLaMA-Factory draws its own held-out rows."]
+    datasets = {DATASET: _dataset_info(run, run.data)}
+    datasets |= {EVAL_DATASET: _dataset_info(run, run.eval_data)} if run.eval_data else {}
+    info = json.dumps(datasets, indent=2) + "\n"
+    lines = about_held_out(run, "LLaMA-Factory")
     if run.run.dtype == "float32":
         lines.append("On a GPU it loads a model in half precision where the run, as the probes, is in float32.")
     if run.plan.data_format == "alpaca":
@@ -78,7 +81,7 @@ def config(run: TrainerRun) -> dict[str, Any]:
         "cutoff_len": planned.max_length_tokens,
         "packing": False,
         "train_on_prompt": False,
-        "val_size": run.held_out_share,
+        **({"eval_dataset": EVAL_DATASET} if run.eval_data else {"val_size": run.held_out_share}),
         **arguments,
         "output_dir": "llama-factory-output",
     }
@@ -108,28 +111,28 @@ def _adapter(run: TrainerRun) -> dict[str, Any]:
     }
 
 
-def _also(run: TrainerRun, *names: str) -> dict[str, str]:
+def _also(data: DataPlace, *names: str) -> dict[str, str]:
     """Columns that rows may have; LLaMA-Factory fails on one that is named and that no row has."""
-    found = columns_among(run, names)
+    found = columns_among(data, names)
     return {name: name for name in names if found is None or name in found}
 
 
-def _dataset_info(run: TrainerRun) -> dict[str, Any]:
-    place = {"hf_hub_url": run.data, **run.part("subset")} if run.data_form is None else {"file_name": run.data}
+def _dataset_info(run: TrainerRun, data: DataPlace) -> dict[str, Any]:
+    place = {"hf_hub_url": data.path, **data.part("subset")} if data.form is None else {"file_name": data.path}
     kind = run.plan.data_format
     if kind == "text":
         return {**place, "columns": {"prompt": "text"}}
     if kind == "prompt-completion":  # of its templates the one that leaves texts as they are is "empty"
         raise NotExpressible("LLaMA-Factory trains no end of an answer without a chat template.", SCRIPT)
     if kind == "alpaca":
-        columns = {"prompt": "instruction", "query": "input", "response": "output", **_also(run, "system", "history")}
+        columns = {"prompt": "instruction", "query": "input", "response": "output", **_also(data, "system", "history")}
         return {**place, "columns": columns}
-    if kind in ("messages", "sharegpt") and has_tools(run):
+    if kind in ("messages", "sharegpt") and has_tools(data):
         raise NotExpressible("LLaMA-Factory does not read the tools of conversations as the probes did.", SCRIPT)
     if kind == "messages":
         tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
         tags |= {"system_tag": "system", "observation_tag": "tool"}
         return {**place, "formatting": "sharegpt", "columns": {"messages": "messages"}, "tags": tags}
     if kind == "sharegpt":
-        return {**place, "formatting": "sharegpt", "columns": {"messages": "conversations", **_also(run, "system")}}
+        return {**place, "formatting": "sharegpt", "columns": {"messages": "conversations", **_also(data, "system")}}
     raise NotExpressible(f"LLaMA-Factory reads no {kind} rows as the probes did.", SCRIPT)

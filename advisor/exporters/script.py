@@ -9,8 +9,8 @@ from pathlib import Path
 from string import Template
 
 from advisor.exporters import _train_parts as parts
+from advisor.exporters._train_data import data_section, held_out_settings, place_of
 from advisor.exporters._train_evaluation import EVALUATION, MEAN_F1, RIGHT_SHARE
-from advisor.exporters._train_readers import READERS
 from advisor.exporters._train_section import has_head, literal, source, training_section
 from advisor.exporters.base import (
     NotExpressible,
@@ -26,12 +26,9 @@ from advisor.files import write_text
 from advisor.quality import TABLE_RANK
 from advisor.recommendation import Prediction, Result
 from advisor.text import clean, duration_text, plural, quality_text
-from knowledge.places import at_home
 from knowledge.schema import AUTO_CLASSES
-from probes import adapters, batching, chats, columns, forward, split, tables, tokenise
-from probes.formats import get_format
+from probes import adapters, batching, forward
 from probes.metrics import BUILT_IN, MACRO_F1, macro_f1
-from probes.reader import MAX_LINE_BYTES, form_of, hub_place
 
 NAME = "script"
 TITLE = "training script"
@@ -42,14 +39,7 @@ _FORWARD_FUNCTIONS = (
     *(forward._classifies_at_the_end, forward._padded_on_the_left, forward._is_prompt_learning),
     *(forward._count_positions, forward._with_positions),
 )
-_OPENERS = {
-    None: 'open(path, "rb")',
-    "gzip": 'gzip.open(path, "rb")',
-    "bz2": 'bz2.open(path, "rb")',
-    "xz": 'lzma.open(path, "rb")',
-}
 _STANDARD_MODULES = ("argparse", "bz2", "csv", "gzip", "inspect", "io", "json", "lzma", "math", "random", "re", "time")
-_READ_WITH = {"csv": [tables.separator_of], "hub": [hub_place]}
 _STANDARD_NAMES = {
     "Any": "typing",
     "Mapping": "collections.abc",
@@ -76,18 +66,10 @@ def training_script(result: Result) -> str:
     facts = recommended(result)
     if result.planned_run.task not in AUTO_CLASSES:
         raise NotExpressible(f"There is no training script for {result.planned_run.task}.", "Use the PEFT config.")
-    form, compression = _data_form(facts.plan.data_path)
-    reader = Template(READERS[form]).safe_substitute(
-        opener=_OPENERS[compression],
-        separator=r'"\t"' if form == "tsv" else "separator_of(first)",
-        max_line_bytes=MAX_LINE_BYTES,
-    )
     sections = [
         _settings(facts),
         _banner("the data, read and split as the probes did"),
-        *map(source, _READ_WITH.get(form, ())),
-        reader,
-        *_data_functions(facts),
+        data_section(facts),
         _banner("batches and the forward pass"),
         *map(source, _FORWARD_FUNCTIONS),
         _evaluation(facts),
@@ -158,11 +140,9 @@ def _in_words(p: Prediction) -> str:
 def _settings(facts: Recommended) -> str:
     run, plan, pick = facts.result.planned_run, facts.plan, facts.pick
     config = None if pick.peft_config is None else canonical(pick.peft_config)
-    is_file = _data_form(plan.data_path)[0] != "hub"
-    data = str(at_home(plan.data_path).resolve()) if is_file else plan.data_path
     text = Template(parts.SETTINGS).substitute(
         MODEL=literal(script_model_location(facts.result)),
-        DATA=literal(data),
+        DATA=literal(place_of(plan.data_path)),
         PEFT_CONFIG=literal(config),
         TASK=literal(run.task),
         METRIC=literal(_metric(facts)),
@@ -178,7 +158,7 @@ def _settings(facts: Recommended) -> str:
         MAX_LENGTH_TOKENS=run.max_length_tokens,
         DTYPE=literal(run.dtype),
         SEED=run.seed,
-        HELD_OUT_KEY=plan.held_out_key,
+        held_out=held_out_settings(facts),
         EVAL_ROWS=facts.end_rows,
     )
     if plan.data_columns:
@@ -191,21 +171,6 @@ def _settings(facts: Recommended) -> str:
         text += f"PARTS = {pick.micro_batches}  # of each batch, one after the other: whole ones ran out of memory\n"
     text += f"IGNORE_INDEX = {batching.IGNORE_INDEX}\n"
     return text + f"MEGA_BATCH = {batching.MEGA_BATCH}  # batches whose rows are sorted by length together\n"
-
-
-def _data_functions(facts: Recommended) -> list[str]:
-    task, chosen = facts.result.planned_run.task, get_format(facts.plan.data_format)
-    encode, cut, *called = tokenise.OF_TASKS[task]
-    functions = [chosen.matches, chosen.to_segments, chats.chat_segments, *chats.OF_CHATS, encode, cut, *called]
-    functions += [split.split_texts, split.group_key, *([columns.renamed] if facts.plan.data_columns else [])]
-    tokenising = parts.TOKENISE
-    if task == "sequence-classification":
-        functions.append(chosen.label_of)
-        tokenising = parts.TOKENISE_CLASSES
-    keyed_by = "prompt" if facts.plan.keyed_by == "prompt" else "text"
-    rows = "(renamed(row, COLUMNS) for row in read_rows(path))" if facts.plan.data_columns else "read_rows(path)"
-    loading = Template(parts.DATA).substitute(KEYED_BY=keyed_by, rows=rows)
-    return [*map(source, functions), loading, Template(tokenising).substitute(encode=encode.__name__, cut=cut.__name__)]
 
 
 def _evaluation(facts: Recommended) -> str:
@@ -223,14 +188,6 @@ def _metric(facts: Recommended) -> str:
     if facts.plan.metric_name in BUILT_IN:
         return facts.plan.metric_name
     return "accuracy" if facts.result.planned_run.task == "sequence-classification" else "token accuracy"
-
-
-def _data_form(path: str) -> tuple[str, str | None]:
-    """(reader, compression) by the name's endings; a name without a known one is a hub dataset."""
-    form, compression = form_of(Path(path))
-    if compression == "zstd":
-        raise NotExpressible("The training script reads no .zst files.", "Decompress the data first.")
-    return form or "hub", compression
 
 
 def _banner(text: str) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from advisor.exporters._trainer import (
-    SCRIPT,
     TrainerRun,
     check_lora,
     check_optimizer,
@@ -20,6 +19,7 @@ from advisor.exporters._trainer import (
     trainer_run,
     yaml_text,
 )
+from advisor.exporters._trainer_data import SCRIPT
 from advisor.exporters.base import NotExpressible
 from advisor.files import write_text
 from advisor.recommendation import Result
@@ -28,6 +28,10 @@ NAME = "trl"
 TITLE = "TRL config (trl sft --config)"
 CHECKED_WITH = "TRL 1.16.0"
 FILE = "trl-sft.yaml"
+ABOUT_EVALUATION = (
+    "trl sft reads no second file to evaluate on: this trains on all of the data and evaluates nothing. train.py",
+    "evaluates your rows.",
+)
 ABOUT_CHATS = (
     "TRL trains answers alone (assistant_only_loss) by chat templates that mark them with {% generation %}, and by",
     "those of which it has such a form (Llama 3, Qwen, Gemma, ...). At others it stops at once: use train.py then.",
@@ -51,7 +55,7 @@ def export(folder: Path, result: Result) -> list[Path]:
     check_optimizer(run, "TRL")
     joins = run.plan.data_format == "prompt-completion" and prompts_are_text(run) and may_join_at_the_border(run)
     lines = [
-        "TRL draws its own held-out rows.",
+        *(ABOUT_EVALUATION if run.eval_data else ("TRL draws its own held-out rows.",)),
         *(ABOUT_CHATS if run.plan.data_format == "messages" else ()),
         *(ABOUT_BORDERS if joins else ()),
         *(ABOUT_FEW_BITS if run.run.quantization != "none" else ()),
@@ -74,7 +78,7 @@ def config(run: TrainerRun) -> dict[str, Any]:
         "dtype": planned.dtype,
         **quantized,
         **_data(run),
-        "test_split_size": run.held_out_share,
+        **({} if run.eval_data else {"test_split_size": run.held_out_share}),
         "max_length": planned.max_length_tokens,
         "packing": False,
         **({"pad_token": plan.pad_token} if plan.pad_token else {}),
@@ -88,6 +92,7 @@ def config(run: TrainerRun) -> dict[str, Any]:
         "use_rslora": lora.get("use_rslora", False),
         "use_dora": lora.get("use_dora", False),
         **trainer_arguments(run),
+        **({"eval_strategy": "no"} if run.eval_data else {}),
         "output_dir": "trl-output",
     }
 
@@ -98,8 +103,9 @@ def _targets(modules: Any) -> list[str]:
 
 
 def _data(run: TrainerRun) -> dict[str, Any]:
-    place = {"path": run.data} if run.data_form is None else {"path": run.data_form, "data_files": run.data}
-    chosen = {"datasets": [{**place, **run.part("name")}]}
+    data = run.data
+    place = {"path": data.path} if data.form is None else {"path": data.form, "data_files": data.path}
+    chosen = {"datasets": [{**place, **data.part("name")}]}
     kind = run.plan.data_format
     if kind == "prompt-completion":
         if not (run.plan.uses_chat_template or prompts_are_text(run)):

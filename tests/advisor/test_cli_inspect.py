@@ -63,6 +63,16 @@ def test_the_table_takes_names_from_outside_literally(capsys, model_folder, data
         assert part in out
 
 
+def test_own_held_out_rows_are_named_and_what_they_share_with_the_data_too(capsys, model_folder, data, tmp_path):
+    own = tmp_path / "own.jsonl"
+    rows = [{"prompt": f"{i} + 1 =", "completion": f" {i + 1}"} for i in range(57, 90)]
+    own.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, out, _ = run(capsys, "inspect", "--model", model_folder, "--data", data, "--eval-data", own)
+    told = "".join(out.split())
+    assert code == 0 and f"57totrainon,33heldoutof{own}" in told
+    assert f"Leftoutoftraining,for{own}hasrowswiththesameprompt:3rowsofthedata." in told
+
+
 def test_of_many_classes_the_first_are_shown(capsys, model_folder, tmp_path):
     path = tmp_path / "classes.jsonl"
     path.write_text("".join(json.dumps({"text": f"{i} or so", "label": f"c{i:03}"}) + "\n" for i in range(100)))

@@ -8,6 +8,7 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from transformers import AutoTokenizer
@@ -15,6 +16,7 @@ from transformers import AutoTokenizer
 from advisor.exporters import NotExpressible
 from advisor.exporters.script import export, training_script
 from knowledge.errors import BadInput
+from probes.dataset import prepare
 from probes.reader import read_rows
 from probes.session import Session
 from tests.advisor.tiny_run import STEPS, Case
@@ -225,10 +227,39 @@ def test_the_users_columns_are_read_as_by_the_probes(tmp_path):
     read = []
     for place, named in ((case.data_path, {}), (other, columns)):
         [script] = export(tmp_path / place.stem, case.result(data_path=str(place), data_columns=named))
-        read.append(runpy.run_path(str(script))["load_data"](str(place), tokenizer))
+        read.append(runpy.run_path(str(script))["load_data"](SimpleNamespace(data=str(place)), tokenizer))
     for probed, trained in zip(read[0], read[1], strict=True):
         assert len(probed) == len(trained) > 0
         assert [list(ids) for ids, _ in probed.pairs] == [list(ids) for ids, _ in trained.pairs]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+@pytest.mark.parametrize("named", [{}, {"prompt": "question", "completion": "answer"}], ids=["as named", "own columns"])
+def test_own_held_out_rows_are_read_as_by_the_probes(form, named, tmp_path):
+    """Of a file of another form too; what is tested is not trained."""
+    case = Case(tmp_path, "llama", "lora")
+    names = named or {"prompt": "prompt", "completion": "completion"}
+
+    def rows(numbers):
+        return [{names["prompt"]: f"{a}+{b}=", names["completion"]: str(a + b)} for a in numbers for b in range(8)]
+
+    data, own = tmp_path / "mine.jsonl", tmp_path / f"own.{form}"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows(range(10))))
+    if form == "csv":
+        lines = [names.values(), *(row.values() for row in rows(range(9, 14)))]
+        own.write_text("".join(f"{','.join(line)}\n" for line in lines))
+    else:
+        own.write_text("".join(json.dumps(row) + "\n" for row in rows(range(9, 14))))
+    tokenizer = AutoTokenizer.from_pretrained(case.context.model_reference)
+    settings = {"task": "causal-lm", "max_length_tokens": 24, "max_eval_rows": 16, "columns": named}
+    probed = prepare(data, tokenizer, eval_path=own, **settings)
+    plan = {"data_path": str(data), "eval_path": str(own), "data_columns": named, "held_out_key": -1, "eval_rows": 16}
+    [script] = export(tmp_path / "out", case.result(**plan))
+    module = runpy.run_path(str(script))
+    trained = module["load_data"](SimpleNamespace(data=str(data), eval_data=module["EVAL_DATA"]), tokenizer)
+    for of_probes, of_script in zip((probed.train, probed.eval), trained, strict=True):
+        assert len(of_probes) == len(of_script) > 0
+        assert [list(of_probes.row(i)[0]) for i in range(len(of_probes))] == [list(ids) for ids, _ in of_script.pairs]
 
 
 def test_a_part_of_a_hub_dataset_is_read_as_by_the_probes(tmp_path, monkeypatch):
@@ -283,7 +314,8 @@ def test_the_script_is_tidy(tmp_path):
     cases = [("llama", "lora"), ("llama", "adalora"), ("bert", "lora"), ("bert", "bitfit"), ("llama", "full")]
     for architecture, method in [*cases, ("llama", "eva"), ("llama", "lora-fa")]:
         case = Case(tmp_path / f"{architecture}-{method}", architecture, method)
-        [script] = export(tmp_path / "out" / f"{architecture}-{method}", case.result())
+        own = {"eval_path": "own.csv.gz", "data_columns": {"text": "a"}} if method == "bitfit" else {}
+        [script] = export(tmp_path / "out" / f"{architecture}-{method}", case.result(**own))
         source = script.read_text()
         rules = "E501,E9,F,I,B,UP"
         done = subprocess.run(

@@ -23,6 +23,7 @@ from advisor.exporters._trainer import yaml_text
 from advisor.recommendation import Result
 from knowledge.errors import BadInput
 from knowledge.schema import PlannedRun
+from probes.hold_out import SAME_PROMPT
 from tests.advisor.factories import LORA_CONFIG, candidate, of_chats, result
 from tests.advisor.tiny_run import save_tiny
 
@@ -256,6 +257,29 @@ def test_variants_reach_the_keys(name, tmp_path):
         assert {key: written[key] for key in wanted} == wanted
 
 
+def test_own_held_out_rows_are_evaluated_where_a_trainer_can(tmp_path):
+    run = lora_run(eval_path="/data/own.csv", data_format="text")
+    assert exported("axolotl", tmp_path, run).items() >= {"val_set_size": 0}.items()
+    [own] = exported("axolotl", tmp_path, run)["test_datasets"]
+    assert own.items() >= {"path": "/data/own.csv", "ds_type": "csv", "split": "train", "field": "text"}.items()
+    factory = exported("llama-factory", tmp_path, run)
+    assert factory["eval_dataset"] == "advisor_eval_data" and "val_size" not in factory
+    info = json.loads((tmp_path / "llama-factory-data" / "dataset_info.json").read_text())
+    assert info["advisor_eval_data"] == {"file_name": "/data/own.csv", "columns": {"prompt": "text"}}
+    trl = exported("trl", tmp_path, run)
+    assert trl["eval_strategy"] == "no" and "test_split_size" not in trl
+
+
+@pytest.mark.parametrize("target", TRAINERS)
+def test_of_own_held_out_rows_the_form_counts_too_and_what_the_probes_left_out_is_told(target, tmp_path):
+    with pytest.raises(NotExpressible, match="gz files"):
+        get_exporter(target).export(tmp_path / "out", of_chats(lora_run(eval_path="/data/own.jsonl.gz")))
+    run = of_chats(lora_run(eval_path="/data/own.jsonl"))
+    shared = run.model_copy(update={"data": run.data.model_copy(update={"dropped": {SAME_PROMPT: 12}})})
+    written = get_exporter(target).export(tmp_path, shared)[0].read_text()
+    assert ("12 rows of the data that the probes left out" in written) == (target != "trl")
+
+
 def variants() -> dict[str, Result]:
     """Recommendations that use the further keys of each trainer."""
     oft = {"peft_type": "OFT", "task_type": "CAUSAL_LM", "r": 0, "oft_block_size": 32}
@@ -267,6 +291,7 @@ def variants() -> dict[str, Result]:
         "messages": lora_run(data_format="messages", uses_chat_template=True),
         "sharegpt": lora_run(data_format="sharegpt", uses_chat_template=True),
         "text": lora_run(data_format="text"),
+        "own held-out rows": lora_run(data_format="text", eval_path="/data/own.jsonl"),
         "nf4": lora_run(run=PlannedRun(max_steps=600, quantization="nf4")),
     }
 
@@ -348,7 +373,7 @@ def test_axolotl_knows_every_key(tmp_path):
         assert set(values) <= set(schema.model_fields), name  # unknown keys are ignored in silence
         read = schema(**values).model_dump(exclude_none=True)
         for key in values:
-            if key not in ("datasets", "special_tokens", "peft_init_lora_weights"):
+            if key not in ("datasets", "test_datasets", "special_tokens", "peft_init_lora_weights"):
                 assert str(read[key]) == str(values[key]), (name, key)
 
 

@@ -12,7 +12,7 @@ import pandas
 import pytest
 
 from advisor import recommend
-from advisor.given_rows import FILE, as_file
+from advisor.given_rows import EVAL_FILE, FILE, as_file
 from knowledge.errors import BadInput
 
 ROWS = [{"text": f"row {i} \u00e4", "label": i % 2} for i in range(3)]
@@ -35,6 +35,14 @@ def test_rows_of_any_kind_are_the_same_file(data, tmp_path):
     assert path == str(tmp_path / "out" / FILE)
     lines = Path(path).read_text(encoding="utf-8").splitlines()
     assert [json.loads(line) for line in lines] == ROWS
+
+
+def test_rows_to_hold_out_are_given_like_the_others(tmp_path):
+    """And named beside them: the request fails only for want of a model."""
+    with pytest.raises(BadInput, match="No such model"):
+        recommend(str(tmp_path / "no-model"), ROWS, eval_data=pandas.DataFrame(ROWS[:1]), out=tmp_path / "out")
+    written = (tmp_path / "out" / EVAL_FILE).read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in written] == ROWS[:1] and (tmp_path / "out" / FILE).is_file()
 
 
 @pytest.mark.parametrize("data", ["my.jsonl", None, 3])

@@ -102,6 +102,26 @@ def test_another_candidate_can_be_chosen_and_is_trained_on_from_where_the_race_l
     assert report.curve.points[: len(other.curve.points)] == other.curve.points
 
 
+def test_rows_of_ones_own_are_held_out_from_the_race_to_the_end_of_the_training(model, tmp_path):
+    from advisor.report.live_training import LiveTraining
+    from advisor.train import train
+
+    data, own = tmp_path / "sums.jsonl", [{"prompt": f"{a}+4=", "completion": f"{a + 4}"} for a in range(30, 50)]
+    data.write_text(
+        "".join(f'{{"prompt": "{a}+{b}=", "completion": "{a + b}"}}\n' for a in range(40) for b in range(5))
+    )
+    settings = RACE | {"methods": ("ln-tuning",), "max_steps": 8}
+    rec = recommend(model, data, eval_data=own, out=tmp_path / "out", **settings)
+    profile, plan = rec.result.data, rec.result.training
+    assert (profile.train_rows, profile.eval_rows, plan.eval_rows) == (190, 20, 20)
+    assert plan.eval_path == profile.eval_path == str(tmp_path / "out" / "eval-rows.jsonl")
+    report = train(tmp_path / "out", live=LiveTraining(quiet=True))
+    assert report.curve.points[: len(rec.pick.curve.points)] == rec.pick.curve.points
+    assert "eval-rows.jsonl" in (tmp_path / "out" / "train.py").read_text()
+    with pytest.raises(BadInput, match="belongs to a race with another model, data"):
+        recommend(model, data, out=tmp_path / "out", resume=True, **settings)
+
+
 def test_it_recommends_what_was_measured(recommendation):
     result = recommendation.result
     probed = [c for c in result.candidates if c.curve.points]

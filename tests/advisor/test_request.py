@@ -76,6 +76,8 @@ def test_all_words_that_are_not_known_are_told_at_once():
         ({"epochs": 1, "max_steps": 9}, "give one of them"),
         ({"vram": "24GB", "gpu": "A100"}, "give one of them"),
         ({"data": None}, "probing needs data"),
+        ({"data": None, "eval_data": "e.jsonl", "probe": False}, "eval_data is held out beside data"),
+        ({"eval_data": {"text": "a"}}, "eval_data: .*Dataset.to_json"),
         ({"ray_address": "auto"}, "give --executor ray"),
         ({"metric": "own.py:score", "executor": "ray"}, "nodes of a cluster lack"),
         ({"methods": ("lora",), "exclude": ("lora",)}, "both name lora"),
