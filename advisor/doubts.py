@@ -58,7 +58,7 @@ def warnings(case: Case) -> list[str]:
         if case.data is None and case.planned_run is not None and case.planned_run.task != "text-to-image":
             found.append(_assumed_warning(case.planned_run))
     if pick.status == "finished" and pick.rests_on_own_runs:
-        found.append("You have trained it to the end on this task before: what is told of its end was measured then.")
+        found.append("It has been trained to the end on this task before: what is told of its end was measured then.")
     if pick.status == "eliminated":
         found.append(
             f"It was behind, and left the race after {plural(pick.curve.last_step, 'step')}: its forecast is a guess."

@@ -21,7 +21,7 @@ from knowledge.errors import BadInput
 from knowledge.methods import get_method
 from knowledge.schema import Curve, PlannedRun
 from probes.device import asked_threads, free_host_bytes, idle_cores, training_devices
-from probes.journal import InUse, Journal
+from probes.journal import InUse, Journal, OtherRace
 from probes.metrics import own_place, title
 from probes.schema import DatasetProfile, ProbeContext, ProbeJob
 
@@ -204,7 +204,7 @@ def take_over_probe(run: FinalRun, journal: Journal, say: Callable[[str], None])
     try:
         with Journal(run.folder / JOURNAL_FILE, run.identity, resume=True) as race:
             points = judged_by(run.context.metric_name, race.curves.get(id, Curve())).points
-    except BadInput:  # of other data, as where the race trained on a sample of the rows
+    except OtherRace:  # of other data, as where the race trained on a sample of the rows
         say("the race trained other rows, a sample of a large file: this begins at the first step")
         return
     for point in points:

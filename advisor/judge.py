@@ -59,7 +59,7 @@ def judge(
         candidate = one.candidate
         report = _bare_report(candidate, survey, *_standing(one, race, max_steps))
         run_s = step_s[name] * max_steps if (name := candidate.method.name) in step_s else None
-        done_share = min(1.0, one.curve.last_step / max_steps)
+        done_share = min(1.0, one.probed_steps / max_steps)
         fields = {
             "baseline_value": untuned.metric,
             "baseline_loss": untuned.eval_loss,
@@ -113,8 +113,8 @@ def _rows_noise(
     nats, tokens = ({one.candidate.id: one.newest(name) or () for one in found} for name in ("row_losses", "row_right"))
     # The tokens of a row are right or wrong together, so they are no independent trials as whole answers are.
     tells_tokens = metric_name == SINGLE_TOKENS
-    longest = max((one.curve.last_step for one in found), default=0)
-    farthest = [one.candidate.id for one in found if one.curve.last_step >= EQUALLY_FAR * longest]
+    longest = max((one.probed_steps for one in found), default=0)
+    farthest = [one.candidate.id for one in found if one.probed_steps >= EQUALLY_FAR * longest]
     labels = next((one.all_rows.row_labels for one in found if one.all_rows), baseline.row_labels)
     answers = {id: [*map(operator.eq, right, labels)] for id, right in tokens.items()}
     of_loss = of_all(paired(held_out_noise, nats, farthest, first_rows), nats)
@@ -156,7 +156,7 @@ def _memory(found: Measured, survey: Survey, probed_on: str) -> MemoryEstimate |
     """Of the planned run. What a process holds on a processor says nothing of a card."""
     tells = found.did_whole_batches and probed_on == survey.device.kind
     held_bytes = found.peak_bytes if tells else None
-    estimate = corrected_memory(found.candidate, survey, found.curve.last_step, held_bytes)
+    estimate = corrected_memory(found.candidate, survey, found.probed_steps, held_bytes)
     return estimate or measured_memory(held_bytes)
 
 

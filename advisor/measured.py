@@ -22,6 +22,9 @@ class Measured:
     failure: ProbeOutcome | None
     ended_before: bool = False
     """Whether the curve is that of a run of the user's that came to its end, which is what the probes began again."""
+    probed_steps: int = 0
+    """How far the probes went: to the end of the curve, unless it is of an earlier run. Times, memory and what each
+    held-out row tells are of there."""
 
     @classmethod
     def of(cls, candidate: Candidate, evidence: Evidence, own: Curve | None = None) -> Measured:
@@ -29,7 +32,8 @@ class Measured:
         id = candidate.id
         curve, failure = evidence.curves.get(id, Curve()), evidence.failed.get(id)
         ended_before = own is not None and bool(curve.points) and failure is None
-        return cls(candidate, own if ended_before else curve, evidence.outcomes.get(id, []), failure, ended_before)
+        told = own if ended_before else curve
+        return cls(candidate, told, evidence.outcomes.get(id, []), failure, ended_before, curve.last_step)
 
     @property
     def is_usable(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,8 @@ from probes.parallel import map_on_cores
 
 if TYPE_CHECKING:
     from probes.memory import NotEstimable
+
+LEAST_KNOWN = ("overhead", "activations", "logits")  # of a dry run's parts, the least first
 
 
 def with_memory(
@@ -110,9 +112,7 @@ def scaled(memory: MemoryEstimate, measured_bytes: int, dry_bytes: int) -> Memor
     """`memory` times what was measured over what the dry run said; both are told in its note."""
     factor = measured_bytes / dry_bytes
     peak_bytes = round(memory.peak_bytes * factor)
-    breakdown = dict(memory.breakdown)
-    if "overhead" in breakdown:  # the parts keep adding up to the peak
-        breakdown["overhead"] += peak_bytes - memory.peak_bytes
+    breakdown = _with_difference(memory.breakdown, peak_bytes - memory.peak_bytes)
     told = (
         f"the probe held {measured_bytes / 1e9:.2f} GB where its dry run says {dry_bytes / 1e9:.2f}: corrected by "
         f"{rounded(100 * (factor - 1), 1):+.1f} %"
@@ -127,6 +127,17 @@ def scaled(memory: MemoryEstimate, measured_bytes: int, dry_bytes: int) -> Memor
             "note": "; ".join(filter(None, (memory.note, told))),
         }
     )
+
+
+def _with_difference(breakdown: Mapping[str, int], difference_bytes: int) -> dict[str, int]:
+    """The parts of a peak that was found to be so much larger, or smaller, which they keep adding up to: it is in what
+    is known least, the overhead, and beyond that in the activations, and none is less than nothing."""
+    parts = dict(breakdown)
+    for kind in [kind for kind in LEAST_KNOWN if kind in parts]:
+        taken = max(difference_bytes, -parts[kind])
+        parts[kind] += taken
+        difference_bytes -= taken
+    return parts
 
 
 def measured_memory(peak_bytes: int | None) -> MemoryEstimate | None:

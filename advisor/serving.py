@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from advisor.text import clean
+from advisor.text import in_shell
 from knowledge.schema import Task
 
 VLLM_DEFAULT_RANK = 16
@@ -27,7 +26,7 @@ def served_as(capabilities: Mapping[str, Any], model_source: str, task: Task) ->
 
 def serve_model(folder: Path, *, trusts_code: bool = False) -> str:
     """vLLM with a whole model, whose own code may run where `trusts_code`."""
-    return f"vllm serve {_quoted(folder)}{_trust(trusts_code)}"
+    return f"vllm serve {in_shell(folder)}{_trust(trusts_code)}"
 
 
 def serve_adapter(base: str, adapter: Path, rank: int, *, trusts_code: bool = False) -> str | None:
@@ -36,8 +35,8 @@ def serve_adapter(base: str, adapter: Path, rank: int, *, trusts_code: bool = Fa
     if needed is None:
         return None
     flag = f" --max-lora-rank {needed}" if needed > VLLM_DEFAULT_RANK else ""
-    module = shlex.quote(_module(clean(adapter)))
-    return f"vllm serve {_quoted(base)} --enable-lora --lora-modules {module}{flag}{_trust(trusts_code)}"
+    module = in_shell(_module(str(adapter)))
+    return f"vllm serve {in_shell(base)} --enable-lora --lora-modules {module}{flag}{_trust(trusts_code)}"
 
 
 def _trust(trusts_code: bool) -> str:
@@ -47,7 +46,3 @@ def _trust(trusts_code: bool) -> str:
 def _module(path: str) -> str:
     """vLLM reads what has a comma in it as JSON."""
     return json.dumps({"name": "tuned", "path": path}) if "," in path else f"tuned={path}"
-
-
-def _quoted(place: str | Path) -> str:
-    return shlex.quote(clean(place))

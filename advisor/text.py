@@ -7,6 +7,7 @@ Model names, data and error messages come from outside. `clean` takes away what 
 from __future__ import annotations
 
 import math
+import shlex
 import unicodedata
 from collections.abc import Sequence
 
@@ -29,6 +30,11 @@ def printable(text: object) -> str:
         "".join(c for c in line.expandtabs(4) if unicodedata.category(c) not in _HIDDEN_CATEGORIES)
         for line in str(text).splitlines()
     )
+
+
+def in_shell(place: object) -> str:
+    """A path or name as an argument of a command to be copied, whole, with all its spaces."""
+    return shlex.quote(" ".join(printable(place).split("\n")))
 
 
 def bytes_text(count: int | float | None) -> str:

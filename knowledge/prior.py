@@ -60,7 +60,7 @@ def method_priors(records: Iterable[RunRecord], task: Task, suite: str | None = 
     below, above = _transfer(list(ranks.values()))
     memory = _relative_to_reference(records, "peak_bytes")
     time = _relative_to_reference(records, "train_s")
-    own = sorted((r for r in records if suite_of(r) == suite), key=lambda r: r.metric)
+    own = sorted(_in_usual_metric([r for r in records if suite_of(r) == suite]), key=lambda r: r.metric)
     own_rates = {r.method: r.learning_rate for r in own}  # the best comes last
     priors = []
     for method in {r.method for r in records}:
@@ -158,9 +158,7 @@ def _ranks(runs: list[RunRecord]) -> dict[str, float]:
     """Each method's share of beaten methods, by its best settings, with the eras of the suite brought together, in the
     metric that most of its runs have; empty where there is nothing to compare with. Settings that were run with several
     seeds count with their mean: the best of three seeds would be compared with others' only one."""
-    metrics = Counter(run.metric_name for run in runs)
-    usual = max(metrics, key=lambda name: (metrics[name], str(name)))
-    eras = by_benchmark(run for run in runs if run.metric_name == usual)
+    eras = by_benchmark(_in_usual_metric(runs))
     repeats: dict[tuple[str, str], list[float]] = {}
     for run in in_one_era(chain(*eras.values()), max(eras, key=lambda name: len(eras[name]))):
         repeats.setdefault((run.method, _settings(run)), []).append(run.metric)
@@ -172,6 +170,14 @@ def _ranks(runs: list[RunRecord]) -> dict[str, float]:
     values = np.array(sorted(best.values()))
     rank = {v: np.flatnonzero(values == v).mean() for v in values}
     return {method: float(rank[value] / (len(best) - 1)) for method, value in best.items()}
+
+
+def _in_usual_metric(runs: list[RunRecord]) -> list[RunRecord]:
+    """Those with the metric that most have: values of others are not comparable. Where no answer was right, a race is
+    judged by single tokens, of which even a bad rate has many."""
+    metrics = Counter(run.metric_name for run in runs)
+    usual = max(metrics, key=lambda name: (metrics[name], str(name)), default=None)
+    return [run for run in runs if run.metric_name == usual]
 
 
 def _settings(run: RunRecord) -> str:

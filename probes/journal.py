@@ -26,6 +26,10 @@ class InUse(BadInput):
     """Another process is writing to the folder."""
 
 
+class OtherRace(BadInput):
+    """The journal is of a race with another model, data, metric or planned run."""
+
+
 def is_in_use(path: Path) -> bool:
     """Whether a process holds the journal in `path`, which need not exist yet."""
     lock = _lock(path)
@@ -179,7 +183,7 @@ class Journal:
 
     def _check_header(self, record: dict[str, Any]) -> None:
         if record.get("journal") != FORMAT_VERSION or record.get("fingerprint") != self.fingerprint:
-            raise BadInput(
+            raise OtherRace(
                 f"{self.path} belongs to a race with another model, data, metric or planned run. "
                 "Repeat that request to resume it, or give another --out folder."
             )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from probes.rows import TokenRows
 
-BATCH_ROWS = 4
+LABELS_COMPARED = 64  # of a row, the last: logits of thousands over a large vocabulary would fill the memory
 # Beyond that the merged model is another one: exact merges differ by rounding, 1e-6 in float32 and 3e-2 in bfloat16.
 SAME_CHANGE = 0.1
 
@@ -58,7 +58,7 @@ class Workplace:
     trust_remote_code: bool = False
 
     def logits(self, model: Any) -> torch.Tensor:
-        """Shape (positions, vocabulary) or (rows, classes), float32."""
+        """Of the last labels of each row: shape (positions, vocabulary) or (rows, classes), float32."""
         import numpy as np
         import torch
 
@@ -67,11 +67,10 @@ class Workplace:
 
         found = []
         with torch.no_grad():
-            for start in range(0, len(self.rows), BATCH_ROWS):
-                indices = np.arange(start, min(start + BATCH_ROWS, len(self.rows)))
-                batch = collate(self.rows, indices, self.pad_token_id, self.task)
+            for index in range(len(self.rows)):
+                batch = collate(self.rows, np.array([index]), self.pad_token_id, self.task)
                 aligned = label_logits(model(**forward_inputs(model, batch, self.task)).logits, batch, self.task)
-                found.append(aligned[batch["labels"] != IGNORE_INDEX].float())
+                found.append(aligned[batch["labels"] != IGNORE_INDEX][-LABELS_COMPARED:].float())
         return torch.cat(found)
 
 

@@ -7,7 +7,7 @@ through, and what finalists are measured at needs no prediction.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import heapreplace
 
@@ -41,6 +41,10 @@ class Pace:
         other."""
         measuring_s = self.overhead_s + (self.end_s if end >= 1 else 0.0)
         return math.ceil(probes / self.workers) * (measuring_s + self.run_s * (end - begin))
+
+    def to_the_end_s(self, reached: float) -> float:
+        """What one candidate takes from a share of the run to its end."""
+        return self.overhead_s + self.end_s + self.run_s * (1 - self.begin(reached))
 
     def reach(self, probes: int, begin: float, left_s: float, limit: float = 1.0) -> float:
         """The share of the run to which so many probes come from another in `left_s` seconds of wall time, `limit` at
@@ -118,16 +122,17 @@ def next_rung_in_time(
     return None
 
 
-def come_to_the_end_in_time(reached: Sequence[float], pace: Pace, left_s: float) -> int:
-    """How many of the candidates that have come to these shares of the run, in this order, come to its end in `left_s`
-    seconds of wall time, with some to spare."""
-    alone_s = [pace.overhead_s + pace.end_s + pace.run_s * (1 - pace.begin(share)) for share in reached]
-    workers_s = [0.0] * pace.workers  # until when each has work
-    for count, seconds in enumerate(alone_s):
-        heapreplace(workers_s, workers_s[0] + seconds)
-        if max(workers_s) > FITTED_TO * left_s:
-            return count
-    return len(alone_s)
+def come_to_the_end_in_time(alone_s: Mapping[str, float], workers: int, left_s: float) -> list[str]:
+    """Those of the candidates, each of which takes so long to the end of the run (`Pace.to_the_end_s`), that come to it
+    in `left_s` seconds of wall time, with some to spare. The first ones come first; one that has no time any more does
+    not keep a faster one from coming."""
+    found: list[str] = []
+    workers_s = [0.0] * workers  # until when each has work
+    for id, seconds in alone_s.items():
+        if workers_s[0] + seconds <= FITTED_TO * left_s:
+            heapreplace(workers_s, workers_s[0] + seconds)
+            found.append(id)
+    return found
 
 
 def with_last_rung(plan: RacePlan, fraction: float, keep: int, alive: Collection[str]) -> RacePlan:

@@ -73,7 +73,7 @@ class RacePlan:
             rates = ", each also at its next lower learning rate" if self.keeps_two_rates(rung) else ""
             lines.append(f"the best {count}{also}{rates}{',' if also or rates else ''} to {_per_cent(fraction)}")
         if self.came_back:
-            lines.append(f"of those that had left the best {self.came_back} to the end too")
+            lines.append(f"{self.came_back} of those that had left to the end too")
         return lines
 
     def until(self, rungs: int) -> RacePlan:

@@ -84,9 +84,12 @@ class Race:
 
     @property
     def beaten(self) -> tuple[str, ...]:
-        """Who left for being behind, the last to leave first; what is measured for comparison alone comes last."""
+        """Who left for being behind, in the order in which it is worthwhile to know how they end: the reference, if no
+        rate of it is left, for every pick is compared with it; then the last to leave first, and last what is measured
+        for comparison alone."""
         left = [id for decision in reversed(self.decisions) for id in decision.beaten]
-        return tuple(sorted(left, key=lambda id: self._entries[id].reference_only))
+        of_reference = [id for id in (*self._alive, *left) if self._entries[id].method == self.plan.reference]
+        return tuple(sorted(left, key=lambda id: (self._entries[id].reference_only, id not in of_reference[:1])))
 
     @property
     def finalists(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -73,16 +74,20 @@ class RaceClock:
         if not waiting or not self._is_at_the_end(len(self.race.plan.fractions)):
             return []
 
-        def how_many() -> int:
-            pace = self._pace_of(waiting)
-            reached = [self.evidence.done_step(id) / self.total_steps for id in waiting]
-            return 0 if pace is None else come_to_the_end_in_time(reached, pace, self._left_s())
+        def in_time() -> list[str]:
+            alone_s = {id: self._to_the_end_s(id) for id in waiting}
+            return come_to_the_end_in_time(alone_s, self.workers, self._left_s())
 
-        back = list(waiting[: self._decided(f"back after {self.race.plan.fractions} {self.race.plan.keep}", how_many)])
+        back = list(self._decided(f"who comes back after {self.race.plan.fractions} {self.race.plan.keep}", in_time))
         if back:
             self.race.plan = replace(self.race.plan, came_back=len(back))
             self.observer.message(f"time is left: {self.race.plan.lines()[-1]}")
         return back
+
+    def _to_the_end_s(self, id: str) -> float:
+        """By its own pace: methods differ threefold. Who left a race has trained, so that it has one."""
+        pace = self._pace_of([id])
+        return math.inf if pace is None else pace.to_the_end_s(self.evidence.done_step(id) / self.total_steps)
 
     def _decided(self, about: str, decide: Callable[[], Any]) -> Any:
         """What was decided about it, now or in an earlier call of the same race."""

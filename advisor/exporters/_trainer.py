@@ -13,7 +13,15 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from advisor.exporters._trainer_data import SCRIPT, DataPlace, data_place
+from advisor.exporters._trainer_data import (
+    SCRIPT,
+    TEXT_COLUMNS,
+    DataPlace,
+    changed_in_a_table,
+    columns_among,
+    data_place,
+    has_turns_of_no_weight,
+)
 from advisor.exporters.base import NotExpressible, canonical, model_location, provenance, recommended
 from advisor.recommendation import Result, TrainingPlan
 from advisor.text import clean, plural
@@ -85,9 +93,21 @@ def trainer_run(result: Result, target: str) -> TrainerRun:
     if others := {key: column for key, column in facts.plan.data_columns.items() if key != column}:
         named = ", ".join(f"{column} to {key}" for key, column in others.items())
         raise NotExpressible(f"{target} looks for other columns than the data has.", f"Rename {named}, or: {SCRIPT}")
-    if facts.plan.data_format == "messages" and columns_among(run.data, ["system"]):
-        raise NotExpressible(f"{target} does not read `system` beside the messages.", SCRIPT)
+    _check_rows(run, target)
     return run
+
+
+def _check_rows(run: TrainerRun, target: str) -> None:
+    """Raises NotExpressible for rows of which the trainer would train something else than the probes did."""
+    kind = run.plan.data_format
+    if kind == "messages" and columns_among(run.data, ["system"]):
+        raise NotExpressible(f"{target} does not read `system` beside the messages.", SCRIPT)
+    if kind in ("messages", "prompt-completion") and has_turns_of_no_weight(run.data):
+        raise NotExpressible(f"{target} trains the turns with a weight of 0 too.", SCRIPT)
+    for data in filter(None, (run.data, run.eval_data)):
+        if changed := changed_in_a_table(data, TEXT_COLUMNS.get(kind, ())):
+            read = f"{target} guesses the types of a table: of the texts in {data.path}, {changed},"
+            raise NotExpressible(f"{read} it makes numbers or nothing.", f"Write them as JSON Lines, or: {SCRIPT}")
 
 
 def trainer_arguments(run: TrainerRun) -> dict[str, Any]:
@@ -151,30 +171,6 @@ def may_join_at_the_border(run: TrainerRun) -> bool:
     return not rows or any(end.isspace() or not begin.isspace() for end, begin in borders)
 
 
-def columns_among(data: DataPlace, names: Collection[str]) -> set[str] | None:
-    """Those of `names` that some row has; None where the file is not here."""
-    missing = set(names)
-    if not data.is_here:
-        return None
-    for row in data.rows():
-        missing -= row.keys()
-        if not missing:
-            break
-    return set(names) - missing
-
-
-def has_tools(data: DataPlace) -> bool:
-    """Whether some conversation comes with tools, or calls one in a turn of ShareGPT's; False where the file is not
-    here."""
-    return any(row.get("tools") or _calls_a_tool(row.get("conversations")) for row in data.rows())
-
-
-def _calls_a_tool(turns: Any) -> bool:
-    return isinstance(turns, list) and any(
-        isinstance(turn, Mapping) and turn.get("from") == "function_call" for turn in turns
-    )
-
-
 def about_held_out(run: TrainerRun, target: str) -> list[str]:
     """How the held-out rows differ from those of the probes."""
     if run.eval_data is None:
@@ -182,6 +178,9 @@ def about_held_out(run: TrainerRun, target: str) -> list[str]:
     shared = run.result.data.dropped.get(SAME_PROMPT, 0) if run.result.data else 0
     left_out = f" {plural(shared, 'row')} of the data that the probes left out for having a prompt of them are trained."
     return [f"{target} evaluates all rows of your file.{left_out if shared else ''}"]
+
+
+ABOUT_GPUS = "The batch is that of one GPU: where there are several, run it with CUDA_VISIBLE_DEVICES=0."
 
 
 def header(result: Result, *lines: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,12 @@ from probes.reader import hub_place
 
 UNWRAP = "Take the rows out of it, e.g. `jq -c '.[][]'`, or use the training script (--to script)."
 SCRIPT = "Use the training script instead (--to script)."
+TABLE_ROWS = 10_000  # whose types `datasets` guesses together
+TEXT_COLUMNS = {
+    "prompt-completion": ("prompt", "completion"),
+    "alpaca": ("instruction", "output"),
+    "text": ("text",),
+}
 FORMS = {".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 
 
@@ -78,3 +84,54 @@ def _has_other_separator(path: Path) -> bool:
 
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         return separator_of(file.readline()) != ","
+
+
+def columns_among(data: DataPlace, names: Collection[str]) -> set[str] | None:
+    """Those of `names` that some row has; None where the file is not here."""
+    missing = set(names)
+    if not data.is_here:
+        return None
+    for row in data.rows():
+        missing -= row.keys()
+        if not missing:
+            break
+    return set(names) - missing
+
+
+def has_tools(data: DataPlace) -> bool:
+    """Whether some conversation comes with tools, or calls one in a turn of ShareGPT's; False where the file is not
+    here."""
+    return any(row.get("tools") or _calls_a_tool(row.get("conversations")) for row in data.rows())
+
+
+def _calls_a_tool(turns: Any) -> bool:
+    return isinstance(turns, list) and any(
+        isinstance(turn, Mapping) and turn.get("from") == "function_call" for turn in turns
+    )
+
+
+def has_turns_of_no_weight(data: DataPlace) -> bool:
+    """Whether some turn of a conversation is not to be trained, by OpenAI's `weight`; False where the file is not
+    here."""
+    turns = (turn for row in data.rows() for name in ("messages", "completion") for turn in _turns(row.get(name)))
+    return any(turn.get("weight") == 0 for turn in turns)
+
+
+def _turns(value: Any) -> list[Mapping[str, Any]]:
+    return [turn for turn in value if isinstance(turn, Mapping)] if isinstance(value, list) else []
+
+
+def changed_in_a_table(data: DataPlace, columns: Collection[str]) -> str:
+    """The first of these columns of a CSV file in which `datasets`, with which trainers read, finds other values than
+    texts: it takes the types from the values, 10,000 rows at a time, and 007 for 7. '' where there is none, and where
+    the file is not here."""
+    if data.form != "csv" or not data.is_here or not columns:
+        return ""
+    import pandas
+
+    with pandas.read_csv(data.path, usecols=list(columns), chunksize=TABLE_ROWS, on_bad_lines="skip") as parts:
+        for part in parts:
+            for column in columns:
+                if not part[column].map(type).eq(str).all():
+                    return column
+    return ""

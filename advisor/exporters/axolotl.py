@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from advisor.exporters._trainer import (
+    ABOUT_GPUS,
     ADAMW,
     LORA_PLUS,
     TrainerRun,
     about_held_out,
     check_lora,
     check_optimizer,
-    has_tools,
     header,
     lora_plus_ratio,
     prompts_are_text,
     trainer_run,
     yaml_text,
 )
-from advisor.exporters._trainer_data import SCRIPT, DataPlace
+from advisor.exporters._trainer_data import SCRIPT, DataPlace, has_tools
 from advisor.exporters.base import NotExpressible
 from advisor.files import write_text
 from advisor.recommendation import Result
@@ -45,6 +45,7 @@ def export(folder: Path, result: Result) -> list[Path]:
     lines = [
         *about_held_out(run, "Axolotl"),
         *(ABOUT_SPACES if run.plan.data_format == "prompt-completion" else ()),
+        ABOUT_GPUS,
         f"Checked with {CHECKED_WITH}. Run in this folder: axolotl train {FILE}",
     ]
     return [write_text(folder / FILE, header(result, *lines) + yaml_text(config(run)))]

@@ -8,21 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from advisor.exporters._trainer import (
+    ABOUT_GPUS,
     ADAMW,
     LORA_PLUS,
     TrainerRun,
     about_held_out,
     check_lora,
     check_optimizer,
-    columns_among,
-    has_tools,
     header,
     lora_plus_ratio,
     trainer_arguments,
     trainer_run,
     yaml_text,
 )
-from advisor.exporters._trainer_data import SCRIPT, DataPlace
+from advisor.exporters._trainer_data import SCRIPT, DataPlace, columns_among, has_tools
 from advisor.exporters.base import NotExpressible
 from advisor.files import write_text
 from advisor.recommendation import Result
@@ -50,6 +49,7 @@ def export(folder: Path, result: Result) -> list[Path]:
         lines.append("It joins instruction and input by one line break; the probes joined them by two.")
     if run.plan.data_format != "text" and run.result.data is not None and run.result.data.cut_rows:
         lines.append("It cuts rows above the limit in prompt and answer; the probes cut their ends.")
+    lines.append(ABOUT_GPUS)
     lines.append(f"Checked with {CHECKED_WITH}. Run in this folder: llamafactory-cli train {FILE}")
     text = header(result, *lines) + yaml_text(config(run))
     return [

@@ -5,10 +5,12 @@ Its config builds a LoraConfig without `init_lora_weights`: other adapters and i
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from advisor.exporters._trainer import (
+    ABOUT_GPUS,
     TrainerRun,
     check_lora,
     check_optimizer,
@@ -19,7 +21,7 @@ from advisor.exporters._trainer import (
     trainer_run,
     yaml_text,
 )
-from advisor.exporters._trainer_data import SCRIPT
+from advisor.exporters._trainer_data import SCRIPT, TEXT_COLUMNS, DataPlace, columns_among
 from advisor.exporters.base import NotExpressible
 from advisor.files import write_text
 from advisor.recommendation import Result
@@ -28,6 +30,7 @@ NAME = "trl"
 TITLE = "TRL config (trl sft --config)"
 CHECKED_WITH = "TRL 1.16.0"
 FILE = "trl-sft.yaml"
+COLUMNS = TEXT_COLUMNS | {"messages": ("messages",)}
 ABOUT_EVALUATION = (
     "trl sft reads no second file to evaluate on: this trains on all of the data and evaluates nothing. train.py",
     "evaluates your rows.",
@@ -59,6 +62,7 @@ def export(folder: Path, result: Result) -> list[Path]:
         *(ABOUT_CHATS if run.plan.data_format == "messages" else ()),
         *(ABOUT_BORDERS if joins else ()),
         *(ABOUT_FEW_BITS if run.run.quantization != "none" else ()),
+        ABOUT_GPUS,
         f"Checked with {CHECKED_WITH}. Run in this folder: trl sft --config {FILE}",
     ]
     return [write_text(folder / FILE, header(result, *lines) + yaml_text(config(run)))]
@@ -98,15 +102,25 @@ def config(run: TrainerRun) -> dict[str, Any]:
 
 
 def _targets(modules: Any) -> list[str]:
-    # A regular expression is one string; TRL's list of one name is unwrapped to it again.
-    return [modules] if isinstance(modules, str) else list(modules)
+    """TRL makes a string of a list of one, which PEFT reads as a regular expression of the module's whole path."""
+    if isinstance(modules, str):
+        return [modules]
+    return [rf"(?:.*\.)?{re.escape(name)}" for name in modules] if len(modules) == 1 else list(modules)
+
+
+def _columns(data: DataPlace, kind: str) -> dict[str, list[str]]:
+    """Those of the format alone, where the file is here: by others TRL takes the rows for another format."""
+    if not data.is_here or kind not in COLUMNS:
+        return {}
+    also = columns_among(data, ["tools"]) if kind != "text" else ()
+    return {"columns": [*COLUMNS[kind], *also]}
 
 
 def _data(run: TrainerRun) -> dict[str, Any]:
     data = run.data
     place = {"path": data.path} if data.form is None else {"path": data.form, "data_files": data.path}
-    chosen = {"datasets": [{**place, **data.part("name")}]}
     kind = run.plan.data_format
+    chosen = {"datasets": [{**place, **data.part("name"), **_columns(data, kind)}]}
     if kind == "prompt-completion":
         if not (run.plan.uses_chat_template or prompts_are_text(run)):
             raise NotExpressible("TRL writes prompts of messages by a chat template, and the model has none.", SCRIPT)

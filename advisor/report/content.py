@@ -193,3 +193,19 @@ def metric_heading(result: Result) -> str:
 
 def rate(candidate: CandidateReport) -> str:
     return rate_text(candidate.learning_rate)
+
+
+def about_the_frontier(result: Result) -> str:
+    """What its chart shows."""
+    words = "Bars are 80 % intervals of the prediction and the range of the memory estimate."
+    if sum(c.on_frontier for c in result.candidates) < 2:
+        return words
+    return f"{words} The line joins the frontier: each method on it is expected to end better than all cheaper ones."
+
+
+def about_the_curves(result: Result) -> str:
+    """What their chart shows."""
+    words = "Every candidate saw the same batches and the same held-out rows."
+    if result.race is None or len(result.race.rungs) < 2:
+        return words
+    return f"{words} Dashed lines mark the rungs, where the weaker ones left."

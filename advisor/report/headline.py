@@ -60,7 +60,7 @@ def how_reached(result: Result, candidate: CandidateReport) -> str:
     """How an end was reached that is measured, for behind 'at the end'; '' of one that is predicted."""
     if not was_raced_to_the_end(result, candidate):
         return ""
-    return ", to which you trained it before" if candidate.rests_on_own_runs else ", to which it was raced"
+    return ", to which it was trained before" if candidate.rests_on_own_runs else ", to which it was raced"
 
 
 def quality_line(prediction: Prediction, start: float | None, reached: str = "") -> str:

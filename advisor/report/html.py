@@ -73,8 +73,7 @@ def body(result: Result, folder: Path | None) -> list[Markup | None]:
             both_widths(
                 frontier_chart,
                 result,
-                "Bars are 80 % intervals of the prediction and the range of the memory estimate. The line joins the "
-                "frontier: each method on it is expected to end better than all cheaper ones.",
+                content.about_the_frontier(result),
             ),
             _candidate_table(result),
         ),
@@ -230,8 +229,7 @@ def _curves(result: Result) -> Markup | None:
     figure = both_widths(
         charts.curves_chart,
         result,
-        "Every candidate saw the same batches and the same held-out rows. Dashed lines mark the rungs, where the "
-        "weaker ones left.",
+        content.about_the_curves(result),
     )
     if figure is None:
         return None

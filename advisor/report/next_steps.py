@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from advisor.recommendation import CandidateReport, Result
 from advisor.report.content import mark, shown_candidates
 from advisor.result import facts_of_method
 from advisor.serving import serve_adapter, serve_model, served_as
-from advisor.text import clean
+from advisor.text import clean, in_shell
 
 
 @dataclass(frozen=True)
@@ -44,13 +43,15 @@ def paths_of_files(result: Result, folder: Path | None) -> list[str]:
 
 def training_script(result: Result, folder: Path | None) -> str | None:
     """Where the script lies that trains without `advisor train`; None where there is no data to train on."""
-    return next((path for path in paths_of_files(result, folder) if Path(path).name == "train.py"), None)
+    return next(
+        (str(folder / name if folder else name) for name in result.files if Path(name).name == "train.py"), None
+    )
 
 
 def training_command(result: Result, folder: Path | None) -> str | None:
     """What to run now, ready to be copied."""
     script = training_script(result, folder)
-    return f"advisor train {shlex.quote(str(Path(script).parent))}" if script else None
+    return f"advisor train {in_shell(Path(script).parent)}" if script else None
 
 
 def choice_command(result: Result, folder: Path | None) -> str | None:
@@ -62,7 +63,7 @@ def choice_command(result: Result, folder: Path | None) -> str | None:
     if not near:
         return None
     other = min(near, key=lambda c: (c.status == "eliminated", not c.on_frontier))  # they come best first
-    return f"advisor choose {shlex.quote(clean(folder, 300))} {other.name}"
+    return f"advisor choose {in_shell(folder)} {other.name}"
 
 
 def serving_step(result: Result, folder: Path) -> Step | None:
@@ -78,7 +79,7 @@ def _training(result: Result, folder: Path | None) -> list[Step]:
     words = "To its end with progress, resume and a comparison of predicted and reached. "
     alone = result.training is None or result.training.setup_by is None
     words += "Without the advisor" if alone else "By a script that imports the advisor for the method's preparation"
-    steps = [Step("Train", f"{words}: python {shlex.quote(script)}", command)]
+    steps = [Step("Train", f"{words}: python {in_shell(script)}", command)]
     if other := choice_command(result, folder):
         known = "was raced" if result.race else "the table knows"
         words = f"Any other that {known}, with its config, script and report, in a folder of its own. For instance:"
@@ -110,7 +111,7 @@ def _beside_the_config(result: Result) -> str:
 def _python(folder: Path, model: str) -> str:
     return (
         "import peft\n\n"
-        f"config = peft.PeftConfig.from_pretrained({clean(folder)!r})\n"
+        f"config = peft.PeftConfig.from_pretrained({str(folder)!r})\n"
         f"{model} = peft.get_peft_model({model}, config)"
     )
 
@@ -128,7 +129,7 @@ def _serving(result: Result, pick: CandidateReport, folder: Path) -> Step:
         words = "Merge it into the full-precision base model and serve that like any other."
         if _converts(pick):
             words += " With --to lora it becomes a LoRA adapter instead, and its error is measured."
-        code = f"advisor merge {shlex.quote(clean(folder))}"
+        code = f"advisor merge {in_shell(folder)}"
         code += f"\n{serve_model(folder / 'merged', trusts_code=result.trusts_model_code)}" if by_vllm else ""
         return Step("Serve", words, code)
     why = "vLLM does not load this adapter and it" if by_vllm else "It"

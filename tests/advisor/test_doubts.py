@@ -265,8 +265,8 @@ def test_a_probe_that_saw_a_sample_again_and_again_is_told(steps, tokenised_rows
 
 
 def test_an_end_that_was_measured_before_is_told_as_such():
-    assert told("You have trained it to the end on this task before", candidate(rests_on_own_runs=True))
-    assert not told("You have trained it", candidate())
+    assert told("It has been trained to the end on this task before", candidate(rests_on_own_runs=True))
+    assert not told("It has been trained", candidate())
 
 
 def test_rows_that_nothing_can_learn_are_told():

@@ -280,6 +280,62 @@ def test_of_own_held_out_rows_the_form_counts_too_and_what_the_probes_left_out_i
     assert ("12 rows of the data that the probes left out" in written) == (target != "trl")
 
 
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_a_single_target_reaches_the_modules_of_that_name_through_trl(architecture, tmp_path):
+    """TRL makes a string of a list of one, which PEFT matches with the whole path of a module."""
+    trl = pytest.importorskip("trl")
+    import peft
+
+    from tests.tiny import tiny_model
+
+    name = {"gpt2": "c_attn", "llama": "q_proj"}[architecture]
+    written = exported("trl", tmp_path, lora_run({**LORA_CONFIG, "target_modules": [name]}))
+    read = trl.ModelConfig(use_peft=True, lora_target_modules=written["lora_target_modules"])
+    model = peft.get_peft_model(tiny_model(architecture), trl.get_peft_config(read))
+    adapted = {path.rpartition(".lora_A")[0] for path, _ in model.named_parameters() if "lora_A" in path}
+    assert adapted and {path.rpartition(".")[2] for path in adapted} == {name}
+
+
+@pytest.mark.parametrize(
+    ("rows", "plan", "columns"),
+    [
+        ([{"prompt": "a", "prompt_id": 1, "messages": []}], {"data_format": "messages"}, ["messages"]),
+        ([{"messages": []}, {"messages": [], "tools": []}], {"data_format": "messages"}, ["messages", "tools"]),
+        ([{"text": "a", "prompt": "b", "completion": "c"}], {}, ["prompt", "completion"]),
+        ([{"text": "a", "labels": [1]}], {"data_format": "text"}, ["text"]),
+    ],
+)
+def test_trl_sees_the_columns_of_the_format_alone(rows, plan, columns, tmp_path):
+    """By others it takes rows for another format, one or the other by chance."""
+    data = tmp_path / "my.jsonl"
+    data.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    run = lora_run(data_path=str(data), uses_chat_template=True, **plan)
+    assert exported("trl", tmp_path / "out", run)["datasets"][0]["columns"] == columns
+
+
+@pytest.mark.parametrize("target", TRAINERS)
+@pytest.mark.parametrize("text", ["007", "4", "None", "NA", "true"])
+def test_a_table_in_which_a_trainer_finds_no_texts_is_refused(target, text, tmp_path):
+    path = tmp_path / "my.csv"
+    plan = {"data_format": "alpaca"} if target == "llama-factory" else {}
+    run = lora_run(data_path=str(path), uses_chat_template=True, **plan)
+    names = ("instruction", "output") if plan else ("prompt", "completion")
+    path.write_text(f"{names[0]},{names[1]},more\na question,{text},7\nanother,{text},8\n")
+    with pytest.raises(NotExpressible, match=f"guesses the types of a table: .*{names[1]}"):
+        get_exporter(target).export(tmp_path / "out", run)
+    path.write_text(f"{names[0]},{names[1]},more\na question,an answer,7\nanother,yes,8\n")
+    assert get_exporter(target).export(tmp_path / "out", run)
+
+
+@pytest.mark.parametrize("target", TRAINERS)
+def test_turns_of_no_weight_are_trained_by_no_trainer_alone(target, tmp_path):
+    path = tmp_path / "my.jsonl"
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0}]
+    path.write_text(json.dumps({"messages": [*turns, turns[0], {"role": "assistant", "content": "c"}]}) + "\n")
+    with pytest.raises(NotExpressible, match="weight of 0"):
+        get_exporter(target).export(tmp_path / "out", of_chats(lora_run(data_path=str(path))))
+
+
 def variants() -> dict[str, Result]:
     """Recommendations that use the further keys of each trainer."""
     oft = {"peft_type": "OFT", "task_type": "CAUSAL_LM", "r": 0, "oft_block_size": 32}

@@ -193,6 +193,18 @@ def test_methods_that_left_for_one_reason_share_a_line():
     assert "<b>A, B</b>: not asked for" in page(result([candidate(), *left]))
 
 
+def test_captions_tell_of_what_is_drawn_alone():
+    def words(made):
+        return " ".join(Reader(page(made, Path("out"))).text.split())
+
+    both = words(result([candidate(on_frontier=True), candidate("oft", 0.4, 5.0, title="OFT", on_frontier=True)]))
+    assert "Dashed lines mark the rungs" in both and "The line joins the frontier" in both
+    plain = result([candidate(on_frontier=True)])
+    race = plain.race.model_copy(update={"rungs": plain.race.rungs[:1]})
+    none = words(plain.model_copy(update={"race": race}))
+    assert "Dashed lines" not in none and "The line joins" not in none
+
+
 def test_one_candidate_alone_makes_a_chart():
     assert page(result([candidate()])).count("<svg") == 6
 

@@ -75,6 +75,16 @@ def test_what_was_trained_to_the_end_before_is_told_as_it_ended():
     assert not (other.rests_on_own_runs or other_rate.rests_on_own_runs)
 
 
+def test_times_and_memory_of_a_run_that_is_known_are_of_its_probe(monkeypatch):
+    """What the probe of today held was held in its few steps."""
+    steps = []
+    monkeypatch.setattr("advisor.judge.corrected_memory", lambda _c, _s, probed_steps, _b: steps.append(probed_steps))
+    probed = [(raced("lora"), [job(20, train_s=20.0)]), (raced("oft"), [job(20, train_s=20.0)])]
+    known, other = judged(*probed, finalists=("lora@0.0001",), own=[{}])
+    assert known.curve.last_step == STEPS and steps == [20, 20]
+    assert known.planned_run_range_s == other.planned_run_range_s
+
+
 @pytest.mark.parametrize(
     "changes",
     [

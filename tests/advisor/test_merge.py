@@ -37,6 +37,14 @@ def trained(folder, architecture="llama", method="lora", **changes):
     return place
 
 
+def test_of_long_rows_the_last_labels_are_compared(tmp_path, monkeypatch):
+    """Of thousands of them logits over a large vocabulary would fill the memory."""
+    folder = trained(tmp_path)
+    every = merge_recommended(folder).agreement.positions
+    monkeypatch.setattr("probes.merging.LABELS_COMPARED", 1)
+    assert merge_recommended(folder, force=True).agreement.positions == 8 < every
+
+
 @pytest.mark.parametrize(
     ("architecture", "method"),
     [("llama", "lora"), ("llama", "pissa"), ("llama", "oft"), ("gpt2", "bitfit"), ("bert", "lora"), ("t5", "dora")],

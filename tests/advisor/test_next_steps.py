@@ -85,6 +85,13 @@ def test_a_model_with_code_of_its_own_is_served_with_it(name):
     assert served == [served[0], f"{served[0]} --trust-remote-code"] and "vllm serve" in served[0]
 
 
+def test_a_path_with_spaces_is_told_whole():
+    folder = Path("my  runs") / ("long" * 90)
+    steps = {step.heading: step.code for step in next_steps(result(), folder)}
+    assert shlex.split(steps["Train"])[2] == shlex.split(steps["Or take another one"])[2] == str(folder)
+    assert any(str(folder) in word for word in shlex.split(steps["Serve"]))
+
+
 def test_a_path_with_a_comma_is_told_as_vllm_reads_it():
     code = serve_adapter("base", Path("a, b"), 8)
     assert shlex.split(code)[-1] == '{"name": "tuned", "path": "a, b"}'

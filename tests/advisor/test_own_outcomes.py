@@ -184,6 +184,15 @@ class TestPriors:
         assert before["ia3"].score < elsewhere["ia3"].score < after["ia3"].score
         assert after["ia3"].knows_task and not elsewhere["ia3"].knows_task and not after["oft"].knows_task
 
+    def test_the_best_own_rate_is_the_best_in_one_metric(self):
+        """Where no answer was right, a race is judged by single tokens, of which a bad rate has many."""
+        rates = {3e-4: (0.4, "exact match"), 1e-3: (0.3, "exact match"), 3e-3: (0.55, "token accuracy")}
+        runs = [
+            self.own("lora", value).model_copy(update={"learning_rate": rate, "metric_name": f"held-out {metric}"})
+            for rate, (value, metric) in rates.items()
+        ]
+        assert method_priors(runs, "causal-lm", "mine-1a2b/llama")["lora"].own_learning_rate == 3e-4
+
     def test_a_single_method_was_compared_with_nothing(self):
         before = method_priors(table.shipped(), "causal-lm")
         after = method_priors([*table.shipped(), self.own("rslora", 0.1)], "causal-lm", "mine-1a2b/llama")
@@ -222,6 +231,8 @@ class TestRecording:
         assert sorted(runs) == ["dora", "lora"]
         assert runs["lora"].curve.points[-1].eval_loss == pytest.approx(1.1)
         assert runs["lora"].train_s == 1200
+        measured = runs["lora"].trainable_parameters, runs["lora"].adapter_bytes
+        assert measured == (report.trainable_parameters, report.adapter_bytes)
 
     def test_a_race_for_a_card_that_is_not_here_tells_nothing_of_it(self, tmp_path):
         folder = self.folder(tmp_path, device=device(planned=True))

@@ -52,6 +52,14 @@ def test_all_of_the_estimate_changes_by_the_same_factor_and_the_parts_add_up():
     assert made.note.startswith("told before; ") and made.note.endswith("corrected by +10.0 %")
 
 
+@pytest.mark.parametrize("factor", [0.5, 0.8, 0.95, 1.3])
+def test_no_part_is_less_than_nothing_however_much_less_was_held(factor):
+    parts = {"weights": 300, "activations": 500, "logits": 150, "overhead": 50}
+    made = scaled(ESTIMATE.model_copy(update={"breakdown": parts}), measured_bytes=round(100 * factor), dry_bytes=100)
+    assert sum(made.breakdown.values()) == made.peak_bytes == round(1000 * factor)
+    assert min(made.breakdown.values()) >= 0 and made.breakdown["weights"] == 300
+
+
 def test_a_probe_is_compared_with_a_dry_run_of_its_own_batches(rows):
     here = survey(rows, planned=False)
     lengths = row_lengths(rows, RUN.task)

@@ -14,7 +14,7 @@ from safetensors.torch import save as to_bytes
 from advisor import final_run
 from advisor.exporters import base
 from advisor.exporters.base import recommended
-from advisor.final_run import STATE_FOLDER, FinalRun, eval_steps, prepare_run, read_data
+from advisor.final_run import STATE_FOLDER, FinalRun, eval_steps, prepare_run, read_data, take_over_probe
 from advisor.gather import JOURNAL_FILE
 from advisor.save import load, save
 from advisor.train import TrainingFailed, train
@@ -24,7 +24,7 @@ from knowledge.schema import PlannedRun
 from probes.journal import InUse, Journal
 from probes.session import Session
 from tests.advisor.tiny_run import STEPS
-from tests.advisor.trainings import Silent, planned, report_of
+from tests.advisor.trainings import Silent, planned, point, report_of
 from tests.tiny import tiny_model
 
 pytestmark = pytest.mark.usefixtures("forked_workers")
@@ -164,6 +164,29 @@ def test_rows_that_the_worker_of_another_training_reads_are_not_written_over(tmp
         with pytest.raises(InUse, match="Another training is writing"):
             train(folder, live=Second())
         assert {path.name for path in state.iterdir()} <= {JOURNAL_FILE, "journal.lock"}
+
+
+def test_a_probe_is_not_left_aside_for_a_journal_that_cannot_be_read(tmp_path, monkeypatch):
+    """Hours of probing are in it; of another race's it is none."""
+    _, folder = planned(tmp_path)
+    on_processor = load(folder).device.model_copy(update={"kind": "cpu"})
+    save(load(folder).model_copy(update={"device": on_processor}), folder)
+    run = prepare_run(recommended(load(folder)), folder, lambda text: None)
+    monkeypatch.setattr("probes.checkpoint.is_readable", lambda place: place == folder / run.job.id)
+    said: list[str] = []
+    for identity, damage in (("another", ""), (run.identity, "{\n{}\n")):
+        (folder / JOURNAL_FILE).unlink(missing_ok=True)
+        with Journal(folder / JOURNAL_FILE, identity, resume=False) as race:
+            race.add_point(run.job.id, point(3, 1.0), "exact match")
+        with (folder / JOURNAL_FILE).open("a") as file:
+            file.write(damage)
+        with run.open_journal() as journal:
+            if damage:
+                with pytest.raises(BadInput, match="line 3, is damaged"):
+                    take_over_probe(run, journal, said.append)
+            else:
+                take_over_probe(run, journal, said.append)
+    assert said == ["the race trained other rows, a sample of a large file: this begins at the first step"]
 
 
 def test_it_goes_on_from_the_probe_of_the_race(tmp_path):

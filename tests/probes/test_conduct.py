@@ -53,7 +53,7 @@ def test_where_time_is_left_who_left_comes_to_the_end_too_the_last_first(tmp_pat
     assert [(job.id, job.start_step) for job in executor.jobs[7:]] == [(id, 50 if id == "b" else 10) for id in back]
     assert {job.stop_step for job in executor.jobs[7:]} <= {100}
     assert race.finalists == ("a",) and len(evidence.rungs) == 3 + bool(back)
-    assert (race.plan.lines()[-1] == f"of those that had left the best {len(back)} to the end too") == bool(back)
+    assert (race.plan.lines()[-1] == f"{len(back)} of those that had left to the end too") == bool(back)
 
 
 def test_nobody_comes_back_who_failed_or_is_objected_to_or_where_the_race_has_not_come_to_the_end(tmp_path):

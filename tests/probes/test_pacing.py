@@ -82,18 +82,21 @@ def test_the_last_steps_of_a_run_are_always_worthwhile():
     assert rung_for_what_is_left(nearly, METHODS[:2], pace, left_s=10.0) is None
 
 
-@given(pace=PACES, reached=st.lists(st.floats(0, 0.99), max_size=40), left_s=SECONDS)
-def test_as_many_come_to_the_end_as_the_time_allows(pace, reached, left_s):
-    def shortest_s(count):
-        """What they take at least, however the workers share them."""
-        alone = [pace.overhead_s + pace.end_s + pace.run_s * (1 - pace.begin(share)) for share in reached[:count]]
-        return max(sum(alone) / pace.workers, max(alone, default=0.0))
+@given(alone=st.lists(st.floats(0.1, 1e4), max_size=40), workers=st.integers(1, 4), left_s=SECONDS)
+def test_who_has_time_comes_to_the_end_and_nobody_else(alone, workers, left_s):
+    alone_s = {str(i): seconds for i, seconds in enumerate(alone)}
+    found = come_to_the_end_in_time(alone_s, workers, left_s)
+    limit_s, work_s = FITTED_TO * left_s, sum(alone_s[id] for id in found)
+    assert found == [id for id in alone_s if id in set(found)]
+    assert not found or work_s <= workers * limit_s * 1.001
+    assert all(alone_s[id] <= limit_s for id in found)
+    for id in alone_s.keys() - set(found):  # every worker is busy so long that it would end too late
+        assert work_s + workers * alone_s[id] > limit_s
+    assert not alone or alone[0] > limit_s or found[0] == "0"
 
-    count = come_to_the_end_in_time(reached, pace, left_s)
-    assert count == 0 or shortest_s(count) <= FITTED_TO * left_s * 1.001
-    # Taken in turn, the last to begin ends at most one run later than where all workers end together.
-    longest_s = pace.overhead_s + pace.end_s + pace.run_s
-    assert count == len(reached) or shortest_s(count + 1) + longest_s > FITTED_TO * left_s
+
+def test_a_slow_one_keeps_nobody_from_coming():
+    assert come_to_the_end_in_time({"a": 50.0, "slow": 500.0, "b": 30.0, "c": 20.0}, 1, 100.0) == ["a", "b"]
 
 
 def test_without_any_step_there_is_no_pace():

@@ -59,6 +59,15 @@ def test_the_reference_stays_as_long_as_the_plan_says():
     assert rungs[1:] == [{"a@0.0001", "b@0.0001", "lora@0.0001"}, {"a@0.0001"}]
 
 
+def test_the_reference_is_the_first_to_come_back_unless_a_rate_of_it_is_left():
+    entries = [entry("a"), entry("b"), entry("c"), entry("lora", 1e-4), entry("lora", 1e-3)]
+    losses = {"a@0.0001": 1.0, "b@0.0001": 1.1, "c@0.0001": 1.2, "lora@0.001": 2.0, "lora@0.0001": 3.0}
+    drive(race := Race(plan(entries, keep=(3, 1), reference_rungs=2)), losses)
+    assert race.beaten == ("lora@0.001", "b@0.0001", "c@0.0001", "lora@0.0001")
+    drive(race := Race(plan(entries, keep=(3, 1), reference_rungs=3)), losses)
+    assert race.beaten == ("b@0.0001", "c@0.0001", "lora@0.0001")
+
+
 def test_failures_leave_with_their_reason_and_are_not_asked_for_again():
     race = Race(plan([entry("a"), entry("b")]))
     rungs = drive(race, {"a@0.0001": 1.0, "b@0.0001": 0.5}, failed={"b@0.0001": "out of memory"})
