@@ -1,4 +1,4 @@
-"""`advisor inspect`: what model, data and device are, and which methods can apply. Loads no weights."""
+"""`advisor inspect`: model, data and its first row as it is read, device, methods that can apply. Loads no weights."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from advisor.example_row import ExampleRow
     from advisor.survey import Survey
     from knowledge.methods.base import Method
 
@@ -80,6 +81,7 @@ def as_dict(found: Survey) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "model": found.model.model_dump(mode="json"),
         "data": found.data.profile.model_dump(mode="json") if found.data else None,
+        "row": _example(found).model_dump(mode="json") if found.data else None,
         "device": found.device.model_dump(mode="json"),
         "methods": [
             {
@@ -102,6 +104,7 @@ def show(found: Survey, console: Console) -> None:
     console.print(_model_table(found))
     if found.data is not None:
         console.print(_data_table(found))
+        console.print(_row_table(_example(found)))
     console.print(_device_table(found))
     apply = [method for method, reason in _methods(found) if reason is None]
     refused = [(method, reason) for method, reason in _methods(found) if reason is not None]
@@ -170,6 +173,23 @@ def _data_table(found: Survey) -> Table:
     facts += [("left out", f"{plural(count, 'row')}: {reason}") for reason, count in profile.dropped.items()]
     facts += [("note", note) for note in notes_on(profile)]
     return _facts("Data", facts)
+
+
+def _example(found: Survey) -> ExampleRow:
+    from advisor.example_row import example_row
+    from probes.source import load_tokenizer
+
+    assert found.data is not None
+    return example_row(found.data, load_tokenizer(found.source))
+
+
+def _row_table(row: ExampleRow) -> Table:
+    from advisor.example_row import quoted
+
+    facts = [("the model sees", quoted(row.text))]
+    facts += [("it learns", ", ".join(map(quoted, row.trained)))] if row.trained else []
+    facts += [("it learns", f"the class {row.label}")] if row.label else []
+    return _facts("The first row", facts)
 
 
 def _first(names: Sequence[str]) -> str:

@@ -49,6 +49,7 @@ def test_json_holds_model_data_device_and_methods(capsys, model_folder, data):
     assert found["schema_version"] == 1
     assert found["model"]["model_type"] == "llama" and found["model"]["source"] == "local folder"
     assert found["data"]["format"] == "prompt-completion" and found["data"]["rows"] == 60
+    assert found["row"]["text"].endswith(found["row"]["trained"][0]) and found["row"]["trained"][0].startswith(" ")
     assert found["device"]["total_bytes"] > 0
     methods = {method["name"]: method for method in found["methods"]}
     assert methods["lora"]["applies"] and methods["lora"]["reason"] is None
@@ -59,7 +60,8 @@ def test_the_table_takes_names_from_outside_literally(capsys, model_folder, data
     code, out, _ = run(capsys, "inspect", "--model", model_folder, "--data", data)
     assert code == 0
     assert "[bold]" in out
-    for part in ("llama, 2 layers", "60 read, 60 usable", "exact match", "methods can apply", "lora"):
+    learned = 'it learns         " '
+    for part in ("llama, 2 layers", "60 read, 60 usable", "exact match", "methods can apply", "lora", learned):
         assert part in out
 
 
