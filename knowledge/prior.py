@@ -199,9 +199,13 @@ def _transfer(ranks: list[dict[str, float]]) -> tuple[float, float]:
 
 
 def _relative_to_reference(records: list[RunRecord], field: str) -> dict[str, float]:
-    """Per method, the median over benchmarks of its cost divided by LoRA's there (means over their runs)."""
+    """Per method, the median over benchmarks, on one device each, of its cost divided by LoRA's there (means over their
+    runs)."""
     ratios: dict[str, list[float]] = {}
-    for runs in by_benchmark(records).values():
+    places: dict[tuple[str, str], list[RunRecord]] = {}
+    for record in records:
+        places.setdefault((record.benchmark, record.device), []).append(record)
+    for runs in places.values():
         costs: dict[str, list[float]] = {}
         for run in runs:
             if getattr(run, field):

@@ -118,6 +118,17 @@ def test_the_worst_of_ones_own_finished_runs_is_no_bad_method():
     assert priors["lora"].score > 0.9 and priors["oft"].score == pytest.approx(0.5)
 
 
+def test_costs_are_compared_on_one_device():
+    """Those of a card and of a processor, as of a colleague's runs that were imported, say nothing of methods."""
+    lora, oft = read(llm_run(experiment="lora")), read(llm_run({"peft_type": "OFT"}, experiment="oft"))
+    runs = [
+        lora.model_copy(update={"device": "card", "train_s": 10.0}),
+        oft.model_copy(update={"device": "card", "train_s": 15.0}),
+        oft.model_copy(update={"device": "processor", "train_s": 900.0}),
+    ]
+    assert method_priors(runs, "causal-lm")["oft"].relative_time == pytest.approx(1.5)
+
+
 def test_the_learning_rate_of_the_best_own_run_is_kept():
     rates = ((1e-4, 0.60), (3e-4, 0.65), (1e-3, 0.62))
     run = read(llm_run())
