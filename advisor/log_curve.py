@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -45,7 +45,7 @@ class LogCurve:
         """Log of what whole labels cost, in nats: minus the log of how likely the right answers are."""
         return self.at(fraction) + math.log(self.label_mean_tokens)
 
-    @property
+    @cached_property
     def has_exploded(self) -> bool:
         """Whether the loss is a multiple of what it has been."""
         return bool(self.log_losses[-1] > self.log_losses.min() + math.log(explosion.FACTOR))

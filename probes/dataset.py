@@ -128,7 +128,9 @@ def prepare(
         held_out = hold_out_file(found, own, encoder, max_eval_rows, str(eval_path))
     train = encoder.encode([row for index, row in found.sample if not held_out.not_trained[index]])
     profile = make_profile(str(path), found, skipped, held_out, train, task)
-    given = {"columns": dict(columns or {}), "eval_path": "" if eval_path is None else str(eval_path)}
+    given: dict[str, Any] = {"columns": dict(columns or {})}
+    if own is not None:
+        given |= {"eval_path": str(eval_path), "eval_path_rows": own.rows}
     profile = profile.model_copy(update=given)
     if not train.kept or profile.train_rows <= 0 or not profile.eval_rows:
         raise BadInput(funnel(profile, max_length_tokens))

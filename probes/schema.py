@@ -23,6 +23,7 @@ class DatasetProfile(Record):
         default_factory=dict, description="the user's columns that stand for keys of the format, by key; empty: by name"
     )
     eval_path: str = Field("", description="the user's own rows to hold out; empty: some of the data are")
+    eval_path_rows: int = Field(0, description="how many there are; `eval_rows` of them are evaluated")
     rows: int
     usable_rows: int = Field(description="rows of the data left after the filters in `dropped`")
     train_rows: int

@@ -148,7 +148,7 @@ def _data_table(found: Survey) -> Table:
         f"longest {profile.length_max_tokens}{sampled}"
     )
     unit = "" if found.data.keyed_by == "prompt" else ", by the whole text: too few different prompts are left"
-    place = f" of {profile.eval_path}" if profile.eval_path else ""
+    place = f" of the {profile.eval_path_rows:,} in {profile.eval_path}" if profile.eval_path else ""
     facts = [
         ("path", profile.path),
         ("format", profile.format),

@@ -59,7 +59,7 @@ def facts_of_provenance(result: Result) -> list[tuple[str, str]]:
         ("seed", str(run.seed)),
     ]
     if data is not None:
-        of = f" of {clean(data.eval_path)}" if data.eval_path else ""
+        of = f" of the {data.eval_path_rows:,} in {clean(data.eval_path)}" if data.eval_path else ""
         text = f"{clean(data.path)}, {clean(data.format)}: {data.rows:,} rows, {data.train_rows:,} for training, "
         text += f"{data.eval_rows:,} held out{of}{_looked_at(result)}; "
         text += f"rows have {data.length_p50_tokens} tokens in the middle, "

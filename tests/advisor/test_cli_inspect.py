@@ -71,7 +71,7 @@ def test_own_held_out_rows_are_named_and_what_they_share_with_the_data_too(capsy
     own.write_text("".join(json.dumps(row) + "\n" for row in rows))
     code, out, _ = run(capsys, "inspect", "--model", model_folder, "--data", data, "--eval-data", own)
     told = "".join(out.split())
-    assert code == 0 and f"57totrainon,33heldoutof{own}" in told
+    assert code == 0 and f"57totrainon,33heldoutofthe33in{own}" in told
     assert f"Leftoutoftraining,for{own}hasrowswiththesameprompt:3rowsofthedata." in told
 
 

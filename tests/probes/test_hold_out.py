@@ -39,6 +39,7 @@ def test_all_of_the_data_is_trained_and_the_own_rows_are_evaluated(tmp_path):
     profile = found.profile
     assert (profile.rows, profile.usable_rows, profile.train_rows, profile.eval_rows) == (90, 90, 90, 30)
     assert (profile.tokenised_rows, profile.sample_rows, profile.eval_path) == (90, 90, str(own))
+    assert profile.eval_path_rows == 30
     assert found.held_out_key == -1 and not profile.dropped
     found.save(tmp_path / "saved")
     assert PreparedData.load(tmp_path / "saved").profile == profile
