@@ -34,6 +34,7 @@ MAX_SAMPLE_BYTES = 16 * 2**20  # of text held in the sample, so that a file of h
 MAX_EVAL_ROW_CHARACTERS = 2**18
 MAX_EVAL_CHARACTERS = 2**26
 MAX_CLASSES = 1000
+CANDIDATES_PER_ROW = 2  # that may be held out, for one that is: some cannot be used
 
 
 @dataclass
@@ -83,7 +84,7 @@ def scan(
     rows, data_format = open_rows(path, ledger, format, columns, on_progress)
     prompt_keys, text_keys = array("q"), array("q")
     sample = _UniformSample(max_sample_rows, max_sample_bytes, seed, data_format.of_use)
-    by_prompt, by_text = (_SmallestKeys(2 * max_eval_rows, data_format.of_use) for _ in range(2))
+    by_prompt, by_text = (_SmallestKeys(CANDIDATES_PER_ROW * max_eval_rows, data_format.of_use) for _ in range(2))
     labels: set[str] = set()
     for line, row in rows:
         try:

@@ -10,8 +10,10 @@ from advisor.exporters._train_section import literal, source
 from advisor.exporters.base import NotExpressible, Recommended
 from knowledge.places import at_home
 from probes import chats, columns, split, tables, tokenise
+from probes.dataset import MAX_EVAL_ROWS
 from probes.formats import get_format
 from probes.reader import MAX_LINE_BYTES, form_of, hub_place
+from probes.scan import CANDIDATES_PER_ROW
 
 _OPENERS = {
     None: 'open(path, "rb")',
@@ -61,7 +63,7 @@ def load_data(args, tokenizer):
     """(training rows, held-out rows), tokenised."""
     held_out = {}  # one row per key: duplicates would count twice
 $split
-    eval_rows = tokenise([held_out[key] for key in sorted(held_out)], tokenizer)
+    eval_rows = tokenise([held_out[key] for key in sorted(held_out)$looked_at], tokenizer)
     if len(eval_rows) > EVAL_ROWS:
         labels = None if eval_rows.class_labels is None else eval_rows.class_labels[:EVAL_ROWS]
         eval_rows = TokenRows(eval_rows.pairs[:EVAL_ROWS], labels)
@@ -144,8 +146,8 @@ def data_section(facts: Recommended) -> str:
     rows = "(renamed(row, COLUMNS) for row in rows)" if plan.data_columns else "rows"
     readers, read_eval_rows = _readers(facts)
     splitting = Template(_BY_FILE if plan.eval_path else _BY_KEY).safe_substitute(read_eval_rows=read_eval_rows)
-    keyed_by = "prompt" if plan.keyed_by == "prompt" else "text"
-    loading = Template(_ROWS).substitute(rows=rows, keyed_by=keyed_by, split=splitting)
+    looked_at = f"[:{CANDIDATES_PER_ROW * MAX_EVAL_ROWS}]" if plan.eval_path else ""  # of what may be a large file
+    loading = Template(_ROWS).substitute(rows=rows, keyed_by=plan.keyed_by, split=splitting, looked_at=looked_at)
     tokenise_rows = Template(tokenising).substitute(encode=encode.__name__, cut=cut.__name__)
     return "".join([readers, *map(source, functions), loading, tokenise_rows])
 
