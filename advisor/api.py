@@ -30,10 +30,10 @@ from advisor.published import asks_for_images, published_answer
 from advisor.recommendation import CandidateReport, RaceReport, Result
 from advisor.report.live import LiveRace
 from advisor.request import Request, make_request
-from advisor.requirement_kinds import Scope
 from advisor.requirements import without_violators
 from advisor.result import make_result
 from advisor.save import save
+from advisor.scope import Scope
 from advisor.survey import Survey, survey
 from advisor.telling_metric import with_telling_metric
 from advisor.text import duration_text

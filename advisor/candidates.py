@@ -14,8 +14,8 @@ from typing import Any
 
 from advisor.recommendation import CandidateReport
 from advisor.request import ALL_METHODS, Request
-from advisor.requirement_kinds import Scope
 from advisor.requirements import advice_on_dropping, parse_checkable, violations_of
+from advisor.scope import Scope
 from advisor.serving import served_as
 from advisor.survey import Survey, places_of
 from knowledge.errors import NothingFits

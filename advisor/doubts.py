@@ -78,6 +78,8 @@ def warnings(case: Case) -> list[str]:
         found.append(rate)
     if forgetful := _forgetting_warning(case):
         found.append(forgetful)
+    if case.device.taken:
+        found.append(f"When this was measured, of {case.device.name}: {case.device.taken}.")
     if tight := _tight_memory(pick.memory, case.device):
         found.append(tight)
     if pick.micro_batches > 1:

@@ -135,7 +135,8 @@ def estimate_memory(
         )
     rows = None if data is None else Rows(str(data), format, columns_of(columns))
     config, run_task = _config(model, task, rows, trust_remote_code)
-    limit_tokens = max_length_tokens or (ASSUMED_TOKENS if rows is None else longest_tokens(config))
+    longest = longest_tokens(config)
+    limit_tokens = max_length_tokens or (min(ASSUMED_TOKENS, longest) if rows is None else longest)
     run = _checked_run(
         task=run_task,
         batch_size=batch_size,

@@ -33,7 +33,9 @@ def check_weights_fit(survey: Survey) -> None:
     if weights_bytes <= device.limit_bytes:
         return
     in_4_bits = WEIGHT_BYTES["nf4"] * parameters
-    quantized = f"--quantize nf4, which keeps them in {bytes_text(in_4_bits)}, " if kept_in != "nf4" else ""
+    quantized = (
+        f"--quantize nf4, which keeps them in {bytes_text(in_4_bits)} or a little more, " if kept_in != "nf4" else ""
+    )
     raise NothingFits(
         f"Nothing fits {bytes_text(device.limit_bytes)} ({device.name}): the weights of {survey.model.reference} alone "
         f"need {bytes_text(weights_bytes)} in {kept_in}. Try {quantized}a smaller model or a larger card."

@@ -13,8 +13,8 @@ from typing import Any
 
 from advisor.held_out import EVAL_ROWS
 from advisor.planning import Costs, Lineup
-from advisor.requirement_kinds import Scope
 from advisor.requirements import asks_for_latency, objection_to
+from advisor.scope import Scope
 from advisor.survey import Survey
 from knowledge.errors import BadInput
 from knowledge.schema import DType, PlannedRun

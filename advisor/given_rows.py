@@ -3,23 +3,29 @@ train.py read files."""
 
 from __future__ import annotations
 
+import datetime
 import json
+import math
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from decimal import Decimal
+from pathlib import Path, PurePath
 from typing import Any
+from uuid import UUID
 
 from advisor.files import write_text
 from knowledge.errors import BadInput
 from knowledge.places import at_home
+from probes.reader import with_class_names
 
 FILE, EVAL_FILE = "rows.jsonl", "eval-rows.jsonl"
+AS_TEXT = (datetime.date, datetime.time, Decimal, PurePath, UUID)
 
 
 def as_file(data: Any, out: str | Path | None, name: str = FILE) -> Any:
     """The path of a file of that name with the rows of `data`: dicts, a pandas.DataFrame or a datasets.Dataset.
     Whatever is no rows is given back, for the request says what is wrong with it.
 
-    Raises BadInput without a folder `out` to write to, where other rows lie there, and for what JSON cannot hold.
+    Raises BadInput without a folder `out` to write to, where other rows lie there, and for rows that are no dicts.
     """
     if isinstance(data, Mapping) and data and all(_are_rows(part) for part in data.values()):
         names = ", ".join(repr(name) for name in data)
@@ -31,7 +37,7 @@ def as_file(data: Any, out: str | Path | None, name: str = FILE) -> Any:
         return data
     if out is None:
         raise BadInput(f"Rows are written to a file ({name}), which training reads again: give a folder with out=.")
-    rows = data.to_dict("records") if hasattr(data, "to_dict") and hasattr(data, "iloc") else data
+    rows = data.to_dict("records") if hasattr(data, "to_dict") and hasattr(data, "iloc") else with_class_names(data)
     text = "".join(_line(number, row) for number, row in enumerate(rows, 1))
     path = at_home(out) / name
     if path.is_file() and path.read_text(encoding="utf-8") != text:
@@ -46,14 +52,26 @@ def _are_rows(data: Any) -> bool:
 def _line(number: int, row: Any) -> str:
     if not isinstance(row, Mapping):
         raise BadInput(f"Row {number} of the data is a {type(row).__name__}: each must be a dict of its columns.")
+    line = json.dumps(_plain(row), ensure_ascii=False)
     try:
-        return json.dumps(dict(row), ensure_ascii=False, default=_plain) + "\n"
-    except (TypeError, ValueError) as error:
-        raise BadInput(f"Row {number} of the data cannot be written as JSON: {error}.") from None
+        line.encode()
+    except UnicodeEncodeError:  # half a surrogate pair: the row is told of like one of a file
+        line = json.dumps(_plain(row))
+    return line + "\n"
 
 
 def _plain(value: Any) -> Any:
-    """Numbers and arrays of NumPy and pandas as Python's own."""
+    """What JSON can hold of a value: of numbers and arrays of NumPy and pandas Python's own, of a time its text; null
+    for what is missing, as in an empty cell of a table, and for what is no text, such as an image beside it."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | bool | int):
+        return value
     if hasattr(value, "tolist"):
-        return value.tolist()
-    raise TypeError(f"a {type(value).__name__} is no text, number, list or dict")
+        return _plain(value.tolist())
+    text = str(value) if isinstance(value, AS_TEXT) else ""
+    return text if text != "NaT" and text else None

@@ -16,8 +16,8 @@ from advisor.candidates import Candidate, nothing_left, report_without_probe
 from advisor.held_out import EVAL_ROWS
 from advisor.planned_memory import adapter_bytes_of, with_memory
 from advisor.recommendation import CandidateReport
-from advisor.requirement_kinds import Scope
 from advisor.requirements import parse_requirements, violations_of_size
+from advisor.scope import Scope
 from advisor.survey import Survey
 from advisor.text import bytes_text, duration_text
 from knowledge.errors import NothingFits

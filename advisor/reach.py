@@ -36,9 +36,8 @@ def cheapest_change(subject: Subject, run: PlannedRun, limit_bytes: int) -> str 
     From cheap to dear: smaller batches with accumulation give the same training a little slower; checkpointing costs
     about a third more time; 4-bit weights and shorter rows can cost quality. Each is tried alone, then all together.
     """
-    batch_sizes = [size for size in (run.batch_size // 2, run.batch_size // 4, run.batch_size // 8, 1) if size >= 1]
-    for size in dict.fromkeys(batch_sizes):
-        if size < run.batch_size and _fits(subject, _smaller_batch(run, size), limit_bytes):
+    for size in (size for size in range(run.batch_size // 2, 0, -1) if run.batch_size % size == 0):
+        if _fits(subject, _smaller_batch(run, size), limit_bytes):
             return f"batch size {size} with {_accumulation(run, size)} accumulation steps"
     checkpointing = run.model_copy(update={"gradient_checkpointing": True})
     nf4 = run.model_copy(update={"quantization": "nf4"})
@@ -84,7 +83,8 @@ def _smaller_batch(run: PlannedRun, size: int) -> PlannedRun:
 
 
 def _accumulation(run: PlannedRun, size: int) -> int:
-    return -(-run.batch_size * run.gradient_accumulation_steps // size)
+    """For as many rows a step as before; `size` divides the batch."""
+    return run.batch_size // size * run.gradient_accumulation_steps
 
 
 def _fits(subject: Subject, run: PlannedRun, limit_bytes: int) -> bool:
@@ -92,13 +92,14 @@ def _fits(subject: Subject, run: PlannedRun, limit_bytes: int) -> bool:
 
 
 def _peak_bytes(subject: Subject, run: PlannedRun) -> float:
-    """Infinite where the changed run cannot be followed, e.g. a method that decomposes weights on a 4-bit base."""
+    """In the worst order of batches, so that what is said to fit is also judged so. Infinite where the changed run
+    cannot be followed, e.g. a method that decomposes weights on a 4-bit base."""
     from probes.memory import NotEstimable
 
     if subject.method.unsupported_reason(subject.shape.model_copy(update={"quantization": run.quantization})):
         return math.inf  # where PEFT would go on with something else
     try:
-        return subject.estimate(run).peak_bytes
+        return subject.estimate(run).high_bytes
     except NotEstimable:
         return math.inf
 

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from advisor.limits import LONGEST, MOST, MOST_STEPS
-from advisor.requirement_kinds import Scope
 from advisor.requirement_words import parse_requirement
+from advisor.scope import Scope
 from knowledge.errors import BadInput, did_you_mean
 from knowledge.methods import all_methods, get_method, name_of
 from knowledge.schema import Finite, Quantization, Record, Task

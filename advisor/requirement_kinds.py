@@ -10,17 +10,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from advisor.scope import Scope
 from advisor.text import bytes_text
 from knowledge.errors import BadInput
 from knowledge.gpus import parse_bytes
 from knowledge.methods import get_method
 from knowledge.methods.base import Method
-from knowledge.schema import Quantization, Task
-from knowledge.seen import Seen, seen_on
 
 if TYPE_CHECKING:
     from advisor.recommendation import CandidateReport
-    from advisor.survey import Survey
     from probes.schema import ProbeOutcome
 
 # An adapter that adds more than a tenth to the base in 4 bits undoes what double quantisation saves there: 0.37 of
@@ -28,25 +26,6 @@ if TYPE_CHECKING:
 EDGE_ADAPTER_SHARE = 0.1
 # Conversions that are exact by construction are seen at 0 to 5 %, for PEFT cuts the rank where layers are fused.
 CONVERSION_ERROR = 0.05
-
-
-@dataclass(frozen=True)
-class Scope:
-    """What of the request and the model requirements depend on."""
-
-    task: Task = "causal-lm"
-    probe: bool = True
-    model_type: str = "llama"
-    base_parameters: int = 0
-    quantization: Quantization = "none"
-
-    @classmethod
-    def of(cls, survey: Survey) -> Scope:
-        run, model = survey.planned_run, survey.model
-        return cls(run.task, survey.request.probe, model.model_type, model.parameters, run.quantization)
-
-    def seen(self, method: Method) -> Seen:
-        return seen_on(method.name, self.model_type, self.task) or Seen(works=False)
 
 
 @dataclass(frozen=True)
@@ -196,7 +175,7 @@ class Edge(_OfAdapterSize, Requirement):
         return None if small else "what is small for a device is known of language models and classifiers alone"
 
     def _allowed(self) -> tuple[float, str]:
-        base_bytes = self.scope.base_parameters / 2
+        base_bytes = self.scope.base_bytes_in_4_bits
         words = f"{_percent(EDGE_ADAPTER_SHARE)} of the {bytes_text(base_bytes)} of the base in 4 bits"
         return EDGE_ADAPTER_SHARE * base_bytes, words
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from advisor.requirement_kinds import KINDS, WORDS, Requirement, Scope
+from advisor.requirement_kinds import KINDS, WORDS, Requirement
+from advisor.scope import Scope
 from knowledge.errors import BadInput, did_you_mean
 
 

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from advisor.recommendation import CandidateReport, RequirementEffect, Result
-from advisor.requirement_kinds import MaxLatencyOverhead, Requirement, Scope
+from advisor.requirement_kinds import MaxLatencyOverhead, Requirement
 from advisor.requirement_words import parse_requirement
+from advisor.scope import Scope
 from knowledge.errors import BadInput
 from knowledge.methods.base import Method
 from probes.schema import FAILURES, ProbeOutcome

@@ -58,6 +58,8 @@ def survey(
     from probes.source import empty_model
 
     device = detect(request.vram, request.gpu)
+    if device.taken:
+        say(f"{device.name}: {device.taken}")
     say(f"reading the model's configuration: {request.model}")
     source, config = _find_model(request)
     task = request.task or task_of(config, request.data, request.format, request.columns)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from knowledge.errors import BadInput, did_you_mean
 
-MIB = 1 << 20
+MIB, GIB = 1 << 20, 1 << 30
 
 # Total memory in MiB as `nvidia-smi` shows it (ECC in its delivery state where the card has it), or for AMD as
-# `rocm-smi` does. It is less than the number on the box, and it is what a run must fit into.
+# `rocm-smi` does. It is less than the number on the box, and a little more than CUDA offers (`driver_bytes`).
 MEMORY_MIB: Mapping[str, int] = {
     "NVIDIA B200": 183359,
     "NVIDIA H200": 143771,
@@ -121,6 +121,18 @@ class Gpu:
 
     name: str
     memory_bytes: int
+
+    @property
+    def driver_bytes(self) -> int:
+        """About what NVIDIA's driver keeps of it beside the tensors and contexts of processes: the total that PyTorch
+        names in its out-of-memory messages is smaller than nvidia-smi's by .22 GiB of 10 (RTX 3080,
+        github.com/zai-org/CogVideo/issues/34), .30 of 24 (RTX 3090, GaoLii/DSP/issues/10), .35 of 24 (RTX 4090,
+        ali-vilab/VGen/issues/104), .47 of 24 (A30, google/RB-Modulation/issues/5), .47 of 32 (RTX 5090,
+        Wan-Video/Wan2.1/issues/465), .59 of 45 (L40, SafeAILab/EAGLE/issues/68) and .54 of 80 (H100,
+        vllm-project/vllm/issues/27508). This is a little more than each."""
+        if not self.name.startswith("NVIDIA"):
+            return 0
+        return round(min(0.3 * GIB + 0.0075 * self.memory_bytes, 0.9 * GIB))
 
     @property
     def has_bfloat16(self) -> bool:

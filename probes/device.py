@@ -18,6 +18,7 @@ CGROUP_ROOT = Path("/sys/fs/cgroup")
 # which loads kernels when they are first used (github.com/pytorch/pytorch/issues/109888).
 CUDA_CONTEXT_BYTES = 400 * 1000**2
 
+MUCH_TAKEN = 0.07  # of a card's memory, beside what its driver keeps: more than a bare desktop holds of most cards
 NEARLY_AS_FREE = 0.9  # of the free memory of the best GPU: another one with that much may take part in a race
 LOOK_S = 0.5  # at how busy the processor is
 
@@ -31,7 +32,7 @@ def detect(vram: str | None = None, gpu: str | None = None) -> DeviceReport:
     """
     if gpu is not None:
         card = find_gpu(str(gpu))  # from Python it may be a number
-        limit_bytes = card.memory_bytes - CUDA_CONTEXT_BYTES
+        limit_bytes = card.memory_bytes - card.driver_bytes - CUDA_CONTEXT_BYTES
         return _planned(card.name, card.memory_bytes, limit_bytes, bf16=card.has_bfloat16)
     if vram is not None:
         try:
@@ -105,17 +106,25 @@ def _cuda(index: int, nvml: NvmlReport) -> DeviceReport:
         free_bytes, total_bytes = torch.cuda.mem_get_info(index)
     else:
         free_bytes, total_bytes = gpu.free_bytes, gpu.total_bytes
+    # NVML's total holds what the driver keeps for itself; CUDA's does not.
+    offered_bytes = min(total_bytes, getattr(properties, "total_memory", total_bytes))
     processes = gpu.processes if gpu else ()
+    taken_bytes = offered_bytes - free_bytes
+    taken = ""
     if processes:
-        notes.append(f"{len(processes)} other process(es) use it: memory may run out and timings are not reliable")
+        taken = f"{len(processes)} other process(es) use it: memory may run out and timings are not reliable"
+    elif gpu and taken_bytes > MUCH_TAKEN * offered_bytes:  # by a display, or by what runs in another container
+        taken = f"{taken_bytes / 1e9:.1f} GB of its memory are taken by others: it may run out"
+    notes += [taken] if taken else []
     return DeviceReport(
         kind="cuda",
         index=index,
         name=gpu.name if gpu else properties.name,
         total_bytes=total_bytes,
         free_bytes=free_bytes,
-        limit_bytes=total_bytes - CUDA_CONTEXT_BYTES,
+        limit_bytes=offered_bytes - CUDA_CONTEXT_BYTES,
         processes=processes,
+        taken=taken,
         driver=nvml.driver,
         dtypes=_cuda_dtypes(properties.major >= 8),  # Ampere and later; earlier cards emulate bfloat16 slowly
         notes=tuple(notes),

@@ -44,15 +44,16 @@ def model_folder(path: Path) -> Path:
 
 
 def _fingerprint(path: Path) -> str:
-    """Name of the file's cache entry: a hash of size, time of change, both ends of the content, and the converter."""
+    """Name of the file's cache entry: a hash of its size, both ends of its content, and the converter. A file that is
+    copied, or installed again, is not converted again."""
     import transformers
 
-    status = path.stat()
+    size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(2**20)
-        file.seek(max(0, status.st_size - 2**20))
+        file.seek(max(0, size - 2**20))
         ends = head + file.read()
-    facts = f"{status.st_size} {status.st_mtime_ns} {transformers.__version__} ".encode()
+    facts = f"{size} {transformers.__version__} ".encode()
     return f"{path.stem[:40]}-{hashlib.sha256(facts + ends).hexdigest()[:16]}"
 
 

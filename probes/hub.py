@@ -10,6 +10,7 @@ from knowledge.errors import BadInput, NoModelAccess
 from knowledge.models import known_config, resolve_alias, suggest
 
 CONNECT_TIMEOUT_S = 3.0
+_OFFLINE, _BY_US = "HF_HUB_OFFLINE", "ADVISOR_SET_HF_HUB_OFFLINE"
 _WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
 _LOCAL_FOLDER = "Give a local folder of the model"
 _WITHOUT_WEIGHTS = f"{_LOCAL_FOLDER}, or answer from the benchmark table alone with --no-probe."
@@ -69,6 +70,23 @@ def check_access(repository: str, *, weights: bool) -> None:
         ) from error
     except OSError as error:  # the hub answers, but not as it should: overload, a proxy's error page
         raise NoModelAccess(f"{repository} cannot be read from the hub: {error}. {next_step}") from error
+    if offline:
+        _set_offline(True)
+
+
+def _set_offline(offline: bool) -> None:
+    """Where the cache is enough, nobody in this process, or in a worker of it, is to wait for a hub that is out of
+    reach: behind a firewall that answers nothing each call of its client takes a minute or two. Until it can be reached
+    again."""
+    from huggingface_hub import constants
+
+    if offline == constants.HF_HUB_OFFLINE:
+        return  # as the user has it
+    constants.HF_HUB_OFFLINE = offline
+    if offline:
+        os.environ[_OFFLINE], os.environ[_BY_US] = "1", "1"
+    else:
+        del os.environ[_OFFLINE], os.environ[_BY_US]
 
 
 def _nearby(repository: str) -> str:
@@ -81,7 +99,7 @@ def reachable() -> bool:
     """Whether the hub can be reached, in seconds: its client would try again for half a minute before it says no."""
     from huggingface_hub import constants
 
-    if constants.HF_HUB_OFFLINE:
+    if constants.HF_HUB_OFFLINE and _BY_US not in os.environ:
         return False
     if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
         return True  # only the proxy knows
@@ -89,9 +107,12 @@ def reachable() -> bool:
     port = address.port or (80 if address.scheme == "http" else 443)
     try:
         with socket.create_connection((address.hostname or "", port), timeout=CONNECT_TIMEOUT_S):
-            return True
+            pass
     except OSError:
         return False
+    if _BY_US in os.environ:
+        _set_offline(False)
+    return True
 
 
 def _has_weights(repository: str, offline: bool) -> bool:

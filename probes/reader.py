@@ -229,6 +229,17 @@ def hub_place(source):
     return name, subset or None, split or "train"
 
 
+def with_class_names(rows):
+    """The rows of a dataset with the names of its classes in place of their numbers, where it has any (the features
+    `datasets.ClassLabel`); a class that is not known, -1, is none. Other rows as they are."""
+    features = getattr(rows, "features", None) or {}
+    names = {column: feature.names for column, feature in features.items() if hasattr(feature, "int2str")}
+    for row in rows:
+        numbers = {column: row[column] for column in names if isinstance(row.get(column), int)}
+        found = {column: names[column][n] if 0 <= n < len(names[column]) else None for column, n in numbers.items()}
+        yield {**row, **found} if found else row
+
+
 def _read_hub(source: str) -> Iterator[NumberedRow]:
     import datasets
 
@@ -238,7 +249,8 @@ def _read_hub(source: str) -> Iterator[NumberedRow]:
     name, subset, split = hub_place(source)
     number = 0
     try:
-        for number, row in enumerate(datasets.load_dataset(name, subset, split=split, streaming=True), start=1):
+        rows = with_class_names(datasets.load_dataset(name, subset, split=split, streaming=True))
+        for number, row in enumerate(rows, start=1):
             yield number, row
     except Exception as error:  # the hub's library raises many kinds: missing, gated, offline, several configurations
         reached = f"be read beyond row {number}" if number else "be opened"

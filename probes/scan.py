@@ -92,12 +92,13 @@ def scan(
                 raise ValueError(describe_keys(row))
             # The plain form of a conversation is enough for the hashes, and far cheaper than the chat template.
             prompt, whole = split_texts(data_format.to_segments(row, partial(chat_segments, None)))
-            whole.encode("utf-8")  # half a surrogate pair, which JSON can spell, is no text
+            label = None if data_format.label_of is None else str(data_format.label_of(row))
+            f"{whole}{label}".encode()  # half a surrogate pair, which JSON can spell, is no text
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             ledger.reject(line, _misfit(data_format), str(error))
             continue
-        if data_format.label_of is not None:
-            labels.add(str(data_format.label_of(row)))
+        if label is not None:
+            labels.add(label)
             if len(labels) > MAX_CLASSES:
                 raise BadInput(
                     f"{path} has more than {MAX_CLASSES} different labels. Are these classes? If not: --format text."

@@ -87,6 +87,7 @@ class DeviceReport(Record):
     limit_bytes: int = Field(description="what a run may use: --vram, or total_bytes less the CUDA context")
     planned: bool = Field(False, description="True where --vram or --gpu stands for a card that is not here")
     processes: tuple[ProcessReport, ...] = ()
+    taken: str = Field("", description="who holds much of its memory, in words; empty: nobody")
     driver: str | None = None
     index: int = Field(0, description="number among the GPUs that this process sees, as in cuda:0")
     dtypes: tuple[DType, ...] = Field(("float32",), description="types it trains in, the best first")

@@ -8,6 +8,7 @@ where it is not, the base is loaded anew.
 from __future__ import annotations
 
 import gc
+import logging
 import math
 import random
 import time
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from knowledge.methods.base import Method
     from probes.dataset import TokenRows
     from probes.evaluation import Evaluation
+
+logger = logging.getLogger(__name__)
 
 
 class Session:
@@ -158,7 +161,10 @@ class Session:
         if self._untuned and run.progress.step == run.job.schedule.total_steps:
             run.remember_all(self._evaluate_all(model, context.batch_size), self._untuned)
         run.forgetting, run.forgetting_note = self._forgetting.measure(model)
-        run.latency_overhead = latency_overhead(model, method, context, self.held_out.row(0)[0])
+        try:
+            run.latency_overhead = latency_overhead(model, method, context, self.held_out.row(0)[0])
+        except Exception as error:  # what cannot write a text, or be turned off, has been trained all the same
+            logger.warning("the time of a request was not measured: %s", error)
 
     def _save_checkpoint(self, folder: Path, model: Any, optimizer: Any, run: JobRun) -> None:
         """On a full disk a probe goes without: it loses time if it is continued, but no result."""

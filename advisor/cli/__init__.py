@@ -15,7 +15,16 @@ from typing import NoReturn
 import typer
 
 # What is wrong with a place that the user named, and not with this program.
-_WRONG_PLACE = {errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS}
+_WRONG_PLACE = {
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENAMETOOLONG,
+}
 
 
 def build() -> typer.Typer:

@@ -12,7 +12,7 @@ from knowledge.places import at_home
 from probes import chats, columns, split, tables, tokenise
 from probes.dataset import MAX_EVAL_ROWS
 from probes.formats import get_format
-from probes.reader import MAX_LINE_BYTES, form_of, hub_place
+from probes.reader import MAX_LINE_BYTES, form_of, hub_place, with_class_names
 from probes.scan import CANDIDATES_PER_ROW
 
 _OPENERS = {
@@ -21,7 +21,7 @@ _OPENERS = {
     "bz2": 'bz2.open(path, "rb")',
     "xz": 'lzma.open(path, "rb")',
 }
-_READ_WITH = {"csv": [tables.separator_of], "hub": [hub_place]}
+_READ_WITH = {"csv": [tables.separator_of], "hub": [hub_place, with_class_names]}
 
 _HOLD_OUT = """\
 # Rows whose hash is at or below HELD_OUT_KEY are not trained on; the first EVAL_ROWS of them measure the result.

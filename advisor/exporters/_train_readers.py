@@ -65,7 +65,7 @@ def read_rows(path):
 def read_rows(path):
     """Yields the rows of a dataset on the Hugging Face hub."""
     name, subset, split = hub_place(path)
-    yield from datasets.load_dataset(name, subset, split=split, streaming=True)
+    yield from with_class_names(datasets.load_dataset(name, subset, split=split, streaming=True))
 ''',
 }
 READERS["tsv"] = READERS["csv"]  # with another $separator

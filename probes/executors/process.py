@@ -25,7 +25,8 @@ from probes.executors.base import Event
 from probes.executors.pool import WorkerPool
 from probes.schema import Baseline, ProbeContext, ProbeJob, ProbeOutcome
 
-WORKER_COMMAND = (sys.executable, "-m", "probes.worker")
+# -P: whatever lies in the folder that the user is in, as a queue.py, is not imported in place of what is meant.
+WORKER_COMMAND = (sys.executable, "-P", "-m", "probes.worker")
 # From one look at the workers to the next: whoever stays away for longer, as under Ctrl-Z, has not heard their silence.
 LONGEST_ABSENCE_S = 5.0
 ENDING_S = 0.5  # for a worker that has nothing to do any more

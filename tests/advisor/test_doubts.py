@@ -20,6 +20,14 @@ def told(words, *candidates, **details):
     return [warning for warning in pick_of(*candidates, **details).warnings if words in warning]
 
 
+def test_a_card_that_others_use_is_told_of():
+    words = "12.5 GB of its memory are taken by others: it may run out"
+    shared = device(taken=words)
+    _, decision = decide([candidate()], shared, "balanced")
+    assert f"When this was measured, of {shared.name}: {words}." in decision.warnings
+    assert not told("When this was measured", candidate())
+
+
 def beyond_what_is_known(pick):
     return pick.model_copy(update={"predicted": pick.predicted.model_copy(update={"extrapolated": True})})
 

@@ -89,18 +89,34 @@ def test_a_local_config_is_enough(folder):
     assert "bias" in bitfit.reason
 
 
-def peak_bytes(folder, batch_size, max_length_tokens, **options):
+def peak_bytes(folder, batch_size, max_length_tokens, bound="peak", **options):
     report = estimate_memory(
         folder, "lora", vram="24GB", batch_size=batch_size, max_length_tokens=max_length_tokens, **options
     )
-    return report.methods[0].memory.peak_bytes
+    return getattr(report.methods[0].memory, f"{bound}_bytes")
 
 
 def test_what_does_not_fit_comes_with_the_cheapest_change(folder):
-    limit = (peak_bytes(folder, 8, 256) + peak_bytes(folder, 16, 256)) // 2
+    limit = (peak_bytes(folder, 8, 256, bound="high") + peak_bytes(folder, 16, 256, bound="high")) // 2
     line = estimate_memory(folder, "lora", vram=f"{limit}B", batch_size=32, max_length_tokens=256).methods[0]
     assert line.verdict == "does not fit"
     assert line.change == "batch size 8 with 4 accumulation steps"
+
+
+def test_smaller_batches_train_as_many_rows_a_step(folder):
+    options = {"vram": f"{peak_bytes(folder, 4, 256)}B", "max_length_tokens": 256}
+    for batch_size, expected in ((9, "batch size 3 with 3"), (7, "batch size 1 with 7")):
+        (line,) = estimate_memory(folder, "lora", batch_size=batch_size, **options).methods
+        assert line.change == f"{expected} accumulation steps"
+
+
+def test_what_is_told_to_be_the_largest_batch_fits_for_sure(folder):
+    limit = f"{peak_bytes(folder, 12, 128)}B"
+    reach = estimate_memory(folder, "lora", vram=limit, max_batch=True, max_length_tokens=128).methods[0].reach
+    (line,) = estimate_memory(
+        folder, "lora", vram=limit, batch_size=reach.largest_batch_size, max_length_tokens=128
+    ).methods
+    assert line.verdict == "fits"
 
 
 def test_a_change_under_which_a_method_cannot_be_followed_is_no_way_to_fit(folder):

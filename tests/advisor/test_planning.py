@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from transformers import LlamaConfig
 
 from advisor import planning
 from advisor.candidates import Candidate
@@ -101,6 +102,7 @@ def test_a_method_enters_at_the_rate_of_ones_own_best_run_where_rates_cannot_be_
 
 def _survey(require: tuple[str, ...]) -> SimpleNamespace:
     return SimpleNamespace(
+        config=LlamaConfig(),
         request=SimpleNamespace(require=require, budget_minutes=15.0, probe=True),
         planned_run=PlannedRun(max_steps=100),
         model=SimpleNamespace(model_type="llama", parameters=10**8),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from transformers import AutoConfig
 
-from advisor.requirement_kinds import KINDS, WORDS, Scope
+from advisor.requirement_kinds import KINDS, WORDS
 from advisor.requirements import (
     advice_on_dropping,
     asks_for_latency,
@@ -19,12 +20,14 @@ from advisor.requirements import (
     what_to_drop,
     without_violators,
 )
+from advisor.scope import Scope, bytes_in_4_bits
 from knowledge.errors import BadInput
 from knowledge.methods import all_methods, get_method
+from knowledge.models import known_config
 from probes.schema import ProbeOutcome
 from tests.advisor.factories import candidate, result
 
-SCOPE = Scope(base_parameters=100_000_000)
+SCOPE = Scope(base_bytes_in_4_bits=50_000_000)
 
 
 def reasons(reports, *texts, scope=SCOPE):
@@ -209,9 +212,17 @@ def test_every_word_takes_some_method_out_or_judges_by_measuring():
 
 def test_edge_wants_an_adapter_that_adds_at_most_a_tenth_to_the_base_in_4_bits():
     small, large = candidate("vera", adapter_bytes=4_900_000), candidate("lora", adapter_bytes=5_100_000)
-    found = reasons([small, large], "edge")  # 100 M parameters are 50 MB in 4 bits
+    found = reasons([small, large], "edge")
     assert found == {"lora": "its adapter has 5.1 MB, over 10 % of the 50.0 MB of the base in 4 bits"}
     assert objection("edge", adapter_bytes=5_100_000) == found["lora"]
+
+
+@pytest.mark.parametrize(("name", "gigabytes"), [("meta-llama/Llama-3.2-3B", 2.24), ("Qwen/Qwen3-4B", 2.65)])
+def test_a_base_in_4_bits_keeps_its_embeddings(name, gigabytes):
+    """As built on the meta device with bitsandbytes' layers."""
+    parameters = {"meta-llama/Llama-3.2-3B": 3_212_749_824, "Qwen/Qwen3-4B": 4_022_468_096}[name]
+    config = AutoConfig.for_model(**known_config(name))
+    assert bytes_in_4_bits(config, parameters) == pytest.approx(gigabytes * 1e9, rel=0.01)
 
 
 def test_the_overhead_of_what_merges_is_nothing_unless_the_base_is_quantised():

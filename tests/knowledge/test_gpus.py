@@ -62,6 +62,17 @@ def test_a_card_is_found_by_what_people_call_it(asked, meant):
     assert find_gpu(asked).memory_bytes == MEMORY_MIB[meant] * MIB
 
 
+@pytest.mark.parametrize(
+    ("name", "offered_gib"),  # by PyTorch's messages, see Gpu.driver_bytes
+    [("RTX 3080", 9.78), ("RTX 3090", 23.70), ("RTX 4090", 23.64), ("A30", 23.53), ("RTX 5090", 31.37), ("L40", 44.40),
+     ("H100", 79.11)],
+)  # fmt: skip
+def test_what_cuda_offers_of_a_card_is_known_from_below_and_nearly(name, offered_gib):
+    card = find_gpu(name)
+    expected_gib = (card.memory_bytes - card.driver_bytes) / 2**30
+    assert 0 <= offered_gib - expected_gib <= 0.45
+
+
 @pytest.mark.parametrize("name", MEMORY_MIB)
 def test_every_card_is_found_by_its_own_name(name):
     assert find_gpu(name).name == name

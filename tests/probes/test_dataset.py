@@ -246,6 +246,11 @@ def test_half_a_surrogate_pair_is_no_text(tmp_path):
     path = write(tmp_path / "a.jsonl", sums(200))
     path.write_text(path.read_text() + '{"prompt": "\\ud800", "completion": "x"}\n')
     assert prepared(path).profile.dropped["does not fit the format prompt-completion"] == 1
+    classes = [{"text": f"row {i}", "label": "ab"[i % 2]} for i in range(200)]
+    path = write(tmp_path / "b.jsonl", classes)
+    path.write_text(path.read_text() + '{"text": "x", "label": "\\ud800"}\n')
+    data = prepared(path, task="sequence-classification")
+    assert data.label_names == ("a", "b") and data.profile.dropped == {"does not fit the format text-label": 1}
 
 
 @pytest.mark.parametrize(

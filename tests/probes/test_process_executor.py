@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from knowledge.errors import BadInput
-from probes.executors.process import ProcessExecutor, in_words
+from probes.executors.process import WORKER_COMMAND, ProcessExecutor, in_words
 from probes.executors.ray_seat import Seat, installed_versions
 from probes.worker import words_of
 from tests.contracts.test_executors import job, outcomes_of, wait_for
@@ -74,6 +74,13 @@ def test_places_whose_worker_could_not_start_are_no_workers_that_a_plan_counts_o
     assert executor.workers == 4
     executor._given_up |= {1, 2, 3}
     assert executor.workers == 1
+
+
+def test_files_of_the_users_folder_are_not_imported_by_a_worker(tmp_path):
+    for name in ("queue", "knowledge", "tokenizers"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported')\n")
+    done = subprocess.run(WORKER_COMMAND, cwd=tmp_path, input="", capture_output=True, text=True, timeout=120)
+    assert "imported" not in done.stderr and "Error" not in done.stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")

@@ -339,6 +339,17 @@ def test_a_hub_dataset_streams(monkeypatch, source, subset, split):
     assert asked == {"name": "owner/name", "subset": subset, "split": split, "streaming": True}
 
 
+def test_classes_on_the_hub_have_their_names(monkeypatch):
+    import datasets
+
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
+    rows = [{"text": "a", "label": 1}, {"text": "b", "label": 0}, {"text": "of a test set", "label": -1}]
+    stream = datasets.Dataset.from_list(rows, features=features).to_iterable_dataset()
+    monkeypatch.setattr("probes.hub.reachable", lambda: True)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: stream)
+    assert [row["label"] for _, row in read("owner/name")[0]] == ["yes", "no", None]
+
+
 def test_progress_ends_at_the_file_size(tmp_path):
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(gzip.compress(as_jsonl(ROWS * 1000)))

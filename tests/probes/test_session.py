@@ -217,6 +217,15 @@ def test_what_a_probe_forgets_is_measured_at_its_end(context):
     assert again.forgetting == harsh.forgetting
 
 
+def test_a_request_that_cannot_be_timed_costs_no_probe(context, monkeypatch):
+    def fails(*_):
+        raise RuntimeError("this adapter cannot be turned off")
+
+    monkeypatch.setattr("probes.session.latency_overhead", fails)
+    outcome, _, _ = run(Session(context), job_of("lora", "untimed"))
+    assert (outcome.status, outcome.latency_overhead) == ("finished", None) and outcome.points
+
+
 def test_what_it_cost_is_measured(context):
     outcome, _, _ = run(Session(context), job_of("lora", "costs"))
     assert outcome.duration_s >= outcome.train_s > 0

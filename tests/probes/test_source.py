@@ -100,6 +100,31 @@ def test_without_a_connection_only_what_is_known_here_counts(tmp_path):
     assert resolve_at(hub.endpoint, tmp_path, everything, HF_HUB_OFFLINE="1") == offline
 
 
+OFFLINE = """
+import sys, time
+from probes import hub
+from huggingface_hub import constants
+hub.check_access("good/model", weights=False)
+import os
+print(constants.HF_HUB_OFFLINE, os.environ.get("HF_HUB_OFFLINE"))
+hub.socket.create_connection = lambda *_, **__: __import__("contextlib").nullcontext()
+print(hub.reachable(), constants.HF_HUB_OFFLINE, os.environ.get("HF_HUB_OFFLINE"))
+"""
+
+
+def test_where_the_cache_is_enough_nobody_waits_for_a_hub_that_is_out_of_reach_until_it_is_back(tmp_path):
+    with running_hub() as hub:
+        resolve_at(hub.endpoint, tmp_path, ["good/model"])
+    online = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    environment = online | {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path)}
+    command = [sys.executable, "-c", OFFLINE]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "True 1\nTrue False None\n"
+    by_the_user = environment | {"HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, env=by_the_user, capture_output=True, text=True, check=True)
+    assert done.stdout == "True 1\nFalse True 1\n", "whoever says so stays offline"
+
+
 def test_a_connection_that_is_lost_between_two_questions_is_no_access(monkeypatch):
     def lost(*_, **__):
         raise type("ConnectError", (Exception,), {})("no route")
