@@ -29,7 +29,7 @@ demo: $(VENV)/.demo
 		--budget $(DEMO_BUDGET) --out $(DEMO_OUT)
 
 test: $(VENV)/.test check
-	$(BIN)/python -m pytest -n auto --maxprocesses 4
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .

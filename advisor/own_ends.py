@@ -8,17 +8,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from advisor.candidates import Candidate
-from advisor.own_runs import CONFIG_KEYS_APART, SOURCE
+from advisor.own_runs import CONFIG_KEYS_APART
 from advisor.own_task import suite_of_survey
 from advisor.survey import Survey
 from knowledge.prior import suite_of
-from knowledge.schema import Curve, RunRecord
+from knowledge.schema import OWN, Curve, RunRecord
 
 
 def own_ends(survey: Survey, candidates: Sequence[Candidate], records: Iterable[RunRecord]) -> dict[str, Curve]:
     """By candidate id the curve of the user's own finished run of it: with its settings, learning rate and seed, judged
     by the same metric. Of several the latest."""
-    own = [record for record in records if record.source == SOURCE]
+    own = [record for record in records if record.source == OWN]
     if not own or survey.data is None:
         return {}
     suite, run, metric_name = suite_of_survey(survey), survey.planned_run, survey.data.profile.metric_name

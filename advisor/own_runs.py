@@ -17,11 +17,10 @@ from knowledge import table
 from knowledge.era import software_era
 from knowledge.errors import BadInput
 from knowledge.methods import get_method
-from knowledge.schema import RunRecord
+from knowledge.schema import OWN, RunRecord
 from knowledge.table_merge import MergeReport
 from probes.schema import FAILURES
 
-SOURCE = "own"
 CONFIG_KEYS_APART = frozenset({"peft_type", "task_type"})  # of a PEFT config, kept beside it or implied
 DRIFT_NAME = "forgetting, own texts"
 
@@ -123,6 +122,6 @@ def _record(result: Result, candidate: CandidateReport, *, versions: Mapping[str
         total_parameters=result.model.parameters,
         versions=versions,
         created_at=result.created_at,  # of the recommendation: a run that is recorded again replaces itself
-        source=SOURCE,
+        source=OWN,
         **reached,
     )

@@ -16,12 +16,13 @@ from statistics import fmean, median
 
 import numpy as np
 
-from knowledge.schema import RunRecord, Task
+from knowledge.schema import OWN, RunRecord, Task
 from knowledge.table import by_benchmark, by_measure
 
 NEUTRAL = 0.5  # the middle rank: what is expected of a method that nobody has compared
 OTHER_TASK_WEIGHT = 0.3  # about the rank correlation between benchmarks of different tasks
 SAME_SUITE_WEIGHT = 5.0  # the user's own runs of this very model and data: of ranks that differ by re-runs alone
+MANY_METHODS = 10  # so many finished runs of the user's on another task say as much as a published comparison
 NEUTRAL_WEIGHT = 0.3  # pseudo-count of the neutral score, so that one lucky benchmark does not decide
 REPEAT_DISCOUNT = 0.1  # score that a candidate loses per candidate of its family already chosen
 REFERENCE = "lora"  # what nearly everyone uses: it is in every race, and every pick is measured against it
@@ -57,6 +58,8 @@ def method_priors(records: Iterable[RunRecord], task: Task, suite: str | None = 
         if record.is_compared:
             suites.setdefault((suite_of(record), record.task), []).append(record)
     ranks = {key: rank for key, runs in suites.items() if (rank := _ranks(runs))}
+    raced = {key for key, runs in suites.items() if any(run.source == OWN for run in runs)}
+    compared = {key: min(1.0, len(ranks[key]) / MANY_METHODS) for key in raced & ranks.keys()}
     below, above = _transfer(list(ranks.values()))
     memory = _relative_to_reference(records, "peak_bytes")
     time = _relative_to_reference(records, "train_s")
@@ -66,8 +69,8 @@ def method_priors(records: Iterable[RunRecord], task: Task, suite: str | None = 
     for method in {r.method for r in records}:
         seen = {key: rank[method] for key, rank in ranks.items() if method in rank}
         # The user finished what a race had chosen among many: the worst of it is in the middle of all methods.
-        seen |= {key: (1 + share) / 2 for key, share in seen.items() if key[0] == suite}
-        weights = [_weight(key, task, suite) for key in seen]
+        seen |= {key: (1 + share) / 2 for key, share in seen.items() if key[0] == suite or key in raced}
+        weights = [_weight(key, task, suite, compared.get(key, 1.0)) for key in seen]
         weighted = sum(w * s for w, s in zip(weights, seen.values(), strict=True))
         score = (weighted + NEUTRAL_WEIGHT * NEUTRAL) / (sum(weights) + NEUTRAL_WEIGHT)
         priors.append(
@@ -148,10 +151,11 @@ def _by_experiment(runs: Iterable[RunRecord]) -> dict[str, float]:
     return {experiment: fmean(values) for experiment, values in metrics.items()}
 
 
-def _weight(benchmark: tuple[str, Task], task: Task, suite: str | None) -> float:
+def _weight(benchmark: tuple[str, Task], task: Task, suite: str | None, compared: float) -> float:
+    """compared: how much of a comparison of methods the benchmark is, 1 for a full one."""
     if benchmark[0] == suite:
         return SAME_SUITE_WEIGHT
-    return 1.0 if benchmark[1] == task else OTHER_TASK_WEIGHT
+    return compared * (1.0 if benchmark[1] == task else OTHER_TASK_WEIGHT)
 
 
 def _ranks(runs: list[RunRecord]) -> dict[str, float]:

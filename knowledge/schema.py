@@ -89,6 +89,9 @@ class Curve(Record):
         return self.model_copy(update={"points": tuple(p for p in self.points if p.step <= step)})
 
 
+OWN = "own"  # the source of a run that a user finished
+
+
 class RunRecord(Record):
     """One finished run of the benchmark table: published, from a study, or the user's own."""
 

@@ -193,6 +193,18 @@ class TestPriors:
         ]
         assert method_priors(runs, "causal-lm", "mine-1a2b/llama")["lora"].own_learning_rate == 3e-4
 
+    def test_a_few_runs_of_another_task_do_not_overturn_what_published_ones_say(self):
+        """Those of a small race: what won it among four is no winner among all."""
+        raced = {"last-layers": 0.44, "lora": 0.42, "rslora": 0.42, "lora-all-linear": 0.42}
+        own = [self.own(name, accuracy).model_copy(update={"source": "own"}) for name, accuracy in raced.items()]
+        shipped = table.shipped()
+        before, after = (method_priors([*shipped, *runs], "causal-lm") for runs in ((), own))
+        of_classes = [run.model_copy(update={"task": "sequence-classification"}) for run in own]
+        elsewhere = method_priors([*shipped, *of_classes], "causal-lm")
+        assert elsewhere["last-layers"].score < after["last-layers"].score < before["rslora"].score
+        for name in ("rslora", "lora-all-linear"):
+            assert before[name].score - 0.06 < after[name].score < elsewhere[name].score <= before[name].score
+
     def test_a_single_method_was_compared_with_nothing(self):
         before = method_priors(table.shipped(), "causal-lm")
         after = method_priors([*table.shipped(), self.own("rslora", 0.1)], "causal-lm", "mine-1a2b/llama")
