@@ -86,7 +86,8 @@ def _set_offline(offline: bool) -> None:
     if offline:
         os.environ[_OFFLINE], os.environ[_BY_US] = "1", "1"
     else:
-        del os.environ[_OFFLINE], os.environ[_BY_US]
+        for name in (_OFFLINE, _BY_US):
+            os.environ.pop(name, None)
 
 
 def _nearby(repository: str) -> str:

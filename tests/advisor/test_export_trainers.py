@@ -1,19 +1,11 @@
-"""Configs for TRL, Axolotl and LLaMA-Factory: golden files, what is refused, and the real schemas where installed.
-
-The checks against a trainer's own code are skipped where its package is missing. `UPDATE_SNAPSHOTS=1` writes the
-golden files anew.
+"""Configs for TRL, Axolotl and LLaMA-Factory: golden files, and what is refused. `UPDATE_SNAPSHOTS=1` writes the golden
+files anew. What the trainers make of them is in test_trainers_read_exports.py.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import importlib.util
 import json
 import os
-import random
-import subprocess
-import sys
-import types
 from pathlib import Path
 
 import pytest
@@ -25,7 +17,6 @@ from knowledge.errors import BadInput
 from knowledge.schema import PlannedRun
 from probes.hold_out import SAME_PROMPT
 from tests.advisor.factories import LORA_CONFIG, candidate, of_chats, result
-from tests.advisor.tiny_run import save_tiny
 
 GOLDEN = Path(__file__).parent / "snapshots"
 TRAINERS = ("trl", "axolotl", "llama-factory")
@@ -280,22 +271,6 @@ def test_of_own_held_out_rows_the_form_counts_too_and_what_the_probes_left_out_i
     assert ("12 rows of the data that the probes left out" in written) == (target != "trl")
 
 
-@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
-def test_a_single_target_reaches_the_modules_of_that_name_through_trl(architecture, tmp_path):
-    """TRL makes a string of a list of one, which PEFT matches with the whole path of a module."""
-    trl = pytest.importorskip("trl")
-    import peft
-
-    from tests.tiny import tiny_model
-
-    name = {"gpt2": "c_attn", "llama": "q_proj"}[architecture]
-    written = exported("trl", tmp_path, lora_run({**LORA_CONFIG, "target_modules": [name]}))
-    read = trl.ModelConfig(use_peft=True, lora_target_modules=written["lora_target_modules"])
-    model = peft.get_peft_model(tiny_model(architecture), trl.get_peft_config(read))
-    adapted = {path.rpartition(".lora_A")[0] for path, _ in model.named_parameters() if "lora_A" in path}
-    assert adapted and {path.rpartition(".")[2] for path in adapted} == {name}
-
-
 @pytest.mark.parametrize(
     ("rows", "plan", "columns"),
     [
@@ -350,108 +325,3 @@ def variants() -> dict[str, Result]:
         "own held-out rows": lora_run(data_format="text", eval_path="/data/own.jsonl"),
         "nf4": lora_run(run=PlannedRun(max_steps=600, quantization="nf4")),
     }
-
-
-# ---------------------------------------------------------------- against the trainers' own code
-
-
-def expressible(target: str, folder: Path):
-    """(name, file) of every variant that the target can say."""
-    for name, run in {"plain": lora_run(), **variants()}.items():
-        try:
-            yield name, get_exporter(target).export(folder / name, for_target(target, run))[0]
-        except NotExpressible:
-            continue
-
-
-def test_trl_reads_every_key(tmp_path):
-    trl = pytest.importorskip("trl")
-    import yaml
-
-    for name, path in expressible("trl", tmp_path):
-        values = yaml.safe_load(path.read_text())
-        if "bf16" in values:
-            path.write_text(path.read_text().replace("bf16: true", "bf16: false"))  # there may be no GPU here
-        parser = trl.TrlParser((trl.ScriptArguments, trl.SFTConfig, trl.ModelConfig, trl.DatasetMixtureConfig))
-        script, training, model, mixture = parser.parse_args_and_config(
-            ["--config", str(path)], fail_with_unknown_args=True
-        )
-        read = {k: v for part in (script, training, model, mixture) for k, v in vars(part).items()}
-        for key, value in values.items():
-            if key not in (
-                "bf16",
-                "datasets",
-                "optim",
-                "lr_scheduler_type",
-                "eval_strategy",
-                "save_strategy",
-                "report_to",
-            ):
-                assert read[key] == value, (name, key)
-        assert [d.path for d in mixture.datasets] == ["json"]
-        if name in ("plain", "dora", "rslora"):
-            config = trl.get_peft_config(model)
-            assert (config.r, config.lora_alpha, set(config.target_modules)) == (32, 64, {"q_proj", "v_proj"})
-
-
-def test_the_trl_config_really_trains(tmp_path):
-    pytest.importorskip("trl")
-    model = save_tiny(tmp_path / "model", "llama")
-    draw = random.Random(0)
-    rows = [{"prompt": f"{a}+{b}=", "completion": str(a + b)} for a in range(10) for b in range(10)]
-    draw.shuffle(rows)
-    data = tmp_path / "data.jsonl"
-    data.write_text("\n".join(map(json.dumps, rows)))
-    run = PlannedRun(max_steps=3, batch_size=4, max_length_tokens=24, dtype="float32")
-    recommendation = lora_run(run=run, model={"location": str(model)}, data_path=str(data))
-    [config] = get_exporter("trl").export(tmp_path / "out", recommendation)
-    command = [str(Path(sys.executable).with_name("trl")), "sft", "--config", str(config)]
-    environment = {
-        **os.environ,
-        "HF_HUB_OFFLINE": "1",
-        "HF_DATASETS_CACHE": str(tmp_path / "cache"),
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path / "out", env=environment, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    import peft
-
-    saved = peft.PeftConfig.from_pretrained(tmp_path / "out" / "trl-output")
-    assert (saved.r, set(saved.target_modules)) == (32, {"q_proj", "v_proj"})
-
-
-def test_axolotl_knows_every_key(tmp_path):
-    schema = pytest.importorskip("axolotl.utils.schemas.config").AxolotlInputConfig
-    import yaml
-
-    for name, path in expressible("axolotl", tmp_path):
-        values = yaml.safe_load(path.read_text())
-        assert set(values) <= set(schema.model_fields), name  # unknown keys are ignored in silence
-        read = schema(**values).model_dump(exclude_none=True)
-        for key in values:
-            if key not in ("datasets", "test_datasets", "special_tokens", "peft_init_lora_weights"):
-                assert str(read[key]) == str(values[key]), (name, key)
-
-
-def test_llama_factory_knows_every_key(tmp_path, monkeypatch):
-    monkeypatch.setenv("DISABLE_VERSION_CHECK", "1")  # it pins an older transformers; its argument classes are the same
-    pytest.importorskip("llamafactory")
-    pytest.importorskip("omegaconf")  # which its argument classes import
-    if importlib.util.find_spec("torchaudio") is None:  # for speech, but always imported
-        monkeypatch.setitem(sys.modules, "torchaudio", types.ModuleType("torchaudio"))
-    import yaml
-    from llamafactory.data.parser import get_dataset_list
-    from llamafactory.hparams import DataArguments, FinetuningArguments, ModelArguments
-    from transformers import HfArgumentParser, Seq2SeqTrainingArguments
-
-    classes = (ModelArguments, DataArguments, Seq2SeqTrainingArguments, FinetuningArguments)
-    for name, path in expressible("llama-factory", tmp_path):
-        values = yaml.safe_load(path.read_text())
-        values["bf16"] = False  # there may be no GPU here
-        names = {f.name for c in classes for f in dataclasses.fields(c)}
-        assert set(values) <= names, name
-        parsed = HfArgumentParser(classes).parse_dict(values)
-        finetuning = parsed[3]
-        assert finetuning.finetuning_type in ("lora", "oft")
-        [dataset] = get_dataset_list([values["dataset"]], str(path.parent / values["dataset_dir"]))
-        assert dataset.dataset_name == "/data/my.jsonl"
