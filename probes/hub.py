@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from urllib.parse import urlsplit
 
 from knowledge.errors import BadInput, NoModelAccess
@@ -71,18 +72,25 @@ def check_access(repository: str, *, weights: bool) -> None:
     except OSError as error:  # the hub answers, but not as it should: overload, a proxy's error page
         raise NoModelAccess(f"{repository} cannot be read from the hub: {error}. {next_step}") from error
     if offline:
-        _set_offline(True)
+        stay_offline()
+
+
+def stay_offline() -> None:
+    """From now on nothing but the local cache is asked, in this process and in its workers, until the hub can be
+    reached again."""
+    _set_offline(True)
 
 
 def _set_offline(offline: bool) -> None:
-    """Where the cache is enough, nobody in this process, or in a worker of it, is to wait for a hub that is out of
-    reach: behind a firewall that answers nothing each call of its client takes a minute or two. Until it can be reached
-    again."""
+    """Where the cache is enough, nobody is to wait for a hub that is out of reach: behind a firewall that answers
+    nothing each call of its client takes a minute or two."""
     from huggingface_hub import constants
 
     if offline == constants.HF_HUB_OFFLINE:
         return  # as the user has it
     constants.HF_HUB_OFFLINE = offline
+    if "datasets" in sys.modules:  # else it reads the environment when it is imported
+        sys.modules["datasets"].config.HF_HUB_OFFLINE = offline
     if offline:
         os.environ[_OFFLINE], os.environ[_BY_US] = "1", "1"
     else:

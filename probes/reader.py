@@ -243,16 +243,23 @@ def with_class_names(rows):
 def _read_hub(source: str) -> Iterator[NumberedRow]:
     import datasets
 
-    if not hub.reachable():
-        raise BadInput(f"There is no file {source!r}, and the hub, where a data set may have that name, is offline.")
+    online = hub.reachable()
+    if not online:
+        hub.stay_offline()
     datasets.disable_progress_bars()
     name, subset, split = hub_place(source)
     number = 0
     try:
-        rows = with_class_names(datasets.load_dataset(name, subset, split=split, streaming=True))
+        # What an earlier load_dataset left in the cache can be read without the hub, but not streamed.
+        rows = with_class_names(datasets.load_dataset(name, subset, split=split, streaming=online))
         for number, row in enumerate(rows, start=1):
             yield number, row
     except Exception as error:  # the hub's library raises many kinds: missing, gated, offline, several configurations
+        if not online:
+            raise BadInput(
+                f"There is no file {source!r}. The hub, where a data set may have that name, is offline, and the cache "
+                f"of datasets does not give it: {error}"
+            ) from error
         reached = f"be read beyond row {number}" if number else "be opened"
         raise BadInput(
             f"The hub dataset {name!r} ({f'subset {subset!r}, ' if subset else ''}split {split!r}) cannot {reached}: "

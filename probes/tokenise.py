@@ -47,7 +47,9 @@ def encode_segments(batch, tokenizer):
     if not batch:
         return []
     alone, within = encode(["a", "\na"])["input_ids"]
-    if within[-len(alone) :] == alone or not tokenizer.is_fast:
+    # Where a line break is but a space that falls away, both are the same; the token itself then shows its space.
+    spaced = within[-len(alone) :] != alone or tokenizer.convert_ids_to_tokens(alone)[0].startswith("▁")
+    if not spaced or not tokenizer.is_fast:
         pieces = iter(encode([text for segments in batch for text, _ in segments])["input_ids"])
         return [[next(pieces) for _ in segments] for segments in batch]
     whole = encode(["".join(text for text, _ in segments) for segments in batch], return_offsets_mapping=True)

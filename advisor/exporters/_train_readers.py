@@ -63,9 +63,10 @@ def read_rows(path):
 ''',
     "hub": '''
 def read_rows(path):
-    """Yields the rows of a dataset on the Hugging Face hub."""
+    """Yields the rows of a dataset on the Hugging Face hub, or of its copy in the cache where HF_HUB_OFFLINE=1."""
     name, subset, split = hub_place(path)
-    yield from with_class_names(datasets.load_dataset(name, subset, split=split, streaming=True))
+    streaming = not datasets.config.HF_HUB_OFFLINE
+    yield from with_class_names(datasets.load_dataset(name, subset, split=split, streaming=streaming))
 ''',
 }
 READERS["tsv"] = READERS["csv"]  # with another $separator

@@ -262,14 +262,16 @@ def test_own_held_out_rows_are_read_as_by_the_probes(form, named, tmp_path):
         assert [list(of_probes.row(i)[0]) for i in range(len(of_probes))] == [list(ids) for ids, _ in of_script.pairs]
 
 
-def test_a_part_of_a_hub_dataset_is_read_as_by_the_probes(tmp_path, monkeypatch):
+@pytest.mark.parametrize("offline", [False, True])
+def test_a_part_of_a_hub_dataset_is_read_as_by_the_probes(tmp_path, monkeypatch, offline):
     import datasets
 
     asked = []
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", offline)
     monkeypatch.setattr(datasets, "load_dataset", lambda *places, **options: asked.append((places, options)) or [])
     [script] = export(tmp_path, Case(tmp_path, "llama", "lora").result(data_path="owner/name:main:test"))
     list(runpy.run_path(str(script))["read_rows"]("owner/name:main:test"))
-    assert asked == [(("owner/name", "main"), {"split": "test", "streaming": True})]
+    assert asked == [(("owner/name", "main"), {"split": "test", "streaming": not offline})]
 
 
 @pytest.mark.parametrize(

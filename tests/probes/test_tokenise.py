@@ -59,11 +59,11 @@ def test_a_bos_token_is_added_once_where_the_tokenizer_adds_one():
     assert rows[0][1] == [False, False, True, True]
 
 
-@pytest.mark.parametrize("kind", ["every text", "first text"])
+@pytest.mark.parametrize("kind", ["every text", "first text", "lines are joined"])
 def test_where_a_tokenizer_puts_a_space_before_a_text_rows_are_encoded_as_a_whole(kind):
-    """As those of Llama 2, Mistral and Phi-3 do."""
+    """As those of Llama 2, Mistral and Phi-3 do, and those that were trained as for translation, such as XGLM's."""
     tokenizer = spacing_tokenizer(kind)
-    for prompt, answer in [("ab: ", "cd"), ("ab:", " cd"), ("<turn>ab\n", "cd")]:
+    for prompt, answer in [("ab: ", "cd"), ("ab:", " cd"), ("ab:", "cd"), ("<turn>ab\n", "cd")]:
         [(ids, trained)] = encode_batch([[(prompt, False), (answer, True)]], tokenizer)
         assert ids[:-1] == tokenizer(prompt + answer, add_special_tokens=False)["input_ids"]
         assert trained_text(tokenizer, ids, trained).strip() == "cd</s>"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 PAD, BOS, EOS, TURN = "<pad>", "<s>", "</s>", "<turn>"
@@ -14,15 +14,20 @@ CHAT_TEMPLATE = (
 
 def spacing_tokenizer(kind: str) -> PreTrainedTokenizerFast:
     """In SentencePiece's manner: characters are tokens, and a space is put before "every text" between special tokens,
-    or before the "first text" alone."""
+    or before the "first text" alone; or, where "lines are joined", before every text of which a line break is one more
+    space and spaces at its ends and behind others are none."""
     letters = [chr(i) for i in range(ord("a"), ord("z") + 1)]
     vocabulary = ["<unk>", PAD, BOS, EOS, TURN, *(f"<0x{i:02X}>" for i in range(256)), "▁", ":", *letters]
     model = models.BPE(
         {token: i for i, token in enumerate(vocabulary)}, merges=[], unk_token="<unk>", byte_fallback=True
     )
     tokenizer = Tokenizer(model)
+    spaces = [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
     if kind == "every text":
-        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        tokenizer.normalizer = normalizers.Sequence(spaces)
+    elif kind == "lines are joined":
+        joined = [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
+        tokenizer.normalizer = normalizers.Sequence([*joined, *spaces])
     else:
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
     tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
