@@ -16,7 +16,7 @@ from typing import Any
 
 from advisor.candidates import Candidate, propose
 from advisor.decision import decide
-from advisor.disk import check_room, explained
+from advisor.disk import check_free_space, disk_errors_in_words
 from advisor.files import gone_after
 from advisor.fitting import check_weights_fit, with_fitting_run
 from advisor.gather import JOURNAL_FILE, gather, open_executor, open_journal
@@ -91,11 +91,11 @@ def run(
         out = at_home(out) if out else None  # else a folder of the name ~ is made
         keep = out if out and not dry_run else None
         if resume:
-            _say_whether_there_is_a_race(out, observer.message)
+            _check_resume(out, observer.message)
         if keep:
             _check_folder(keep, request, resume)
         folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="advisor-")))
-        check_room(folder)
+        check_free_space(folder)
         if asks_for_images(request):
             found = published_answer(request, observer.message)
             reports, race = found.reports, None
@@ -116,7 +116,7 @@ def run(
     return Recommendation(result, keep)
 
 
-def _say_whether_there_is_a_race(out: str | Path | None, say: Callable[[str], None]) -> None:
+def _check_resume(out: str | Path | None, say: Callable[[str], None]) -> None:
     if out is None:
         raise BadInput("Resuming needs the folder of the race to go on with: give --out (from Python: out=).")
     if not (Path(out) / JOURNAL_FILE).exists():
@@ -163,7 +163,7 @@ def _survey_and_judge(call: _Call) -> tuple[Survey, list[CandidateReport], RaceR
     candidates, left_out = propose(found)
     priors = method_priors(table.load(), found.planned_run.task, suite_of_survey(found))
     if request.probe:
-        with explained(call.folder), gone_after(NothingFits, call.folder):
+        with disk_errors_in_words(call.folder), gone_after(NothingFits, call.folder):
             found, reports, too_large, race = _probe(call, found, candidates, priors)
     else:
         reports, too_large = _from_table(found, candidates, priors, observer)
@@ -237,7 +237,7 @@ def _probe(
         )
         if call.dry_run:
             return found, [*would_be_probed(found, lineup.entering), *waiting], lineup.too_large, race_report
-        check_room(folder, lineup.entering)
+        check_free_space(folder, lineup.entering)
         earlier_s = journal.probing_s
         evidence, race = gather(found, lineup, executor, journal, observer, deadline, costs)
         call.stack.enter_context(finishing(observer.message))

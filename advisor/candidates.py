@@ -17,7 +17,7 @@ from advisor.request import ALL_METHODS, Request
 from advisor.requirements import advice_on_dropping, parse_checkable, violations_of
 from advisor.scope import Scope
 from advisor.serving import served_as
-from advisor.survey import Survey, places_of
+from advisor.survey import Survey, position_limit
 from knowledge.errors import NothingFits
 from knowledge.methods import all_methods
 from knowledge.methods.base import Method
@@ -120,7 +120,7 @@ def _reason_against(method: Method, survey: Survey) -> str | None:
 
 def _lacks_places(config: Mapping[str, Any] | None, survey: Survey) -> str | None:
     """What a method puts before a row takes places of the model's that the longest row may need."""
-    in_front, places = (config or {}).get("num_virtual_tokens") or 0, places_of(survey.config)
+    in_front, places = (config or {}).get("num_virtual_tokens") or 0, position_limit(survey.config)
     if not (in_front and places and in_front + survey.planned_run.max_length_tokens > places):
         return None
     return (

@@ -23,7 +23,7 @@ from advisor.save import RESULT_FILE, load, save
 from advisor.text import rate_text
 from advisor.wording import compare, explain, standing
 from knowledge.errors import BadInput
-from knowledge.methods import get_method, name_of
+from knowledge.methods import catalogue_name, get_method
 
 
 def choose(result: Result, method: str, learning_rate: float | None = None) -> Result:
@@ -39,7 +39,7 @@ def choose(result: Result, method: str, learning_rate: float | None = None) -> R
         )
     if case is None:
         raise BadInput("Nothing came through this race, so there is nothing to choose from: see `advisor report`.")
-    chosen = _find(judged, case.quality, name_of(method), learning_rate)
+    chosen = _find(judged, case.quality, catalogue_name(method), learning_rate)
     view = replace(case, pick=chosen)
     decision = explain(view, instead_of=None if chosen is case.pick else case.pick)
     plan = result.training

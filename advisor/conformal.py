@@ -12,14 +12,14 @@ from knowledge.intervals import COVERAGE
 NEIGHBOURS = 20  # errors depend on the level: bad methods are harder to predict than good ones
 
 
-def error_bound(errors: ArrayLike, coverage: float = COVERAGE) -> float:
-    """The size that a new error stays below with probability `coverage`, from past errors.
+def error_bound(errors: ArrayLike) -> float:
+    """The size that a new error stays below with probability COVERAGE, from past errors.
 
-    The split-conformal quantile (Vovk et al. 2005; Lei et al. 2018): rank ceil((n + 1) * coverage) of the n sizes.
+    The split-conformal quantile (Vovk et al. 2005; Lei et al. 2018): rank ceil((n + 1) * COVERAGE) of the n sizes.
     Infinite where there are too few errors to say, which is below four for 80 %.
     """
     sizes = np.sort(np.abs(np.asarray(errors, dtype=float)))
-    rank = math.ceil((len(sizes) + 1) * coverage)
+    rank = math.ceil((len(sizes) + 1) * COVERAGE)
     return float(sizes[rank - 1]) if rank <= len(sizes) else math.inf
 
 
@@ -29,12 +29,11 @@ class LocalBound:
     predicted, errors: arrays of shape (n,), from predictions of runs that the model had not seen.
     """
 
-    def __init__(self, predicted: ArrayLike, errors: ArrayLike, neighbours: int = NEIGHBOURS) -> None:
+    def __init__(self, predicted: ArrayLike, errors: ArrayLike) -> None:
         self._predicted = np.asarray(predicted, dtype=float)
         self._errors = np.asarray(errors, dtype=float)
-        self._neighbours = neighbours
 
     def at(self, value: float) -> float:
         distance = np.abs(self._predicted - value)
-        reach = np.sort(distance)[min(self._neighbours, len(distance)) - 1]
+        reach = np.sort(distance)[min(NEIGHBOURS, len(distance)) - 1]
         return error_bound(self._errors[distance <= reach])  # with all that are equally near

@@ -66,7 +66,7 @@ class Scale:
         return first, ("forgetting", _forgets_less), third, ("effort", self.is_easier)
 
     def least(self, candidates: Sequence[CandidateReport]) -> list[CandidateReport]:
-        """Those that no other of them is felt to be cheaper than by what is paid first."""
+        """The candidates that no other undercuts noticeably in what is paid first."""
         return _not_dearer(candidates, self.in_order[0][1])
 
     def cheapest(self, candidates: Sequence[CandidateReport]) -> tuple[list[CandidateReport], list[Step]]:

@@ -14,9 +14,10 @@ SHARPER = 1.25  # the metric is what people ask for: the loss stands in only whe
 
 
 def deciding_quality(candidates: Sequence[CandidateReport]) -> QualityField:
-    """What candidates are compared by: what tells more of them apart, unless the metric and the loss disagree on who is
-    ahead of those that stayed in the race. Then of a share of right answers and the loss the clearer lead decides; a
-    metric that weighs rows otherwise decides where its own lead is more than noise.
+    """What candidates are compared by: metric or loss, whichever tells more pairs of them apart. If the two put
+    different candidates first, of those that stayed in the race, the one decides whose lead is clearer beside its
+    noise. A metric that is no plain share of right answers (macro F1, one's own) then decides where its lead is more
+    than noise.
 
     Either tells little on some dozens of held-out rows, and both together most: of ten candidates at the ends of their
     runs, on 64 rows of eight tasks, the one with most right answers has 2.3 points fewer of the other rows right than

@@ -17,7 +17,7 @@ from probes import checkpoint
 LEAST_ROOM_BYTES = 50_000_000  # for the tokenised data, the journal, the logs and the report
 
 
-def check_room(folder: Path, candidates: Sequence[Candidate] = ()) -> None:
+def check_free_space(folder: Path, candidates: Sequence[Candidate] = ()) -> None:
     """Raises BadInput where no files can be written to `folder`, which need not be there yet, and DiskFull where there
     is not enough room for the checkpoints of `candidates` and the rest."""
     place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
@@ -45,7 +45,7 @@ def checkpoint_bytes(candidate: Candidate) -> int:
 
 
 @contextmanager
-def explained(folder: Path) -> Iterator[None]:
+def disk_errors_in_words(folder: Path) -> Iterator[None]:
     """Turns the error of a write that found no room in `folder` into DiskFull."""
     try:
         yield

@@ -112,7 +112,7 @@ def _rows_come_again(case: Case) -> bool:
     run, data = case.planned_run, case.data
     if run.epochs is not None or data is None:
         return run.epochs is None or run.epochs > 1
-    return run.max_steps * run.batch_size * run.gradient_accumulation_steps > data.train_rows
+    return run.max_steps * run.rows_per_step > data.train_rows
 
 
 def _tight_memory(memory: MemoryEstimate, device: DeviceReport) -> str:
@@ -176,7 +176,7 @@ def _sample_warning(case: Case, data: DatasetProfile) -> str:
     run, sample = case.planned_run, data.sample_rows
     if run is None or data.tokenised_rows >= data.usable_rows or sample <= 0:
         return ""
-    seen = case.pick.curve.last_step * run.batch_size * run.gradient_accumulation_steps
+    seen = case.pick.curve.last_step * run.rows_per_step
     if seen <= sample:
         return ""
     return (

@@ -24,7 +24,7 @@ from knowledge.schema import Curve, CurvePoint, RunRecord
 
 FEWEST_RUNS = 20  # of a benchmark, to learn ends from
 LEAST_LOSS = 1e-6  # nats; next to it float32 tells no two apart
-TREES = 60
+TREES, SEED = 60, 0
 SAME_SHARE = 1.01  # of a run, where one is so many times the other: steps are whole numbers
 STILL_NEAR = 1.25  # times a share: what comes after it tells little more
 # Methods that train inputs instead of weights start from a damaged model and learn late.
@@ -102,9 +102,6 @@ def features(probe: Probe) -> np.ndarray | None:
 class EndModel:
     """One outcome at the end of the run as a function of `features`. Deterministic."""
 
-    def __init__(self, seed: int = 0) -> None:
-        self._seed = seed
-
     def fit(self, x: np.ndarray, y: np.ndarray, groups: Sequence[str]) -> EndModel:
         """x: (n, 7), y: (n,). Errors are judged on each group by a model of all others: of few runs a model of four
         fifths knows clearly less than one of all, and its errors would make intervals too wide."""
@@ -114,7 +111,7 @@ class EndModel:
         for name in np.unique(groups):
             out = groups == name
             if not out.all():
-                predicted[out] = EndModel(self._seed)._fit(x[~out], y[~out])._predict(x[out])
+                predicted[out] = EndModel()._fit(x[~out], y[~out])._predict(x[out])
         self._bound = LocalBound(predicted, y - predicted)
         self._range = np.nanmin(x, axis=0), np.nanmax(x, axis=0)
         return self
@@ -137,9 +134,9 @@ class EndModel:
         self._line = LocalLine().fit(x[:, 0], y)
         # Of two probes that are equal in all else none is to end worse for its lower loss.
         follows_loss = [_direction(x[:, 0], y), *[0] * (x.shape[1] - 1)]
-        self._outcome = ExtraTreesRegressor(TREES, random_state=self._seed, monotonic_cst=follows_loss).fit(x, y)
+        self._outcome = ExtraTreesRegressor(TREES, random_state=SEED, monotonic_cst=follows_loss).fit(x, y)
         left_over = y - self._line.predict(x[:, 0])
-        self._left_over = ExtraTreesRegressor(TREES, random_state=self._seed).fit(x, left_over)
+        self._left_over = ExtraTreesRegressor(TREES, random_state=SEED).fit(x, left_over)
         return self
 
     def _predict(self, x: np.ndarray) -> np.ndarray:

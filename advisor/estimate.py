@@ -12,9 +12,9 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from knowledge.diffusion_models import known_image_generator
-from knowledge.errors import BadInput, did_you_mean
+from knowledge.errors import BadInput
 from knowledge.gpus import smallest_gpu
-from knowledge.methods import all_methods, name_of
+from knowledge.methods import all_methods, catalogue_name, get_method
 from knowledge.methods.base import Method
 from knowledge.schema import MemoryEstimate, PlannedRun, Record
 from knowledge.shape import ModelShape
@@ -162,8 +162,15 @@ def _checked_run(**fields: Any) -> PlannedRun:
     try:
         return PlannedRun(max_steps=1000, **fields)
     except ValidationError as error:
-        problems = "; ".join(f"{p['loc'][0]}: {p['msg']} (seen: {p['input']!r})" for p in error.errors())
+        problems = "; ".join(f"{_option(p['loc'][0])}: {p['msg']} (seen: {p['input']!r})" for p in error.errors())
         raise BadInput(f"The run cannot be estimated: {problems}") from None
+
+
+def _option(field: str | int) -> str:
+    """As the command line calls it."""
+    from advisor.request import OPTIONS
+
+    return {**OPTIONS, "quantization": "--quantize"}.get(str(field), f"--{str(field).replace('_', '-')}")
 
 
 def _line(
@@ -253,14 +260,8 @@ def verdict_on(memory: MemoryEstimate, limit_bytes: int | None) -> Verdict:
 
 
 def _choose(methods: str | Iterable[str]) -> list[Method]:
-    catalogue = all_methods()
-    names = list(map(name_of, [methods] if isinstance(methods, str) else methods))
-    if names == ["all"]:
-        return list(catalogue.values())
-    for name in names:
-        if name not in catalogue:
-            raise BadInput(f"There is no method {name!r}. {did_you_mean(name, list(catalogue))}")
-    return [catalogue[name] for name in names]
+    names = list(map(catalogue_name, [methods] if isinstance(methods, str) else methods))
+    return list(all_methods().values()) if names == ["all"] else [get_method(name) for name in names]
 
 
 def _config(model: str, task: str | None, rows: Rows | None, trust_remote_code: bool) -> tuple[Any, Any]:

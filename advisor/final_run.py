@@ -112,7 +112,7 @@ def read_data(facts: Recommended, say: Callable[[str], None]) -> PreparedData:
     from probes.source import load_tokenizer
 
     plan, run = facts.plan, facts.result.planned_run
-    seen_rows = run.max_steps * run.batch_size * run.gradient_accumulation_steps
+    seen_rows = run.max_steps * run.rows_per_step
     say(f"reading and tokenising {plan.data_path}")
     data = prepare(
         plan.data_path,
@@ -183,7 +183,7 @@ def _job(facts: Recommended, state: Path) -> ProbeJob:
 
 def eval_steps(run: PlannedRun, eval_rows: int) -> tuple[int, ...]:
     """The steps after which held-out rows are evaluated: not too near to each other, and always the last."""
-    apart = max(1, round(ROWS_BETWEEN * eval_rows / (run.batch_size * run.gradient_accumulation_steps)))
+    apart = max(1, round(ROWS_BETWEEN * eval_rows / run.rows_per_step))
     chosen: list[int] = []
     for share in EVAL_FRACTIONS[:-1]:
         step = round(share * run.max_steps)

@@ -25,8 +25,7 @@ from probes.evidence import Evidence
 from probes.executors.base import Executor
 from probes.executors.process import ProcessExecutor
 from probes.journal import Journal
-from probes.metrics import identity as metric_identity
-from probes.metrics import own_place
+from probes.metrics import code_fingerprint, own_place
 from probes.observer import Observer
 from probes.race import Race
 from probes.schema import ProbeContext, Schedule
@@ -38,7 +37,7 @@ BYTES_PER_PARAMETER = 6  # a base in float32, and half as much again for trainin
 
 @dataclass(frozen=True)
 class ProbePlace:
-    """Where probes run. `speed_up_alone`: how many times faster than they a run may be that has all of it alone."""
+    """Where probes run. `speed_up_alone`: at most so many times faster is a run that has the device to itself."""
 
     executor: Executor
     device: str
@@ -188,10 +187,9 @@ def fingerprint(data: PreparedData, model_location: str, run: PlannedRun, metric
     """Names what measurements depend on, beside the candidate itself. `metric` is the one that was asked for."""
     content = hashlib.sha256()
     for rows in (data.train, data.eval):
-        for array in (rows.tokens, rows.label_mask, rows.offsets, rows.class_labels):
-            if array is not None:
-                content.update(array.tobytes())
+        for array in rows.arrays.values():
+            content.update(array.tobytes())
     content.update(f"{model_location}\n{data.profile.metric_name}\n".encode())
     content.update(json.dumps(run.model_dump(mode="json"), sort_keys=True).encode())
-    content.update(metric_identity(metric).encode())
+    content.update(code_fingerprint(metric).encode())
     return content.hexdigest()[:16]

@@ -52,26 +52,26 @@ def _are_rows(data: Any) -> bool:
 def _line(number: int, row: Any) -> str:
     if not isinstance(row, Mapping):
         raise BadInput(f"Row {number} of the data is a {type(row).__name__}: each must be a dict of its columns.")
-    line = json.dumps(_plain(row), ensure_ascii=False)
+    line = json.dumps(_json_value(row), ensure_ascii=False)
     try:
         line.encode()
     except UnicodeEncodeError:  # half a surrogate pair: the row is told of like one of a file
-        line = json.dumps(_plain(row))
+        line = json.dumps(_json_value(row))
     return line + "\n"
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     """What JSON can hold of a value: of numbers and arrays of NumPy and pandas Python's own, of a time its text; null
     for what is missing, as in an empty cell of a table, and for what is no text, such as an image beside it."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(part) for key, part in value.items()}
+        return {str(key): _json_value(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
+        return [_json_value(part) for part in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, str | bool | int):
         return value
     if hasattr(value, "tolist"):
-        return _plain(value.tolist())
+        return _json_value(value.tolist())
     text = str(value) if isinstance(value, AS_TEXT) else ""
     return text if text != "NaT" and text else None

@@ -19,7 +19,7 @@ from advisor.training_report import ADAPTER_FOLDER, REPORT_FILE, finished_report
 from knowledge.errors import BadInput
 from knowledge.schema import DType, Record
 from probes.device import free_host_bytes
-from probes.merging import SAME_CHANGE, Agreement, CannotMerge, Workplace, convert, merge
+from probes.merging import SAME_CHANGE, Agreement, CannotMerge, MergeInputs, convert, merge
 
 Form = Literal["model", "lora"]
 FOLDERS: dict[Form, str] = {"model": "merged", "lora": "lora"}
@@ -71,10 +71,10 @@ def merge_recommended(
             f"`advisor train {folder} --force` trains this one, and moves that aside."
         )
     _check_memory(facts)
-    place, base_dtype = _workplace(facts, folder, adapter)
+    place, base_dtype = _merge_inputs(facts, folder, adapter)
     chosen = dtype or base_dtype
     if form != "lora":
-        target = _room(out or folder / FOLDERS["model"], force, folder)
+        target = _free_target(out or folder / FOLDERS["model"], force, folder)
         say(f"merging into the base in full precision, in {chosen}")
         try:
             agreement = _write(target, lambda made: merge(place, made, chosen), facts)
@@ -83,7 +83,7 @@ def merge_recommended(
             if form == "model":
                 raise CannotMerge(f"{error} {_alternative(facts, folder)}") from None
             say(f"{error} Trying a LoRA instead.")
-    target = _room(out or folder / FOLDERS["lora"], force, folder)
+    target = _free_target(out or folder / FOLDERS["lora"], force, folder)
     say(f"converting to a LoRA of rank {rank}")
     try:
         agreement = _write(target, lambda made: convert(place, made, rank), facts)
@@ -103,8 +103,8 @@ def _check_memory(facts: Recommended) -> None:
         )
 
 
-def _workplace(facts: Recommended, folder: Path, adapter: Path) -> tuple[Workplace, DType]:
-    """And the precision of the base's own weights."""
+def _merge_inputs(facts: Recommended, folder: Path, adapter: Path) -> tuple[MergeInputs, DType]:
+    """What merging needs, and the dtype that the base is stored in."""
     from probes.dataset import PreparedData
     from probes.source import load_config, load_model, load_tokenizer
 
@@ -122,12 +122,12 @@ def _workplace(facts: Recommended, folder: Path, adapter: Path) -> tuple[Workpla
         return model
 
     pad_token_id = load_tokenizer(source).pad_token_id
-    place = Workplace(load_base, adapter, data.eval.first(ROWS), task, pad_token_id, source.trust_remote_code)
+    place = MergeInputs(load_base, adapter, data.eval.first(ROWS), task, pad_token_id, source.trust_remote_code)
     own = str(load_config(source).dtype or "float32").removeprefix("torch.")
     return place, own if own in ("float32", "bfloat16", "float16") else "float32"
 
 
-def _room(target: Path, force: bool, folder: Path) -> Path:
+def _free_target(target: Path, force: bool, folder: Path) -> Path:
     for used in (Path.cwd(), folder.resolve()):
         if target.resolve() in (used, *used.parents):  # which is not to be moved aside, nor to be replaced
             raise BadInput(f"{target} is {used} or around it. Use --out to name a folder of its own.")

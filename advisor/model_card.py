@@ -21,9 +21,9 @@ def model_card(result: Result, report: TrainingReport) -> str:
     """Markdown with the front matter that the Hugging Face hub reads."""
     sections = [
         _front_matter(result),
-        f"# {_plain(report.title)} on {_plain(model_name(result))}",
-        f"Trained by peft-advisor {_plain(report.advisor_version)} for {plural(report.max_steps, 'step')} at learning "
-        f"rate {rate_text(report.learning_rate)}. {_start(report)}",
+        f"# {_unmarked(report.title)} on {_unmarked(model_name(result))}",
+        f"Trained by peft-advisor {_unmarked(report.advisor_version)} for {plural(report.max_steps, 'step')} at "
+        f"learning rate {rate_text(report.learning_rate)}. {_start(report)}",
         "## Predicted and reached",
         _comparisons(report),
         "## Method",
@@ -69,7 +69,7 @@ def _start(report: TrainingReport) -> str:
     words = [] if last.eval_loss is None else [f"loss {report.baseline_loss:.3f} to {last.eval_loss:.3f}"]
     if last.metric is not None and report.baseline_metric is not None:
         before, after = (quality_text(v, metric_name) for v in (report.baseline_metric, last.metric))
-        words.append(f"{_plain(metric_name)} {before} to {after}")
+        words.append(f"{_unmarked(metric_name)} {before} to {after}")
     rows = plural(report.eval_rows, "held-out row") if report.eval_rows else "held-out rows"
     start = f"On {rows}, from the untuned model to this one: {', '.join(words)}."
     return start + (f" {on_all_rows(report)}" if report.end_on_all else "")
@@ -81,7 +81,7 @@ def on_all_rows(report: TrainingReport) -> str:
     words = [f"loss {end.eval_loss:.3f}"]
     if end.metric is not None:
         metric_name = report.curve.metric_name or "metric"
-        words.append(f"{_plain(metric_name)} {quality_text(end.metric, metric_name)}")
+        words.append(f"{_unmarked(metric_name)} {quality_text(end.metric, metric_name)}")
     return f"On all {report.held_out_rows} held-out rows it ends at {', '.join(words)}."
 
 
@@ -97,7 +97,7 @@ def on_own_texts(report: TrainingReport) -> str:
 
 def _comparisons(report: TrainingReport) -> str:
     rows = ["| | predicted | range | reached | |", "|---|---|---|---|---|"]
-    rows += [f"| {' | '.join(map(_plain, comparison_cells(c)))} |" for c in report.comparisons]
+    rows += [f"| {' | '.join(map(_unmarked, comparison_cells(c)))} |" for c in report.comparisons]
     notes = [ABOUT_RANGES]
     notes += [f"{clean(c.quantity)}: {clean(c.note)}." for c in report.comparisons if c.note]
     notes += [f"Note: {report.overtrained}."] if report.overtrained else []
@@ -107,9 +107,9 @@ def _comparisons(report: TrainingReport) -> str:
 
 def _method(result: Result, report: TrainingReport) -> str:
     run, pick = result.planned_run, result.pick
-    rows = run.batch_size * run.gradient_accumulation_steps
+    rows = run.rows_per_step
     lines = [
-        f"- {_plain(pick.title)} (`{_plain(pick.name)}`), {count_text(report.trainable_parameters)} trained "
+        f"- {_unmarked(pick.title)} (`{_unmarked(pick.name)}`), {count_text(report.trainable_parameters)} trained "
         f"parameters, {bytes_text(report.adapter_bytes)}",
         f"- {plural(run.max_steps, 'step')} of {plural(rows, 'row')}, {run.scheduler} schedule, "
         f"{plural(run.warmup_steps, 'step')} of warm-up, at most {run.max_length_tokens} tokens a row, seed {run.seed}",
@@ -127,10 +127,10 @@ def _data(result: Result) -> str:
         return ""
     held_out = "in another file held out" if data.eval_path else "held out"
     return (
-        f"{data.rows:,} rows in the format {_plain(data.format)}: {data.train_rows:,} for training, "
+        f"{data.rows:,} rows in the format {_unmarked(data.format)}: {data.train_rows:,} for training, "
         f"{data.eval_rows:,} {held_out} without duplicates. Rows have {data.length_p50_tokens} tokens in the middle, "
         f"{data.length_p95_tokens} at the 95th percentile, {data.length_max_tokens} at most. "
-        f"Metric: {_plain(data.metric_name)}."
+        f"Metric: {_unmarked(data.metric_name)}."
     )
 
 
@@ -155,10 +155,10 @@ def _class_names(classes: Sequence[str]) -> str:
 
 
 def _versions(report: TrainingReport) -> str:
-    versions = ", ".join(f"{_plain(name)} {_plain(version)}" for name, version in sorted(report.versions.items()))
-    return f"{versions}; {_plain(report.device)}; {report.created_at}."
+    versions = ", ".join(f"{_unmarked(name)} {_unmarked(version)}" for name, version in sorted(report.versions.items()))
+    return f"{versions}; {_unmarked(report.device)}; {report.created_at}."
 
 
-def _plain(text: str) -> str:
+def _unmarked(text: str) -> str:
     """Foreign text that is no markup."""
     return clean(text, 200).replace("<", "&lt;").replace("`", "'").replace("|", "/").replace("[", "(").replace("]", ")")

@@ -35,7 +35,10 @@ def finished_runs(folder: Path) -> list[RunRecord]:
     result = load(folder)
     report = finished_report(folder, result)
     if not result.benchmark:
-        raise BadInput(f"{folder} holds no runs to record: nothing was probed or trained on data there.")
+        raise BadInput(
+            f"{folder} holds no runs to record: nothing was probed or trained on data there. "
+            "`advisor train` runs a recommendation to its end."
+        )
     found = [] if report is None else [_trained(result, report)]
     found += [
         _raced(result, c)
@@ -109,7 +112,7 @@ def _record(result: Result, candidate: CandidateReport, *, versions: Mapping[str
         optimizer=method.optimizer.rpartition(":")[2],
         weight_decay=method.weight_decay,
         scheduler=run.scheduler,
-        batch_size=run.batch_size * run.gradient_accumulation_steps,
+        batch_size=run.rows_per_step,
         max_steps=run.max_steps,
         max_length_tokens=run.max_length_tokens,
         label_mean_tokens=round(result.data.label_mean_tokens, 2) if result.data else None,

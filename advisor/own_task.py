@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from advisor.versions import library_versions
 from knowledge.era import software_era
 from knowledge.schema import PlannedRun
-from probes.metrics import identity as metric_identity
+from probes.metrics import code_fingerprint
 
 if TYPE_CHECKING:
     from advisor.survey import Survey
@@ -38,15 +38,13 @@ def suite_name(data: PreparedData, model: str, run: PlannedRun, metric: str | No
     model's own names and a hash, no rows and no folders.
     """
     content = hashlib.sha256()
-    for array in (data.eval.tokens, data.eval.label_mask, data.eval.offsets, data.eval.class_labels):
-        if array is not None:
-            content.update(array.tobytes())
+    for array in data.eval.arrays.values():
+        content.update(array.tobytes())
     content.update(repr(_weights(Path(model))).encode())
-    rows_per_step = run.batch_size * run.gradient_accumulation_steps
     defined_by = (
-        *(data.profile.rows, data.profile.duplicate_rows, run.task, run.max_steps, rows_per_step),
+        *(data.profile.rows, data.profile.duplicate_rows, run.task, run.max_steps, run.rows_per_step),
         *(run.max_length_tokens, run.scheduler, run.warmup_fraction, run.max_grad_norm, run.quantization),
-        *filter(None, [metric_identity(metric)]),  # without one, names are as they were before there were any
+        *filter(None, [code_fingerprint(metric)]),  # without one, names are as they were before there were any
     )
     content.update(repr(defined_by).encode())
     return f"{_short(Path(data.profile.path).stem)}-{content.hexdigest()[:8]}/{_short(Path(model).name)}"

@@ -148,7 +148,9 @@ def _chosen(
             chosen.setdefault((method.name, run.learning_rate), run)
     if not chosen:
         reasons = "\n".join(f"  - {report.title}: {report.reason}" for report in left_out.values())
-        raise NothingFits(f"No published run is left to choose from.\n{reasons}")
+        raise NothingFits(
+            f"No published run is left to choose from; leave out one of --require, --methods and --exclude.\n{reasons}"
+        )
     return chosen, list(left_out.values())
 
 

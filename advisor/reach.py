@@ -8,7 +8,7 @@ from copy import copy
 from typing import TYPE_CHECKING
 
 from advisor.estimate import Reach
-from advisor.survey import positions_of
+from advisor.survey import max_positions
 from knowledge.schema import PlannedRun
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _longest_tokens(subject: Subject, run: PlannedRun, limit_bytes: int) -> int 
     def peak_with_steps(count: int) -> float:
         return _peak_bytes(full_rows, run.model_copy(update={"max_length_tokens": count * LENGTH_STEP_TOKENS}))
 
-    positions = positions_of(subject.config) or LONGEST_TOKENS
+    positions = max_positions(subject.config) or LONGEST_TOKENS
     count = largest_within(
         limit_bytes,
         peak_with_steps,

@@ -145,7 +145,7 @@ class RaceReport(Record):
     plan: tuple[str, ...] = Field((), description="the plan in words, one line per rung")
     expected_s: Finite = Field(0.0, description="how long the planned rungs were expected to take")
     dry_run: bool = Field(False, description="True where the plan was all that was asked for")
-    rungs: tuple[Mapping[str, Any], ...] = Field(description="per rung: steps, entered, left, why")
+    rungs: tuple[Mapping[str, Any], ...] = Field(description="per rung: steps, entered, trained, failed, duration_s")
     not_tried: tuple[str, ...] = ()
     interrupted: bool = False
     ended_by: str = Field("", description="why it could not go on, where not the user or the clock ended it")
@@ -169,7 +169,7 @@ class TrainingPlan(Record):
     held_out_key: int = Field(description="rows whose probes.split.group_key is at or below this are held out")
     keyed_by: Literal["prompt", "text"] = Field(description="what that key is of; see PreparedData.keyed_by")
     eval_rows: int = Field(gt=0, description="rows held out: the first of each key, by rising key")
-    metric_name: str = Field(description="exact match, accuracy or token accuracy")
+    metric_name: str = Field(description="one of probes.metrics, or the name of the user's own")
     setup_by: str | None = Field(
         None, description="catalogue name of a method whose own code prepares the model, beside its PEFT config"
     )

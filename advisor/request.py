@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from advisor.limits import LONGEST, MOST, MOST_STEPS
+from advisor.limits import MAX_COUNT, MAX_LENGTH_TOKENS, MAX_STEPS
 from advisor.requirement_words import parse_requirement
 from advisor.scope import Scope
 from knowledge.errors import BadInput, did_you_mean
-from knowledge.methods import all_methods, get_method, name_of
+from knowledge.methods import all_methods, catalogue_name, get_method
 from knowledge.schema import Finite, Quantization, Record, Task
 from probes.columns import columns_of
 from probes.formats import get_format
@@ -48,19 +48,21 @@ class Request(Record):
     methods: tuple[str, ...] = Field((), description="race only these methods")
     exclude: tuple[str, ...] = Field((), description="leave these methods out")
     task: Task | None = Field(None, description="found from model and data unless given")
-    epochs: Finite | None = Field(None, gt=0, le=MOST, description="passes over the data in the planned run; default 3")
+    epochs: Finite | None = Field(
+        None, gt=0, le=MAX_COUNT, description="passes over the data in the planned run; default 3"
+    )
     max_steps: int | None = Field(
-        None, gt=0, le=MOST_STEPS, description="optimizer steps of the planned run, instead of epochs"
+        None, gt=0, le=MAX_STEPS, description="optimizer steps of the planned run, instead of epochs"
     )
     batch_size: int | None = Field(
         None,
         gt=0,
-        le=MOST,
+        le=MAX_COUNT,
         description="sequences per forward pass; default 8, in smaller portions where memory asks for it",
     )
-    gradient_accumulation_steps: int = Field(1, gt=0, le=MOST)
+    gradient_accumulation_steps: int = Field(1, gt=0, le=MAX_COUNT)
     max_length_tokens: int | None = Field(
-        None, gt=1, le=LONGEST, description="default: what model and data need, at most 2048"
+        None, gt=1, le=MAX_LENGTH_TOKENS, description="default: what model and data need, at most 2048"
     )
     format: str | None = Field(None, description="data format; detected unless given")
     columns: Mapping[str, str] = Field(
@@ -103,7 +105,7 @@ class Request(Record):
     @classmethod
     def _by_their_names(cls, methods: tuple[str, ...], field: ValidationInfo) -> tuple[str, ...]:
         """Methods may be called by their titles, which is how the tables name them."""
-        names, catalogue = tuple(map(name_of, methods)), list(all_methods())
+        names, catalogue = tuple(map(catalogue_name, methods)), list(all_methods())
         known = {*catalogue, ALL_METHODS} if field.field_name == "methods" else {*catalogue}
         if unknown := [name for name in names if name not in known]:
             raise ValueError(

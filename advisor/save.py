@@ -12,7 +12,7 @@ from advisor.files import discard, names_written, write_text
 from advisor.recommendation import SCHEMA_VERSION, Result
 from advisor.report.html import write_report
 from advisor.training_report import REPORT_FILE
-from knowledge.errors import BadInput
+from knowledge.errors import BadInput, first_fault
 
 DEFAULT_TARGETS = ("peft", "script")
 RESULT_FILE = "recommendation.json"
@@ -65,8 +65,6 @@ def _run(result: Result) -> tuple[Any, ...]:
 
 def load(folder: Path) -> Result:
     """The result that `save` wrote; raises BadInput where there is none or it is of another schema version."""
-    from pydantic import ValidationError
-
     path = folder / RESULT_FILE
     if not path.is_file():
         raise BadInput(f"{folder} holds no {RESULT_FILE}. Give the --out folder of an earlier `advisor recommend`.")
@@ -76,8 +74,7 @@ def load(folder: Path) -> Result:
             raise ValueError(f"it is of version {result.schema_version}")
         return result
     except ValueError as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error  # else: no UTF-8
         raise BadInput(
-            f"{path} is no recommendation of schema version {SCHEMA_VERSION}: {reason}. "
-            "It may have been written by another version of advisor: run `advisor recommend` again."
+            f"{path} is no recommendation of schema version {SCHEMA_VERSION}: {first_fault(error)}. "
+            "It may have been written by another version of advisor: install that, or run `advisor recommend` again."
         ) from None

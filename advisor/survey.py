@@ -197,7 +197,7 @@ def _has_class_labels(data: str, format: str | None, columns: Columns | None) ->
 
 def check_length(config: Any, max_length_tokens: int) -> None:
     """Raises BadInput where rows may be longer than the model has places for."""
-    positions = places_of(config)
+    positions = position_limit(config)
     if positions and max_length_tokens > positions:
         raise BadInput(
             f"Rows of up to {max_length_tokens} tokens are longer than the model can read, which has {positions} "
@@ -219,14 +219,14 @@ def check_tokens(config: Any, data: PreparedData, tokenizer: Any) -> None:
         )
 
 
-def places_of(config: Any) -> int | None:
+def position_limit(config: Any) -> int | None:
     """How many tokens a model that numbers its positions has places for; None for one that rotates by them, which can
     be asked for more, and where its config does not say."""
     rotates = any(getattr(config, name, None) for name in ("rope_parameters", "rope_scaling", "rope_theta"))
-    return None if rotates else positions_of(config)
+    return None if rotates else max_positions(config)
 
 
-def positions_of(config: Any) -> int | None:
+def max_positions(config: Any) -> int | None:
     """How many tokens the model has positions for; None where its config does not say."""
     positions = getattr(config, "max_position_embeddings", None)
     if positions and config.model_type in COUNTS_FROM_PAD:
@@ -236,4 +236,4 @@ def positions_of(config: Any) -> int | None:
 
 def longest_tokens(config: Any) -> int:
     """Of a row, by default: what the model can read, up to LONGEST_DEFAULT_TOKENS."""
-    return min(LONGEST_DEFAULT_TOKENS, positions_of(config) or LONGEST_DEFAULT_TOKENS)
+    return min(LONGEST_DEFAULT_TOKENS, max_positions(config) or LONGEST_DEFAULT_TOKENS)

@@ -65,7 +65,7 @@ def train(
     was_stopped = (folder / STATE_FOLDER / JOURNAL_FILE).exists()
     if resume and not was_stopped and (report := finished_report(folder, result)) is not None:
         return report
-    _check_room(folder, resume, force)
+    _check_free(folder, resume, force)
     was_stopped = was_stopped and resume
     with live or LiveTraining() as shown:
         run = prepare_run(facts, folder, shown.message)
@@ -92,7 +92,7 @@ def train(
     return report
 
 
-def _check_room(folder: Path, resume: bool, force: bool) -> None:
+def _check_free(folder: Path, resume: bool, force: bool) -> None:
     """Raises BadInput where something is in the way, which with `force` may be moved aside or given up."""
     adapter, state = folder / ADAPTER_FOLDER, folder / STATE_FOLDER
     if is_in_use(state / JOURNAL_FILE):
@@ -221,7 +221,14 @@ def _finish(run: FinalRun, report: TrainingReport) -> None:
     load_tokenizer(model_source(run.facts)).save_pretrained(made)
     (made / "README.md").write_text(model_card(run.facts.result, report), encoding="utf-8")
     if place.exists():
-        move_aside(place)
+        _keep_earlier(place)
     made.rename(place)
     write_text(run.folder / REPORT_FILE, report.model_dump_json(indent=2) + "\n")
     shutil.rmtree(run.state, ignore_errors=True)
+
+
+def _keep_earlier(adapter: Path) -> None:
+    """Moves an adapter aside, and with it the report of what it reached."""
+    kept, report = move_aside(adapter), adapter.parent / REPORT_FILE
+    if report.is_file() and kept.is_dir():
+        report.rename(kept / REPORT_FILE)

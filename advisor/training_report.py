@@ -10,7 +10,7 @@ from pydantic import Field
 
 from advisor.overtraining import overtrained
 from advisor.recommendation import CandidateReport, Prediction, Result
-from knowledge.errors import BadInput
+from knowledge.errors import BadInput, first_fault
 from knowledge.schema import Curve, CurvePoint, DType, Finite, Record
 from probes.metrics import EVAL_LOSS
 from probes.schema import ProbeOutcome
@@ -113,9 +113,9 @@ def finished_report(folder: Path, result: Result) -> TrainingReport | None:
     try:
         report = TrainingReport.model_validate_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        reason = str(error).splitlines()[0]
         raise BadInput(
-            f"{path} cannot be read: {reason}. Was it changed, or written by another version of advisor? Move it aside."
+            f"{path} cannot be read: {first_fault(error)}. Was it changed, or written by another version of advisor? "
+            "Move it aside."
         ) from None
     return report if report.is_of(result) else None
 

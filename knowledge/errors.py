@@ -52,6 +52,18 @@ def is_full(error: BaseException) -> bool:
     return is_of_files and any(os.strerror(number) in words for number in DiskFull.ERRNOS)
 
 
+def first_fault(error: Exception) -> str:
+    """Of the faults that pydantic found the first, by its field, and how many more; of another error its first line."""
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        return next(iter(str(error).splitlines()), type(error).__name__)
+    first, *more = error.errors()
+    field = ".".join(map(str, first["loc"]))
+    message = first["msg"].removeprefix("Value error, ")
+    return (f"{field}: {message}" if field else message) + (f" (and {len(more)} more)" if more else "")
+
+
 def did_you_mean(name: str, known: list[str]) -> str:
     """A closing sentence that offers the nearest known names, or lists them where none is near."""
     from difflib import get_close_matches

@@ -10,7 +10,7 @@ DRY_RUN_ERROR = 0.0022
 
 
 def student_80(degrees_of_freedom: int) -> float:
-    """Z_80 for a standard deviation that was taken from so many values and one more. Beyond the table by the first term
+    """The 80 % half-width in standard deviations that were estimated from degrees_of_freedom + 1 values. Beyond the table by the first term
     of its expansion (Abramowitz and Stegun, 26.7.5), which is off by less than .01 there."""
     if degrees_of_freedom <= len(STUDENT_80):
         return STUDENT_80[degrees_of_freedom - 1]

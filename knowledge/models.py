@@ -222,7 +222,7 @@ def _architecture_key(reference: str) -> str:
 _BY_ARCHITECTURE = {_architecture_key(name): config for name, config in CONFIGS.items()}
 
 
-def _plain(name: str) -> str:
+def _letters_and_digits(name: str) -> str:
     """A name as its letters and digits alone: llama-3.2-1b, Llama3.2-1B and llama_3.2_1b are one."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
@@ -234,8 +234,8 @@ def _names() -> dict[str, str]:
         base = _VARIANT.sub("", repository)
         ids = [(base, repository), (repository, repository)]
         ids += [(base + suffix, base + suffix) for start, suffix in _TUNED.items() if base.startswith(start)]
-        found |= {_plain(name.rpartition("/")[2]): id for name, id in ids}
-    return found | {_plain(alias): repository for alias, repository in ALIASES.items()}
+        found |= {_letters_and_digits(name.rpartition("/")[2]): id for name, id in ids}
+    return found | {_letters_and_digits(alias): repository for alias, repository in ALIASES.items()}
 
 
 _BY_NAME = _names()
@@ -244,7 +244,7 @@ _BY_NAME = _names()
 def resolve_alias(reference: str) -> str | None:
     """The hub id that an alias stands for, or the name of a well-known model without its owner, however it is written.
     None for anything else."""
-    return None if "/" in reference else _BY_NAME.get(_plain(reference))
+    return None if "/" in reference else _BY_NAME.get(_letters_and_digits(reference))
 
 
 def known_config(reference: str) -> dict[str, Any] | None:

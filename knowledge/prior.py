@@ -113,8 +113,13 @@ def probing_order(families: Mapping[str, str], scores: Mapping[str, float]) -> l
 
 
 def suite_of(record: RunRecord) -> str:
-    """A benchmark without the software era that ends its name: what re-runs of one experiment have in common."""
-    return record.benchmark.rpartition("/")[0] or record.benchmark
+    """What re-runs of one experiment have in common."""
+    return suite_of_benchmark(record.benchmark)
+
+
+def suite_of_benchmark(name: str) -> str:
+    """The name of a benchmark without the software era that ends it."""
+    return name.rpartition("/")[0] or name
 
 
 def without_repeats(runs: Iterable[RunRecord]) -> list[RunRecord]:
@@ -132,7 +137,7 @@ def in_one_era(runs: Iterable[RunRecord], benchmark: str) -> list[RunRecord]:
     """The runs of a benchmark and of the other software eras of its suite, with metrics as that benchmark would
     have them: less the median difference, in the same metric, over the experiments that are in both (none in both: as
     they are). An experiment that was run several times counts with its mean."""
-    suite = benchmark.rpartition("/")[0] or benchmark
+    suite = suite_of_benchmark(benchmark)
     eras = by_measure(run for run in runs if run.metric is not None and suite_of(run) == suite)
     aligned = []
     for (_, metric_name), era in eras.items():

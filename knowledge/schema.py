@@ -56,6 +56,11 @@ class PlannedRun(Record):
     seed: int = 0
 
     @property
+    def rows_per_step(self) -> int:
+        """Rows that one optimizer step trains on."""
+        return self.batch_size * self.gradient_accumulation_steps
+
+    @property
     def warmup_steps(self) -> int:
         """Steps of rising rate."""
         return round(self.warmup_fraction * self.max_steps)
@@ -139,7 +144,8 @@ class RunRecord(Record):
 
 class MemoryEstimate(Record):
     """Peak device memory of a training run, in bytes as reserved by the allocator (what nvidia-smi would show
-    without the CUDA context). `low` and `high` bound it over the orders in which batches may come."""
+    without the CUDA context). `high_bytes` is that of the worst order in which batches may come, `low_bytes` what the
+    run can do with after PyTorch has emptied its cache."""
 
     peak_bytes: int
     low_bytes: int

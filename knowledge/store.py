@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from knowledge.errors import BadInput
+from knowledge.errors import BadInput, first_fault
 from knowledge.schema import RunRecord
 from knowledge.table_merge import MergeReport, merged, record_id
 
@@ -59,7 +59,7 @@ class RunStore:
                 found[id] = RunRecord.model_validate_json(text)
             except ValidationError as error:
                 raise BadInput(
-                    f"{self.path}: run {id} is no record that this version reads: {str(error).splitlines()[0]}. "
+                    f"{self.path}: run {id} is no record that this version reads: {first_fault(error)}. "
                     "A newer advisor may have written it: update, or move the file aside."
                 ) from None
         return found

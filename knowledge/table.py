@@ -8,18 +8,14 @@ benchmark only, so every query keeps benchmarks apart.
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections.abc import Iterable
 from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from knowledge.errors import BadInput
+from knowledge.errors import BadInput, first_fault
 from knowledge.new_files import replace_file
-from knowledge.places import at_home
+from knowledge.places import own_folder_of
 from knowledge.schema import RunRecord
 from knowledge.store import STORE_FILE, RunStore
 from knowledge.table_merge import MergeReport, merged, record_id
@@ -27,13 +23,7 @@ from knowledge.table_merge import MergeReport, merged, record_id
 
 def user_data_folder() -> Path:
     """Where the user's own files lie: $ADVISOR_DATA_DIR, else the platform's convention. It need not exist yet."""
-    if configured := os.environ.get("ADVISOR_DATA_DIR"):
-        return at_home(configured)
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "peft-advisor"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "peft-advisor"
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "peft-advisor"
+    return own_folder_of("ADVISOR_DATA_DIR", on_mac="Application Support", xdg=("XDG_DATA_HOME", ".local/share"))
 
 
 def user_store() -> RunStore:
@@ -132,16 +122,7 @@ def _parse(text: str, name: str) -> tuple[RunRecord, ...]:
             records.append(RunRecord.model_validate(json.loads(line)))
         except (ValueError, RecursionError) as error:  # ValidationError is a ValueError too
             raise BadInput(
-                f"{name}, line {number} is no run record: {_reason(error)}. Repair or remove that line; "
+                f"{name}, line {number} is no run record: {first_fault(error)}. Repair or remove that line; "
                 "`advisor knowledge export` writes such files."
             ) from None
     return tuple(records)
-
-
-def _reason(error: Exception) -> str:
-    """The first fault of several, in one line."""
-    if not isinstance(error, ValidationError):
-        return str(error).splitlines()[0]
-    first, *more = error.errors()
-    place = ".".join(map(str, first["loc"]))
-    return f"{place}: {first['msg']}" + (f" (and {len(more)} more)" if more else "")

@@ -152,25 +152,27 @@ def unwrap_heads(base: torch.nn.Module, chosen: Callable[[Any], torch.nn.Module]
 
 
 def make_optimizer(model: torch.nn.Module, method: Method, learning_rate: float) -> torch.optim.Optimizer:
-    """The method's optimizer over what it trains.
+    """The method's optimizer over what it trains."""
+    settings = {"lr": learning_rate, "weight_decay": method.weight_decay, **method.optimizer_settings}
+    return optimizer_of(method.optimizer, model, _parameter_groups(model, learning_rate), settings)
+
+
+def optimizer_of(spec: str, model: torch.nn.Module, parameters: Any, settings: Mapping[str, Any]) -> Any:
+    """The optimizer that 'module:callable' makes.
 
     Classes of `torch.optim` take the parameters. The factories of `peft.optimizers` take the model, and, where their
     signature asks for them, the class to build on (AdamW) and LoRA's rank and alpha.
     """
     import torch
 
-    module_name, _, name = method.optimizer.partition(":")
+    module_name, _, name = spec.partition(":")
     factory = getattr(import_module(module_name), name)
-    settings = {"lr": learning_rate, "weight_decay": method.weight_decay, **method.optimizer_settings}
     accepted = inspect.signature(factory).parameters
     if "model" not in accepted:
-        return factory(_parameter_groups(model, learning_rate), **settings)
-    if "optimizer_cls" in accepted:
-        settings["optimizer_cls"] = torch.optim.AdamW
-    for key in ("r", "lora_alpha"):
-        if key in accepted:
-            settings[key] = getattr(model.active_peft_config, key)
-    return factory(model=model, **settings)
+        return factory(parameters, **settings)
+    of_model = {"optimizer_cls": torch.optim.AdamW} if "optimizer_cls" in accepted else {}
+    of_model |= {key: getattr(model.active_peft_config, key) for key in ("r", "lora_alpha") if key in accepted}
+    return factory(model=model, **{**of_model, **settings})
 
 
 def _parameter_groups(model: torch.nn.Module, learning_rate: float) -> list[dict[str, Any]]:
@@ -249,11 +251,16 @@ def load_adapter(base: torch.nn.Module, folder: Path) -> torch.nn.Module:
         with _without_peft_chatter():
             return peft.PeftModel.from_pretrained(base, folder, is_trainable=is_adalora)
     if not (folder / TRAINED_FILE).exists():
-        raise BadInput(f"{folder} holds neither adapter_config.json nor {TRAINED_FILE}.")
+        raise BadInput(
+            f"{folder} holds neither adapter_config.json nor {TRAINED_FILE}: give a folder that a training has saved."
+        )
     tensors = load_file(folder / TRAINED_FILE)
     unexpected = base.load_state_dict(tensors, strict=False).unexpected_keys
     if unexpected:
-        raise BadInput(f"{folder / TRAINED_FILE} is of another model: the base has no {unexpected[0]!r}.")
+        raise BadInput(
+            f"{folder / TRAINED_FILE} is of another model: the base has no {unexpected[0]!r}. Give the model that it "
+            "was trained on."
+        )
     return base
 
 

@@ -38,7 +38,7 @@ def detect(vram: str | None = None, gpu: str | None = None) -> DeviceReport:
         try:
             total_bytes = parse_bytes(str(vram))
         except BadInput as error:
-            raise BadInput(f"vram: {error}") from None
+            raise BadInput(f"vram (--vram): {error}") from None
         return _planned(f"a card with {total_bytes / 1e9:g} GB", total_bytes, total_bytes)
     return max(detect_all(), key=lambda device: device.free_bytes)
 

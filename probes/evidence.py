@@ -12,7 +12,7 @@ from probes.schema import ProbeOutcome
 
 @dataclass
 class Evidence:
-    """Whether the race came to its end or not. Curves and outcomes by the candidates' ids, outcomes oldest first."""
+    """Of a race that has come to its end, or not yet: curves and outcomes by candidate ids, oldest outcomes first."""
 
     curves: dict[str, Curve]
     outcomes: dict[str, list[ProbeOutcome]]

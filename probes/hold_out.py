@@ -71,7 +71,10 @@ def hold_out_file(found: Scan, own: Scan, encoder: Encoder, wanted: int, path: s
         held_out = _of_file("text", found, own, encoder, wanted)
     if not held_out.encoded.kept:
         reasons = ", ".join(f"{count}: {reason}" for reason, count in held_out.encoded.dropped.items())
-        raise BadInput(f"None of the rows of {path} can be evaluated ({reasons}).")
+        raise BadInput(
+            f"None of the rows of {path} can be evaluated ({reasons}). Give rows in the format of the data, with "
+            "answers."
+        )
     if held_out.not_trained.all():
         raise BadInput(f"All rows of the data are in {path} too, so that none is left to train on: give other rows.")
     return held_out

@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from knowledge.errors import BadInput, DiskFull
+from knowledge.errors import BadInput, DiskFull, first_fault
 from knowledge.schema import Curve, CurvePoint
 from probes.schema import ProbeOutcome
 
@@ -175,7 +175,7 @@ class Journal:
                 if number == len(lines) > 1 and not torn:
                     break  # garbage at the very end, as a power cut may leave it
                 raise BadInput(
-                    f"{self.path}, line {number}, is damaged: {str(error).splitlines()[0]}. "
+                    f"{self.path}, line {number}, is damaged: {first_fault(error)}. "
                     "Remove that line, or give another --out folder."
                 ) from error
             intact += len(line) + 1

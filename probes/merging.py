@@ -47,7 +47,7 @@ class Agreement(Record):
 
 
 @dataclass(frozen=True)
-class Workplace:
+class MergeInputs:
     """Where the models come from and what they are compared on. `load_base()` gives a fresh base in float32."""
 
     load_base: Callable[[], Any]
@@ -74,7 +74,7 @@ class Workplace:
         return torch.cat(found)
 
 
-def merge(place: Workplace, folder: Path, dtype: DType) -> Agreement:
+def merge(place: MergeInputs, folder: Path, dtype: DType) -> Agreement:
     """Writes the base with the adapter in its weights to `folder`, as safetensors in `dtype`.
 
     Raises CannotMerge where PEFT cannot, or where the outputs come out differently.
@@ -99,7 +99,7 @@ def merge(place: Workplace, folder: Path, dtype: DType) -> Agreement:
     return found
 
 
-def convert(place: Workplace, folder: Path, rank: int) -> Agreement:
+def convert(place: MergeInputs, folder: Path, rank: int) -> Agreement:
     """Writes a LoRA of that rank that does nearly what the adapter does to `folder`. Raises CannotMerge where PEFT
     converts no such adapter."""
     import peft
@@ -131,7 +131,7 @@ def saved_rank(adapter: Path) -> int | None:
     return max([config["r"], *(config.get("rank_pattern") or {}).values()])
 
 
-def _references(place: Workplace) -> tuple[torch.Tensor, torch.Tensor, Any]:
+def _references(place: MergeInputs) -> tuple[torch.Tensor, torch.Tensor, Any]:
     """Logits of the base, logits of the base with the adapter, and that model."""
     base = place.load_base()
     base_logits = place.logits(base.eval())
@@ -164,7 +164,7 @@ def _merged(model: Any) -> Any:
         raise CannotMerge(f"PEFT does not merge this adapter: {error}.") from None
 
 
-def _reload(folder: Path, place: Workplace) -> Any:
+def _reload(folder: Path, place: MergeInputs) -> Any:
     from probes.source import load_model, resolve_model
 
     source = resolve_model(str(folder), trust_remote_code=place.trust_remote_code)  # a merged model keeps its own code

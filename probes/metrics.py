@@ -117,7 +117,7 @@ def own_place(metric: str | None) -> str | None:
     return f"{at_home(file).resolve()}:{function}"
 
 
-def identity(metric: str | None) -> str:
+def code_fingerprint(metric: str | None) -> str:
     """Tells own metrics of one name apart by the code of their files; '' for what is built in."""
     if (place := own_place(metric)) is None:
         return ""
@@ -129,15 +129,15 @@ def identity(metric: str | None) -> str:
 def is_share(name: str) -> bool:
     """Whether a metric of that name is a share, from 0 to 1, with 1 for right answers alone: those built in, also as
     benchmarks tell of which rows they are. What a metric of the user's own is, its name does not say."""
-    return _plain(name) in BUILT_IN
+    return _without_split(name) in BUILT_IN
 
 
 def counts_rows_alike(name: str) -> bool:
     """Whether it is a share of right answers, to which each row (or token) adds as much as any other."""
-    return is_share(name) and _plain(name) != MACRO_F1
+    return is_share(name) and _without_split(name) != MACRO_F1
 
 
-def _plain(name: str) -> str:
+def _without_split(name: str) -> str:
     return name.removeprefix("held-out ").removeprefix("test ").removeprefix("valid ")
 
 

@@ -66,9 +66,9 @@ def plan_race(
     `run_s` is what the whole planned run would take per entry id, in seconds of one worker, `overhead_s` what each
     probe costs beside its steps, `end_s` what one costs besides that comes to the end of the run, `midpoint_s` what is
     measured half way where there is a single rung, `reference` the method that stays for comparison. No rung is shorter
-    than `shortest_fraction` of the run (a quarter of it at most, so that three rungs have room). A budget that is too
-    small for anything still gets one method that far, and whom further workers can probe meanwhile: an answer that took
-    too long is better than none.
+    than `shortest_fraction` of the run (a quarter of it at most, so that three rungs have room). Where even
+    that exceeds the budget, one method is probed so far, with those that other workers can probe at the same time: an
+    answer that took too long is better than none.
     """
     if not entries:
         raise ValueError("a race needs at least one entry")

@@ -49,7 +49,10 @@ def label_names_of(path: str | Path, labels: frozenset[str]) -> tuple[str, ...]:
             f"{path} has {len(names)} labels that are numbers, as {names[0]} and {names[1]}. {NO_REGRESSION}"
         )
     if len(names) == 1:
-        raise BadInput(f"{path} has one label only ({names[0]!r}); a classification needs at least two.")
+        raise BadInput(
+            f"{path} has one label only ({names[0]!r}); a classification needs at least two. "
+            "Give data with more, or train on the texts alone with --format text."
+        )
     return names
 
 

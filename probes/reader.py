@@ -92,10 +92,11 @@ def _read_file(
     if form is None:
         known = ", ".join(_FORMS)
         raise BadInput(
-            f"{path.name} has no ending that is known. Known: {known}, also with {', '.join(_COMPRESSIONS)}."
+            f"{path.name} has no ending that is known. Known: {known}, also with {', '.join(_COMPRESSIONS)}. Rename "
+            "the file by what is in it, or convert it."
         )
     if path.stat().st_size == 0:
-        raise BadInput(f"{path} is empty (0 bytes).")
+        raise BadInput(f"{path} is empty (0 bytes). Was it written to its end? Give a file with rows.")
     if form == "parquet":
         if compression is not None:
             raise BadInput(f"{path} is a compressed Parquet file, which is read from its end. Decompress it first.")
@@ -212,7 +213,7 @@ def _read_parquet(path: Path) -> Iterator[NumberedRow]:
                 number += 1
                 yield number, row
     except (pyarrow.ArrowException, OSError) as error:  # a damaged page is an OSError
-        raise BadInput(f"{path} cannot be read as Parquet: {error}.") from error
+        raise BadInput(f"{path} cannot be read as Parquet: {error}. Write or download it again.") from error
 
 
 def _rows_at_once(metadata: pyarrow.parquet.FileMetaData) -> int:

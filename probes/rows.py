@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+_ARRAYS = ("tokens", "label_mask", "offsets", "class_labels")
+
 
 @dataclass(frozen=True)
 class TokenRows:
@@ -61,25 +63,20 @@ class TokenRows:
         return np.diff(self.offsets)
 
     @property
-    def label_lengths_tokens(self) -> np.ndarray:
-        """int64 [rows]: trained tokens of each row."""
-        total = np.concatenate([[0], np.cumsum(self.label_mask, dtype=np.int64)])
-        return np.diff(total[self.offsets])
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Those that are there, by their names, in an order that names of tasks and races depend on."""
+        found = {name: getattr(self, name) for name in _ARRAYS}
+        return {name: array for name, array in found.items() if array is not None}
 
     def save(self, folder: Path) -> None:
         """One .npy file an array."""
         folder.mkdir(parents=True, exist_ok=True)
-        for name in ("tokens", "label_mask", "offsets", "class_labels"):
-            array = getattr(self, name)
-            if array is not None:
-                np.save(folder / f"{name}.npy", array, allow_pickle=False)
+        for name, array in self.arrays.items():
+            np.save(folder / f"{name}.npy", array, allow_pickle=False)
 
     @classmethod
     def load(cls, folder: Path) -> TokenRows:
         """Maps the arrays into memory, read-only: processes that load the same folder share the pages."""
-        arrays = {}
-        for name in ("tokens", "label_mask", "offsets", "class_labels"):
-            file = folder / f"{name}.npy"
-            mapped = file.exists()
-            arrays[name] = np.load(file, mmap_mode="r", allow_pickle=False) if mapped else None
-        return cls(**arrays)
+        files = {name: folder / f"{name}.npy" for name in _ARRAYS}
+        saved = {name: file for name, file in files.items() if file.exists()}
+        return cls(**{name: np.load(file, mmap_mode="r", allow_pickle=False) for name, file in saved.items()})

@@ -44,10 +44,12 @@ class DatasetProfile(Record):
     unknown_share: Finite = Field(0.0, description="of the tokens, those that stand for words unknown to the tokenizer")
     unseen_class_rows: int = Field(0, description="held-out rows of classes that no training row has")
     metric_name: str = Field(
-        description="exact match, accuracy or token accuracy, what suits the labels; or the name of the user's own"
+        description="exact match, accuracy, macro F1 or token accuracy, what suits the labels; or the name of the "
+        "user's own"
     )
-
-    metric_instead_of: str = Field("", description="what suits the labels, and of what no candidate had any")
+    metric_instead_of: str = Field(
+        "", description="the metric that `metric_name` replaces, for no candidate had a right answer by it; empty: none"
+    )
 
     @property
     def sample_rows(self) -> int:
@@ -148,10 +150,10 @@ class ProbeContext(Record):
 
 
 class ProbeJob(Record):
-    """One candidate to be trained from where it stands to `stop_step`. The baseline job has no method."""
+    """One candidate to be trained from where it stands to `stop_step`."""
 
     id: str
-    method: str | None
+    method: str = Field(description="the method's name in the catalogue")
     learning_rate: Finite = 0.0
     peft_config: Mapping[str, Any] | None = None
     schedule: Schedule | None = None

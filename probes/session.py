@@ -102,7 +102,7 @@ class Session:
 
     def _train(self, run: JobRun) -> None:
         job, context = run.job, _in_parts(self.context, run.job.micro_batches)
-        assert job.method and job.schedule
+        assert job.schedule
         method = get_method(job.method)
         base = self._take_base()
         self._forgetting.prepare(base)

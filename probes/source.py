@@ -19,7 +19,7 @@ from knowledge.schema import AUTO_CLASSES, DType, Quantization, Task
 from knowledge.targets import CLASSIFICATION_HEADS
 from probes import gguf, hub
 from probes.model_folder import check_folder, lacks_vocabulary
-from probes.transformers_words import explained, quiet
+from probes.transformers_words import model_errors_in_words, quiet
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -79,7 +79,7 @@ def load_config(source: ModelSource) -> PretrainedConfig:
     """The model's config."""
     from transformers import AutoConfig
 
-    with quiet(), explained(source):
+    with quiet(), model_errors_in_words(source):
         if source.kind == "known architecture":
             return AutoConfig.for_model(**known_config(source.location) or {})
         return AutoConfig.from_pretrained(_metadata_place(source), trust_remote_code=source.trust_remote_code)
@@ -114,7 +114,7 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
         "model that this one was made from: `AutoTokenizer.from_pretrained(...).save_pretrained(...)`."
     )
     try:
-        with quiet(), explained(source):
+        with quiet(), model_errors_in_words(source):
             place = _metadata_place(source)
             tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=source.trust_remote_code)
     except BadInput as error:
@@ -179,7 +179,7 @@ def empty_model(
     config = copy.deepcopy(config)
     if num_labels is not None:
         config.num_labels, config.problem_type = num_labels, ONE_OF_SEVERAL
-    with quiet(), explained(source), torch.device("meta"):
+    with quiet(), model_errors_in_words(source), torch.device("meta"):
         return _auto_class(task).from_config(config, trust_remote_code=source.trust_remote_code)
 
 
@@ -205,7 +205,7 @@ def load_model(
     if quantization != "none":
         options["quantization_config"] = quantization_config(quantization, dtype, task)
         options["device_map"] = {"": device}
-    with quiet(), explained(source):
+    with quiet(), model_errors_in_words(source):
         place = str(gguf.model_folder(Path(source.location))) if source.kind == "gguf file" else source.location
         model, info = _auto_class(task).from_pretrained(
             place, use_safetensors=True, output_loading_info=True, **options

@@ -33,7 +33,9 @@ class _Decompressed(io.RawIOBase):
         try:
             content = self._stream.read(len(buffer))
         except (OSError, EOFError, lzma.LZMAError) as error:
-            raise BadInput(f"{self._name} is damaged, it cannot be decompressed: {error}.") from error
+            raise BadInput(
+                f"{self._name} is damaged, it cannot be decompressed: {error}. Compress or download it again."
+            ) from error
         buffer[: len(content)] = content
         return len(content)
 

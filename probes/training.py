@@ -63,7 +63,8 @@ def train(
 ) -> Iterator[CurvePoint | float]:
     """Trains from `progress.step` to `stop_step` and yields each step's loss, and a CurvePoint after each of
     `eval_steps`, also where it stands already: that point was lost with whoever stopped it. `order` holds the row
-    indices of every forward pass of the planned run, so a continued probe goes on with the batch where it stopped.
+    indices of every forward pass from step 0 to `stop_step`, so a continued probe goes on with the batch where it
+    stopped.
 
     `after_step(step)` is called between the optimizer's step and the clearing of gradients (AdaLoRA's place).
     With `through_model_loss` the gradient is that of the model's own loss, with the terms the method adds to it.

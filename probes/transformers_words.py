@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def explained(source: ModelSource) -> Iterator[None]:
+def model_errors_in_words(source: ModelSource) -> Iterator[None]:
     """Turns what transformers raises about a model into an error with the next step."""
     try:
         yield

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from advisor.cli._several import several
-from advisor.limits import LONGEST, MOST
+from advisor.limits import MAX_COUNT, MAX_LENGTH_TOKENS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -19,7 +19,6 @@ Text = str | None
 
 COLORS = {"fits": "green", "fits with risk": "yellow", "does not fit": "red"}
 ALL_COLUMNS = 120  # width of a terminal that has room for what the peaks are made of
-KINDS = ("weights", "adapter", "gradients", "optimizer", "activations", "logits", "overhead")
 
 
 def command(
@@ -36,13 +35,15 @@ def command(
         list[str] | None,
         typer.Option(callback=several, help="Columns of the data for the format's keys: text=review,label=stars."),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, max=MOST, help="Sequences per forward pass.")] = 8,
-    gradient_accumulation: Annotated[int, typer.Option(min=1, max=MOST, help="Forward passes per optimizer step.")] = 1,
+    batch_size: Annotated[int, typer.Option(min=1, max=MAX_COUNT, help="Sequences per forward pass.")] = 8,
+    gradient_accumulation: Annotated[
+        int, typer.Option(min=1, max=MAX_COUNT, help="Forward passes per optimizer step.")
+    ] = 1,
     max_length: Annotated[
         int | None,
         typer.Option(
             min=2,
-            max=LONGEST,
+            max=MAX_LENGTH_TOKENS,
             help="Longest sequence in tokens. Default: with --data what the model reads, at most 2048; else 512.",
         ),
     ] = None,
@@ -127,11 +128,13 @@ def _table(lines: list[MethodMemory], *, wide: bool) -> Table:
     """Smallest peak first. What the peak is made of is shown where the terminal has room for it."""
     from rich.table import Table
 
+    from probes.memory.kinds import BREAKDOWN
+
     with_reach = any(line.reach for line in lines)
     judged = any(line.verdict in COLORS for line in lines)
     table = Table(box=None, pad_edge=False)
     table.add_column("method", no_wrap=True)
-    for heading in ("peak", "low", "high", *(KINDS if wide else ())):
+    for heading in ("peak", "low", "high", *(BREAKDOWN if wide else ())):
         table.add_column(heading, justify="right")
     if with_reach:
         table.add_column("max batch", justify="right")
@@ -141,7 +144,7 @@ def _table(lines: list[MethodMemory], *, wide: bool) -> Table:
         memory = line.memory
         assert memory is not None
         sizes = [memory.peak_bytes, memory.low_bytes, memory.high_bytes]
-        sizes += [memory.breakdown.get(kind, 0) for kind in KINDS] if wide else []
+        sizes += [memory.breakdown.get(kind, 0) for kind in BREAKDOWN] if wide else []
         reach = [str(value or "-") for value in line.reach.model_dump().values()] if line.reach else []
         color = COLORS.get(line.verdict)
         verdict = f"[{color}]{line.verdict}[/{color}]" if color else line.smallest_card or "no single card"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -138,7 +138,7 @@ def _model_table(found: Survey) -> Table:
 
 def _data_table(found: Survey) -> Table:
     from advisor.data_notes import notes_on
-    from advisor.text import plural
+    from advisor.text import listed, plural
 
     assert found.data is not None
     profile = found.data.profile
@@ -166,7 +166,7 @@ def _data_table(found: Survey) -> Table:
         labels = f"median {profile.label_p50_tokens} a row, {profile.label_total_tokens:,} in all"
         facts.append(("trained tokens", labels))
     if found.data.label_names:
-        facts.append(("labels", _first(found.data.label_names)))
+        facts.append(("labels", listed(found.data.label_names, LABELS_SHOWN)))
         facts.append(("most frequent label", f"{100 * (profile.largest_class_share or 0):.1f} % of the held-out rows"))
     if profile.cut_rows:
         facts.append(("cut", f"{plural(profile.cut_rows, 'row')} longer than the limit"))
@@ -190,12 +190,6 @@ def _row_table(row: ExampleRow) -> Table:
     facts += [("it learns", ", ".join(map(quoted, row.trained)))] if row.trained else []
     facts += [("it learns", f"the class {row.label}")] if row.label else []
     return _facts("The first row", facts)
-
-
-def _first(names: Sequence[str]) -> str:
-    """The names, of many the first and how many more there are."""
-    more = f" and {len(names) - LABELS_SHOWN} more" if len(names) > LABELS_SHOWN else ""
-    return ", ".join(names[:LABELS_SHOWN]) + more
 
 
 def _device_table(found: Survey) -> Table:

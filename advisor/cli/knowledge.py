@@ -115,7 +115,10 @@ def _read_runs(place: Path) -> tuple[Sequence[RunRecord], dict[str, str]]:
     report = import_folder(place)
     if not report.records:
         reasons = "; ".join(f"{name}: {why}" for name, why in list(report.rejected.items())[:3])
-        raise BadInput(f"No run could be read from {place} ({len(report.rejected)} files). {reasons}")
+        raise BadInput(
+            f"No run could be read from {place} ({len(report.rejected)} files). {reasons}. "
+            "Give a folder of results as PEFT's method comparison writes them."
+        )
     return report.records, report.rejected
 
 
@@ -131,14 +134,14 @@ def show(
 ) -> None:
     """Show the runs of the benchmark table, best first within each benchmark."""
     from knowledge.errors import BadInput, did_you_mean
-    from knowledge.methods import name_of
+    from knowledge.methods import catalogue_name
     from knowledge.table import by_benchmark, by_measure, in_order, load, user_store
 
     everything = in_order(user_store().runs()) if mine else load(include_user=not shipped_only)
     if not everything:
         raise BadInput("You have no runs of your own yet. `advisor train` and `advisor knowledge record` add them.")
     known = {r.method for r in everything if r.method}
-    methods = [name_of(name) for name in method or []]
+    methods = [catalogue_name(name) for name in method or []]
     for name in methods:
         if name not in known:
             raise BadInput(f"No run of method {name!r} in the table. {did_you_mean(name, sorted(known))}")

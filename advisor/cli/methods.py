@@ -19,9 +19,9 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="print the entries as JSON")] = False,
 ) -> None:
     """List the methods that can be tried, or explain one of them."""
-    from knowledge.methods import all_methods, get_method, name_of
+    from knowledge.methods import all_methods, catalogue_name, get_method
 
-    methods = [get_method(name_of(name))] if name else list(all_methods().values())
+    methods = [get_method(catalogue_name(name))] if name else list(all_methods().values())
     if as_json:
         print(json.dumps([_as_json(method) for method in methods], indent=2))
     elif name:

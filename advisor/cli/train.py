@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 def command(
     folder: Annotated[Path, typer.Argument(help="The --out folder of an earlier `advisor recommend`.")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Train anew; an earlier adapter is moved aside.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Train anew; an earlier adapter and its report are moved aside.")
+    ] = False,
     record: Annotated[bool, typer.Option(help="Keep the outcome in your own table, for later recommendations.")] = True,
     json: Annotated[bool, typer.Option("--json", help="Print what was reached as JSON on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,

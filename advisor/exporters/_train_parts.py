@@ -1,7 +1,8 @@
-"""The hand-written parts of the generated train.py. `$NAME` is filled in by script.py; everything else is the script.
+"""The hand-written parts of the generated train.py. `$NAME` is filled in by script.py and _train_section.py; everything
+else is the script.
 
-Conversion, tokenisation, split, batches and the forward pass are not here: their source is taken from the functions
-that the probes ran, so that the final run sees exactly what the probes saw.
+Conversion, tokenisation, split, batches, the forward pass and metrics are not here: their source is taken from the
+functions that the probes ran, so that the final run sees exactly what the probes saw.
 """
 
 HEAD = '''\

@@ -136,7 +136,7 @@ def check_lora(run: TrainerRun, target: str, also: Collection[str] = ()) -> None
 
     defaults = peft.LoraConfig().to_dict()
     for key, value in run.config.items():
-        if key not in LORA_KEYS and key not in also and value != _plain(defaults.get(key)):
+        if key not in LORA_KEYS and key not in also and value != _sorted_if_set(defaults.get(key)):
             raise NotExpressible(f"{target} has no setting for {key} = {value!r} of LoRA.", SCRIPT)
     if not run.config.get("target_modules"):
         raise NotExpressible(f"{target} needs the names of the adapted modules.", SCRIPT)
@@ -217,5 +217,5 @@ def _scalar(value: Any) -> str:
     return json.dumps(str(value))
 
 
-def _plain(value: Any) -> Any:
+def _sorted_if_set(value: Any) -> Any:
     return sorted(value) if isinstance(value, set) else value

@@ -58,7 +58,10 @@ def recommended(result: Result) -> Recommended:
 def picked(result: Result) -> CandidateReport:
     """The recommended candidate. Raises BadInput where there is none."""
     if result.pick is None:
-        raise BadInput("There is no recommendation: no candidate had a valid result that fits.")
+        raise BadInput(
+            "There is no recommendation: no candidate had a valid result that fits. "
+            "`advisor report` on its folder says why."
+        )
     return result.pick
 
 
@@ -76,22 +79,22 @@ def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises NotExpressible for a value that JSON cannot hold.
     """
-    return {key: _plain(key, config[key]) for key in sorted(config, key=_key_order) if config[key] is not None}
+    return {key: _config_value(key, config[key]) for key in sorted(config, key=_key_order) if config[key] is not None}
 
 
 def _key_order(key: str) -> tuple[bool, bool, str]:
     return key != "peft_type", key != "task_type", key
 
 
-def _plain(key: str, value: Any) -> Any:
+def _config_value(key: str, value: Any) -> Any:
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Mapping):
-        return {str(k): _plain(key, v) for k, v in value.items()}
+        return {str(k): _config_value(key, v) for k, v in value.items()}
     if isinstance(value, Set):
-        return sorted(_plain(key, v) for v in value)
+        return sorted(_config_value(key, v) for v in value)
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(key, v) for v in value]
+        return [_config_value(key, v) for v in value]
     if isinstance(value, Path):
         return str(value)
     if value is None or isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value)):

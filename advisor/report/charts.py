@@ -10,8 +10,8 @@ from advisor.report import content
 from advisor.report.markup import Markup, element
 from advisor.report.plot import LINE_HEIGHT, Frame, axes, chart, padded_range, spread
 from advisor.text import bytes_text, clean
+from probes.memory.kinds import BREAKDOWN
 
-MEMORY_KINDS = ("weights", "adapter", "gradients", "optimizer", "activations", "logits", "overhead")
 MAX_CURVES = 40
 
 
@@ -142,13 +142,13 @@ def _memory_limit(frame: Frame, x, limit: float, bottom: float, result: Result) 
 
 
 def _bar(candidate: CandidateReport, x, top: float, height: float) -> list[Markup]:
-    known = [kind for kind in MEMORY_KINDS if candidate.memory.breakdown.get(kind, 0) > 0]
-    others = [kind for kind in candidate.memory.breakdown if kind not in MEMORY_KINDS]
+    known = [kind for kind in BREAKDOWN if candidate.memory.breakdown.get(kind, 0) > 0]
+    others = [kind for kind in candidate.memory.breakdown if kind not in BREAKDOWN]
     parts, done = [], 0.0
     for kind in (*known, *others):
         size = candidate.memory.breakdown[kind] / 1e9
         tip = f"{clean(candidate.title, 40)}, {clean(kind, 40)}: {bytes_text(candidate.memory.breakdown[kind])}"
-        number = MEMORY_KINDS.index(kind) if kind in MEMORY_KINDS else len(MEMORY_KINDS)
+        number = BREAKDOWN.index(kind) if kind in BREAKDOWN else len(BREAKDOWN)
         start = x(done)
         parts.append(element("rect", element("title", tip), x=start, y=top, width=max(0.0, x(done + size) - start),
                              height=height, class_=f"kind{number}"))  # fmt: skip
@@ -159,7 +159,7 @@ def _bar(candidate: CandidateReport, x, top: float, height: float) -> list[Marku
 def memory_legend(result: Result) -> Markup:
     """The colours of the kinds that occur."""
     seen = {kind for c in result.candidates if c.memory for kind, size in c.memory.breakdown.items() if size > 0}
-    entries = [(kind, number) for number, kind in enumerate(MEMORY_KINDS) if kind in seen]
+    entries = [(kind, number) for number, kind in enumerate(BREAKDOWN) if kind in seen]
     return element(
         "p", [element("span", kind, class_=f"key kind{number}") for kind, number in entries], class_="legend"
     )

@@ -118,6 +118,14 @@ def shown_candidates(result: Result, limit: int = 8) -> list[CandidateReport]:
     )
 
 
+def by_reason(members: list[tuple[str, str]]) -> dict[str, list[str]]:
+    """The titles by their reasons, in the order of both."""
+    found: dict[str, list[str]] = {}
+    for title, reason in members:
+        found.setdefault(reason, []).append(title)
+    return found
+
+
 def left_the_race(result: Result) -> list[tuple[str, list[tuple[str, str]]]]:
     """[(heading, [(title, reason), ...]), ...] of what is not among the finished, one entry per method and heading.
 

@@ -111,7 +111,7 @@ def source_of_memory(memory: MemoryEstimate) -> str:
 
 def size_of_run(run: PlannedRun) -> str:
     """'600 steps of 8 rows'."""
-    return f"{plural(run.max_steps, 'step')} of {plural(run.batch_size * run.gradient_accumulation_steps, 'row')}"
+    return f"{plural(run.max_steps, 'step')} of {plural(run.rows_per_step, 'row')}"
 
 
 def time_line(result: Result, pick: CandidateReport) -> str:

@@ -262,12 +262,9 @@ def _left(result: Result) -> list[Markup]:
         rungs = [element("li", line) for line in rung_lines(result)]
         parts.append(element("ul", rungs, class_="reasons quiet"))
     for heading, members in content.left_the_race(result):
-        by_reason: dict[str, list[str]] = {}
-        for title, reason in members:
-            by_reason.setdefault(reason, []).append(title)
         entries = [
             element("li", element("b", ", ".join(titles)), f": {reason}" if reason else "")
-            for reason, titles in by_reason.items()
+            for reason, titles in content.by_reason(members).items()
         ]
         parts += [element("h3", heading[0].upper() + heading[1:]), element("ul", entries, class_="left")]
     return parts

@@ -33,7 +33,6 @@ class _Running:
     title: str
     learning_rate: float
     until_step: int
-    started_s: float
     first_step: int | None = None
     step: int = 0
     loss: float | None = None
@@ -132,7 +131,7 @@ class LiveRace:
         self._line(f"rung {index + 1}: {plural(candidates, 'candidate')} to step {steps}")
 
     def probe_started(self, worker: int, title: str, learning_rate: float, until_step: int) -> None:
-        self._state.workers[worker] = _Running(clean(title, 60), learning_rate, until_step, self._clock())
+        self._state.workers[worker] = _Running(clean(title, 60), learning_rate, until_step)
 
     def probe_progress(self, worker: int, step: int, loss: float) -> None:
         running = self._state.workers.get(worker)

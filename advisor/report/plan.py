@@ -12,7 +12,7 @@ from rich.text import Text
 from advisor.recommendation import Result
 from advisor.report.content import subject_line
 from advisor.report.required import requirement_lines
-from advisor.text import bytes_text, clean, duration_text, plural
+from advisor.text import bytes_text, clean, duration_text, listed, plural
 
 
 def plan_view(result: Result) -> Iterable[RenderableType]:
@@ -38,6 +38,5 @@ def plan_view(result: Result) -> Iterable[RenderableType]:
     yield table
     yield from (Text(f"\nRequirement {line}") for line in requirement_lines(result))
     if race.not_tried:
-        names = ", ".join(clean(name, 60) for name in race.not_tried[:12])
-        more = f" and {len(race.not_tried) - 12} more" if len(race.not_tried) > 12 else ""
-        yield Text(f"\nBeyond the budget: {names}{more}", style="dim")
+        names = listed([clean(name, 60) for name in race.not_tried], 12)
+        yield Text(f"\nBeyond the budget: {names}", style="dim")

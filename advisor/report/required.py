@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from advisor.recommendation import Result
-from advisor.text import clean, plural
+from advisor.text import clean, listed, plural
 
 TITLES_NAMED = 4
 
@@ -13,8 +13,7 @@ def requirement_lines(result: Result) -> list[str]:
     lines = []
     for effect in result.requirements:
         names = [clean(title, 60) for title in effect.methods]
-        more = f" and {len(names) - TITLES_NAMED} more" if len(names) > TITLES_NAMED else ""
-        told = f" ({', '.join(names[:TITLES_NAMED])}{more})" if names else ""
+        told = f" ({listed(names, TITLES_NAMED)})" if names else ""
         text = f"{plural(len(names), 'method')} removed{told}" if names or not effect.rates else ""
         text += f", {effect.alone} of them by nothing else" if 0 < effect.alone < len(names) else ""
         if effect.rates:

@@ -25,7 +25,7 @@ from advisor.report.plan import plan_view
 from advisor.report.provenance import race_line
 from advisor.report.required import requirement_lines
 from advisor.report.without_pick import advice_without_pick, why_no_pick
-from advisor.text import bytes_text, clean, duration_text
+from advisor.text import bytes_text, clean, duration_text, listed
 from advisor.training_report import finished_report
 from knowledge.errors import BadInput
 
@@ -218,24 +218,19 @@ def _left(result: Result) -> Iterable[RenderableType]:
 
 def _told(heading: str, members: list[tuple[str, str]]) -> str:
     if heading == content.NOT_APPLICABLE:  # the same of every race on such a model
-        return f"{_named([title for title, _ in members])} (advisor inspect tells why)"
+        return f"{listed([title for title, _ in members], NAMES_PER_GROUP)} (advisor inspect tells why)"
     return _members(members)
 
 
 def _members(members: list[tuple[str, str]]) -> str:
     """The names by their reason; a reason that holds for several is said once, and the longest groups come first."""
-    by_reason: dict[str, list[str]] = {}
-    for title, reason in members:
-        by_reason.setdefault(reason, []).append(title)
-    groups = sorted(by_reason.items(), key=lambda group: -len(group[1]))
-    shown = [_named(titles) + (f" ({reason})" if reason else "") for reason, titles in groups[:REASONS_PER_GROUP]]
+    groups = sorted(content.by_reason(members).items(), key=lambda group: -len(group[1]))
+    shown = [
+        listed(titles, NAMES_PER_GROUP) + (f" ({reason})" if reason else "")
+        for reason, titles in groups[:REASONS_PER_GROUP]
+    ]
     left = sum(len(titles) for _, titles in groups[REASONS_PER_GROUP:])
     return "; ".join(shown) + (f" and {left} more" if left else "")
-
-
-def _named(titles: list[str]) -> str:
-    more = f" and {len(titles) - NAMES_PER_GROUP} more" if len(titles) > NAMES_PER_GROUP else ""
-    return ", ".join(titles[:NAMES_PER_GROUP]) + more
 
 
 def _no_recommendation(result: Result) -> Iterable[RenderableType]:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from knowledge.errors import BadInput
+from knowledge.errors import BadInput, first_fault
 from knowledge.schema import RunRecord
 
 
@@ -45,15 +45,14 @@ class ImportReport:
 
 
 @contextmanager
-def explained() -> Iterator[None]:
+def as_not_a_run() -> Iterator[None]:
     """Turns whatever broken content makes of a reader into NotARun, with the reason in words."""
     try:
         yield
     except KeyError as error:
         raise NotARun(f"field {error} is missing") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        raise NotARun(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise NotARun(first_fault(error)) from None
     except (TypeError, AttributeError, ValueError, LookupError, ArithmeticError) as error:
         raise NotARun(str(error)) from None
 

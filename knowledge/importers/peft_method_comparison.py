@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from knowledge.era import software_era
-from knowledge.importers import NotARun, explained
+from knowledge.importers import NotARun, as_not_a_run
 from knowledge.schema import Curve, CurvePoint, RunRecord, Task
 
 FORMAT = "PEFT method comparison"
@@ -63,7 +63,7 @@ def recognises(content: Any) -> bool:
 
 def read(content: Mapping[str, Any]) -> RunRecord:
     """One run of the suite. Raises NotARun where it did not finish or a needed field is missing or invalid."""
-    with explained():
+    with as_not_a_run():
         return _read(content)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from knowledge.era import software_era
-from knowledge.importers import NotARun, explained
+from knowledge.importers import NotARun, as_not_a_run
 from knowledge.schema import Curve, CurvePoint, RunRecord
 
 FORMAT = "probe study"
@@ -25,7 +25,7 @@ def recognises(content: Any) -> bool:
 
 def read(content: Mapping[str, Any]) -> RunRecord:
     """The candidate's full run. Raises NotARun where it did not finish or a needed field is missing or invalid."""
-    with explained():
+    with as_not_a_run():
         return _read(content)
 
 

@@ -36,7 +36,7 @@ def get_method(name: str) -> Method:
         raise BadInput(f"There is no method {name!r}. {did_you_mean(name, list(all_methods()))}") from None
 
 
-def name_of(text: str) -> str:
+def catalogue_name(text: str) -> str:
     """The catalogue's name of the method that a person means by its name or its title ('LoRA+'), in any case of the
     letters; the text itself where there is none."""
     return _names().get(text.strip().lower(), text)

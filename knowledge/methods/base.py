@@ -21,6 +21,9 @@ from knowledge.shape import ModelShape
 from knowledge.targets import Targets, goes_through_text, target_modules, target_paths
 
 __all__ = [
+    "BENCHMARK",
+    "MERGES",
+    "MERGES_IN_FULL_PRECISION",
     "PEFT_TASK_TYPES",
     "QUANTIZED_BASES",
     "Capabilities",
@@ -61,6 +64,13 @@ class Capabilities(Record):
         ("nf4", "int8"), description="kinds of quantised bases (bitsandbytes) on which it trains as on a plain one"
     )
     vllm: Literal["adapter", "merged", "no"] = Field("no", description="how vLLM can serve it")
+
+
+MERGES = Capabilities(mergeable=True, vllm="merged")
+MERGES_IN_FULL_PRECISION = Capabilities(mergeable=True, quantized=(), vllm="merged")
+
+# What most `settings_source` begin with.
+BENCHMARK = "PEFT's public method comparison (MetaMathQA, Llama-3.2-3B)"
 
 
 class Method(Record):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from knowledge.methods.base import Capabilities, Method
-
-_BENCHMARK = "PEFT's public method comparison (MetaMathQA, Llama-3.2-3B)"
+from knowledge.methods.base import BENCHMARK, Capabilities, Method
 
 METHODS = (
     Method(
@@ -15,7 +13,7 @@ METHODS = (
         summary="Trains one bias vector on each value projection: thousands of numbers in a small model, tens of "
         "thousands in a large one. Among the smallest adapters, and among the smallest in memory; modest in quality.",
         paper="Huang et al., 2025, arXiv 2509.15974",
-        settings_source=f"{_BENCHMARK}, beft/llama-3.2-3B-target-v_proj; its 1e-4 is low: 1e-2 was far ahead in "
+        settings_source=f"{BENCHMARK}, beft/llama-3.2-3B-target-v_proj; its 1e-4 is low: 1e-2 was far ahead in "
         "short probes on SmolLM2-135M",
         targets="attention-v",
         learning_rates=(1e-3, 3e-3, 1e-2),
@@ -31,7 +29,7 @@ METHODS = (
         summary="Trains the weights of the normalisation layers and nothing else. "
         "Tiny and cheap; it needs a far higher learning rate than adapters do.",
         paper="Zhao et al., 2023, arXiv 2312.11420",
-        settings_source=f"{_BENCHMARK}, ln_tuning/llama-3.2-3B-default, which learned nothing at 1e-4",
+        settings_source=f"{BENCHMARK}, ln_tuning/llama-3.2-3B-default, which learned nothing at 1e-4",
         targets="norms",
         learning_rates=(1e-3, 3e-3, 1e-2),
         supports_conv1d=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from knowledge.methods.base import Capabilities, Method
+from knowledge.methods.base import BENCHMARK, Capabilities, Method
 from knowledge.shape import ModelShape
 from knowledge.targets import goes_through_text, target_paths
 
@@ -50,8 +50,7 @@ METHODS = (
         "The reference for quality, at nearly twice LoRA's memory or more, and the result is a whole model instead of "
         "an adapter.",
         paper="–",
-        settings_source="PEFT's public method comparison (MetaMathQA, Llama-3.2-3B), full-finetuning/"
-        "llama-3.2-3B-lr_0.00001; small models and short runs want more",
+        settings_source=f"{BENCHMARK}, full-finetuning/llama-3.2-3B-lr_0.00001; small models and short runs want more",
         learning_rates=(1e-5, 3e-5, 1e-4),
         supports_conv1d=True,
         cost="high",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from knowledge.methods.base import QUANTIZED_BASES, Capabilities
+from knowledge.methods.base import BENCHMARK, QUANTIZED_BASES, Capabilities
 from knowledge.methods.low_rank import LowRank
 from knowledge.shape import ModelShape
 from knowledge.targets import target_modules
@@ -39,8 +39,7 @@ METHODS = (
         "holds the shared factors once for each layer.",
         paper="Zhong et al., 2024, arXiv 2407.09946",
         settings={"r": 140, "stride_A": 14, "num_B": 2, "scaling": 8.0},
-        settings_source="PEFT's public method comparison (MetaMathQA, Llama-3.2-3B), "
-        "lily/llama-3.2-3B-rank140-mlp-a2-b2-s8.0",
+        settings_source=f"{BENCHMARK}, lily/llama-3.2-3B-rank140-mlp-a2-b2-s8.0",
         targets="mlp",
         learning_rates=(1e-4, 3e-4, 1e-3),
         same_rates_on_narrow=True,  # 3e-4 is the best of its rates there too (examples/study/rates.py)

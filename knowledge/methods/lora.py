@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from knowledge.methods.base import Capabilities
+from knowledge.methods.base import BENCHMARK, Capabilities
 from knowledge.methods.low_rank import LowRank
 
-_BENCHMARK = "PEFT's public method comparison (MetaMathQA, Llama-3.2-3B)"
 # The benchmark's 1e-4 suits its 5000 steps. Shorter runs on smaller models want more: Hu et al. (2021)
 # use 2e-4 to 5e-4, and in 20-step probes on SmolLM2-135M 1e-3 was ahead of 1e-4 by 0.38 nats per token.
 _RATES = (1e-4, 3e-4, 1e-3)
@@ -20,7 +19,7 @@ LORA = LowRank(
     "The common choice: well understood, and servable by every inference engine.",
     paper="Hu et al., 2021, arXiv 2106.09685",
     settings={"r": 32, "lora_alpha": 64},
-    settings_source=f"{_BENCHMARK}, lora/llama-3.2-3B-rank32; rates: see the top of lora.py",
+    settings_source=f"{BENCHMARK}, lora/llama-3.2-3B-rank32; rates: see the top of lora.py",
     targets="attention-qv",
     learning_rates=_RATES,
     weight_decay=0.1,
@@ -34,7 +33,7 @@ LORA_MLP = LORA.variant(
     summary="LoRA on the feed-forward layers instead of the attention. "
     "Most of a model's knowledge sits there; on the public benchmark it beat LoRA on the attention.",
     settings={"r": 10, "lora_alpha": 20},
-    settings_source=f"{_BENCHMARK}, lora/llama-3.2-3B-rank10-target-mlp",
+    settings_source=f"{BENCHMARK}, lora/llama-3.2-3B-rank10-target-mlp",
     targets="mlp",
 )
 
@@ -67,7 +66,7 @@ RSLORA = LORA.variant(
     "Made for ranks of 64 and above, where plain LoRA's updates become too small.",
     paper="Kalajdzievski, 2023, arXiv 2312.03732",
     settings={"r": 64, "lora_alpha": 64, "use_rslora": True},
-    settings_source=f"{_BENCHMARK}, lora/llama-3.2-3B-rank64-rslora",
+    settings_source=f"{BENCHMARK}, lora/llama-3.2-3B-rank64-rslora",
 )
 
 DORA = LORA.variant(
@@ -77,7 +76,7 @@ DORA = LORA.variant(
     "In its authors' runs a little better than LoRA at the same rank; slower.",
     paper="Liu et al., 2024, arXiv 2402.09353",
     settings={"r": 32, "lora_alpha": 64, "use_dora": True},
-    settings_source=f"{_BENCHMARK}, lora/llama-3.2-3B-rank32-dora",
+    settings_source=f"{BENCHMARK}, lora/llama-3.2-3B-rank32-dora",
     # vLLM's adapter loader refuses use_dora, so it is served merged. On a fresh base in int8 PEFT cannot read the
     # weights' lengths, so that a saved adapter would not load.
     capabilities=Capabilities(mergeable=True, quantized=("nf4",), vllm="merged"),
@@ -89,7 +88,7 @@ LORA_FA = LORA.variant(
     summary="LoRA with the first of its two matrices frozen at its random start. "
     "Half the gradients and optimizer state, and less activation memory, at some loss of quality.",
     paper="Zhang et al., 2023, arXiv 2308.03303",
-    settings_source=f"{_BENCHMARK}, lora/llama-3.2-3B-rank32-lorafa",
+    settings_source=f"{BENCHMARK}, lora/llama-3.2-3B-rank32-lorafa",
     optimizer="peft.optimizers:create_lorafa_optimizer",
 )
 
@@ -99,7 +98,7 @@ LORA_PLUS = LORA.variant(
     summary="LoRA whose second matrix learns sixteen times as fast as the first. "
     "The authors show that equal rates are inefficient in wide models.",
     paper="Hayou et al., 2024, arXiv 2402.12354",
-    settings_source=f"{_BENCHMARK}, lora/llama-3.2-3B-rank32; Hayou et al. (2024): ratio 16, the rate of the "
+    settings_source=f"{BENCHMARK}, lora/llama-3.2-3B-rank32; Hayou et al. (2024): ratio 16, the rate of the "
     "first matrix a few times below LoRA's",
     learning_rates=(2e-5, 6e-5, 2e-4),
     weight_decay=0.0,

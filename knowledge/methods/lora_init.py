@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from knowledge.methods.anchored_lora import set_anchor
-from knowledge.methods.base import Capabilities, Method
+from knowledge.methods.base import BENCHMARK, Capabilities, Method
 from knowledge.methods.lora import LORA
 from knowledge.methods.low_rank import LowRank
 
 # The start is taken out of the base weights, so they are not what they were when the adapter is removed.
 _REWRITES_BASE = Capabilities(mergeable=True, restores_base=False, quantized=(), vllm="adapter")
-_NEEDS_FULL_WEIGHTS = Capabilities(mergeable=True, quantized=(), vllm="adapter")
+_ADAPTER_IN_FULL_PRECISION = Capabilities(mergeable=True, quantized=(), vllm="adapter")
 
 
 class RewritesBase(LowRank):
@@ -134,7 +134,7 @@ METHODS = (
         "Both get gradients from the first step, while the update still starts at zero.",
         paper="Datta, 2024 (datta0.github.io/posts/rethink-lora-init)",
         settings_source="LoRA's settings",
-        capabilities=_NEEDS_FULL_WEIGHTS,
+        capabilities=_ADAPTER_IN_FULL_PRECISION,
     ),
     _start(
         LowRank,
@@ -145,8 +145,8 @@ METHODS = (
         "Fewer trainable parameters than LoRA; meant to keep what the model knows, though on the public benchmark it "
         "forgot more.",
         paper="arXiv 2604.01694",
-        settings_source="PEFT's public method comparison (MetaMathQA, Llama-3.2-3B), lora/llama-3.2-3B-rank32-mica",
+        settings_source=f"{BENCHMARK}, lora/llama-3.2-3B-rank32-mica",
         saved_size_differs=True,
-        capabilities=_NEEDS_FULL_WEIGHTS,
+        capabilities=_ADAPTER_IN_FULL_PRECISION,
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from knowledge.methods.base import Capabilities, largest_divisor
+from knowledge.methods.base import BENCHMARK, MERGES_IN_FULL_PRECISION, Capabilities, largest_divisor
 from knowledge.methods.lora import LORA, LORA_MLP
 from knowledge.methods.low_rank import LowRank
 from knowledge.shape import ModelShape
@@ -13,7 +13,6 @@ from knowledge.shape import ModelShape
 _SPLIT_BY_INPUTS = ("down_proj", "fc2", "fc_out", "wo", "dense_4h_to_h", "lin2")
 
 # On a 4-bit base PEFT refuses VeLoRA, and trains plain LoRA instead of the others without a word.
-_NEEDS_FULL_WEIGHTS = Capabilities(mergeable=True, quantized=(), vllm="merged")
 
 
 class BlockDiagonal(LowRank):
@@ -79,10 +78,9 @@ METHODS = (
         "Several adapters can be served over several GPUs without extra communication.",
         paper="Wang et al., 2025, arXiv 2510.23346",
         settings={"r": 14, "lora_alpha": 28},
-        settings_source="PEFT's public method comparison (MetaMathQA, Llama-3.2-3B), "
-        "lora/llama-3.2-3B-rank14-target-mlp-bdlora",
+        settings_source=f"{BENCHMARK}, lora/llama-3.2-3B-rank14-target-mlp-bdlora",
         supports_conv1d=False,
-        capabilities=_NEEDS_FULL_WEIGHTS,
+        capabilities=MERGES_IN_FULL_PRECISION,
     ),
     LORA.variant(
         VeLora,
@@ -93,7 +91,7 @@ METHODS = (
         paper="Miles et al., 2024, arXiv 2405.17991",
         settings={**LORA.settings, "velora_config": {"num_groups": 64}},
         settings_source="LoRA's settings with PEFT's defaults for VeLoRA",
-        capabilities=_NEEDS_FULL_WEIGHTS,
+        capabilities=MERGES_IN_FULL_PRECISION,
     ),
     LORA.variant(
         Regularised,
@@ -123,6 +121,6 @@ METHODS = (
         settings_source="LoRA's settings with PEFT's defaults for MonteCLoRA",
         trains_through_model_loss=True,
         saved_size_differs=True,
-        capabilities=_NEEDS_FULL_WEIGHTS,
+        capabilities=MERGES_IN_FULL_PRECISION,
     ),
 )

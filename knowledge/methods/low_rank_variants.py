@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from knowledge.methods.base import Capabilities
+from knowledge.methods.base import BENCHMARK, MERGES, MERGES_IN_FULL_PRECISION, Capabilities
 from knowledge.methods.low_rank import LowRank
 
-_BENCHMARK = "PEFT's public method comparison (MetaMathQA, Llama-3.2-3B)"
-_MERGES = Capabilities(mergeable=True, vllm="merged")
-_NEEDS_FULL_WEIGHTS = Capabilities(mergeable=True, quantized=(), vllm="merged")
 # Reads the shape of the weight, which nf4 packs into a column and int8 leaves as it is.
 _NEEDS_THE_SHAPE = Capabilities(mergeable=True, quantized=("int8",), vllm="merged")
 _RATES = (1e-4, 3e-4, 1e-3)
@@ -22,13 +19,13 @@ METHODS = (
         "The update has a higher rank than LoRA's with the same number of parameters.",
         paper="Jung et al., 2025, arXiv 2505.20355",
         settings={"r": 32, "alpha": 64, "gralora_k": 2},
-        settings_source=f"{_BENCHMARK}, gralora/llama-3.2-3B-rank32",
+        settings_source=f"{BENCHMARK}, gralora/llama-3.2-3B-rank32",
         must_divide={"gralora_k": "both"},
         targets="attention-qv",
         learning_rates=_RATES,
         supports_conv1d=True,
         adds_in_place=True,
-        capabilities=_MERGES.model_copy(update={"quantized": ("nf4",)}),
+        capabilities=MERGES.model_copy(update={"quantized": ("nf4",)}),
     ),
     LowRank(
         name="glora",
@@ -39,12 +36,12 @@ METHODS = (
         "The most general of the linear reparametrisations; merges without a trace.",
         paper="Chavan et al., 2023, arXiv 2306.07967",
         settings={"r": 8},
-        settings_source=f"{_BENCHMARK}, glora/llama-3.2-3B-default",
+        settings_source=f"{BENCHMARK}, glora/llama-3.2-3B-default",
         targets="attention-qv",
         learning_rates=_RATES,
         weight_decay=0.1,
         saved_size_differs=True,
-        capabilities=_NEEDS_FULL_WEIGHTS,
+        capabilities=MERGES_IN_FULL_PRECISION,
     ),
     LowRank(
         name="delora",
@@ -55,10 +52,10 @@ METHODS = (
         "Robust against learning rates that are too high.",
         paper="Bini et al., 2025, arXiv 2503.18225",
         settings={"r": 32, "delora_lambda": 15},
-        settings_source=f"{_BENCHMARK}, delora/llama-3.2-3B-rank32",
+        settings_source=f"{BENCHMARK}, delora/llama-3.2-3B-rank32",
         targets="attention-qv",
         learning_rates=(3e-4, 1e-3, 3e-3),
-        capabilities=_NEEDS_FULL_WEIGHTS,
+        capabilities=MERGES_IN_FULL_PRECISION,
     ),
     LowRank(
         name="deft",
@@ -69,12 +66,12 @@ METHODS = (
         "Made for image models, where it forgets less than LoRA.",
         paper="Kumar et al., 2025, arXiv 2509.22793",
         settings={"r": 32, "alpha": 128, "decomposition_method": "relu"},
-        settings_source=f"{_BENCHMARK}, deft/llama-3.2-3B-rank32",
+        settings_source=f"{BENCHMARK}, deft/llama-3.2-3B-rank32",
         targets="attention-qv",
         learning_rates=_RATES,
         weight_decay=0.1,
         supports_conv1d=True,
-        capabilities=_NEEDS_FULL_WEIGHTS,
+        capabilities=MERGES_IN_FULL_PRECISION,
     ),
     LowRank(
         name="peanut",
@@ -85,11 +82,11 @@ METHODS = (
         "The update is no longer linear in what is trained.",
         paper="Zhong et al., 2024, arXiv 2410.01870",
         settings={"r": 32, "depth": 0, "act_fn": "relu", "scaling": 2.0},
-        settings_source=f"{_BENCHMARK}, peanut/llama-3.2-3B-rank32-relu-depth0-s2.0",
+        settings_source=f"{BENCHMARK}, peanut/llama-3.2-3B-rank32-relu-depth0-s2.0",
         targets="attention-qv",
         learning_rates=_RATES,
         weight_decay=0.1,
-        capabilities=_NEEDS_FULL_WEIGHTS,
+        capabilities=MERGES_IN_FULL_PRECISION,
     ),
     LowRank(
         name="adamss",
@@ -100,13 +97,13 @@ METHODS = (
         "Few parameters; five times slower than LoRA on the public benchmark.",
         paper="Zheng et al., 2025, NeurIPS",
         settings={"r": 100, "num_subspaces": 32, "subspace_rank": 1},
-        settings_source=f"{_BENCHMARK}, adamss/llama-3.2-3B-rank32, whose 1e-4 is low for short runs",
+        settings_source=f"{BENCHMARK}, adamss/llama-3.2-3B-rank32, whose 1e-4 is low for short runs",
         targets="attention-qv",
         learning_rates=(1e-3, 3e-3, 1e-2),
         weight_decay=0.1,
         cost="high",
         saved_size_differs=True,
-        capabilities=_NEEDS_FULL_WEIGHTS,
+        capabilities=MERGES_IN_FULL_PRECISION,
     ),
     LowRank(
         name="loha",
@@ -117,7 +114,7 @@ METHODS = (
         "From federated learning and image models; twice LoRA's parameters at the same rank.",
         paper="Hyeon-Woo et al., 2021, arXiv 2108.06098",
         settings={"r": 32, "alpha": 64},
-        settings_source=f"{_BENCHMARK}, loha/llama-3.2-3B-rank32, whose 1e-4 is low for short runs",
+        settings_source=f"{BENCHMARK}, loha/llama-3.2-3B-rank32, whose 1e-4 is low for short runs",
         targets="attention-qv",
         learning_rates=(3e-4, 1e-3, 3e-3),
         weight_decay=0.1,
@@ -132,7 +129,7 @@ METHODS = (
         "Very small adapters, at home in image models.",
         paper="Yeh et al., 2023, arXiv 2309.14859",
         settings={"r": 32, "alpha": 64, "decompose_factor": 4},
-        settings_source=f"{_BENCHMARK}, lokr/llama-3.2-3B-rank32-factor4-lr0.003",
+        settings_source=f"{BENCHMARK}, lokr/llama-3.2-3B-rank32-factor4-lr0.003",
         targets="attention-qv",
         learning_rates=(1e-3, 3e-3, 1e-2),
         weight_decay=0.1,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from knowledge.methods.base import Capabilities
+from knowledge.methods.base import BENCHMARK, Capabilities
 from knowledge.methods.low_rank import LowRank
-
-_BENCHMARK = "PEFT's public method comparison (MetaMathQA, Llama-3.2-3B)"
 
 MISS = LowRank(
     name="miss",
@@ -16,7 +14,7 @@ MISS = LowRank(
     "As good as LoRA with less memory and fewer parameters at the same rank.",
     paper="Kang and Yin, 2024, arXiv 2409.15371",
     settings={"r": 64},
-    settings_source=f"{_BENCHMARK}, miss/llama-3.2-3B-default",
+    settings_source=f"{BENCHMARK}, miss/llama-3.2-3B-default",
     targets="attention-qv",
     learning_rates=(1e-4, 3e-4, 1e-3),
     weight_decay=0.1,
@@ -29,7 +27,7 @@ MISS_BAT = MISS.variant(
     summary="MiSS whose update also depends on the weight it changes, block by block. "
     "A little better than MiSS on the public benchmark, and slower.",
     settings={"r": 64, "init_weights": "bat"},
-    settings_source=f"{_BENCHMARK}, miss/llama-3.2-3B-bat",
+    settings_source=f"{BENCHMARK}, miss/llama-3.2-3B-bat",
     must_divide={"r": "both"},
 )
 
@@ -39,7 +37,7 @@ MISS_MINI = MISS.variant(
     summary="MiSS that repeats one narrow matrix along the outputs too. "
     "A small fraction of MiSS's parameters, at some loss of quality.",
     settings={"r": 64, "mini_r": 64, "init_weights": "mini"},
-    settings_source=f"{_BENCHMARK}, miss/llama-3.2-3B-mini",
+    settings_source=f"{BENCHMARK}, miss/llama-3.2-3B-mini",
     must_divide={"mini_r": "outputs"},
 )
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from knowledge.methods.base import Capabilities, Method
+from knowledge.methods.base import BENCHMARK, Capabilities, Method
 from knowledge.methods.low_rank import LowRank
 from knowledge.shape import ModelShape
 from knowledge.targets import join_names, target_modules
-
-_BENCHMARK = "PEFT's public method comparison (MetaMathQA, Llama-3.2-3B)"
 
 
 class Ia3(Method):
@@ -30,7 +28,7 @@ METHODS = (
         summary="Multiplies the activations of attention and feed-forward layers by trained vectors. "
         "Very few parameters; made for learning from a few examples.",
         paper="Liu et al., 2022, arXiv 2205.05638",
-        settings_source=f"{_BENCHMARK}, ia3/llama-3.2-3B-all-attn-5k-lr0.005; Liu et al. (2022) use 3e-3",
+        settings_source=f"{BENCHMARK}, ia3/llama-3.2-3B-all-attn-5k-lr0.005; Liu et al. (2022) use 3e-3",
         targets="attention+mlp",
         learning_rates=(2e-3, 5e-3, 2e-2),
         supports_conv1d=True,
@@ -45,7 +43,7 @@ METHODS = (
         "Among the best of the public benchmark; wants a high learning rate and no weight decay.",
         paper="Huang et al., 2025, ICLR (openreview TwJrTz9cRS)",
         settings={"r": 32},
-        settings_source=f"{_BENCHMARK}, hira/llama-3.2-3B-rank32-lr4.5e-3",
+        settings_source=f"{BENCHMARK}, hira/llama-3.2-3B-rank32-lr4.5e-3",
         targets="attention-qv",
         learning_rates=(1.5e-3, 4.5e-3, 1.35e-2),
         supports_conv1d=True,

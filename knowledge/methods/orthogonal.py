@@ -5,13 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from knowledge.methods.base import Capabilities, Method, largest_divisor
+from knowledge.methods.base import BENCHMARK, MERGES, MERGES_IN_FULL_PRECISION, Method, largest_divisor
 from knowledge.methods.low_rank import LowRank
 from knowledge.shape import ModelShape
-
-_BENCHMARK = "PEFT's public method comparison (MetaMathQA, Llama-3.2-3B)"
-_MERGES = Capabilities(mergeable=True, vllm="merged")
-_NEEDS_FULL_WEIGHTS = Capabilities(mergeable=True, quantized=(), vllm="merged")
 
 # Smaller blocks have too few planes to turn in to learn anything.
 _SMALLEST_BLOCK = 16
@@ -36,11 +32,11 @@ METHODS = (
         "Forgets little; on the public image-generation benchmark it beat LoRA of rank 32 with less memory.",
         paper="Qiu et al., 2023, arXiv 2306.07280; Qiu et al., 2025, arXiv 2506.19847",
         settings={"r": 32, "oft_block_size": 0, "use_cayley_neumann": True},
-        settings_source=f"{_BENCHMARK}, oft/llama-3.2-3B-rank32",
+        settings_source=f"{BENCHMARK}, oft/llama-3.2-3B-rank32",
         targets="attention-qv",
         learning_rates=(1e-4, 4e-4, 1.5e-3),
         weight_decay=0.1,
-        capabilities=_MERGES,
+        capabilities=MERGES,
     ),
     Method(
         name="boft",
@@ -51,13 +47,13 @@ METHODS = (
         "Seven times slower than LoRA on the public benchmark.",
         paper="Liu et al., 2023, arXiv 2311.06243",
         settings={"boft_block_size": 4, "boft_n_butterfly_factor": 1},
-        settings_source=f"{_BENCHMARK}, boft/llama-3.2-3B-default, whose 1e-4 is low for short runs",
+        settings_source=f"{BENCHMARK}, boft/llama-3.2-3B-default, whose 1e-4 is low for short runs",
         must_divide={"boft_block_size": "inputs"},
         targets="attention-qv",
         learning_rates=(3e-4, 1e-3, 3e-3),
         weight_decay=0.1,
         cost="high",
-        capabilities=_MERGES,
+        capabilities=MERGES,
     ),
     LowRank(
         name="hra",
@@ -71,7 +67,7 @@ METHODS = (
         settings_source="PEFT's default rank; rates: this catalogue's choice",
         targets="attention-qv",
         learning_rates=(1e-3, 3e-3, 1e-2),
-        capabilities=_NEEDS_FULL_WEIGHTS,
+        capabilities=MERGES_IN_FULL_PRECISION,
     ),
     Method(
         name="road",
@@ -82,11 +78,11 @@ METHODS = (
         "Very few parameters, and adapters of different users can share a batch.",
         paper="Liao and Monz, 2024, arXiv 2409.00119",
         settings={"variant": "road_2", "group_size": 64},
-        settings_source=f"{_BENCHMARK}, road/llama-3.2-3B-lr_0.001",
+        settings_source=f"{BENCHMARK}, road/llama-3.2-3B-lr_0.001",
         must_divide={"group_size": "outputs"},
         targets="attention-qv",
         learning_rates=(1e-3, 3e-3, 1e-2),
-        capabilities=_MERGES,
+        capabilities=MERGES,
     ),
     LowRank(
         name="psoft",
@@ -97,10 +93,10 @@ METHODS = (
         "Keeps OFT's geometry; on the public benchmark with a quarter of its parameters, in the same time.",
         paper="openreview FSHrinMArK",
         settings={"r": 256, "psoft_alpha": 256, "use_cayley_neumann": True},
-        settings_source=f"{_BENCHMARK}, psoft/llama-3.2-3B-fast, with the exact decomposition",
+        settings_source=f"{BENCHMARK}, psoft/llama-3.2-3B-fast, with the exact decomposition",
         targets="attention-qv",
         learning_rates=(1e-4, 4e-4, 1.5e-3),
         weight_decay=0.1,
-        capabilities=_NEEDS_FULL_WEIGHTS,
+        capabilities=MERGES_IN_FULL_PRECISION,
     ),
 )

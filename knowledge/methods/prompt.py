@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from knowledge.methods.base import Capabilities, Method
+from knowledge.methods.base import BENCHMARK, Capabilities, Method
 from knowledge.shape import ModelShape
 
-_BENCHMARK = "PEFT's public method comparison (MetaMathQA, Llama-3.2-3B)"
 _PROMPT = Capabilities(mergeable=False, identity_start=False)
 
 
@@ -49,7 +48,7 @@ METHODS = (
         "The model stays untouched and serves many tasks at once; weak on small models.",
         paper="Lester et al., 2021, arXiv 2104.08691",
         settings={"num_virtual_tokens": 20, "prompt_tuning_init": "SAMPLE_VOCAB"},
-        settings_source=f"{_BENCHMARK}, prompt_tuning/llama-3.2-3B-sample_vocab-lr_0.001, with the 20 tokens beyond "
+        settings_source=f"{BENCHMARK}, prompt_tuning/llama-3.2-3B-sample_vocab-lr_0.001, with the 20 tokens beyond "
         "which Lester et al. (2021) found little gain",
         learning_rates=(1e-3, 5e-3, 2e-2),
         supports_conv1d=True,
@@ -64,7 +63,7 @@ METHODS = (
         "The network is dropped after training.",
         paper="Liu et al., 2021, arXiv 2103.10385",
         settings={"num_virtual_tokens": 20, "encoder_reparameterization_type": "MLP", "encoder_num_layers": 2},
-        settings_source=f"{_BENCHMARK}, ptuning/llama-3.2-3B-default; above 1e-3 it was unstable on a small encoder",
+        settings_source=f"{BENCHMARK}, ptuning/llama-3.2-3B-default; above 1e-3 it was unstable on a small encoder",
         learning_rates=(1e-4, 3e-4, 1e-3),
         supports_conv1d=True,
         saved_size_differs=True,
@@ -79,7 +78,7 @@ METHODS = (
         "Stronger than a prompt of embeddings, and it costs no memory in the layers' weights.",
         paper="Li and Liang, 2021, arXiv 2101.00190",
         settings={"num_virtual_tokens": 50, "init_weights": "zero"},
-        settings_source=f"{_BENCHMARK}, prefixtuning/llama-3.2-3B-tokens50-init_prefix-lr_0.005, started from zeros as "
+        settings_source=f"{BENCHMARK}, prefixtuning/llama-3.2-3B-tokens50-init_prefix-lr_0.005, started from zeros as "
         "in lr_0.005_zero_init",
         learning_rates=(2e-3, 5e-3, 2e-2),
         supports_conv1d=True,
@@ -94,7 +93,7 @@ METHODS = (
         "Keeps the model as it is at the start; only for Llama, Mistral and GPT-2.",
         paper="Zhang et al., 2023, arXiv 2303.16199",
         settings={"adapter_len": 100},
-        settings_source=f"{_BENCHMARK}, adaptionprompt/llama-3.2-3B-lr_5e-3; 5e-4 was too low there",
+        settings_source=f"{BENCHMARK}, adaptionprompt/llama-3.2-3B-lr_5e-3; 5e-4 was too low there",
         learning_rates=(2e-3, 5e-3, 2e-2),
         tasks=("causal-lm",),
         supports_conv1d=True,

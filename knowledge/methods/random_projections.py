@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from knowledge.methods.base import Capabilities
+from knowledge.methods.base import BENCHMARK, Capabilities
 from knowledge.methods.low_rank import LowRank
-
-_BENCHMARK = "PEFT's public method comparison (MetaMathQA, Llama-3.2-3B)"
 
 VERA = LowRank(
     name="vera",
@@ -16,7 +14,7 @@ VERA = LowRank(
     "One to four hundredths of LoRA's parameters, at some loss of quality.",
     paper="Kopiczko et al., 2023, arXiv 2310.11454",
     settings={"r": 256, "d_initial": 0.1, "projection_prng_key": 0},
-    settings_source=f"{_BENCHMARK}, vera/llama-3.2-3B-default; Kopiczko et al. (2023) go up to 1e-2 and above",
+    settings_source=f"{BENCHMARK}, vera/llama-3.2-3B-default; Kopiczko et al. (2023) go up to 1e-2 and above",
     targets="attention-qv",
     learning_rates=(1e-3, 3e-3, 1e-2),
     supports_conv1d=True,
@@ -32,7 +30,7 @@ PVERA = VERA.variant(
     "The noise regularises; otherwise like VeRA.",
     paper="Fillioux et al., 2025, arXiv 2512.07703",
     settings={"r": 64, "d_initial": 0.1, "projection_prng_key": 0},
-    settings_source=f"{_BENCHMARK}, pvera/llama-3.2-3B-rank64",
+    settings_source=f"{BENCHMARK}, pvera/llama-3.2-3B-rank64",
 )
 
 RANDLORA = LowRank(
@@ -44,7 +42,7 @@ RANDLORA = LowRank(
     "About as many parameters as LoRA; the random bases cost time and memory.",
     paper="Albert et al., 2025, arXiv 2502.00987",
     settings={"r": 32, "randlora_alpha": 640, "projection_prng_key": 0},
-    settings_source=f"{_BENCHMARK}, randlora/llama-3.2-3B-default",
+    settings_source=f"{BENCHMARK}, randlora/llama-3.2-3B-default",
     targets="attention-qv",
     learning_rates=(1e-4, 3e-4, 1e-3),
     weight_decay=0.1,

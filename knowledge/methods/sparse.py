@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from knowledge.methods.base import Capabilities, Method
+from knowledge.methods.base import BENCHMARK, Capabilities, Method
 from knowledge.methods.low_rank import LowRank
 
 METHODS = (
@@ -15,8 +15,7 @@ METHODS = (
         "An update of high rank that is quick to load and to switch.",
         paper="Bhardwaj et al., 2024, arXiv 2406.13175",
         settings={"r": 32, "mask_type": "random", "random_seed": 42},
-        settings_source="PEFT's public method comparison (MetaMathQA, Llama-3.2-3B), "
-        "shira/llama-3.2-3B-lr_0.0003-random_seed_42",
+        settings_source=f"{BENCHMARK}, shira/llama-3.2-3B-lr_0.0003-random_seed_42",
         targets="attention-qv",
         learning_rates=(1e-4, 3e-4, 1e-3),
         saved_size_differs=True,
@@ -46,7 +45,7 @@ METHODS = (
         summary="Trains each weight within the directions it uses least and keeps its main directions as they are. "
         "Nearly full fine-tuning, with its memory, that forgets less.",
         paper="Nayak et al., 2025, arXiv 2504.07097",
-        settings_source="PEFT's public method comparison (MetaMathQA, Llama-3.2-3B), osf/llama-3.2-3B-rank128, with "
+        settings_source=f"{BENCHMARK}, osf/llama-3.2-3B-rank128, with "
         "PEFT's default of half of each weight's directions",
         targets="all-linear",
         learning_rates=(2e-5, 5e-5, 2e-4),

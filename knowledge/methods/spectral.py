@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from knowledge.methods.base import Capabilities, Method
+from knowledge.methods.base import BENCHMARK, MERGES, MERGES_IN_FULL_PRECISION, Capabilities, Method
 from knowledge.methods.low_rank import LowRank
 from knowledge.shape import ModelShape
 
-_BENCHMARK = "PEFT's public method comparison (MetaMathQA, Llama-3.2-3B)"
-_MERGES = Capabilities(mergeable=True, vllm="merged")
-_NEEDS_FULL_WEIGHTS = Capabilities(mergeable=True, quantized=(), vllm="merged")
 _STARTS_ELSEWHERE = Capabilities(mergeable=True, identity_start=False, vllm="merged")
 
 
@@ -32,7 +29,7 @@ METHODS = (
         "High rank with fewer parameters than LoRA; wants a learning rate a thousand times LoRA's.",
         paper="Chen et al., 2024, arXiv 2407.19342",
         settings={"block_size": 64},
-        settings_source=f"{_BENCHMARK}, c3a/llama-3.2-3B-default",
+        settings_source=f"{BENCHMARK}, c3a/llama-3.2-3B-default",
         must_divide={"block_size": "both"},
         targets="attention-qv",
         learning_rates=(0.1, 0.3, 1.0),
@@ -49,12 +46,12 @@ METHODS = (
         "Tiny adapters; very sensitive to the learning rate and to its scaling.",
         paper="Gao et al., 2024, arXiv 2405.03003",
         settings={"n_frequency": 5000, "scaling": 300, "init_weights": True},
-        settings_source=f"{_BENCHMARK}, fourierft/llama-3.2-3B-n_frequency-5000, started from zero; its 1e-4 "
+        settings_source=f"{BENCHMARK}, fourierft/llama-3.2-3B-n_frequency-5000, started from zero; its 1e-4 "
         "learned next to nothing there",
         targets="attention-qv",
         learning_rates=(1e-3, 3e-3, 1e-2),
         supports_conv1d=True,
-        capabilities=_MERGES,
+        capabilities=MERGES,
     ),
     Coefficients(
         name="waveft",
@@ -65,12 +62,12 @@ METHODS = (
         "Like FourierFT, with coefficients that act locally; for very small adapters.",
         paper="Bilican et al., 2025, arXiv 2505.12532",
         settings={"n_frequency": 5000, "scaling": 25.0},
-        settings_source=f"{_BENCHMARK}, waveft/llama-3.2-3B-n_frequency-5000, whose 1e-4 is low for short runs",
+        settings_source=f"{BENCHMARK}, waveft/llama-3.2-3B-n_frequency-5000, whose 1e-4 is low for short runs",
         targets="attention-qv",
         learning_rates=(3e-4, 1e-3, 3e-3),
         weight_decay=0.1,
         supports_conv1d=True,
-        capabilities=_MERGES,
+        capabilities=MERGES,
     ),
     Method(
         name="frod",
@@ -81,14 +78,14 @@ METHODS = (
         "Updates of full rank; its set-up decomposes every adapted weight.",
         paper="AAAI 2026, doi 10.1609/aaai.v40i31.39813",
         settings={"sparse_rate": 0.01, "progressbar": False},
-        settings_source=f"{_BENCHMARK}, frod/llama-3.2-3B-default",
+        settings_source=f"{BENCHMARK}, frod/llama-3.2-3B-default",
         targets="attention-qv",
         learning_rates=(1e-4, 3e-4, 1e-3),
         weight_decay=0.1,
         cost="high",
         supports_conv1d=True,
         saved_size_differs=True,
-        capabilities=_NEEDS_FULL_WEIGHTS,
+        capabilities=MERGES_IN_FULL_PRECISION,
     ),
     LowRank(
         name="vblora",
@@ -99,7 +96,7 @@ METHODS = (
         "On the public benchmark the stored adapter is an eighth of LoRA's.",
         paper="Li et al., 2024, arXiv 2405.15179",
         settings={"r": 4, "num_vectors": 256, "vector_length": 256},
-        settings_source=f"{_BENCHMARK}, vblora/llama-3.2-3B-default; Li et al. (2024) use 1e-3 for the bank and "
+        settings_source=f"{BENCHMARK}, vblora/llama-3.2-3B-default; Li et al. (2024) use 1e-3 for the bank and "
         "1e-2 for the choice of vectors",
         must_divide={"vector_length": "both"},
         targets="attention-qv",
@@ -116,7 +113,7 @@ METHODS = (
         "A few hundred parameters in all, so it learns slowly.",
         paper="Li et al., 2025, arXiv 2506.00799",
         settings={"r": 32, "theta_d_length": 256, "proj_seed": 42},
-        settings_source=f"{_BENCHMARK}, unilora/llama-3.2-3B-default, where 1e-4 learned nothing",
+        settings_source=f"{BENCHMARK}, unilora/llama-3.2-3B-default, where 1e-4 learned nothing",
         targets="attention-qv",
         learning_rates=(2e-3, 5e-3, 2e-2),
         supports_conv1d=True,
@@ -132,11 +129,11 @@ METHODS = (
         "Made for reinforcement learning, where little information has to be stored.",
         paper="Morris et al., 2026, arXiv 2602.04118",
         settings={"r": 2, "u": 64, "projection_seed": 42},
-        settings_source=f"{_BENCHMARK}, tinylora/llama-3.2-3B-default, where 1e-3 was too low",
+        settings_source=f"{BENCHMARK}, tinylora/llama-3.2-3B-default, where 1e-3 was too low",
         targets="attention-qv",
         learning_rates=(2e-3, 5e-3, 2e-2),
         supports_conv1d=True,
         saved_size_differs=True,
-        capabilities=_NEEDS_FULL_WEIGHTS,
+        capabilities=MERGES_IN_FULL_PRECISION,
     ),
 )

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from knowledge.methods.base import PEFT_TASK_TYPES
 from knowledge.schema import PlannedRun
 from probes.memory import cache
 from probes.memory.bases import build_base, enable_checkpointing, stack_depths, with_one_layer, with_values
@@ -27,7 +28,8 @@ DATA_DRIVEN_INITS = ("pissa", "olora", "eva", "corda", "loftq", "lora_ga")
 
 @dataclass(frozen=True)
 class BuiltModel:
-    """A model on meta, ready to be traced. `base_storages` tells the base's tensors from the adapter's."""
+    """A model on meta, ready to be traced. `base_names` tells the base's tensors from the adapter's; its weights take
+    `base_bytes`."""
 
     model: Any
     base_names: frozenset[str]
@@ -154,11 +156,8 @@ def load_peft_config(settings: Mapping[str, Any], run: PlannedRun) -> tuple[Any,
     settings["inference_mode"] = False
     if "progressbar" in settings:
         settings["progressbar"] = False
-    settings["task_type"] = settings.get("task_type") or TASK_TYPES.get(run.task)
+    settings["task_type"] = settings.get("task_type") or PEFT_TASK_TYPES.get(run.task)
     return PeftConfig.from_peft_type(**settings), note
-
-
-TASK_TYPES = {"causal-lm": "CAUSAL_LM", "sequence-classification": "SEQ_CLS", "seq2seq-lm": "SEQ_2_SEQ_LM"}
 
 
 def _prepared(built: BuiltModel, run: PlannedRun) -> BuiltModel:

@@ -47,7 +47,7 @@ def key(config: Any, run: PlannedRun, lengths: Sequence[Length], **settings: Any
 
 
 def _hash(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=_plain).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=_json_stand_in).encode()).hexdigest()[:32]
 
 
 def fetch(key: str, trace: Callable[[], Template]) -> Template:
@@ -65,7 +65,7 @@ def fetch(key: str, trace: Callable[[], Template]) -> Template:
 
 def fetch_estimate(key: str, replay: Callable[[], MemoryEstimate]) -> MemoryEstimate:
     """The estimate of that key, replayed now if it is not known yet."""
-    if known := known_estimate(key.partition("-")[0], library_versions()):
+    if known := known_estimate(key.partition("-")[0], traced_versions()):
         return known
     path = _path(key, ".json")
     with suppress(OSError, ValueError):  # pydantic's errors are ValueErrors
@@ -100,7 +100,7 @@ def _whole_or_not_at_all(path: Path) -> Iterator[IO[bytes]]:
     temporary.replace(path)
 
 
-def _plain(value: Any) -> Any:
+def _json_stand_in(value: Any) -> Any:
     """A JSON stand-in for what JSON does not know; functions count by where they are defined and what they are
     bound to."""
     if isinstance(value, (set, frozenset)):
@@ -113,7 +113,7 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def library_versions() -> dict[str, str]:
+def traced_versions() -> dict[str, str]:
     """Of the libraries whose code is traced."""
     return {name: version(name) for name in LIBRARIES}
 
@@ -126,7 +126,7 @@ def code_hash() -> str:
     return _hash(
         {
             "sources": [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources],
-            "versions": library_versions() | {"peft-advisor": version("peft-advisor")},
+            "versions": traced_versions() | {"peft-advisor": version("peft-advisor")},
         }
     )
 

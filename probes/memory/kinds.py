@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class Kind(IntEnum):
-    """What a storage is for; the keys of `MemoryEstimate.breakdown` in lower case."""
+    """What a storage is for."""
 
     WEIGHTS = 0
     ADAPTER = 1
@@ -14,3 +14,6 @@ class Kind(IntEnum):
     OPTIMIZER = 3
     ACTIVATIONS = 4
     LOGITS = 5
+
+
+BREAKDOWN = (*(kind.name.lower() for kind in Kind), "overhead")  # the keys of `MemoryEstimate.breakdown`, as shown

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any
 
 import torch
+
+from probes.adapters import optimizer_of
 
 # bitsandbytes' optimizers (bitsandbytes/optim/optimizer.py): states of 8 bits in blocks of 256 values with one fp32
 # scale each, two quantisation maps of 256 fp32 values, and fp32 states for tensors of fewer than 4096 values. Paged
@@ -20,23 +20,11 @@ ONE_STATE = ("SGD", "Lion", "RMSprop", "Adagrad", "LARS")
 
 
 def make_optimizer(model: Any, spec: str, settings: Mapping[str, Any]) -> torch.optim.Optimizer:
-    """The optimizer 'module:callable' over what the model trains. Factories that take the model get it, and where
-    their signature asks for them the class to build on and LoRA's rank and alpha."""
-    module_name, _, name = spec.partition(":")
-    settings = {"lr": 1e-4, **settings}
+    """The optimizer 'module:callable' over what the model trains."""
     trainable = [p for p in model.parameters() if p.requires_grad]
-    if module_name.startswith("bitsandbytes"):
-        return BitsAndBytesStandIn(trainable, name)
-    factory = getattr(import_module(module_name), name)
-    accepted = inspect.signature(factory).parameters
-    if "model" not in accepted:
-        return factory(trainable, **settings)
-    if "optimizer_cls" in accepted:
-        settings.setdefault("optimizer_cls", torch.optim.AdamW)
-    for key in ("r", "lora_alpha"):
-        if key in accepted:
-            settings.setdefault(key, getattr(model.active_peft_config, key))
-    return factory(model=model, **settings)
+    if spec.startswith("bitsandbytes"):
+        return BitsAndBytesStandIn(trainable, spec.partition(":")[2])
+    return optimizer_of(spec, model, trainable, {"lr": 1e-4, **settings})
 
 
 class BitsAndBytesStandIn(torch.optim.Optimizer):

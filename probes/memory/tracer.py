@@ -51,10 +51,6 @@ class AllocationTracer(TorchDispatchMode):
         """How many allocations and how many events have been seen."""
         return len(self.events.allocated), len(self.events.order)
 
-    @property
-    def live_bytes(self) -> int:
-        return self._live_bytes
-
     def watch(self, tensor: torch.Tensor, kind: Kind | None = None) -> int | None:
         """Starts to follow a tensor's storage; returns its number, or None if it is on another device."""
         if tensor.device.type != self._device_type:

@@ -7,7 +7,7 @@ from collections import namedtuple
 import pytest
 
 from advisor.candidates import Candidate
-from advisor.disk import LEAST_ROOM_BYTES, check_room, checkpoint_bytes, explained
+from advisor.disk import LEAST_ROOM_BYTES, check_free_space, checkpoint_bytes, disk_errors_in_words
 from advisor.gather import JOURNAL_FILE
 from advisor.outcome import NotSaved, Recommendation
 from knowledge.errors import BadInput, DiskFull
@@ -28,10 +28,10 @@ def candidate(adapter_bytes):
 def test_a_race_begins_only_where_its_checkpoints_have_room(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(LEAST_ROOM_BYTES + 60_000_000))
     folder = tmp_path / "not" / "there"
-    check_room(folder, [candidate(10_000_000)] * 2)
+    check_free_space(folder, [candidate(10_000_000)] * 2)
     assert not folder.parent.exists()
     with pytest.raises(DiskFull, match=r"has 110 MB of room.*may need 140 MB.*--out"):
-        check_room(folder, [candidate(10_000_000)] * 3)
+        check_free_space(folder, [candidate(10_000_000)] * 3)
 
 
 def test_a_checkpoint_that_is_too_large_to_be_kept_needs_no_room():
@@ -42,16 +42,16 @@ def test_a_checkpoint_that_is_too_large_to_be_kept_needs_no_room():
 def test_a_place_where_nothing_can_be_written_is_named_before_the_work(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(BadInput, match=r"Nothing can be written to .*file/out: Not a directory"):
-        check_room(tmp_path / "file" / "out")
+        check_free_space(tmp_path / "file" / "out")
 
 
 @pytest.mark.parametrize(
     "error", [OSError(errno.ENOSPC, "full"), OSError(errno.EDQUOT, "quota"), OSError("24 requested and 0 written")]
 )
 def test_a_write_that_finds_no_room_is_told_as_that(tmp_path, error):
-    with pytest.raises(DiskFull, match="No room in"), explained(tmp_path):
+    with pytest.raises(DiskFull, match="No room in"), disk_errors_in_words(tmp_path):
         raise error
-    with pytest.raises(PermissionError), explained(tmp_path):
+    with pytest.raises(PermissionError), disk_errors_in_words(tmp_path):
         raise PermissionError(errno.EACCES, "no")
 
 

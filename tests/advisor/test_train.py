@@ -240,7 +240,9 @@ def test_what_lies_in_the_way_is_never_lost(tmp_path):
     with pytest.raises(BadInput, match=r"holds a run that was stopped. Go on with it by --resume"):
         train(folder, live=Silent())  # and the advice is not the one that would give it up
     again = train(folder, resume=True, live=Silent())  # which goes on with what was stopped, and moves this one aside
-    assert again.created_at >= report.created_at and (folder / "adapter.2.bak").is_dir()
+    assert again.created_at >= report.created_at
+    of_the_kept = (folder / "adapter.2.bak" / REPORT_FILE).read_text(encoding="utf-8")
+    assert TrainingReport.model_validate_json(of_the_kept) == report
 
 
 def test_a_report_of_another_recommendation_is_not_shown_for_this_one(tmp_path):

@@ -22,7 +22,7 @@ CARDS = (None, "8GB", "12GB", "16GB", "24GB", "32GB", "40GB", "48GB", "80GB", "9
 def main() -> None:
     path = Path(knowledge.__file__).parent / "data" / dry_runs.DRY_RUNS
     # Nothing may be taken from the file that is to be written.
-    path.write_text(dry_runs.as_file({}, cache.library_versions()), encoding="utf-8")
+    path.write_text(dry_runs.as_file({}, cache.traced_versions()), encoding="utf-8")
     for model in sorted(set(ALIASES.values())):
         for card in CARDS:
             try:
@@ -31,7 +31,7 @@ def main() -> None:
             except AdvisorError as error:  # a model that no method fits the card with, or is no candidate at all
                 found = str(error).splitlines()[0]
             print(f"{model} {card or 'no card'}: {found}", file=sys.stderr, flush=True)
-    path.write_text(dry_runs.as_file(cache.estimates_of_this_code(), cache.library_versions()), encoding="utf-8")
+    path.write_text(dry_runs.as_file(cache.estimates_of_this_code(), cache.traced_versions()), encoding="utf-8")
 
 
 if __name__ == "__main__":

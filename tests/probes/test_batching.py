@@ -121,6 +121,6 @@ def test_rows_survive_their_files(tmp_path):
     rows.save(tmp_path)
     loaded = TokenRows.load(tmp_path)
     assert loaded.tokens.tolist() == [5, 6, 7, 8, 9] and isinstance(loaded.tokens, np.memmap)
-    assert loaded.lengths_tokens.tolist() == [2, 3] and loaded.label_lengths_tokens.tolist() == [1, 2]
+    assert loaded.lengths_tokens.tolist() == [2, 3]
     assert loaded.class_labels.tolist() == [1, 0] and len(loaded.first(1)) == 1
     assert [part.tolist() for part in loaded.row(1)] == [[7, 8, 9], [True, True, False]]

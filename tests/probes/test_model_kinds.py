@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 
-from advisor.survey import positions_of, task_of
+from advisor.survey import max_positions, task_of
 from knowledge.errors import BadInput
 from knowledge.methods import get_method
 from knowledge.targets import module_names, target_modules
@@ -162,7 +162,7 @@ def test_encoders_are_for_classification_unless_they_are_made_decoders(kind):
 
 
 def test_a_model_without_a_limit_of_positions_has_none():
-    assert positions_of(transformers.AutoConfig.for_model("xlnet")) is None
+    assert max_positions(transformers.AutoConfig.for_model("xlnet")) is None
 
 
 def test_a_model_that_has_no_such_form_is_told_in_a_line(tmp_path):
