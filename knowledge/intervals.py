@@ -10,8 +10,8 @@ DRY_RUN_ERROR = 0.0022
 
 
 def student_80(degrees_of_freedom: int) -> float:
-    """The 80 % half-width in standard deviations that were estimated from degrees_of_freedom + 1 values. Beyond the table by the first term
-    of its expansion (Abramowitz and Stegun, 26.7.5), which is off by less than .01 there."""
+    """The 80 % half-width in standard deviations that were estimated from degrees_of_freedom + 1 values. Beyond the
+    table by the first term of its expansion (Abramowitz and Stegun, 26.7.5), which is off by less than .01 there."""
     if degrees_of_freedom <= len(STUDENT_80):
         return STUDENT_80[degrees_of_freedom - 1]
     return Z_80 + (Z_80**3 + Z_80) / (4 * degrees_of_freedom)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -132,8 +132,12 @@ def tasks() -> Iterator[tuple[str, list[RunRecord], list[RunRecord]]]:
             yield suite, own, [run for run in runs if suite_of(run) != suite]
 
 
-def measure(own: Sequence[RunRecord], known: Sequence[RunRecord], share: float, sets: int) -> dict[str, float | None]:
-    predictor = Predictor(known, task=own[0].task, label_mean_tokens=own[0].label_mean_tokens or 1.0)
+def predictor_of(own: Sequence[RunRecord], known: Iterable[RunRecord]) -> Predictor:
+    """That knows no other runs; what it learns of them it learns once."""
+    return Predictor(known, task=own[0].task, label_mean_tokens=own[0].label_mean_tokens or 1.0)
+
+
+def measure(own: Sequence[RunRecord], predictor: Predictor, share: float, sets: int) -> dict[str, float | None]:
     tally, steps = Tally(), own[0].max_steps
     for runs in random_sets(own, sets, min(SET_SIZE, len(own) - LEFT_OUT)):
         by_id, raced = {run.experiment: run for run in runs}, replay(runs, share)
@@ -169,10 +173,10 @@ def main() -> None:
     parser.add_argument("--sets", type=int, default=40, help="random races per task and budget")
     parser.add_argument("--json", action="store_true", help="print the JSON alone")
     options = parser.parse_args()
-    figures = {
-        name: {f"{share:.0%}": measure(own, known, share, options.sets) for share in BUDGETS}
-        for name, own, known in tasks()
-    }
+    figures = {}
+    for name, own, known in tasks():
+        predictor = predictor_of(own, known)
+        figures[name] = {f"{share:.0%}": measure(own, predictor, share, options.sets) for share in BUDGETS}
     if not options.json:
         for name, by_budget in figures.items():
             print(f"\n{name}\n{'budget':20s}" + "".join(f"{budget:>9s}" for budget in by_budget))

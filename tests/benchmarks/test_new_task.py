@@ -11,18 +11,23 @@ from knowledge.prior import suite_of
 from tests.benchmarks import new_task
 
 
-def figures_at(share):
-    return {name: new_task.measure(own, known, share=share, sets=5) for name, own, known in new_task.tasks()}
+@pytest.fixture(scope="module")
+def tasks():
+    return [(name, own, new_task.predictor_of(own, known)) for name, own, known in new_task.tasks()]
+
+
+def figures_at(share, tasks):
+    return {name: new_task.measure(own, predictor, share=share, sets=5) for name, own, predictor in tasks}
 
 
 @pytest.fixture(scope="module")
-def figures():
-    return figures_at(0.1)
+def figures(tasks):
+    return figures_at(0.1, tasks)
 
 
 @pytest.fixture(scope="module")
-def figures_of_longer_races():
-    return figures_at(0.2)
+def figures_of_longer_races(tasks):
+    return figures_at(0.2, tasks)
 
 
 def test_every_task_plays_the_unknown_one_and_is_not_among_the_known():
