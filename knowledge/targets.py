@@ -81,8 +81,7 @@ def target_paths(shape: ModelShape, targets: Targets) -> tuple[str, ...]:
     if not found and targets != "none":
         known = ", ".join(shape.norm_paths if targets == "norms" else shape.linear_sizes) or "none"
         raise BadInput(
-            f"No modules for the targets {targets!r} in a {shape.model_type} model. Its modules of that kind: {known}. "
-            "Choose a method with other targets: `advisor methods` lists them."
+            f"No modules for the targets {targets!r} in a {shape.model_type} model. Its modules of that kind: {known}."
         )
     return tuple(found)
 

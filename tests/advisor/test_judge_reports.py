@@ -42,7 +42,7 @@ def judged(*probed, finalists=(), left=None, metric="exact match", accuracy=0.3,
     each of the user's finished runs has beside what makes it a run of this task."""
     survey = surveyed(kind="cpu")
     survey.planned_run = survey.planned_run.model_copy(update={"max_steps": STEPS})
-    survey.data.eval = SimpleNamespace(tokens=None, label_mask=None, offsets=None, class_labels=None)
+    survey.data.eval = SimpleNamespace(arrays={}, class_labels=None)
     survey.data.profile = survey.data.profile.model_copy(update={"metric_name": metric, "eval_rows": eval_rows})
     curves, failed = {}, {}
     for number, (candidate, jobs) in enumerate(probed):
