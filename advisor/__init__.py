@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from advisor.api import recommend
-    from advisor.estimate import estimate_memory
+    from advisor.memory.estimate import estimate_memory
 
 __all__ = ["estimate_memory", "recommend"]
 
-_HOMES = {"recommend": "advisor.api", "estimate_memory": "advisor.estimate"}
+_HOMES = {"recommend": "advisor.api", "estimate_memory": "advisor.memory.estimate"}
 
 
 def __getattr__(name: str) -> Any:

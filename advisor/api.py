@@ -15,27 +15,27 @@ from pathlib import Path
 from typing import Any
 
 from advisor.candidates import Candidate, propose
-from advisor.decision import decide
+from advisor.deciding.decision import decide
 from advisor.disk import check_free_space, disk_errors_in_words
 from advisor.files import gone_after
-from advisor.fitting import check_weights_fit, with_fitting_run
+from advisor.forecast.own_task import suite_of_survey
+from advisor.forecast.telling_metric import with_telling_metric
 from advisor.gather import JOURNAL_FILE, gather, open_executor, open_journal
 from advisor.given_rows import EVAL_FILE, as_file
 from advisor.judge import judge, judge_from_table, not_tried, shortlist_from_table, would_be_probed
+from advisor.memory.fitting import check_weights_fit, with_fitting_run
+from advisor.memory.planned_memory import with_memory
 from advisor.outcome import NotSaved, Recommendation
-from advisor.own_task import suite_of_survey
-from advisor.planned_memory import with_memory
 from advisor.planning import does_not_fit, line_up, measure_costs
 from advisor.published import asks_for_images, published_answer
 from advisor.recommendation import CandidateReport, RaceReport, Result
 from advisor.report.live import LiveRace
 from advisor.request import Request, make_request
-from advisor.requirements import without_violators
+from advisor.requirements.effects import without_violators
+from advisor.requirements.scope import Scope
 from advisor.result import make_result
 from advisor.save import save
-from advisor.scope import Scope
 from advisor.survey import Survey, survey
-from advisor.telling_metric import with_telling_metric
 from advisor.text import duration_text
 from knowledge import table
 from knowledge.errors import BadInput, NothingFits
@@ -43,8 +43,8 @@ from knowledge.places import at_home
 from knowledge.prior import MethodPrior, method_priors
 from probes.baseline import await_baseline
 from probes.interrupts import finishing
-from probes.journal import check_free
-from probes.observer import Observer
+from probes.racing.journal import check_free
+from probes.racing.observer import Observer
 
 Rows = str | Path | Iterable[Mapping[str, Any]]
 FEWEST_TO_CHOOSE_FROM = 3  # without probes: below it more of the table's methods are looked at

@@ -14,10 +14,10 @@ from typing import Any
 
 from advisor.recommendation import CandidateReport
 from advisor.request import ALL_METHODS, Request
-from advisor.requirements import advice_on_dropping, parse_checkable, violations_of
-from advisor.scope import Scope
-from advisor.serving import served_as
+from advisor.requirements.effects import advice_on_dropping, parse_checkable, violations_of
+from advisor.requirements.scope import Scope
 from advisor.survey import Survey, position_limit
+from advisor.training.serving import served_as
 from knowledge.errors import NothingFits
 from knowledge.methods import all_methods
 from knowledge.methods.base import Method

@@ -12,16 +12,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from advisor.candidates import candidate_id
-from advisor.case import Case
-from advisor.decision import best_of_each_method, weigh
-from advisor.frontier import COMPARABLE
+from advisor.deciding.case import Case
+from advisor.deciding.decision import best_of_each_method, weigh
+from advisor.deciding.frontier import COMPARABLE
+from advisor.deciding.quality import QualityField, point_of
+from advisor.deciding.wording import compare, explain, standing
 from advisor.gather import JOURNAL_FILE
-from advisor.quality import QualityField, point_of
 from advisor.recommendation import CandidateReport, Result
 from advisor.result import facts_of_method
 from advisor.save import RESULT_FILE, load, save
 from advisor.text import rate_text
-from advisor.wording import compare, explain, standing
 from knowledge.errors import BadInput
 from knowledge.methods import catalogue_name, get_method
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from advisor.text import plural
-from probes.hold_out import SAME_PROMPT
+from probes.data.hold_out import SAME_PROMPT
 from probes.schema import DatasetProfile
 
 MANY_UNKNOWN = 0.05  # share of the tokens: a few odd signs are in any collection

@@ -10,7 +10,7 @@ import numpy as np
 from knowledge.schema import Record
 
 if TYPE_CHECKING:
-    from probes.dataset import PreparedData
+    from probes.data.dataset import PreparedData
 
 LONGEST_SHOWN = 320  # characters of a text: about five lines of a terminal
 

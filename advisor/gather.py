@@ -11,23 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from advisor.held_out import EVAL_ROWS
+from advisor.forecast.held_out import EVAL_ROWS
 from advisor.planning import Costs, Lineup
-from advisor.requirements import asks_for_latency, objection_to
-from advisor.scope import Scope
+from advisor.requirements.effects import asks_for_latency, objection_to
+from advisor.requirements.scope import Scope
 from advisor.survey import Survey
 from knowledge.errors import BadInput
 from knowledge.schema import DType, PlannedRun
-from probes.conduct import Conductor, Contestant
-from probes.dataset import PreparedData
+from probes.data.dataset import PreparedData
 from probes.device import asked_threads, cpu_cores, free_host_bytes, idle_cores, training_devices
-from probes.evidence import Evidence
 from probes.executors.base import Executor
 from probes.executors.process import ProcessExecutor
-from probes.journal import Journal
 from probes.metrics import code_fingerprint, own_place
-from probes.observer import Observer
-from probes.race import Race
+from probes.racing.conduct import Conductor, Contestant
+from probes.racing.evidence import Evidence
+from probes.racing.journal import Journal
+from probes.racing.observer import Observer
+from probes.racing.race import Race
 from probes.schema import ProbeContext, Schedule
 
 JOURNAL_FILE = "journal.jsonl"
@@ -157,7 +157,7 @@ def gather(
     deadline: float,
     costs: Costs,
 ) -> tuple[Evidence, Race]:
-    """Runs the planned race; see probes.conduct for what happens when it cannot come to its end."""
+    """Runs the planned race; see probes.racing.conduct for what happens when it cannot come to its end."""
     assert survey.data is not None
     race = Race(lineup.plan)
     contestants = [

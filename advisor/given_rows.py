@@ -15,7 +15,7 @@ from uuid import UUID
 from advisor.files import write_text
 from knowledge.errors import BadInput
 from knowledge.places import at_home
-from probes.reader import with_class_names
+from probes.data.reader import with_class_names
 
 FILE, EVAL_FILE = "rows.jsonl", "eval-rows.jsonl"
 AS_TEXT = (datetime.date, datetime.time, Decimal, PurePath, UUID)

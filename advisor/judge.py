@@ -5,26 +5,35 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping, Sequence
 
-from advisor.all_rows import Shift, on_all_rows, shifts_of
 from advisor.candidates import Candidate, report_without_probe
-from advisor.end_model import Probe
-from advisor.held_out import EVAL_ROWS, RowsNoise, held_out_noise, loss_noise, metric_noise, of_all, own_parts, paired
+from advisor.deciding.quality import TABLE_RANK
+from advisor.forecast.all_rows import Shift, on_all_rows, shifts_of
+from advisor.forecast.end_model import Probe
+from advisor.forecast.held_out import (
+    EVAL_ROWS,
+    RowsNoise,
+    held_out_noise,
+    loss_noise,
+    metric_noise,
+    of_all,
+    own_parts,
+    paired,
+)
+from advisor.forecast.own_ends import own_ends
+from advisor.forecast.own_task import benchmark_of_survey
+from advisor.forecast.predictor import EQUALLY_FAR, Predictor
+from advisor.forecast.run_time import time_bound, time_interval
+from advisor.forecast.telling_metric import SINGLE_TOKENS
 from advisor.measured import Measured, step_s_by_method
-from advisor.own_ends import own_ends
-from advisor.own_task import benchmark_of_survey
-from advisor.planned_memory import adapter_bytes_of, corrected_memory, measured_memory
-from advisor.predictor import EQUALLY_FAR, Predictor
-from advisor.quality import TABLE_RANK
+from advisor.memory.planned_memory import adapter_bytes_of, corrected_memory, measured_memory
 from advisor.recommendation import CandidateReport, Prediction, Status
-from advisor.run_time import time_bound, time_interval
 from advisor.survey import Survey
-from advisor.telling_metric import SINGLE_TOKENS
 from advisor.text import rate_text
 from knowledge.prior import REFERENCE, MethodPrior
 from knowledge.schema import CurvePoint, MemoryEstimate, RunRecord
-from probes.evidence import Evidence
 from probes.metrics import independent_rows
-from probes.race import Race
+from probes.racing.evidence import Evidence
+from probes.racing.race import Race
 from probes.schema import Baseline
 
 UNREACHED = "the race ended before it was evaluated"

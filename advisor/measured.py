@@ -8,7 +8,7 @@ from typing import Any
 
 from advisor.candidates import Candidate
 from knowledge.schema import Curve
-from probes.evidence import Evidence
+from probes.racing.evidence import Evidence
 from probes.schema import AllRows, ProbeOutcome
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from advisor.gather import JOURNAL_FILE
 from advisor.recommendation import CandidateReport, Result
-from advisor.training_arguments import in_parts, training_arguments
+from advisor.training.training_arguments import in_parts, training_arguments
 from knowledge.errors import AdvisorError, NothingFits, is_full
 from knowledge.methods import get_method
 from knowledge.places import at_home

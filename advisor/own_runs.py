@@ -12,7 +12,7 @@ from typing import Any
 
 from advisor.recommendation import CandidateReport, Result
 from advisor.save import load
-from advisor.training_report import TrainingReport, finished_report
+from advisor.training.training_report import TrainingReport, finished_report
 from knowledge import table
 from knowledge.era import software_era
 from knowledge.errors import BadInput

@@ -13,18 +13,18 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from advisor.candidates import Candidate, nothing_left, report_without_probe
-from advisor.held_out import EVAL_ROWS
-from advisor.planned_memory import adapter_bytes_of, with_memory
+from advisor.forecast.held_out import EVAL_ROWS
+from advisor.memory.planned_memory import adapter_bytes_of, with_memory
 from advisor.recommendation import CandidateReport
-from advisor.requirements import parse_requirements, violations_of_size
-from advisor.scope import Scope
+from advisor.requirements.effects import parse_requirements, violations_of_size
+from advisor.requirements.scope import Scope
 from advisor.survey import Survey
 from advisor.text import bytes_text, duration_text
 from knowledge.errors import NothingFits
 from knowledge.prior import NEUTRAL, MethodPrior
-from probes.journal import Journal
-from probes.plan import Entry, RacePlan, stop_step
-from probes.planner import plan_race
+from probes.racing.journal import Journal
+from probes.racing.plan import Entry, RacePlan, stop_step
+from probes.racing.planner import plan_race
 from probes.schema import Baseline
 
 FEWEST_STEPS = 8  # of the first rung: before that a loss tells how large a learning rate is and little else

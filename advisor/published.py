@@ -15,8 +15,8 @@ from statistics import fmean
 from advisor.candidates import left_out_by
 from advisor.recommendation import CandidateReport, Prediction
 from advisor.request import Request
-from advisor.requirements import parse_checkable, violations_of, without_violators
-from advisor.scope import Scope
+from advisor.requirements.effects import parse_checkable, violations_of, without_violators
+from advisor.requirements.scope import Scope
 from knowledge import table
 from knowledge.diffusion_models import known_image_generator
 from knowledge.errors import BadInput, NothingFits, did_you_mean

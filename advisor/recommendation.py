@@ -36,7 +36,7 @@ class Prediction(Record):
     """A value at the end of the planned run, with an 80 % interval."""
 
     metric: str = Field(
-        description="'eval loss' (lower is better), the task's metric, or 'table rank' (see advisor.quality)"
+        description="'eval loss' (lower is better), the task's metric, or 'table rank' (see advisor.deciding.quality)"
     )
     value: Finite
     low: Finite
@@ -166,7 +166,7 @@ class TrainingPlan(Record):
         default_factory=dict, description="columns of the data that stand for keys of the format; see DatasetProfile"
     )
     eval_path: str = Field("", description="the user's own rows to hold out; empty: rows of the data are, by their key")
-    held_out_key: int = Field(description="rows whose probes.split.group_key is at or below this are held out")
+    held_out_key: int = Field(description="rows whose probes.data.split.group_key is at or below this are held out")
     keyed_by: Literal["prompt", "text"] = Field(description="what that key is of; see PreparedData.keyed_by")
     eval_rows: int = Field(gt=0, description="rows held out: the first of each key, by rising key")
     metric_name: str = Field(description="one of probes.metrics, or the name of the user's own")
@@ -197,7 +197,7 @@ class Result(Record):
     recommendation: Decision | None
     training: TrainingPlan | None = Field(None, description="None without data: there is no run to write down")
     files: tuple[str, ...] = ()
-    benchmark: str = Field("", description="names the task in the user's own table of runs; see advisor.own_task")
+    benchmark: str = Field("", description="names the task in the user's own table of runs; see forecast/own_task.py")
     created_at: str = Field("", description="ISO 8601 time of the recommendation")
 
     @property

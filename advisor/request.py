@@ -9,12 +9,12 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from advisor.limits import MAX_COUNT, MAX_LENGTH_TOKENS, MAX_STEPS
-from advisor.requirement_words import parse_requirement
-from advisor.scope import Scope
+from advisor.requirements.scope import Scope
+from advisor.requirements.words import parse_requirement
 from knowledge.errors import BadInput, did_you_mean
 from knowledge.methods import all_methods, catalogue_name, get_method
 from knowledge.schema import Finite, Quantization, Record, Task
-from probes.columns import columns_of
+from probes.data.columns import columns_of
 from probes.formats import get_format
 from probes.metrics import BUILT_IN, canonical_name, own_place
 

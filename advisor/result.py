@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-from advisor.own_task import suite_of_survey
+from advisor.forecast.own_task import suite_of_survey
 from advisor.published import PublishedAnswer
 from advisor.recommendation import CandidateReport, Decision, RaceReport, Result, TrainingPlan
-from advisor.requirements import effects
+from advisor.requirements.effects import effects
 from advisor.survey import Survey
 from advisor.versions import library_versions
 from knowledge.methods import get_method

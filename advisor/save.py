@@ -11,7 +11,7 @@ from advisor.exporters.base import NotExpressible
 from advisor.files import discard, names_written, write_text
 from advisor.recommendation import SCHEMA_VERSION, Result
 from advisor.report.html import write_report
-from advisor.training_report import REPORT_FILE
+from advisor.training.training_report import REPORT_FILE
 from knowledge.errors import BadInput, first_fault
 
 DEFAULT_TARGETS = ("peft", "script")

@@ -17,8 +17,8 @@ from knowledge.schema import PlannedRun, Task
 from probes.schema import DeviceReport, ModelReport
 
 if TYPE_CHECKING:
-    from probes.columns import Columns
-    from probes.dataset import PreparedData
+    from probes.data.columns import Columns
+    from probes.data.dataset import PreparedData
     from probes.source import ModelSource
 
 DEFAULT_EPOCHS = 3.0  # what TRL and transformers.TrainingArguments use too
@@ -109,7 +109,7 @@ def _read_data(
     on_progress: Callable[[int, int], None] | None,
 ) -> tuple[PreparedData, Any]:
     """The data as token ids, judged by the metric that was asked for, and the tokenizer that made them."""
-    from probes.dataset import prepare
+    from probes.data.dataset import prepare
     from probes.metrics import title
     from probes.source import load_tokenizer
 
@@ -160,7 +160,7 @@ def plan(
         gradient_accumulation_steps=request.gradient_accumulation_steps,
         max_length_tokens=min(longest, limit_tokens),
         dtype="float32" if device.kind == "cpu" else device.dtypes[0],
-        quantization="none" if request.quantize == "auto" else request.quantize,  # advisor.fitting decides
+        quantization="none" if request.quantize == "auto" else request.quantize,  # advisor.memory.fitting decides
         gradient_checkpointing=request.gradient_checkpointing,
         seed=request.seed,
     )
@@ -187,7 +187,7 @@ def task_of(config: Any, data: str | None, format: str | None = None, columns: C
 
 
 def _has_class_labels(data: str, format: str | None, columns: Columns | None) -> bool:
-    from probes.scan import format_of
+    from probes.data.scan import format_of
 
     try:
         return format_of(data, format, columns).classification

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from knowledge.schema import Task
-from probes.rows import TokenRows
+from probes.data.rows import TokenRows
 
 if TYPE_CHECKING:
     import torch

@@ -16,7 +16,7 @@ from probes.batching import IGNORE_INDEX, collate, padded_tokens
 from probes.forward import forward_inputs, label_logits
 
 if TYPE_CHECKING:
-    from probes.dataset import TokenRows
+    from probes.data.dataset import TokenRows
 
 
 class Evaluation(Record):

@@ -22,7 +22,7 @@ from pydantic import Field
 from knowledge.intervals import student_80
 from knowledge.new_files import replace_file
 from knowledge.schema import Finite, Record, Task
-from probes.rows import TokenRows
+from probes.data.rows import TokenRows
 
 if TYPE_CHECKING:
     from probes.evaluation import Evaluation

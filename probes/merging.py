@@ -22,7 +22,7 @@ from probes import adapters
 if TYPE_CHECKING:
     import torch
 
-    from probes.rows import TokenRows
+    from probes.data.rows import TokenRows
 
 LABELS_COMPARED = 64  # of a row, the last: logits of thousands over a large vocabulary would fill the memory
 # Beyond that the merged model is another one: exact merges differ by rounding, 1e-6 in float32 and 3e-2 in bfloat16.

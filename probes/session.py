@@ -32,7 +32,7 @@ from probes.training import Progress, train
 
 if TYPE_CHECKING:
     from knowledge.methods.base import Method
-    from probes.dataset import TokenRows
+    from probes.data.dataset import TokenRows
     from probes.evaluation import Evaluation
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Session:
     def __init__(self, context: ProbeContext) -> None:
         import torch
 
-        from probes.dataset import PreparedData
+        from probes.data.dataset import PreparedData
         from probes.source import load_tokenizer, resolve_model
 
         self.context = context

@@ -21,7 +21,7 @@ from probes.forward import training_losses
 if TYPE_CHECKING:
     import numpy as np
 
-    from probes.dataset import TokenRows
+    from probes.data.dataset import TokenRows
     from probes.schema import ProbeContext, Schedule
 
 

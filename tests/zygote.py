@@ -34,7 +34,7 @@ MODULES = (
     "transformers.models.llama.tokenization_llama",
     "probes.adapters",
     "probes.checkpoint",
-    "probes.dataset",
+    "probes.data.dataset",
     "probes.evaluation",
     "probes.forgetting",
     "probes.latency",

@@ -13,7 +13,7 @@ from advisor.limits import MAX_COUNT, MAX_LENGTH_TOKENS
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from advisor.estimate import MemoryReport, MethodMemory
+    from advisor.memory.estimate import MemoryReport, MethodMemory
 
 Text = str | None
 
@@ -59,7 +59,7 @@ def command(
     trust_remote_code: Annotated[bool, typer.Option(help="Run code that comes with the model.")] = False,
 ) -> None:
     """Estimate the peak GPU memory of methods on a model."""
-    from advisor.estimate import estimate_memory
+    from advisor.memory.estimate import estimate_memory
 
     show_progress = not quiet and sys.stderr.isatty()
     report = estimate_memory(

@@ -11,7 +11,7 @@ import typer
 from advisor.cli._place import place
 
 if TYPE_CHECKING:
-    from advisor.merge import Merging
+    from advisor.training.merge import Merging
 
 
 def command(
@@ -31,7 +31,7 @@ def command(
     """Merge the trained adapter into its base model, or convert it to LoRA."""
     from typing import get_args
 
-    from advisor.merge import Form, merge_recommended
+    from advisor.training.merge import Form, merge_recommended
     from knowledge.errors import BadInput
     from knowledge.schema import DType
 

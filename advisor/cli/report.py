@@ -51,7 +51,7 @@ def _print_what_was_reached(result: Result, folder: Path, console: Console) -> N
     """Where the recommendation was trained to its end."""
     from advisor.report.next_steps import serving_step
     from advisor.report.training import print_training
-    from advisor.training_report import finished_report
+    from advisor.training.training_report import finished_report
 
     reached = finished_report(folder, result)
     if reached is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from advisor.training_report import TrainingReport
+    from advisor.training.training_report import TrainingReport
 
 
 def command(
@@ -26,7 +26,7 @@ def command(
     """Train what was recommended, save the adapter, and compare predicted with reached."""
     from advisor.report.live_training import LiveTraining
     from advisor.text import printable
-    from advisor.train import train
+    from advisor.training.train import train
 
     try:
         report = train(folder, resume=resume, force=force, live=LiveTraining(quiet=quiet))

@@ -9,11 +9,11 @@ from advisor.exporters._train_readers import READERS
 from advisor.exporters._train_section import literal, source
 from advisor.exporters.base import NotExpressible, Recommended
 from knowledge.places import at_home
-from probes import chats, columns, split, tables, tokenise
-from probes.dataset import MAX_EVAL_ROWS
+from probes.data import chats, columns, split, tables, tokenise
+from probes.data.dataset import MAX_EVAL_ROWS
+from probes.data.reader import MAX_LINE_BYTES, form_of, hub_place, with_class_names
+from probes.data.scan import CANDIDATES_PER_ROW
 from probes.formats import get_format
-from probes.reader import MAX_LINE_BYTES, form_of, hub_place, with_class_names
-from probes.scan import CANDIDATES_PER_ROW
 
 _OPENERS = {
     None: 'open(path, "rb")',

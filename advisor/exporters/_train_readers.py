@@ -1,4 +1,4 @@
-"""How the generated train.py reads each form of data: what probes/reader.py yields, without its care for messages."""
+"""How the generated train.py reads each form of data: as probes/data/reader.py, but for its messages."""
 
 from __future__ import annotations
 

@@ -25,9 +25,9 @@ from advisor.exporters._trainer_data import (
 from advisor.exporters.base import NotExpressible, canonical, model_location, provenance, recommended
 from advisor.recommendation import Result, TrainingPlan
 from advisor.text import clean, plural
-from advisor.training_arguments import in_parts, training_arguments
+from advisor.training.training_arguments import in_parts, training_arguments
 from knowledge.schema import PlannedRun
-from probes.hold_out import SAME_PROMPT
+from probes.data.hold_out import SAME_PROMPT
 
 ADAMW, LORA_PLUS = "torch.optim:AdamW", "peft.optimizers:create_loraplus_optimizer"
 LORA_KEYS = frozenset({"peft_type", "task_type", "r", "lora_alpha", "lora_dropout", "target_modules"})

@@ -9,7 +9,7 @@ from typing import Any
 
 from advisor.exporters.base import NotExpressible
 from knowledge.places import at_home
-from probes.reader import hub_place
+from probes.data.reader import hub_place
 
 UNWRAP = "Take the rows out of it, e.g. `jq -c '.[][]'`, or use the training script (--to script)."
 SCRIPT = "Use the training script instead (--to script)."
@@ -43,8 +43,8 @@ class DataPlace:
 
     def rows(self) -> Iterator[Mapping[str, Any]]:
         """The rows of a file that is here; of others none."""
-        from probes.reader import read_rows
-        from probes.skipped import SkipLedger
+        from probes.data.reader import read_rows
+        from probes.data.skipped import SkipLedger
 
         if self.is_here:
             yield from (row for _, row in read_rows(self.path, SkipLedger(self.path, budget=1.0)))
@@ -69,7 +69,7 @@ def _is_around_the_rows(path: Path) -> bool:
     """Whether a JSON file, where it is here, is one object that holds the array of rows, as `{"data": [...]}`."""
     if path.suffix.lower() != ".json" or not path.is_file():
         return False
-    from probes.reader import is_json_lines
+    from probes.data.reader import is_json_lines
 
     with path.open("rb") as file:
         head = file.read(2**16)
@@ -80,7 +80,7 @@ def _has_other_separator(path: Path) -> bool:
     """Whether the values of a CSV file, where it is here, are separated by something else than commas."""
     if path.suffix.lower() != ".csv" or not path.is_file():
         return False
-    from probes.tables import separator_of
+    from probes.data.tables import separator_of
 
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         return separator_of(file.readline()) != ","

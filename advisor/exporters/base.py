@@ -9,8 +9,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from advisor.held_out import EVAL_ROWS
-from advisor.quality import TABLE_RANK
+from advisor.deciding.quality import TABLE_RANK
+from advisor.forecast.held_out import EVAL_ROWS
 from advisor.recommendation import CandidateReport, Result, TrainingPlan
 from knowledge.errors import AdvisorError, BadInput
 from probes.gguf import model_folder

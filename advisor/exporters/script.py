@@ -8,6 +8,7 @@ import textwrap
 from pathlib import Path
 from string import Template
 
+from advisor.deciding.quality import TABLE_RANK
 from advisor.exporters import _train_parts as parts
 from advisor.exporters._train_data import data_section, held_out_settings, place_of
 from advisor.exporters._train_evaluation import EVALUATION, MEAN_F1, RIGHT_SHARE
@@ -23,7 +24,6 @@ from advisor.exporters.base import (
     script_model_location,
 )
 from advisor.files import write_text
-from advisor.quality import TABLE_RANK
 from advisor.recommendation import Prediction, Result
 from advisor.text import clean, duration_text, plural, quality_text
 from knowledge.schema import AUTO_CLASSES

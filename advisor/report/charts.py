@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from advisor.quality import value_of
+from advisor.deciding.quality import value_of
 from advisor.recommendation import CandidateReport, Result
 from advisor.report import content
 from advisor.report.markup import Markup, element

@@ -9,12 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from advisor.candidates import EXCLUDED_BY_REQUEST, NOT_ASKED_FOR
-from advisor.case import lora_to_beat
-from advisor.quality import QualityField, lower_is_better, value_of
+from advisor.deciding.case import lora_to_beat
+from advisor.deciding.quality import QualityField, lower_is_better, value_of
 from advisor.recommendation import CandidateReport, Decision, Prediction, Result, Status
 from advisor.text import clean, count_text, plural, quality_text, rate_text
 from knowledge.prior import REFERENCE
-from probes.race import LEFT_FOR_ANOTHER_RATE
+from probes.racing.race import LEFT_FOR_ANOTHER_RATE
 
 LEFT_HEADINGS: dict[Status, str] = {
     "eliminated": "behind in the race",

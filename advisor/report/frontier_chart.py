@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from advisor.quality import QualityField, baseline_of, lower_is_better
+from advisor.deciding.quality import QualityField, baseline_of, lower_is_better
 from advisor.recommendation import CandidateReport, Result
 from advisor.report import content, headline
 from advisor.report.markup import Markup, element

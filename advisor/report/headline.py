@@ -5,12 +5,12 @@ A figure is told with what it is of: predicted or measured, on which device, of 
 
 from __future__ import annotations
 
-from advisor.forgetting import forgetting_text
-from advisor.quality import TABLE_RANK
+from advisor.deciding.forgetting import forgetting_text
+from advisor.deciding.quality import TABLE_RANK
 from advisor.recommendation import CandidateReport, Prediction, Result
 from advisor.report.content import drift_text
-from advisor.serving import served_as
 from advisor.text import bytes_text, clean, count_text, duration_text, plural, quality_text, share_text
+from advisor.training.serving import served_as
 from knowledge.methods.base import QUANTIZED_BASES
 from knowledge.schema import MemoryEstimate, PlannedRun
 

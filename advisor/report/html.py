@@ -12,9 +12,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from advisor.deciding.forgetting import forgetting_text
+from advisor.deciding.quality import TABLE_RANK
 from advisor.files import write_text
-from advisor.forgetting import forgetting_text
-from advisor.quality import TABLE_RANK
 from advisor.recommendation import CandidateReport, Result
 from advisor.report import charts, content, headline
 from advisor.report.frontier_chart import frontier_chart

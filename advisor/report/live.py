@@ -1,7 +1,7 @@
 """The race while it runs, on stderr: what each worker does, who leads, how much time is left.
 
 On a terminal a panel is redrawn in place; elsewhere plain lines are printed, one a finished probe and one every
-LINE_EVERY_S seconds in between; with `quiet` nothing at all. Implements probes.observer.Observer.
+LINE_EVERY_S seconds in between; with `quiet` nothing at all. Implements probes.racing.observer.Observer.
 """
 
 from __future__ import annotations

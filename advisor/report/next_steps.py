@@ -8,8 +8,8 @@ from pathlib import Path
 from advisor.recommendation import CandidateReport, Result
 from advisor.report.content import mark, shown_candidates
 from advisor.result import facts_of_method
-from advisor.serving import serve_adapter, serve_model, served_as
 from advisor.text import clean, in_shell
+from advisor.training.serving import serve_adapter, serve_model, served_as
 
 
 @dataclass(frozen=True)

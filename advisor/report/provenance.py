@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from advisor.held_out import EVAL_ROWS
+from advisor.forecast.held_out import EVAL_ROWS
 from advisor.recommendation import Result
 from advisor.text import bytes_text, clean, duration_text, plural
 from probes.schema import FAILURES

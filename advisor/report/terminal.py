@@ -17,7 +17,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from advisor.forgetting import forgetting_text
+from advisor.deciding.forgetting import forgetting_text
 from advisor.recommendation import CandidateReport, Result
 from advisor.report import content, headline
 from advisor.report.next_steps import choice_command, paths_of_files, training_command
@@ -26,7 +26,7 @@ from advisor.report.provenance import race_line
 from advisor.report.required import requirement_lines
 from advisor.report.without_pick import advice_without_pick, why_no_pick
 from advisor.text import bytes_text, clean, duration_text, listed
-from advisor.training_report import finished_report
+from advisor.training.training_report import finished_report
 from knowledge.errors import BadInput
 
 WIDE_COLUMNS = 120  # from here on there is room for forgetting and for the reason of each candidate

@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from advisor.model_card import ABOUT_RANGES, comparison_cells, on_all_rows, on_own_texts
 from advisor.report.next_steps import Step
 from advisor.text import clean, plural, rate_text
-from advisor.training_report import TrainingReport
+from advisor.training.model_card import ABOUT_RANGES, comparison_cells, on_all_rows, on_own_texts
+from advisor.training.training_report import TrainingReport
 
 _STYLES = {"inside": "green", "outside": "yellow"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from advisor.recommendation import Result
-from advisor.requirements import advice_on_dropping
+from advisor.requirements.effects import advice_on_dropping
 from advisor.text import bytes_text, clean, duration_text
 from probes.schema import FAILURES
 

@@ -203,7 +203,7 @@ def _shape(bench: Workbench) -> ModelShape:
 
 def _prepared(task: StudyTask, out: Path) -> Path:
     """The folder with the task's tokenised rows; made by the worker that comes first."""
-    from probes.dataset import prepare
+    from probes.data.dataset import prepare
     from probes.source import load_tokenizer, resolve_model
 
     folder = out / task.name / "data"
@@ -226,7 +226,7 @@ def _prepared(task: StudyTask, out: Path) -> Path:
 
 
 def _context(task: StudyTask, seed: int, data_folder: Path, work_folder: Path) -> ProbeContext:
-    from probes.dataset import PreparedData
+    from probes.data.dataset import PreparedData
 
     return ProbeContext(
         model_reference=task.model_reference(),

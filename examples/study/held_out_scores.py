@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from advisor.held_out import EVAL_ROWS, RowsNoise, held_out_noise, metric_noise, own_parts, paired
-from advisor.predictor import Forecast
-from advisor.quality import is_clearer
+from advisor.deciding.quality import is_clearer
+from advisor.forecast.held_out import EVAL_ROWS, RowsNoise, held_out_noise, metric_noise, own_parts, paired
+from advisor.forecast.predictor import Forecast
 from advisor.recommendation import Prediction
 
 LOOKS = (0.2, 1.0)  # of a run

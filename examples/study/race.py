@@ -9,8 +9,8 @@ probes, and who goes on has to train its steps again; with `--last-rung branch` 
 one of the study's probes. With `--rates usual` (or `narrow`) only the catalogue's rates for large (for narrow) models
 enter the race, as far as the study has them; budgets and regrets stay those of all rates. A race that is too short
 for a choice of rates takes each method's usual one; with `--off 1` (or -1) the rate that is so many steps further up:
-what is lost where the catalogue is wrong. `--settled` is RATES_SETTLED of probes/plan.py, to try others: these runs
-warm up for a tenth, and after that it takes a fifth to tell rates apart.
+what is lost where the catalogue is wrong. `--settled` is RATES_SETTLED of probes/racing/plan.py, to try others: these
+runs warm up for a tenth, and after that it takes a fifth to tell rates apart.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from typing import Literal, get_args
 
 import numpy as np
 
-import probes.plan
+import probes.racing.plan
 from examples.study.records import Protocol, StudyResult, read_collected
 from examples.study.scores import comparisons
 from knowledge.importers import NotARun, study
 from knowledge.methods import get_method
 from knowledge.prior import NEUTRAL
 from knowledge.schema import Curve, CurvePoint, RunRecord
-from probes.plan import Entry
-from probes.planner import plan_race
-from probes.race import Race
+from probes.racing.plan import Entry
+from probes.racing.planner import plan_race
+from probes.racing.race import Race
 
 Rates = Literal["all", "usual", "narrow"]
 
@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--settled", type=float, help="share of the run after which a method has one rate")
     options = parser.parse_args()
     if options.settled is not None:
-        probes.plan.RATES_SETTLED = options.settled
+        probes.racing.plan.RATES_SETTLED = options.settled
     results = read_collected()
     print("| task | budget | cost | mean regret, nats | within 0.03 nats |\n|---|---|---|---|---|")
     for task in comparisons(results):

@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from advisor.end_model import loss_of, probe_of
-from advisor.predictor import Predictor
+from advisor.forecast.end_model import loss_of, probe_of
+from advisor.forecast.predictor import Predictor
 from examples.study.bench import VERSIONS_OF, Training, Workbench
 from examples.study.candidates import LEARNING_RATES, ONLY_CLASSIFICATION, Candidate
 from examples.study.kept import add_once, read

@@ -5,7 +5,7 @@
 The first table: in what a probe of each length takes for a method's best rate (of the catalogue's for narrow models),
 how far that rate lies above the one that ends best, and how much worse it ends. The second: the mean regret of races
 of the product, as in examples.study.race, where the usual rates are right and where they are a step too high or too
-low. `--settled` is RATES_SETTLED of probes/plan.py, to try others. The runs are those of examples.study.warmup.
+low. `--settled` is RATES_SETTLED of probes/racing/plan.py, to try others. The runs are those of examples.study.warmup.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-import probes.plan
-from advisor.end_model import loss_of
+import probes.racing.plan
+from advisor.forecast.end_model import loss_of
 from examples.study.kept import read
 from examples.study.race import final_loss, is_offered, play, random_sets
 from examples.study.schedules import FRACTIONS, rung
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--settled", type=float, help="share of the run after which a method has one rate")
     options = parser.parse_args()
     if options.settled is not None:
-        probes.plan.RATES_SETTLED = options.settled
+        probes.racing.plan.RATES_SETTLED = options.settled
     records = read(KEPT)
     tasks = [tuple(zip(*pairs_of(name, records), strict=True)) for name in dict.fromkeys(r["task"] for r in records)]
     print("\n".join([*rates_table(tasks), "", *races_table([shorter for _, shorter in tasks], options.sets)]))

@@ -13,7 +13,7 @@ A format file defines
 `matches`, `to_segments` and `label_of` are pure and self-contained: no imports, no module globals, no helpers. Their
 source is written verbatim into the generated training script (inspect.getsource), so that the final run sees
 exactly what the probes saw. `chat(messages, tools=None, first_trained=0)` renders a conversation as segments;
-see probes.chats.chat_segments.
+see probes.data.chats.chat_segments.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class DataFormat:
 
     def of_use(self, row: Row) -> Row:
         """What the format looks at in a row that fits it: images and embeddings beside a text are not worth keeping."""
-        from probes.chats import chat_segments
+        from probes.data.chats import chat_segments
 
         looked_at = _LookedAt(row)
         self.matches(looked_at)

@@ -14,7 +14,7 @@ from probes.batching import batch_order
 from probes.memory.template import FIXED_LENGTH, LENGTH_AND_LABELS, ONE_LENGTH, SOURCE_AND_TARGET, Length
 
 if TYPE_CHECKING:
-    from probes.rows import TokenRows
+    from probes.data.rows import TokenRows
 
 SHUFFLES = 5  # orders of the rows that are replayed; the estimate is their median, its range their extremes
 # What is replayed: the first batches of the run, and those before and after its dearest. What the cache holds before

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from advisor.end_model import Probe
-from advisor.log_curve import LogCurve
+from advisor.forecast.end_model import Probe
+from advisor.forecast.log_curve import LogCurve
 from knowledge.importers.peft_method_comparison import read
 from knowledge.schema import Curve, CurvePoint, RunRecord
 from tests.knowledge.suite_files import llm_run

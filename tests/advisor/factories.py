@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from advisor.decision import decide
+from advisor.deciding.decision import decide
 from advisor.recommendation import CandidateReport, Prediction, RaceReport, Result, TrainingPlan
 from knowledge.schema import Curve, CurvePoint, MemoryEstimate, PlannedRun
 from probes.schema import DatasetProfile, DeviceReport, ModelReport

@@ -10,7 +10,7 @@ from advisor.candidates import _lacks_places
 from advisor.survey import check_tokens
 from knowledge.errors import BadInput
 from knowledge.schema import PlannedRun
-from probes.rows import TokenRows
+from probes.data.rows import TokenRows
 
 
 @pytest.mark.parametrize(

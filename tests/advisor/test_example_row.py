@@ -7,7 +7,7 @@ import json
 import pytest
 
 from advisor.example_row import LONGEST_SHOWN, example_row, quoted
-from probes.dataset import prepare
+from probes.data.dataset import prepare
 from tests.probes.tokenizers import CHAT_TEMPLATE, byte_tokenizer, spacing_tokenizer
 
 TURNS = [

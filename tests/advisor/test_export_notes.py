@@ -8,7 +8,7 @@ import pytest
 
 from advisor.exporters import get_exporter
 from knowledge.schema import PlannedRun
-from probes.tokenise import encode_batch
+from probes.data.tokenise import encode_batch
 from tests.advisor.test_export_trainers import lora_run
 from tests.probes.tokenizers import spacing_tokenizer
 

@@ -16,8 +16,8 @@ from transformers import AutoTokenizer
 from advisor.exporters import NotExpressible
 from advisor.exporters.script import export, training_script
 from knowledge.errors import BadInput
-from probes.dataset import prepare
-from probes.reader import read_rows
+from probes.data.dataset import prepare
+from probes.data.reader import read_rows
 from probes.session import Session
 from tests.advisor.tiny_run import STEPS, Case
 from tests.tiny import tiny_model, tiny_model_that_sees

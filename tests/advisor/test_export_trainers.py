@@ -15,7 +15,7 @@ from advisor.exporters._trainer import yaml_text
 from advisor.recommendation import Result
 from knowledge.errors import BadInput
 from knowledge.schema import PlannedRun
-from probes.hold_out import SAME_PROMPT
+from probes.data.hold_out import SAME_PROMPT
 from tests.advisor.factories import LORA_CONFIG, candidate, of_chats, result
 
 GOLDEN = Path(__file__).parent / "snapshots"

@@ -14,7 +14,7 @@ import pytest
 from advisor import recommend
 from advisor.given_rows import EVAL_FILE, FILE, as_file
 from knowledge.errors import BadInput
-from probes.scan import format_of
+from probes.data.scan import format_of
 
 ROWS = [{"text": f"row {i} \u00e4", "label": i % 2} for i in range(3)]
 

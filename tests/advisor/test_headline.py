@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from advisor.deciding.quality import TABLE_RANK
 from advisor.exporters.script import training_script
-from advisor.quality import TABLE_RANK
 from advisor.recommendation import Prediction
 from advisor.report import headline
 from advisor.report.html import page

@@ -21,7 +21,7 @@ from advisor.report import content
 from advisor.report.html import page, render_fragment, write_report
 from advisor.report.markup import Markup, element
 from advisor.report.plot import Frame, Labels, Scale, spread
-from advisor.requirements import effects
+from advisor.requirements.effects import effects
 from knowledge.schema import Curve
 from tests.advisor.factories import candidate, curve, field_of_candidates, result
 

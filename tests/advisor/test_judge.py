@@ -11,7 +11,7 @@ from advisor.judge import judge, judge_from_table, not_tried, shortlist_from_tab
 from knowledge.methods import get_method
 from knowledge.prior import MethodPrior
 from knowledge.schema import Curve
-from probes.evidence import Evidence
+from probes.racing.evidence import Evidence
 from probes.schema import Baseline, ProbeOutcome
 from tests.advisor.factories import memory, result
 

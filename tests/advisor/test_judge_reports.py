@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from advisor.candidates import Candidate
-from advisor.held_out import held_out_noise, own_parts
+from advisor.forecast.held_out import held_out_noise, own_parts
+from advisor.forecast.own_task import benchmark_of_survey
 from advisor.judge import judge, judge_from_table, not_tried, shortlist_from_table, would_be_probed
-from advisor.own_task import benchmark_of_survey
 from advisor.report.provenance import race_line
 from knowledge.methods import get_method
 from knowledge.prior import MethodPrior
 from knowledge.schema import CurvePoint
-from probes.evidence import Evidence
+from probes.racing.evidence import Evidence
 from probes.schema import AllRows, Baseline, ProbeOutcome
 from tests.advisor import factories
 from tests.advisor.curves import record

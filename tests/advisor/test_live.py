@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from advisor.report.live import LINE_EVERY_S, LiveRace
-from probes.observer import Observer
+from probes.racing.observer import Observer
 
 
 class Clock:

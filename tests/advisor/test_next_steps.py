@@ -10,7 +10,7 @@ import pytest
 from advisor.exporters.script import training_script
 from advisor.report import headline
 from advisor.report.next_steps import next_steps
-from advisor.serving import serve_adapter
+from advisor.training.serving import serve_adapter
 from tests.advisor.factories import LORA_CONFIG, candidate, result
 
 MERGED = {"mergeable": True, "vllm": "merged"}

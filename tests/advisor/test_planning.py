@@ -16,8 +16,8 @@ from advisor.planning import Costs, Lineup, line_up, measure_costs, plan_probes
 from knowledge.methods import get_method
 from knowledge.prior import MethodPrior
 from knowledge.schema import PlannedRun
-from probes.journal import Journal
-from probes.plan import Entry, RacePlan, stop_step
+from probes.racing.journal import Journal
+from probes.racing.plan import Entry, RacePlan, stop_step
 from probes.schema import Baseline
 from tests.advisor.factories import memory
 

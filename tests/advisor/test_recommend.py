@@ -63,7 +63,7 @@ def test_without_probes_the_next_of_the_table_are_looked_at_where_the_first_are_
 
 
 def test_a_folder_that_is_taken_is_refused_before_anything_is_read(tmp_path, monkeypatch):
-    from probes.journal import InUse, Journal
+    from probes.racing.journal import InUse, Journal
 
     settings = {"out": tmp_path, "show_progress": False}
     with Journal(tmp_path / "journal.jsonl", "another race", resume=False) as journal:
@@ -92,7 +92,7 @@ def test_an_own_metric_whose_code_has_changed_is_another_one(tmp_path):
 def test_another_candidate_can_be_chosen_and_is_trained_on_from_where_the_race_left_it(recommendation, tmp_path):
     from advisor.choice import choose_in
     from advisor.report.live_training import LiveTraining
-    from advisor.train import train
+    from advisor.training.train import train
 
     other = next(c for c in recommendation.candidates if c.curve.points and c.name != recommendation.pick.name)
     target = choose_in(recommendation.folder, other.name, other.learning_rate, tmp_path / "other")
@@ -104,7 +104,7 @@ def test_another_candidate_can_be_chosen_and_is_trained_on_from_where_the_race_l
 
 def test_rows_of_ones_own_are_held_out_from_the_race_to_the_end_of_the_training(model, tmp_path):
     from advisor.report.live_training import LiveTraining
-    from advisor.train import train
+    from advisor.training.train import train
 
     data, own = tmp_path / "sums.jsonl", [{"prompt": f"{a}+4=", "completion": f"{a + 4}"} for a in range(30, 50)]
     data.write_text(

@@ -16,7 +16,7 @@ from rich.console import Console
 from advisor.recommendation import Result
 from advisor.report.content import left_the_race, shown_candidates
 from advisor.report.terminal import print_summary
-from advisor.requirements import effects
+from advisor.requirements.effects import effects
 from tests.advisor.factories import candidate, curve, field_of_candidates, result
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from advisor.recommendation import TrainingPlan
 from knowledge.methods import get_method
 from knowledge.schema import PlannedRun
-from probes.dataset import prepare
+from probes.data.dataset import prepare
 from probes.schema import ModelReport, ProbeContext, ProbeJob, Schedule
 from probes.session import Session
 from tests.advisor.factories import candidate, result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from advisor.report.live_training import LiveTraining
 from advisor.save import save
-from advisor.training_report import TrainingReport
+from advisor.training.training_report import TrainingReport
 from knowledge.schema import Curve, CurvePoint
 from tests.advisor.tiny_run import Case
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from advisor.decision import decide
-from advisor.end_model import loss_of, probe_of
-from advisor.held_out import loss_noise
-from advisor.predictor import Forecast, Predictor
+from advisor.deciding.decision import decide
+from advisor.forecast.end_model import loss_of, probe_of
+from advisor.forecast.held_out import loss_noise
+from advisor.forecast.predictor import Forecast, Predictor
 from advisor.recommendation import CandidateReport
 from advisor.request import Objective, Request
 from knowledge import table

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from advisor.end_model import loss_of
+from advisor.forecast.end_model import loss_of
 from knowledge.importers import import_files
 from knowledge.prior import REFERENCE, suite_of
 from knowledge.schema import RunRecord

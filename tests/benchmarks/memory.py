@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 from packaging.version import Version
 
-from advisor.conformal import error_bound
+from advisor.forecast.conformal import error_bound
 from knowledge.diffusion_models import known_diffusion_config
 from knowledge.schema import PlannedRun
 

@@ -16,9 +16,9 @@ from itertools import combinations
 
 import numpy as np
 
-from advisor.end_model import loss_of, probe_of
-from advisor.predictor import Forecast, Predictor
-from advisor.quality import LIKELY, Point, rate_that_stands
+from advisor.deciding.quality import LIKELY, Point, rate_that_stands
+from advisor.forecast.end_model import loss_of, probe_of
+from advisor.forecast.predictor import Forecast, Predictor
 from advisor.recommendation import Prediction
 from knowledge import table
 from knowledge.prior import suite_of

@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import get_args
 
-from advisor.costs import KEPT_GAIN
-from advisor.end_model import loss_of
+from advisor.deciding.costs import KEPT_GAIN
+from advisor.forecast.end_model import loss_of
 from advisor.request import Objective
 from knowledge.schema import RunRecord
 from tests.benchmarks.advice import picks, predictor_of, untuned_loss_of

@@ -3,7 +3,7 @@
     python -m tests.benchmarks.own_outcomes [--recorded 0 1 16 26]
 
 Of each suite of the table with enough runs, some play the outcomes of the user's own runs; forecast are other methods,
-probed to a fifth of the run (tests/advisor/test_own_outcomes.py).
+probed to a fifth of the run (tests/advisor/forecast/test_own_outcomes.py).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import tempfile
 from collections import Counter
 
 from knowledge import table
-from tests.advisor.test_own_outcomes import measure
+from tests.advisor.forecast.test_own_outcomes import measure
 
 FEWEST_RUNS = 30  # for four methods in a race, and others to record
 

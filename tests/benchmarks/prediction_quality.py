@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from advisor.end_model import FEWEST_RUNS, loss_of, probe_of
-from advisor.predictor import Predictor
+from advisor.forecast.end_model import FEWEST_RUNS, loss_of, probe_of
+from advisor.forecast.predictor import Predictor
 from knowledge.prior import suite_of
 from knowledge.schema import RunRecord
 from knowledge.table import shipped

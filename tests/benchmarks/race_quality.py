@@ -9,9 +9,9 @@ import numpy as np
 
 from knowledge.prior import NEUTRAL
 from knowledge.schema import Curve, RunRecord
-from probes.plan import Entry
-from probes.planner import plan_race
-from probes.race import Race, recent_loss
+from probes.racing.plan import Entry
+from probes.racing.planner import plan_race
+from probes.racing.race import Race, recent_loss
 from tests.benchmarks.cohorts import settings_key
 from tests.benchmarks.prediction_quality import last_loss, last_validation
 

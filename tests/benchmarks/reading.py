@@ -40,15 +40,15 @@ def generate(path: Path, rows: int, row_bytes: int) -> None:
 
 
 def read_with_advisor(path: str) -> int:
-    from probes.dataset import prepare
+    from probes.data.dataset import prepare
 
     return prepare(path, _tokenizer(), task="causal-lm", max_length_tokens=512).profile.rows
 
 
 def scan_with_advisor(path: str) -> int:
-    from probes.dataset import MAX_EVAL_ROWS, MAX_TRAIN_ROWS
-    from probes.scan import MAX_SAMPLE_BYTES, scan
-    from probes.skipped import SkipLedger
+    from probes.data.dataset import MAX_EVAL_ROWS, MAX_TRAIN_ROWS
+    from probes.data.scan import MAX_SAMPLE_BYTES, scan
+    from probes.data.skipped import SkipLedger
 
     found = scan(
         path,
@@ -68,8 +68,8 @@ def parse_with_datasets(path: str) -> int:
 
 
 def work_with_datasets(path: str) -> int:
-    from probes.dataset import MAX_EVAL_ROWS, MAX_TRAIN_ROWS
-    from probes.split import group_key
+    from probes.data.dataset import MAX_EVAL_ROWS, MAX_TRAIN_ROWS
+    from probes.data.split import group_key
 
     def keys(row: dict[str, str]) -> dict[str, int]:
         return {"prompt_key": group_key(row["prompt"], 0), "text_key": group_key(row["prompt"] + row["completion"], 0)}

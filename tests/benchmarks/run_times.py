@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from advisor.run_time import time_bound, time_interval
+from advisor.forecast.run_time import time_bound, time_interval
 from knowledge import table
 from knowledge.schema import Curve, RunRecord
 from tests.benchmarks.cohorts import PROBE_FRACTIONS

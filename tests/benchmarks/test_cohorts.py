@@ -8,7 +8,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 
-from advisor import end_model
+from advisor.forecast import end_model
 from tests.benchmarks import prediction_quality
 from tests.benchmarks.cohorts import group_of, load_cohorts
 from tests.benchmarks.test_selection import cohort_files

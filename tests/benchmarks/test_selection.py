@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from advisor import end_model
+from advisor.forecast import end_model
 from tests.benchmarks import selection
 from tests.benchmarks.race_quality import (
     always,

@@ -185,7 +185,7 @@ def samples_per_s(traces: Sequence[Trace], workers: int, batch_size: int) -> flo
 
 def _tasks(folder: Path, steps: int) -> list[Task]:
     from knowledge.methods import get_method
-    from probes.dataset import prepare
+    from probes.data.dataset import prepare
     from probes.schema import ProbeContext
     from probes.shape import model_shape
     from probes.source import empty_model, load_config, load_tokenizer, resolve_model

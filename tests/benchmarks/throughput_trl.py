@@ -128,7 +128,7 @@ def _rows(task: Task) -> Any:
     import numpy as np
     from datasets import Dataset
 
-    from probes.dataset import PreparedData
+    from probes.data.dataset import PreparedData
 
     data = PreparedData.load(Path(task.context.data_folder))
     order = data.batch_order(task.context.batch_size, task.steps, task.context.seed)

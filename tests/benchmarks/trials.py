@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from advisor import recommend
-from advisor.case import Case
 from advisor.choice import choose_in
-from advisor.decision import weigh
-from advisor.model_card import comparison_cells
-from advisor.quality import beats, noise_between, value_of
+from advisor.deciding.case import Case
+from advisor.deciding.decision import weigh
+from advisor.deciding.quality import beats, noise_between, value_of
 from advisor.recommendation import CandidateReport, Result
 from advisor.save import RESULT_FILE, load
-from advisor.train import train
-from advisor.training_report import Comparison, TrainingReport
+from advisor.training.model_card import comparison_cells
+from advisor.training.train import train
+from advisor.training.training_report import Comparison, TrainingReport
 from examples.study.tasks import packaged_model
 from knowledge.prior import REFERENCE
 from tests.benchmarks.trial_tasks import TRIALS, Trial

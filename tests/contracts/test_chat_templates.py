@@ -8,7 +8,7 @@ from importlib.resources import files
 import pytest
 
 from advisor.exporters.trl import ABOUT_CHATS
-from probes.chats import chat_segments
+from probes.data.chats import chat_segments
 from probes.formats import get_format
 from tests.probes.tokenizers import byte_tokenizer
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knowledge.errors import BadInput
-from probes.chats import chat_segments
+from probes.data.chats import chat_segments
 from probes.formats import all_formats, detect_format, get_format
 
 CHAT = partial(chat_segments, None)

@@ -1,6 +1,6 @@
 """Whatever stands in a file from outside, the answer is a result or an error that names the file; never a traceback.
 
-The line reader has its own such tests in tests/probes/test_reader.py, the data formats in test_formats.py.
+The line reader has its own such tests in tests/probes/data/test_reader.py, the data formats in test_formats.py.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from advisor.save import RESULT_FILE, load
 from knowledge.errors import BadInput
 from knowledge.importers import NotARun, import_folder, importers
 from knowledge.schema import CurvePoint, RunRecord
-from probes.dataset import PreparedData, prepare
-from probes.journal import Journal
+from probes.data.dataset import PreparedData, prepare
+from probes.racing.journal import Journal
 from tests.advisor import factories
 from tests.contracts.test_formats import json_values, near_rows
 from tests.knowledge.suite_files import llm_run

@@ -13,7 +13,7 @@ import torch
 from peft import PeftConfig, PeftModel
 from peft.tuners.lora import LoraLayer
 
-from advisor.serving import VLLM_DEFAULT_RANK, VLLM_RANKS, serve_adapter, serve_model
+from advisor.training.serving import VLLM_DEFAULT_RANK, VLLM_RANKS, serve_adapter, serve_model
 from knowledge.methods import all_methods
 from probes import adapters
 from probes.merging import saved_rank

@@ -5,13 +5,13 @@ import time
 
 import pytest
 
-from probes.conduct import Conductor, Contestant
-from probes.dataset import prepare
+from probes.data.dataset import prepare
 from probes.executors.process import ProcessExecutor
-from probes.journal import Journal
-from probes.observer import Observer
-from probes.plan import Entry, RacePlan
-from probes.race import Race
+from probes.racing.conduct import Conductor, Contestant
+from probes.racing.journal import Journal
+from probes.racing.observer import Observer
+from probes.racing.plan import Entry, RacePlan
+from probes.racing.race import Race
 from probes.schema import ProbeContext
 from probes.source import load_tokenizer, resolve_model
 from tests.faults.conftest import found
@@ -142,7 +142,7 @@ def test_a_loss_of_exactly_zero_counts_as_diverged(tmp_path):
     """Logits so far apart that the right token has a probability of one: as overflowing runs report themselves."""
     import torch
 
-    from probes.rows import TokenRows
+    from probes.data.rows import TokenRows
     from probes.training import Diverged
     from tests.probes.runs import Run
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from knowledge.errors import BadInput
 from knowledge.importers import import_folder
 from knowledge.schema import CurvePoint, RunRecord
-from probes.dataset import prepare
+from probes.data.dataset import prepare
+from probes.data.reader import read_rows
+from probes.data.skipped import SkipLedger
 from probes.formats import all_formats
-from probes.journal import Journal
-from probes.reader import read_rows
-from probes.skipped import SkipLedger
+from probes.racing.journal import Journal
 from tests.knowledge.suite_files import llm_run
 from tests.probes.tokenizers import byte_tokenizer
 

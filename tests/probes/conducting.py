@@ -3,12 +3,12 @@
 import time
 
 from knowledge.schema import CurvePoint
-from probes.conduct import Conductor, Contestant
 from probes.executors.base import Event
-from probes.journal import Journal
-from probes.observer import Observer
-from probes.plan import Entry, RacePlan
-from probes.race import Race
+from probes.racing.conduct import Conductor, Contestant
+from probes.racing.journal import Journal
+from probes.racing.observer import Observer
+from probes.racing.plan import Entry, RacePlan
+from probes.racing.race import Race
 from probes.schema import ProbeOutcome, Schedule
 
 STEPS = 100

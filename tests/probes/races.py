@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from knowledge.schema import Curve, CurvePoint
-from probes.plan import Entry, RacePlan
-from probes.race import Race
+from probes.racing.plan import Entry, RacePlan
+from probes.racing.race import Race
 
 TOTAL_STEPS = 100
 

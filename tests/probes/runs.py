@@ -5,8 +5,8 @@ import torch
 
 from knowledge.methods import get_method
 from probes import adapters
+from probes.data.rows import TokenRows
 from probes.evaluation import evaluate
-from probes.rows import TokenRows
 from probes.schema import ProbeContext, Schedule
 from probes.session import seed_everything
 from probes.shape import model_shape

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probes.batching import batch_order, collate, padded_tokens
+from probes.data.rows import TokenRows
 from probes.forward import forward_inputs
-from probes.rows import TokenRows
 from tests.tiny import tiny_model
 
 row_lists = st.lists(

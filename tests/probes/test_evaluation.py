@@ -8,8 +8,8 @@ from transformers import AutoModelForSequenceClassification
 
 from knowledge.methods import get_method
 from probes import adapters
+from probes.data.rows import TokenRows
 from probes.evaluation import NotFinite, evaluate
-from probes.rows import TokenRows
 from probes.shape import model_shape
 from tests.tiny import CLASSIFIERS_TAKE_PREFIXES, tiny_model, tiny_task
 

@@ -3,7 +3,7 @@
 import pytest
 
 from knowledge.methods import get_method
-from probes.dataset import PreparedData, prepare
+from probes.data.dataset import PreparedData, prepare
 from probes.schema import ProbeContext, ProbeJob, Schedule
 from probes.session import Session
 from probes.shape import model_shape

@@ -8,12 +8,12 @@ import torch
 
 from knowledge.schema import PlannedRun
 from probes.adapters import after_optimizer_step
+from probes.data.rows import TokenRows
 from probes.memory.build import load_peft_config, ways_to_build
 from probes.memory.loop import advisor_loop
 from probes.memory.optimizers import make_optimizer
 from probes.memory.trace import watch_persistent
 from probes.memory.tracer import AllocationTracer
-from probes.rows import TokenRows
 from probes.schema import ProbeContext, Schedule
 from probes.training import Progress, train
 

@@ -9,11 +9,11 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from knowledge.schema import PlannedRun
 from probes.batching import batch_order
+from probes.data.rows import TokenRows
 from probes.memory import NotEstimable, cache, estimate_peak
 from probes.memory.batches import ONE_LENGTH, first_batches, lengths_to_trace, plan_batches, row_lengths
 from probes.memory.cuda_choices import cuda_choices
 from probes.memory.template import OrderDependsOnLength, RawStep, build_steps
-from probes.rows import TokenRows
 
 LORA = {"peft_type": "LORA", "r": 8, "target_modules": ["q_proj", "v_proj"]}
 MIB = 1 << 20
@@ -281,7 +281,7 @@ def test_rows_longer_than_the_limit_count_as_cut():
 
 
 def test_row_lengths_reach_from_the_first_trained_token_to_the_end():
-    from probes.rows import TokenRows
+    from probes.data.rows import TokenRows
 
     rows = TokenRows.build([([1, 2, 3, 4, 5], [False, False, False, True, True]), ([1, 2], [True, True])])
     assert row_lengths(rows, "causal-lm") == [(5, 2), (2, 1)]

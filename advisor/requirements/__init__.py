@@ -1,0 +1,1 @@
+"""`--require`: what it can ask for, how it is read, and what it takes out."""
