@@ -25,3 +25,8 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """With what is loaded when it is asked for, so that a shell completes it."""
+    return sorted({*globals(), *__all__})

@@ -50,3 +50,8 @@ def test_without_a_pick_it_says_so(shell):
     )
     assert "No recommendation" in shown["text/plain"]
     assert "No method came through" in shown["text/html"]
+
+
+def test_what_the_package_offers_is_found_by_completion(shell):
+    found, _ = shell("import advisor; dir(advisor)")
+    assert {"recommend", "estimate_memory"} <= {*found}
