@@ -108,7 +108,10 @@ def convert(place: MergeInputs, folder: Path, rank: int) -> Agreement:
     base_logits, tuned_logits, model = _references(place)
     if not isinstance(model, peft.PeftModel) or not getattr(model, "supports_lora_conversion", bool)():
         raise CannotMerge("PEFT converts no adapter of this type to LoRA.")
-    config, tensors = peft.convert_to_lora(model, rank=rank)
+    try:
+        config, tensors = peft.convert_to_lora(model, rank=rank)
+    except (ValueError, TypeError) as error:  # a rank above what the layers have, a part that PEFT leaves out
+        raise CannotMerge(f"PEFT converts this adapter to no LoRA of rank {rank}: {error}") from error
     config.base_model_name_or_path = model.active_peft_config.base_model_name_or_path
     config.inference_mode = True
     config.save_pretrained(folder)
@@ -116,7 +119,10 @@ def convert(place: MergeInputs, folder: Path, rank: int) -> Agreement:
     adapters.give_usual_rights(folder)
     del model
     gc.collect()
-    converted = place.logits(_with_adapter(place.load_base(), folder))
+    try:
+        converted = place.logits(_with_adapter(place.load_base(), folder))
+    except KeyError as error:  # PEFT names the parameters of a head by their last parts alone
+        raise CannotMerge(f"PEFT converts no adapter with a head of several layers: {error} is not in it.") from error
     return _agreement(converted, tuned_logits, base_logits)
 
 

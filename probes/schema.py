@@ -29,6 +29,9 @@ class DatasetProfile(Record):
     train_rows: int
     eval_rows: int
     duplicate_rows: int
+    content_key: str = Field(
+        "", description="of the texts and labels of all rows, in any order: other rows have another; '' in older ones"
+    )
     tokenised_rows: int = Field(description="rows the token figures are of: all, or a uniform sample of a large file")
     cut_rows: int = Field(0, description="usable rows longer than the limit, cut at their end")
     length_p50_tokens: int = Field(description="tokens of a row before any cut")

@@ -78,8 +78,8 @@ class Case:
     def left_ahead(self) -> list[CandidateReport]:
         """Those that could not be picked, for they were behind at equal steps, and are yet foretold to end ahead of the
         pick by more than noise; the likeliest first."""
-        left = (c for c in self.candidates if c not in self.contenders and is_eligible(c, self.quality))
-        ahead = [c for c in left if beats(c, self.pick, self.quality)]
+        left = [c for c in self.candidates if c.status == "eliminated" and c not in self.contenders]
+        ahead = [c for c in left if is_eligible(c, self.quality) and beats(c, self.pick, self.quality)]
         return sorted(ahead, key=lambda c: (-value_of(c, self.quality), c.name, c.learning_rate))
 
     @property

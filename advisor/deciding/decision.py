@@ -111,17 +111,21 @@ def _fits(candidate: CandidateReport, device: DeviceReport) -> bool | None:
 
 def best_of_each_method(candidates: Sequence[CandidateReport], quality: QualityField) -> list[CandidateReport]:
     """Each method at its best learning rate. A rate that stayed longer in the race goes before one that left it
-    earlier, whatever the shorter probe promised."""
+    earlier, whatever the shorter probe promised; how far one came that was trained before says nothing of that."""
     best: dict[str, CandidateReport] = {}
     for c in candidates:
         held = best.get(c.name)
-        if held is None or _standing(c, quality) > _standing(held, quality):
+        if held is None or _goes_before(c, held, quality):
             best[c.name] = c
     return list(best.values())
 
 
-def _standing(candidate: CandidateReport, quality: QualityField) -> tuple[bool, int, float]:
-    return candidate.status != "eliminated", candidate.curve.last_step, value_of(candidate, quality)
+def _goes_before(one: CandidateReport, other: CandidateReport, quality: QualityField) -> bool:
+    def standing(c: CandidateReport) -> tuple[bool, int, float]:
+        steps = 0 if one.rests_on_own_runs or other.rests_on_own_runs else c.curve.last_step
+        return c.status != "eliminated", steps, value_of(c, quality)
+
+    return standing(one) > standing(other)
 
 
 def _contenders(

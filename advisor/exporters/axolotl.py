@@ -95,7 +95,7 @@ def config(run: TrainerRun) -> dict[str, Any]:
         **({"special_tokens": {"pad_token": plan.pad_token}} if plan.pad_token else {}),
         "seed": planned.seed,
         "logging_steps": max(1, planned.max_steps // 50),
-        "evals_per_epoch": 1,
+        "eval_steps": max(1, planned.max_steps // 5),  # it evaluates nothing by epochs that it does not count
         "output_dir": "axolotl-output",
     }
 

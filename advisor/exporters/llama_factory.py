@@ -125,7 +125,8 @@ def _dataset_info(run: TrainerRun, data: DataPlace) -> dict[str, Any]:
     if kind == "prompt-completion":  # of its templates the one that leaves texts as they are is "empty"
         raise NotExpressible("LLaMA-Factory trains no end of an answer without a chat template.", SCRIPT)
     if kind == "alpaca":
-        columns = {"prompt": "instruction", "query": "input", "response": "output", **_also(data, "system", "history")}
+        columns = {"prompt": "instruction", "response": "output", **_also(data, "system", "history")}
+        columns |= {"query": "input"} if _also(data, "input") else {}
         return {**place, "columns": columns}
     if kind in ("messages", "sharegpt") and has_tools(data):
         raise NotExpressible("LLaMA-Factory does not read the tools of conversations as the probes did.", SCRIPT)

@@ -13,7 +13,7 @@ from advisor.forecast.end_model import Probe, log_loss_of, loss_of
 from advisor.forecast.final_loss import FinalLoss, prediction_of
 from advisor.forecast.local_line import LocalLine
 from advisor.recommendation import Prediction
-from knowledge.intervals import Z_80
+from knowledge.intervals import Z_80, student_80
 from knowledge.schema import CurvePoint
 from probes.metrics import is_share
 
@@ -100,11 +100,12 @@ def noise_by_few(name: str | None, end: FinalLoss, log_losses: np.ndarray, metri
     more is known; an own metric may be in any unit, and its noise is in the same."""
     if name is None or is_share(name) or not len(metrics):
         return RERUN_METRIC
-    degree = int(np.ptp(log_losses) > 0)
+    degree = int(np.ptp(log_losses) > 0 and len(metrics) > 2)  # two points lie on any line
     line = np.polynomial.Polynomial.fit(log_losses, metrics, degree)
-    left_over = float(np.square(metrics - line(log_losses)).sum()) / max(1, len(metrics) - degree - 1)
+    freedom = max(1, len(metrics) - degree - 1)
+    left_over = float(np.square(metrics - line(log_losses)).sum()) / freedom
     by_loss = abs(line(end.log_loss + end.own_half) - line(end.log_loss - end.own_half)) / 2
-    return max(math.hypot(by_loss, Z_80 * math.sqrt(left_over)), ROUNDING * float(np.abs(metrics).max()))
+    return max(math.hypot(by_loss, student_80(freedom) * math.sqrt(left_over)), ROUNDING * float(np.abs(metrics).max()))
 
 
 def _metric_line() -> LocalLine:

@@ -44,7 +44,8 @@ def suite_name(data: PreparedData, model: str, run: PlannedRun, metric: str | No
     defined_by = (
         *(data.profile.rows, data.profile.duplicate_rows, run.task, run.max_steps, run.rows_per_step),
         *(run.max_length_tokens, run.scheduler, run.warmup_fraction, run.max_grad_norm, run.quantization),
-        *filter(None, [code_fingerprint(metric)]),  # without one, names are as they were before there were any
+        # Without these, names are as they were before there were any.
+        *filter(None, [data.profile.content_key, code_fingerprint(metric)]),
     )
     content.update(repr(defined_by).encode())
     return f"{_short(Path(data.profile.path).stem)}-{content.hexdigest()[:8]}/{_short(Path(model).name)}"

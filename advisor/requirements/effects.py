@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from advisor.recommendation import CandidateReport, RequirementEffect, Result
-from advisor.requirements.kinds import MaxLatencyOverhead, Requirement
+from advisor.requirements.kinds import Edge, MaxLatencyOverhead, Requirement
 from advisor.requirements.scope import Scope
 from advisor.requirements.words import parse_requirement
 from knowledge.errors import BadInput
@@ -58,16 +58,22 @@ def without_violators(reports: Sequence[CandidateReport], texts: Sequence[str], 
 
 def objection_to(outcome: ProbeOutcome, texts: Sequence[str], scope: Scope) -> str | None:
     """Why the candidate of this probe need not go on in the race, or None."""
-    reasons = (requirement.reason_against_going_on(outcome) for requirement in parse_requirements(texts, scope))
-    return next((reason for reason in reasons if reason), None)
+    return _first_objection(parse_requirements(texts, scope), outcome)
 
 
 def unmet(result: Result, outcome: ProbeOutcome) -> str:
     """What was required of the pick and does not hold at the end of its run, with the reasons; '' where all does.
     Forgetting grows along a run, and was measured on the way."""
     run, model = result.planned_run, result.model
-    scope = Scope(run.task, True, model.model_type, model.parameters, run.quantization)
-    return objection_to(outcome, result.request.get("require", ()), scope) or ""
+    scope = Scope(run.task, True, model.model_type, quantization=run.quantization)
+    required = parse_requirements(result.request.get("require", ()), scope)
+    # What `edge` allows depends on more of the model than is on record; the adapter's size is as it was.
+    return _first_objection([r for r in required if not isinstance(r, Edge)], outcome) or ""
+
+
+def _first_objection(requirements: Iterable[Requirement], outcome: ProbeOutcome) -> str | None:
+    reasons = (requirement.reason_against_going_on(outcome) for requirement in requirements)
+    return next((reason for reason in reasons if reason), None)
 
 
 def effects(texts: Sequence[str], reports: Sequence[CandidateReport]) -> tuple[RequirementEffect, ...]:

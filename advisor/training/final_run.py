@@ -205,7 +205,7 @@ def take_over_probe(run: FinalRun, journal: Journal, say: Callable[[str], None])
         with Journal(run.folder / JOURNAL_FILE, run.identity, resume=True) as race:
             points = judged_by(run.context.metric_name, race.curves.get(id, Curve())).points
     except OtherRace:  # of other data, as where the race trained on a sample of the rows
-        say("the race trained other rows, a sample of a large file: this begins at the first step")
+        say("the race trained other rows, as of a large file it trains a sample: this begins at the first step")
         return
     for point in points:
         journal.add_point(id, point, run.context.metric_name)

@@ -51,6 +51,14 @@ SWITCHES = {
     "monteclora_config": "monteclora",
     "kasa_config": "kasa",
 }
+# Of LoRA's optimizers, as the suite and PEFT write them.
+OPTIMIZERS = {
+    "lora-fa": "lora-fa",
+    "lora-plus": "lora-plus",
+    "loraplus": "lora-plus",
+    "lora+": "lora-plus",
+    "riemannian": "lora-riemannian",
+}
 STARTS = {"orthogonal": "lora-orthogonal"}
 # PEFT renamed Bone to MiSS in 0.18; its variants are the same code.
 RENAMED = {"BONE": "MISS"}
@@ -146,8 +154,8 @@ def _lora_variant(adapter: Mapping[str, Any], optimizer: str) -> str:
     start = adapter.get("init_lora_weights", True)
     targets = adapter.get("target_modules") or ()
     modules = {targets} if isinstance(targets, str) else set(targets)
-    if optimizer.lower() in {"lora-fa", "lora-plus", "loraplus", "riemannian"}:
-        return {"loraplus": "lora-plus", "riemannian": "lora-riemannian"}.get(optimizer.lower(), optimizer.lower())
+    if (of_optimizer := OPTIMIZERS.get(optimizer.lower())) is not None:
+        return of_optimizer
     for switch, name in SWITCHES.items():
         if adapter.get(switch):
             return name

@@ -88,6 +88,7 @@ def make_profile(
         train_rows=train_rows,
         eval_rows=len(evaluated.kept),
         duplicate_rows=found.duplicate_rows,
+        content_key=found.content_key,
         length_p50_tokens=int(np.percentile(lengths, 50)),
         length_p95_tokens=int(np.percentile(lengths, 95)),
         length_max_tokens=int(lengths.max()),

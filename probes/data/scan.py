@@ -53,6 +53,7 @@ class Scan:
     """(key, row): the first rows of the distinct prompts with the smallest keys, ascending."""
     first_by_text: list[tuple[int, Row]]
     labels: frozenset[str] = frozenset()
+    content_key: str = ""
 
     def keys(self, of: Literal["prompt", "text"]) -> np.ndarray:
         """int64 [rows]"""
@@ -86,6 +87,7 @@ def scan(
     sample = _UniformSample(max_sample_rows, max_sample_bytes, seed, data_format.of_use)
     by_prompt, by_text = (_SmallestKeys(CANDIDATES_PER_ROW * max_eval_rows, data_format.of_use) for _ in range(2))
     labels: set[str] = set()
+    content = 0
     for line, row in rows:
         try:
             if not data_format.matches(row):
@@ -107,6 +109,8 @@ def scan(
         text_key = prompt_key if prompt is whole else group_key(whole, seed)
         prompt_keys.append(prompt_key)
         text_keys.append(text_key)
+        # In any order of the rows the same, but not where two of them swap their labels.
+        content += (2 * text_key + 1) * (2 * group_key(label or "", seed) + 1)
         sample.offer(row, len(whole))
         by_prompt.offer(prompt_key, row, len(whole))
         by_text.offer(text_key, row, len(whole))
@@ -120,6 +124,7 @@ def scan(
         first_by_prompt=by_prompt.ascending(),
         first_by_text=by_text.ascending(),
         labels=frozenset(labels),
+        content_key=f"{content % 2**64:016x}",
     )
 
 

@@ -125,7 +125,7 @@ class Race:
         left |= {id: self._why_left(id, ranking, scores, curves) for id in beaten}
         kept = tuple(id for id in ranking if id in chosen)
         self.decisions.append(RungDecision(rung, self.plan.fractions[rung], entered, kept, left, beaten))
-        self._alive = [id for id in entered if id in chosen]
+        self._alive = list(kept)  # the best first: where time runs out on the way, they have gone further
 
     def _choose(self, rung: int, ranking: Sequence[str], scores: Mapping[str, float]) -> list[str]:
         """Who goes on: methods by their best rates, most by loss and some for being near the frontier; those that are

@@ -182,6 +182,7 @@ def test_differences_between_the_trainers():
     [
         ("alpaca", {"instruction": "a", "output": "b"}, {"system": "s"}, {"system"}),
         ("alpaca", {"instruction": "a", "output": "b"}, {"history": [["q", "a"]]}, {"history"}),
+        ("alpaca", {"instruction": "a", "output": "b"}, {"input": "i"}, {"query"}),
         ("sharegpt", {"conversations": [{"from": "human", "value": "a"}]}, {"system": "s"}, {"system"}),
     ],
 )
@@ -193,7 +194,7 @@ def test_llama_factory_is_told_of_columns_that_some_row_has(data_format, row, fu
         data.write_text(f"{json.dumps(row)}\n{json.dumps(row | extra)}\n")
         written = get_exporter("llama-factory").export(tmp_path / "out", run)
         [info] = json.loads(written[1].read_text()).values()
-        assert {"system", "history"} & info["columns"].keys() == expected
+        assert {"system", "history", "query"} & info["columns"].keys() == expected
 
 
 ASKED, ANSWERED = {"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}

@@ -46,7 +46,8 @@ def load_cohorts(results: Path) -> tuple[list[Cohort], dict[str, str]]:
             if runs[0].task == "text-to-image":
                 left_out[name] = "the loss of a diffusion step says nearly nothing about the images"
             elif len(usable) < FEWEST_RUNS:
-                why = f" ({_in_words(unusable.values())})" if unusable else ""
+                reasons = [*unusable.values(), *report.rejected.values()]
+                why = f" ({_in_words(reasons)})" if reasons else ""
                 left_out[name] = f"{len(usable)} of its {len(runs)} runs can be used, {FEWEST_RUNS} are needed{why}"
             else:
                 # One name for the whole cohort: it was published as one table, whatever stacks it was made with.

@@ -49,7 +49,7 @@ class Entry:
     method: str
     case: Case | None = None
     measured_bytes: int = 0
-    trainable_parameters: int = 0
+    trainable_parameters: int | None = None  # files of June 2025 do not tell it
     changed: str = ""
     by_length: dict[int, int] = field(default_factory=dict)
     length: int = 0
@@ -108,7 +108,7 @@ def _prepare(path: Path) -> Entry:
         case=_case(settings, peft_config, train),
         # Older files have the older name; both are of the memory that the caching allocator has reserved.
         measured_bytes=train.get("accelerator_memory_max") or train["cuda_memory_max"],
-        trainable_parameters=train["num_trainable_params"],
+        trainable_parameters=train.get("num_trainable_params"),
     )
     ran_with = Version(content["meta_info"]["package_info"]["peft-version"]).base_version
     if peft_config and peft_config["peft_type"] in CODE_CHANGED:
@@ -144,10 +144,9 @@ def _trace_and_scan(entry: Entry) -> None:
         entry.by_length = {length: case.predict(length, evaluates=False) for length in case.candidate_lengths}
         from tests.benchmarks.memory_rivals import accelerate_estimate, formula
 
-        entry.rivals = {
-            "formula": formula(case.config, case.run, entry.trainable_parameters, case.hidden_size, case.num_layers),
-            "accelerate": accelerate_estimate(case.config, case.run),
-        }
+        entry.rivals = {"accelerate": accelerate_estimate(case.config, case.run)}
+        if trained := entry.trainable_parameters:
+            entry.rivals["formula"] = formula(case.config, case.run, trained, case.hidden_size, case.num_layers)
     except Exception as error:  # reported as a failure of this run
         entry.failure = f"{type(error).__name__}: {error}"
     print(f"{entry.name}: {entry.failure or f'{entry.duration_s:.1f} s'}", file=sys.stderr, flush=True)
@@ -180,7 +179,7 @@ def summarise(entries: Sequence[Entry]) -> dict[str, Any]:
     }
     summary["longest_batch_tokens"] = sorted({entry.length for entry in counted})
     for rival in ("formula", "accelerate"):
-        off = [100 * abs(entry.rivals[rival] / entry.measured_bytes - 1) for entry in counted if entry.rivals]
+        off = [100 * abs(entry.rivals[rival] / entry.measured_bytes - 1) for entry in counted if rival in entry.rivals]
         summary[rival] = _errors(off)
     return summary
 

@@ -82,6 +82,14 @@ def test_the_race_keeps_to_its_budget_and_finds_the_best(runs):
     assert measure(successive_halving, sets)["regret"] == 0
 
 
+def test_the_race_does_not_see_the_metric_that_it_is_judged_by(runs):
+    by_loss = min(runs, key=lambda run: run.curve.points[-1].train_loss)
+    turned = [run.model_copy(update={"metric": 1 - run.metric}) for run in runs]
+    found = [race(0.4)(of) for of in (list(runs), turned)]
+    assert [outcome.pick.experiment for outcome in found] == [by_loss.experiment] * 2
+    assert len({tuple(run.experiment for run in outcome.frontier) for outcome in found}) == 1
+
+
 def test_under_a_limit_only_what_fits_counts(runs):
     limit = sorted(run.peak_bytes for run in runs)[4]
     found = measure(race(0.2), [list(runs)], limit_bytes=limit)

@@ -95,6 +95,7 @@ def test_a_diverged_value_counts_as_not_measured():
         ({"peft_type": "LORA", "use_rslora": True}, "AdamW", "rslora"),
         ({"peft_type": "LORA", "use_dora": True, "use_rslora": True}, "AdamW", "dora"),
         ({"peft_type": "LORA"}, "lora-fa", "lora-fa"),
+        ({"peft_type": "LORA"}, "lora+", "lora-plus"),
         ({"peft_type": "LORA", "use_bdlora": {"nblocks": 2}}, "AdamW", "bd-lora"),
         ({"peft_type": "LORA", "kasa_config": {"beta": 1e-4}}, "AdamW", "kasa"),
         ({"peft_type": "LORA", "init_lora_weights": "mica"}, "AdamW", "mica"),

@@ -205,6 +205,17 @@ def test_one_entry_per_method_its_best_rate():
     assert any("highest that was tried: a higher" in w for w in pick_of(rates[:2]).warnings)
 
 
+def test_a_rate_that_was_trained_to_its_end_before_does_not_displace_a_better_one():
+    ended = candidate("lora", 0.3, 12.0, learning_rate=1e-4, steps=600, rests_on_own_runs=True)
+    raced = candidate("lora", 0.5, 12.0, learning_rate=5e-4)
+    assert ended.curve.last_step > raced.curve.last_step
+    for rates in ([ended, raced], [raced, ended]):
+        chosen = pick_of([*rates, candidate("oft", 0.4, 12.0)])
+        assert (chosen.name, chosen.learning_rate) == ("lora", 5e-4)
+    other = pick_of([ended, raced, candidate("oft", 0.6, 12.0)])
+    assert other.name == "oft" and not any("left the race" in warning for warning in other.warnings)
+
+
 def test_a_rate_that_diverged_was_tried():
     rates = [candidate("lora", q, 12.0, learning_rate=lr) for q, lr in ((0.3, 1e-5), (0.5, 1e-4))]
     burst = candidate(

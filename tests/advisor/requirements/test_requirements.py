@@ -101,6 +101,12 @@ def test_what_was_held_on_the_way_and_is_not_at_the_end_is_told(forgetting, told
     assert unmet(made.model_copy(update={"request": {}}), ProbeOutcome(id="", status="finished", last_step=9)) == ""
 
 
+def test_the_size_that_edge_allows_is_not_asked_again_at_the_end():
+    """It depends on the embeddings, which are not on record; and no adapter grows."""
+    made = result(request={"require": ("edge",)})
+    assert unmet(made, ProbeOutcome(id="", status="finished", last_step=9, adapter_bytes=10**12)) == ""
+
+
 def test_a_limit_and_what_is_over_it_are_never_told_alike():
     assert (
         objection("max-adapter-size=50MB", adapter_bytes=50_000_001) == "its adapter has 50,000,001 bytes, over 50.0 MB"

@@ -186,7 +186,7 @@ def test_a_probe_is_not_left_aside_for_a_journal_that_cannot_be_read(tmp_path, m
                     take_over_probe(run, journal, said.append)
             else:
                 take_over_probe(run, journal, said.append)
-    assert said == ["the race trained other rows, a sample of a large file: this begins at the first step"]
+    assert said == ["the race trained other rows, as of a large file it trains a sample: this begins at the first step"]
 
 
 def test_it_goes_on_from_the_probe_of_the_race(tmp_path):

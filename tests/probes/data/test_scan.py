@@ -42,6 +42,17 @@ def test_the_smallest_distinct_keys_are_kept_with_their_first_rows(tmp_path_fact
     assert found.duplicate_rows == len(rows) - len({row["prompt"] + row["completion"] for row in rows})
 
 
+def test_the_same_rows_in_any_order_are_the_same_content_and_others_are_not(tmp_path):
+    def content(*labels, texts=("good", "bad", "fair")):
+        rows = [{"text": text, "label": label} for text, label in zip(texts, labels, strict=True)]
+        assert scan_rows(tmp_path, rows).content_key == scan_rows(tmp_path, rows[::-1]).content_key
+        return scan_rows(tmp_path, rows).content_key
+
+    contents = [content("a", "b", "b"), content("b", "a", "b"), content("a", "b", "a"), content("b", "b", "a")]
+    contents.append(content("a", "b", "b", texts=("good", "bad", "fine")))
+    assert len(set(contents)) == 5
+
+
 def test_a_file_that_fits_is_kept_whole_and_in_order(tmp_path):
     rows = [{"text": f"row {i}"} for i in range(300)]
     assert scan_rows(tmp_path, rows).sample == list(enumerate(rows))

@@ -52,6 +52,15 @@ def test_a_frugal_candidate_stays_for_the_frontier():
     assert drive(Race(plan(same_memory, keep=(4, 1))), losses)[1] == {f"{m}@0.0001" for m in "abcd"}
 
 
+def test_the_best_are_trained_first_for_time_may_run_out_on_the_way():
+    entries = [entry("a", 1e-4), entry("b", 1e-4), entry("a", 1e-3), entry("b", 1e-3)]
+    race = Race(plan(entries, keep=(4, 4)))
+    losses = {"a@0.0001": 2.0, "b@0.0001": 1.9, "a@0.001": 1.5, "b@0.001": 1.4}
+    observed = {job.id: curve(losses[job.id]) for job in race.next_jobs({}, {})}
+    ids = [job.id for job in race.next_jobs(observed, {})]
+    assert ids[:2] == ["b@0.001", "a@0.001"]
+
+
 def test_the_reference_stays_as_long_as_the_plan_says():
     entries = [entry("a"), entry("b"), entry("lora", 1e-4), entry("lora", 1e-3)]
     losses = {"a@0.0001": 1.0, "b@0.0001": 1.1, "lora@0.0001": 2.0, "lora@0.001": 3.0}
