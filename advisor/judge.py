@@ -6,9 +6,10 @@ import operator
 from collections.abc import Mapping, Sequence
 
 from advisor.candidates import Candidate, report_without_probe
-from advisor.deciding.quality import TABLE_RANK
+from advisor.deciding.quality import EQUALLY_FAR, TABLE_RANK
 from advisor.forecast.all_rows import Shift, on_all_rows, shifts_of
 from advisor.forecast.end_model import Probe
+from advisor.forecast.final_loss import Noise
 from advisor.forecast.held_out import (
     EVAL_ROWS,
     RowsNoise,
@@ -21,9 +22,9 @@ from advisor.forecast.held_out import (
 )
 from advisor.forecast.own_ends import own_ends
 from advisor.forecast.own_task import benchmark_of_survey
-from advisor.forecast.predictor import EQUALLY_FAR, Predictor
+from advisor.forecast.predictor import Predictor
 from advisor.forecast.run_time import time_bound, time_interval
-from advisor.forecast.telling_metric import SINGLE_TOKENS
+from advisor.forecast.telling_metric import SINGLE_TOKENS, in_metric
 from advisor.measured import Measured, step_s_by_method
 from advisor.memory.planned_memory import adapter_bytes_of, corrected_memory, measured_memory
 from advisor.recommendation import CandidateReport, Prediction, Status
@@ -55,6 +56,7 @@ def judge(
     `probed_on` is the kind of device that the probes ran on: cuda, mps or cpu; `speed_up` how many times faster a run
     may be that has it alone.
     """
+    records = [in_metric(survey.data.profile.metric_name, record) for record in records]
     own = own_ends(survey, candidates, records)
     found = [Measured.of(candidate, evidence, own.get(candidate.id)) for candidate in candidates]
     usable = [one for one in found if one.is_usable]
@@ -74,7 +76,7 @@ def judge(
             "baseline_loss": untuned.eval_loss,
             "memory": _memory(one, survey, probed_on),
             "planned_run_s": run_s,
-            "rests_on_own_runs": one.ended_before,
+            "rests_on_own_runs": one.ended_before is not None,
             "planned_run_range_s": time_interval(run_s, bound, done_share, speed_up) if run_s else None,
         }
         reports.append(report.model_copy(update=fields | one.fields(max_steps) | predicted.get(candidate.id, {})))
@@ -141,8 +143,9 @@ def _probe(found: Measured) -> Probe:
     )
 
 
-def _with_noise(prediction: Prediction | None, noise: float, rows: int) -> Prediction | None:
-    return prediction.model_copy(update={"noise": noise, "rows": rows}) if prediction else None
+def _with_noise(prediction: Prediction | None, noise: Noise, rows: int) -> Prediction | None:
+    fields = {"noise": noise.alike, "noise_apart": noise.apart, "rows": rows}
+    return prediction.model_copy(update=fields) if prediction else None
 
 
 def _standing(found: Measured, race: Race, max_steps: int) -> tuple[Status, str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from advisor.candidates import Candidate
-from knowledge.schema import Curve
+from knowledge.schema import OWN_FORGETTING, Curve, RunRecord
 from probes.racing.evidence import Evidence
 from probes.schema import AllRows, ProbeOutcome
 
@@ -20,19 +20,19 @@ class Measured:
     curve: Curve
     outcomes: Sequence[ProbeOutcome]
     failure: ProbeOutcome | None
-    ended_before: bool = False
-    """Whether the curve is that of a run of the user's that came to its end, which is what the probes began again."""
+    ended_before: RunRecord | None = None
+    """The run of the user's that came to its end, which is what the probes began again: the curve is that one's."""
     probed_steps: int = 0
     """How far the probes went: to the end of the curve, unless it is of an earlier run. Times, memory and what each
     held-out row tells are of there."""
 
     @classmethod
-    def of(cls, candidate: Candidate, evidence: Evidence, own: Curve | None = None) -> Measured:
-        """own: the curve of the user's own finished run of it, where there is one."""
+    def of(cls, candidate: Candidate, evidence: Evidence, own: RunRecord | None = None) -> Measured:
+        """own: the user's own finished run of it, where there is one."""
         id = candidate.id
         curve, failure = evidence.curves.get(id, Curve()), evidence.failed.get(id)
-        ended_before = own is not None and bool(curve.points) and failure is None
-        told = own if ended_before else curve
+        ended_before = own if curve.points and failure is None else None
+        told = ended_before.curve if ended_before else curve
         return cls(candidate, told, evidence.outcomes.get(id, []), failure, ended_before, curve.last_step)
 
     @property
@@ -78,6 +78,9 @@ class Measured:
         return done[-1].trained_tokens / done[-1].train_s if done else None
 
     def _forgetting(self, max_steps: int) -> dict[str, Any]:
+        """As measured last; the noise of a run of before is not on record."""
+        if self.ended_before and self.ended_before.drift is not None and self.ended_before.drift_name == OWN_FORGETTING:
+            return {"forgetting": self.ended_before.drift, "forgetting_share": 1.0}
         measured = next((o for o in reversed(self.outcomes) if o.forgetting is not None), None)
         if measured is None:
             return {"forgetting_note": self.outcomes[-1].forgetting_note if self.outcomes else ""}
@@ -98,8 +101,8 @@ def step_s_by_method(found: Iterable[Measured]) -> dict[str, float]:
 
 
 def _trained(one: Measured) -> list[tuple[float, int]]:
-    """Seconds and steps from a probe's beginning to the end of its last job; where that was cut off, to the last point
-    that it sent."""
-    if one.outcomes:
-        return [(o.train_s, o.last_step) for o in one.outcomes[-1:] if o.last_step and o.train_s]
+    """Seconds and steps from a probe's beginning to the end of the last job that trained; where it was cut off before
+    any had ended, to the last point that it sent."""
+    if any(o.last_step for o in one.outcomes):
+        return [(o.train_s, o.last_step) for o in one.outcomes if o.last_step and o.train_s][-1:]
     return [(p.elapsed_s, p.step) for p in one.curve.points[-1:] if p.step and p.elapsed_s]

@@ -17,12 +17,11 @@ from knowledge import table
 from knowledge.era import software_era
 from knowledge.errors import BadInput
 from knowledge.methods import get_method
-from knowledge.schema import OWN, RunRecord
+from knowledge.schema import OWN, OWN_FORGETTING, RunRecord, held_out
 from knowledge.table_merge import MergeReport
 from probes.schema import FAILURES
 
 CONFIG_KEYS_APART = frozenset({"peft_type", "task_type"})  # of a PEFT config, kept beside it or implied
-DRIFT_NAME = "forgetting, own texts"
 
 
 def record_outcomes(folder: Path) -> MergeReport:
@@ -80,14 +79,13 @@ def _trained(result: Result, report: TrainingReport) -> RunRecord:
 
 
 def _raced(result: Result, candidate: CandidateReport) -> RunRecord:
-    on_processor = result.device.kind == "cpu"
     return _record(
         result,
         candidate,
         curve=candidate.curve,
-        dtype="float32" if on_processor else result.planned_run.dtype,
+        dtype="float32" if result.device.kind == "cpu" else result.planned_run.dtype,
         drift=candidate.forgetting,
-        peak_bytes=None if on_processor else candidate.probe_peak_bytes,
+        peak_bytes=candidate.probe_peak_bytes if result.device.kind == "cuda" else None,
         adapter_bytes=candidate.adapter_bytes,
         trainable_parameters=candidate.trainable_parameters,
         train_s=candidate.curve.points[-1].elapsed_s,
@@ -119,9 +117,9 @@ def _record(result: Result, candidate: CandidateReport, *, versions: Mapping[str
         seed=run.seed,
         quantization=run.quantization,
         gradient_checkpointing=run.gradient_checkpointing,
-        metric_name=f"held-out {metric_name}",
+        metric_name=held_out(metric_name),
         metric=reached["curve"].points[-1].metric,
-        drift_name=None if reached["drift"] is None else DRIFT_NAME,
+        drift_name=None if reached["drift"] is None else OWN_FORGETTING,
         total_parameters=result.model.parameters,
         versions=versions,
         created_at=result.created_at,  # of the recommendation: a run that is recorded again replaces itself

@@ -70,9 +70,12 @@ def measure_costs(
     step_s = {}
     for candidate in candidates:
         prior = priors.get(candidate.method.name)
-        slower = max(1.0, prior.relative_time) if prior and prior.relative_time else 1.0
-        passes = STEP_PER_FORWARD if candidate.method.peft_type else FULL_STEP_PER_FORWARD
-        step_s[candidate.id] = forward_s * passes * slower
+        beside_lora = prior.relative_time if prior else None
+        if beside_lora is None and candidate.method.peft_type is None:
+            passes = FULL_STEP_PER_FORWARD
+        else:
+            passes = STEP_PER_FORWARD * max(1.0, beside_lora or 1.0)
+        step_s[candidate.id] = forward_s * passes
     all_rows = survey.data.profile.eval_rows
     end_s = 2 * baseline.eval_s * all_rows / EVAL_ROWS if all_rows > EVAL_ROWS else 0.0
     return Costs(step_s, baseline.eval_s + baseline.texts_s, baseline.load_s, end_s)
@@ -129,7 +132,8 @@ def _at_different_steps(plan: RacePlan, max_steps: int) -> RacePlan:
     if len(last) == len(ends):
         return plan
     keep = tuple(plan.keep[rung] for rung in last[:-1])
-    return replace(plan, fractions=tuple(plan.fractions[rung] for rung in last), keep=keep)
+    fractions = tuple(plan.fractions[rung] for rung in last)
+    return replace(plan, fractions=fractions, keep=keep, reference_rungs=sum(r < plan.reference_rungs for r in last))
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,12 @@ class Prediction(Record):
         description="80 % half-width of what another run of the same candidate would differ by: candidates of one race "
         "are compared by this, for most of the interval's width is common to all of them",
     )
+    noise_apart: Finite | None = Field(
+        None,
+        ge=0,
+        description="the same beside candidates that were probed further, with which less of it is common; None where "
+        "there is no such difference",
+    )
     extrapolated: bool = Field(False, description="True where the evidence does not reach: take it with care")
     rows: int | None = Field(None, description="held-out rows that it is of, the first of them; None in older results")
 

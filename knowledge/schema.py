@@ -97,6 +97,14 @@ class Curve(Record):
 OWN = "own"  # the source of a run that a user finished
 
 
+OWN_FORGETTING = "forgetting, own texts"  # what an own run tells as `drift`
+
+
+def held_out(metric_name: str) -> str:
+    """What the metric of an own run is called, beside those on the test sets of published ones."""
+    return f"held-out {metric_name}"
+
+
 class RunRecord(Record):
     """One finished run of the benchmark table: published, from a study, or the user's own."""
 

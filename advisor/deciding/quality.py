@@ -19,6 +19,7 @@ LIKELY = 0.43 / Z_80
 # accuracy behind the best where all that is not probably worse counts as equal, .0054 with a hundredth of the gain,
 # .0029 with this; on 21 runs .0160, .0038 and .0017. They need 4, 2 and 0 % less memory.
 EQUAL_SHARE = 0.0001
+EQUALLY_FAR = 0.9  # of the steps of the longer of two probes
 MEMORY_STEP = 0.01  # no memory estimate is finer than that: the dry run's mean error on published runs is half of it
 
 
@@ -36,6 +37,9 @@ class Point:
     high: float
     peak_bytes: float
     noise: float | None = None
+    noise_apart: float | None = None
+    probed_steps: int = 0
+    """How far the curve goes that this rests on."""
 
     @property
     def is_finite(self) -> bool:
@@ -50,16 +54,21 @@ class Point:
     def noise_against(self, other: Point) -> float:
         """How far this point must be ahead of `other` before the lead means something.
 
-        The root of the summed squares of both points' noise, which is known where both were measured in one race.
+        The root of the summed squares of both points' noise, which is known where both were measured in one race: of
+        one that went less far than the other, all that it does not share with it.
         Else of the two half-intervals that face each other: one-sided 90 % confidence for independent errors. The
         other's half counts at most as much as our own, for a candidate must not stay in the
         running merely because little is known about it.
         """
         if self.noise is not None and other.noise is not None:
-            return math.hypot(self.noise, other.noise)
+            return math.hypot(self._noise_beside(other), other._noise_beside(self))
         downside = max(0.0, self.value - self.low)
         upside = min(downside, max(0.0, other.high - other.value))
         return math.hypot(downside, upside)
+
+    def _noise_beside(self, other: Point) -> float:
+        is_shorter = self.probed_steps < EQUALLY_FAR * other.probed_steps
+        return self.noise if self.noise_apart is None or not is_shorter else self.noise_apart
 
     def beats(self, other: Point) -> bool:
         """True if this point's quality is ahead of the other's by more than noise."""
@@ -86,7 +95,8 @@ def point_of(candidate: CandidateReport, quality: QualityField) -> Point | None:
     value, low, high = prediction.value, prediction.low, prediction.high
     if lower_is_better(prediction.metric):
         value, low, high = -value, -high, -low
-    return Point(value, low, high, candidate.memory.peak_bytes, prediction.noise)
+    noises = prediction.noise, prediction.noise_apart
+    return Point(value, low, high, candidate.memory.peak_bytes, *noises, candidate.curve.last_step)
 
 
 def value_of(candidate: CandidateReport, quality: QualityField) -> float:

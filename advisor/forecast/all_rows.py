@@ -47,7 +47,7 @@ class Shift:
             forecast,
             loss=loss and _with(loss, factor * np.array(_values(loss))),
             metric=metric and _with(metric, np.array(_values(metric)) + self.metric),
-            loss_noise=factor * forecast.loss_noise,
+            loss_noise=forecast.loss_noise.each(lambda half: factor * half),
         )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,14 +19,35 @@ RERUN_LOG_LOSS = Z_80 * 0.005
 RERUN_NATS = Z_80 * 0.015
 
 
+class Noise(NamedTuple):
+    """80 % half-widths of what may set a candidate apart from others."""
+
+    alike: float = 0.0
+    """Beside those whose probes went as far: how the losses of a task go on falling cancels between them."""
+    apart: float = 0.0
+    """Beside those that went further, of which more of that is known."""
+
+    @classmethod
+    def same(cls, half: float) -> Noise:
+        """Of what does not hang on how far others went."""
+        return cls(half, half)
+
+    def each(self, change: Callable[[float], float]) -> Noise:
+        """With both half-widths changed."""
+        return Noise(*map(change, self))
+
+
+NO_NOISE = Noise()
+
+
 @dataclass(frozen=True)
 class FinalLoss:
-    """The log of a final loss with the ends of its 80 % interval, and the half-width of the part that is its own."""
+    """The log of a final loss with the ends of its 80 % interval, and its noise beside others."""
 
     log_loss: float
     low: float
     high: float
-    own_half: float
+    noise: Noise
     is_measured: bool
     extrapolated: bool
 
@@ -32,12 +55,14 @@ class FinalLoss:
     def measured(cls, log_loss: float) -> FinalLoss:
         """The end of a run that is over: what is open is how it would end if it were run again."""
         again = rerun(log_loss)
-        return cls(log_loss, log_loss - again, log_loss + again, again, is_measured=True, extrapolated=False)
+        return cls(
+            log_loss, log_loss - again, log_loss + again, Noise.same(again), is_measured=True, extrapolated=False
+        )
 
     @property
-    def loss_noise(self) -> float:
-        """The half-width of its own part, in nats."""
-        return math.exp(self.log_loss) * math.sinh(self.own_half)
+    def loss_noise(self) -> Noise:
+        """In nats."""
+        return self.noise.each(lambda half: math.exp(self.log_loss) * math.sinh(half))
 
     def prediction(self, name: str) -> Prediction:
         return prediction_of(name, *np.exp([self.log_loss, self.low, self.high]), self.extrapolated)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from advisor.forecast.final_loss import NO_NOISE, Noise
 from knowledge.intervals import Z_80, student_80
 from probes.metrics import is_share
 
@@ -111,13 +112,16 @@ def _of_most_rows(told: Mapping[str, Sequence[float]]) -> tuple[int, list[str]]:
     return rows, [id for id, values in told.items() if rows and len(values) == rows]
 
 
-def loss_noise(forecast: Forecast, rows_noise: float) -> float:
-    """What is the candidate's own in the forecast's error, and what the choice of held-out rows adds to it, which is
+def loss_noise(forecast: Forecast, rows_noise: float) -> Noise:
+    """What sets the candidate apart in the forecast's error, and what the choice of held-out rows adds to it, which is
     `rows_noise` as a share of the loss."""
-    return 0.0 if forecast.loss is None else math.hypot(forecast.loss_noise, rows_noise * forecast.loss.value)
+    if forecast.loss is None:
+        return NO_NOISE
+    of_rows = rows_noise * forecast.loss.value
+    return forecast.loss_noise.each(lambda half: math.hypot(half, of_rows))
 
 
-def metric_noise(forecast: Forecast, rows: float, noise: RowsNoise) -> float:
+def metric_noise(forecast: Forecast, rows: float, noise: RowsNoise) -> Noise:
     """The same for the metric: shares such as exact match vary with the independent rows that are evaluated as counts
     do, by the part that is the candidate's own, right tokens as they do from row to row (a share of their mean). How a
     metric of the user's own varies is not known.
@@ -128,7 +132,9 @@ def metric_noise(forecast: Forecast, rows: float, noise: RowsNoise) -> float:
     if forecast.metric is None or not is_share(forecast.metric.metric):
         return forecast.metric_noise
     if noise.tokens is not None:
-        return max(forecast.metric_noise, noise.tokens * forecast.metric.value)
-    rows = max(2, rows)
-    share = min(max(forecast.metric.value, 1 / rows), 1 - 1 / rows)
-    return max(forecast.metric_noise, Z_80 * noise.own_part * math.sqrt(share * (1 - share) / rows))
+        of_rows = noise.tokens * forecast.metric.value
+    else:
+        rows = max(2, rows)
+        share = min(max(forecast.metric.value, 1 / rows), 1 - 1 / rows)
+        of_rows = Z_80 * noise.own_part * math.sqrt(share * (1 - share) / rows)
+    return forecast.metric_noise.each(lambda half: max(half, of_rows))

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from advisor.forecast.conformal import error_bound
 from advisor.forecast.end_model import Probe, log_loss_of, loss_of
-from advisor.forecast.final_loss import FinalLoss, prediction_of
+from advisor.forecast.final_loss import FinalLoss, Noise, prediction_of
 from advisor.forecast.local_line import LocalLine
 from advisor.recommendation import Prediction
 from knowledge.intervals import Z_80, student_80
@@ -63,13 +63,17 @@ class MetricOfLoss:
         unseen = not end.is_measured and end.log_loss < self._lowest_seen
         return prediction_of(self._name, value, low, high, end.extrapolated or unseen)
 
-    def noise(self, end: FinalLoss) -> float:
-        """How far the metric may be off beside what all candidates share: by its own loss and by its own distance from
+    def noise(self, end: FinalLoss) -> Noise:
+        """How far the metric may be off beside what candidates share: by its own loss and by its own distance from
         the line, in which a re-run's is; where the run is over, what was measured is off by that of a re-run alone."""
         if end.is_measured and self._perfect_without_loss:
-            return RERUN_METRIC
-        worst, best = self._at([end.log_loss + end.own_half, end.log_loss - end.own_half])
-        return math.hypot((best - worst) / 2, self._bound)
+            return Noise.same(RERUN_METRIC)
+        return end.noise.each(lambda half: math.hypot(self._change(end.log_loss, half), self._bound))
+
+    def _change(self, log_loss: float, half: float) -> float:
+        """By how much the metric changes where a loss does by `half` of its log, to either side."""
+        worst, best = self._at([log_loss + half, log_loss - half])
+        return (best - worst) / 2
 
     def _at(self, log_losses: Sequence[float]) -> np.ndarray:
         """The metric at log losses, both of shape (n,).
@@ -95,17 +99,23 @@ def loss_and_metric(probes: Sequence[Probe], baseline: CurvePoint | None) -> np.
     return np.array(rows, dtype=float).reshape(-1, 3).T
 
 
-def noise_by_few(name: str | None, end: FinalLoss, log_losses: np.ndarray, metrics: np.ndarray) -> float:
+def noise_by_few(name: str | None, end: FinalLoss, log_losses: np.ndarray, metrics: np.ndarray) -> Noise:
     """What `MetricOfLoss.noise` tells, from fewer points than that takes: by a straight line through them. Of shares
     more is known; an own metric may be in any unit, and its noise is in the same."""
     if name is None or is_share(name) or not len(metrics):
-        return RERUN_METRIC
+        return Noise.same(RERUN_METRIC)
     degree = int(np.ptp(log_losses) > 0 and len(metrics) > 2)  # two points lie on any line
     line = np.polynomial.Polynomial.fit(log_losses, metrics, degree)
     freedom = max(1, len(metrics) - degree - 1)
     left_over = float(np.square(metrics - line(log_losses)).sum()) / freedom
-    by_loss = abs(line(end.log_loss + end.own_half) - line(end.log_loss - end.own_half)) / 2
-    return max(math.hypot(by_loss, student_80(freedom) * math.sqrt(left_over)), ROUNDING * float(np.abs(metrics).max()))
+    around_it = student_80(freedom) * math.sqrt(left_over)
+    least = ROUNDING * float(np.abs(metrics).max())
+
+    def of(half: float) -> float:
+        by_loss = abs(line(end.log_loss + half) - line(end.log_loss - half)) / 2
+        return max(math.hypot(by_loss, around_it), least)
+
+    return end.noise.each(of)
 
 
 def _metric_line() -> LocalLine:
@@ -113,11 +123,11 @@ def _metric_line() -> LocalLine:
     return LocalLine(METRIC_NEIGHBOURS, falling=True, reach=math.inf)
 
 
-def as_measured(name: str | None, end: FinalLoss, last: CurvePoint, noise: float) -> Prediction | None:
+def as_measured(name: str | None, end: FinalLoss, last: CurvePoint, noise: Noise) -> Prediction | None:
     """What a run that is over has measured, where too few points say what a loss means in the metric."""
     if name is None or last.metric is None or not end.is_measured:
         return None
-    values = [last.metric + side * noise for side in (0, -1, 1)]
+    values = [last.metric + side * noise.alike for side in (0, -1, 1)]
     return prediction_of(name, *np.clip(values, *range_of([last.metric], name)), False)
 
 

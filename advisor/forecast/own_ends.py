@@ -12,12 +12,12 @@ from advisor.forecast.own_task import suite_of_survey
 from advisor.own_runs import CONFIG_KEYS_APART
 from advisor.survey import Survey
 from knowledge.prior import suite_of
-from knowledge.schema import OWN, Curve, RunRecord
+from knowledge.schema import OWN, RunRecord
 
 
-def own_ends(survey: Survey, candidates: Sequence[Candidate], records: Iterable[RunRecord]) -> dict[str, Curve]:
-    """By candidate id the curve of the user's own finished run of it: with its settings, learning rate and seed, judged
-    by the same metric. Of several the latest."""
+def own_ends(survey: Survey, candidates: Sequence[Candidate], records: Iterable[RunRecord]) -> dict[str, RunRecord]:
+    """By candidate id the user's own finished run of it: with its settings, learning rate and seed, judged by the same
+    metric. Of several the latest."""
     own = [record for record in records if record.source == OWN]
     if not own or survey.data is None:
         return {}
@@ -30,7 +30,7 @@ def own_ends(survey: Survey, candidates: Sequence[Candidate], records: Iterable[
         and record.curve.metric_name == metric_name
         and record.curve.last_step >= run.max_steps
     ]
-    return {c.id: record.curve for c in candidates for record in of_task if _is_of(record, c)}
+    return {c.id: record for c in candidates for record in of_task if _is_of(record, c)}
 
 
 def _is_of(record: RunRecord, candidate: Candidate) -> bool:

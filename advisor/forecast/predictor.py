@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from advisor.forecast.end_model import KnownEnds, Probe, probe_of
-from advisor.forecast.final_loss import FinalLoss, prediction_of, rerun
+from advisor.forecast.final_loss import NO_NOISE, FinalLoss, Noise, prediction_of, rerun
 from advisor.forecast.log_curve import FINISHED, LogCurve, log_curve
 from advisor.forecast.loss_to_go import FEWEST_WITNESSES, LossToGo, TaskToGo
 from advisor.forecast.metric_of_loss import ROUNDING, MetricOfLoss, as_measured, loss_and_metric, noise_by_few, range_of
@@ -27,7 +27,6 @@ from knowledge.schema import CurvePoint, RunRecord, Task
 from probes.metrics import EVAL_LOSS, TRAIN_LOSS
 
 SHOWN_FROM = 0.5  # of the run: a task where nobody went this far is extrapolated
-EQUALLY_FAR = 0.9  # as a share of the longest probe
 
 
 @dataclass(frozen=True)
@@ -36,14 +35,14 @@ class Forecast:
 
     The intervals are for the values themselves. Most of their width is shared by all candidates of a race (how this
     task's losses will go on falling), so they are far too wide to compare candidates by: `loss_noise` and
-    `metric_noise` are for that, the half-widths of what is a candidate's own: how differently it may go on falling, and
-    what would differ if it were run again.
+    `metric_noise` are for that: how differently from the others it may go on falling, and what would differ if it were
+    run again.
     """
 
     loss: Prediction | None
     metric: Prediction | None
-    loss_noise: float = 0.0
-    metric_noise: float = 0.0
+    loss_noise: Noise = NO_NOISE
+    metric_noise: Noise = NO_NOISE
 
 
 class Predictor:
@@ -95,7 +94,9 @@ class Predictor:
             return None
         log_loss, half = found.log_loss, found.log_loss_half
         end = FinalLoss(
-            log_loss, log_loss - half, log_loss + half, half, is_measured=False, extrapolated=found.is_outside
+            *(log_loss, log_loss - half, log_loss + half, Noise.same(half)),
+            is_measured=False,
+            extrapolated=found.is_outside,
         )
         name = metric_name or self._own[0].metric_name
         limits = range_of(self._ends.metrics(metric_name), name)
@@ -104,18 +105,21 @@ class Predictor:
             loss=end.prediction(_loss_name(probe)),
             metric=prediction_of(name, *values, found.is_outside),
             loss_noise=end.loss_noise,
-            metric_noise=max(found.metric_half, ROUNDING * abs(found.metric)),
+            metric_noise=Noise.same(max(found.metric_half, ROUNDING * abs(found.metric))),
         )
 
     def _new_task(
         self, probes: Mapping[str, Probe], max_steps: int, metric_name: str | None, baseline: CurvePoint | None
     ) -> dict[str, Forecast]:
-        own = [probe_of(run) for run in self._own if run.curve.metric_name == metric_name]
+        # A candidate that was run to its end before may be in the race with that curve: it counts once.
+        raced = [probe.curve for probe in probes.values()]
+        own = [r for r in self._own if r.curve.metric_name == metric_name and r.curve not in raced]
         curves = {id: log_curve(probe.curve, max_steps, self._label_mean_tokens) for id, probe in probes.items()}
-        race = [curve for curve in curves.values() if curve is not None]
+        race = [curve for id, curve in curves.items() if curve is not None and probes[id].curve not in self._same_task]
         task = TaskToGo(self._to_go, [*race, *self._same_task.curves])
         longest = max((curve.last_fraction for curve in race), default=0.0)
-        points = loss_and_metric([*probes.values(), *own], baseline) if metric_name else np.empty((3, 0))
+        of_metric = [*probes.values(), *map(probe_of, own)]
+        points = loss_and_metric(of_metric, baseline) if metric_name else np.empty((3, 0))
         relation = MetricOfLoss.learn(metric_name, *points) if metric_name else None
         forecasts = {}
         for id, curve in curves.items():
@@ -150,15 +154,13 @@ class Predictor:
         shown = len(task.further(curve.last_fraction)) >= FEWEST_WITNESSES
         proven = shown and self._is_shown(longest)
         to_go = self._same_task.interval(to_go, curve.last_fraction, task)
-        # What the curves of a task have in common cancels only between candidates that went equally far.
-        own_half = to_go.own_half if curve.last_fraction >= EQUALLY_FAR * longest else to_go.half
         log_loss = float(curve.log_losses[-1]) - to_go.expected
         again = rerun(log_loss)
         return FinalLoss(
             log_loss=log_loss,
             low=log_loss - math.hypot(to_go.high - to_go.expected, again),
             high=log_loss + math.hypot(to_go.expected - to_go.low, again),
-            own_half=math.hypot(own_half, again),
+            noise=Noise(to_go.own_half, to_go.half).each(lambda half: math.hypot(half, again)),
             is_measured=False,
             extrapolated=not proven or curve.last_fraction < self._to_go.earliest_fraction,
         )

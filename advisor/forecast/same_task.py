@@ -13,15 +13,21 @@ from collections.abc import Iterable
 from advisor.forecast.conformal import error_bound
 from advisor.forecast.log_curve import FINISHED, LogCurve, log_curve
 from advisor.forecast.loss_to_go import TaskToGo, ToGo
-from knowledge.schema import RunRecord
+from knowledge.schema import Curve, RunRecord
 
 
 class SameTask:
     """Finished runs of one task, beside what the table says of other tasks."""
 
     def __init__(self, runs: Iterable[RunRecord]) -> None:
-        curves = (log_curve(run.curve, run.max_steps, run.label_mean_tokens) for run in runs)
-        self.curves: tuple[LogCurve, ...] = tuple(c for c in curves if c is not None and c.last_fraction >= FINISHED)
+        curves = ((run.curve, log_curve(run.curve, run.max_steps, run.label_mean_tokens)) for run in runs)
+        finished = [(of, curve) for of, curve in curves if curve is not None and curve.last_fraction >= FINISHED]
+        self.curves: tuple[LogCurve, ...] = tuple(curve for _, curve in finished)
+        self._known = [of for of, _ in finished]
+
+    def __contains__(self, curve: Curve) -> bool:
+        """Whether it is the curve of one of the runs."""
+        return curve in self._known
 
     def interval(self, predicted: ToGo, fraction: float, task: TaskToGo) -> ToGo:
         """`predicted` with the interval that the runs have earned, where they are enough; `task` knows them too."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from advisor.survey import Survey
-from knowledge.schema import Curve, CurvePoint
+from knowledge.schema import OWN, Curve, CurvePoint, RunRecord, held_out
 from probes.racing.evidence import Evidence
 from probes.schema import Baseline, ProbeOutcome
 
@@ -47,6 +47,15 @@ def judged_by(metric_name: str, curve: Curve) -> Curve:
     if metric_name != SINGLE_TOKENS or curve.metric_name != WHOLE_ANSWERS:
         return curve
     return Curve(points=tuple(map(_in_tokens, curve.points)), metric_name=metric_name)
+
+
+def in_metric(metric_name: str, record: RunRecord) -> RunRecord:
+    """A finished run of the user's judged by that metric, where its curve can be."""
+    curve = judged_by(metric_name, record.curve)
+    if record.source != OWN or curve is record.curve or not curve.points:
+        return record
+    changes = {"curve": curve, "metric": curve.points[-1].metric, "metric_name": held_out(metric_name)}
+    return record if changes["metric"] is None else record.model_copy(update=changes)
 
 
 def _ended_in_tokens(outcome: ProbeOutcome) -> ProbeOutcome:

@@ -74,7 +74,7 @@ class Ends:
 
 def _of_metric(value: float, rows: int, own_part: float) -> float:
     told = Prediction(metric="exact match", value=value, low=value, high=value, extrapolated=False)
-    return metric_noise(Forecast(None, told), rows, RowsNoise(own_part=own_part))
+    return metric_noise(Forecast(None, told), rows, RowsNoise(own_part=own_part)).alike
 
 
 def draws_of(ends: Ends, rows: int, draws: int) -> Iterator[tuple[Ends, Ends]]:

@@ -106,11 +106,11 @@ class Conductor:
             index, stop = 0, 0
             while jobs := self._race.next_jobs(self.evidence.curves_at(stop), self._reasons_to_leave(stop)):
                 start, stop = stop, self._end_of(jobs[0].until_fraction)
-                self._run_rung(index, [job.id for job in jobs], start, stop)
+                self._run_rung(index, {job.id: start for job in jobs}, stop)
                 if self.evidence.out_of_time:
                     break
                 index += 1
-                self._clock.after_rungs(index)
+                self._clock.after_rungs(index, self._reasons_to_leave(stop))
             if index and not self.evidence.out_of_time:
                 self._bring_back(index)
         except KeyboardInterrupt:
@@ -131,14 +131,16 @@ class Conductor:
         reasons = self._reasons_to_leave(last)
         back = self._clock.who_comes_back([id for id in self._race.beaten if id not in reasons])
         if back:
-            self._run_rung(index, back, min(self.evidence.done_step(id) for id in back), last)
+            self._run_rung(index, {id: self.evidence.done_step(id) for id in back}, last)
 
-    def _run_rung(self, index: int, ids: Sequence[str], start: int, stop: int) -> None:
+    def _run_rung(self, index: int, starts: Mapping[str, int], stop: int) -> None:
+        """starts: who is in it, and from which step of the run the rung is for each."""
+        ids = list(starts)
         missing = [id for id in ids if self.evidence.done_step(id) < stop and id not in self.evidence.failed]
         self._observer.rung_started(index, stop, len(ids))
         self._tell_known([id for id in ids if id not in missing and id not in self.evidence.failed], stop)
         started = time.monotonic()
-        jobs = {id: self._make_job(id, start, stop) for id in missing}
+        jobs = {id: self._make_job(id, starts[id], stop) for id in missing}
         for job in jobs.values():
             self._executor.submit(job)
         while jobs and not self.evidence.out_of_time:

@@ -58,14 +58,15 @@ class Pace:
 def measured_pace(
     records: Iterable[Sequence[ProbeOutcome]], total_steps: int, workers: int, end_s: float = 0.0
 ) -> Pace | None:
-    """By the last job of each candidate, from all its outcomes; None where none has trained. Jobs that failed before
-    it, such as one whose worker was lost, left nothing that it goes on from. No job has come to the end of the run."""
+    """By the last job of each candidate that trained, from all its outcomes; None where none did. Jobs that failed,
+    such as one whose worker was lost, left nothing that another goes on from. No job has come to the end of the run."""
     step_s, overhead_s, again = [], [], []
     for outcomes in records:
-        last = outcomes[-1] if outcomes else None
-        if last is None or last.last_step <= last.first_step:
+        trained = [i for i, o in enumerate(outcomes) if o.last_step > o.first_step]
+        if not trained:
             continue
-        earlier = [o for o in outcomes[:-1] if o.status == "finished"]
+        last = outcomes[trained[-1]]
+        earlier = [o for o in outcomes[: trained[-1]] if o.status == "finished"]
         # One that goes on from a checkpoint goes on counting.
         train_s = last.train_s - next((o.train_s for o in earlier if o.last_step == last.first_step), 0.0)
         if not 0 < train_s <= last.duration_s:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -46,23 +46,23 @@ class RaceClock:
     def __post_init__(self) -> None:
         self._made_by = _identity(self.race.plan)
 
-    def after_rungs(self, rungs: int) -> None:
+    def after_rungs(self, rungs: int, leaving: Collection[str] = ()) -> None:
         """Fits what follows the first `rungs` of the plan: a rung that measured times say cannot end is cut, and where
-        the plan is through and time is left finalists go further."""
+        the plan is through and time is left finalists go further. leaving: who does not go on, whatever its loss."""
         plan = self.race.plan
         if self._is_at_the_end(rungs):
             return
         so_far, is_through = plan.until(rungs), rungs == len(plan.fractions)
 
         def next_rung() -> tuple[float, int] | None:
-            found = self._next_rung(rungs, is_through)
+            found = self._next_rung(rungs, is_through, leaving)
             is_further = found and self._end_of(found[0]) > self._end_of(so_far.fractions[-1])
             return found if is_further else None
 
         rung = self._decided(f"after {so_far.fractions} {so_far.keep}", next_rung)
         if rung and not is_through and tuple(rung) == (plan.fractions[rungs], plan.keep[rungs - 1]):
             return
-        self.race.plan = with_last_rung(so_far, *rung, alive=self._methods_of(self.race.alive)) if rung else so_far
+        self.race.plan = with_last_rung(so_far, *rung, alive=self._going_on(leaving)) if rung else so_far
         if rung:
             self.observer.message(f"time is {'left' if is_through else 'short'}: {self.race.plan.lines()[-1]}")
         elif not is_through:
@@ -96,12 +96,12 @@ class RaceClock:
             self.journal.add_plan(decided_for, decide())
         return self.journal.plans[decided_for]
 
-    def _next_rung(self, rungs: int, is_through: bool) -> tuple[float, int] | None:
+    def _next_rung(self, rungs: int, is_through: bool, leaving: Collection[str]) -> tuple[float, int] | None:
         """What can be run after so many rungs: the share of the run to which it goes, and how many methods go."""
         plan, pace = self.race.plan, self._pace_of(self.race.alive)
         if pace is None:  # nothing says that it cannot be done
             return None if is_through else (plan.fractions[rungs], plan.keep[rungs - 1])
-        alive = self._methods_of(id for id in self.race.alive if id not in self.evidence.failed)
+        alive = self._going_on(leaving)
         if not is_through:
             return next_rung_in_time(plan, rungs, alive, pace, self._left_s())
         return rung_for_what_is_left(plan, alive, pace, self._left_s())
@@ -114,8 +114,9 @@ class RaceClock:
         spent_s = self.journal.probing_s - self.probed_before_s
         return min(self.race.plan.budget_s - spent_s, self.deadline - time.monotonic())
 
-    def _methods_of(self, ids: Iterable[str]) -> set[str]:
-        wanted = set(ids)
+    def _going_on(self, leaving: Collection[str]) -> set[str]:
+        """The methods of which a candidate may go on."""
+        wanted = {id for id in self.race.alive if id not in leaving}
         return {entry.method for entry in self.race.plan.entries if entry.id in wanted}
 
     def _is_at_the_end(self, rungs: int) -> bool:

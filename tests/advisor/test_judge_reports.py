@@ -75,6 +75,21 @@ def test_what_was_trained_to_the_end_before_is_told_as_it_ended():
     assert not (other.rests_on_own_runs or other_rate.rests_on_own_runs)
 
 
+@pytest.mark.parametrize(
+    ("own", "forgetting", "share"),
+    [
+        ({"drift": 0.4, "drift_name": "forgetting, own texts"}, 0.4, 1.0),
+        ({"drift": 0.4, "drift_name": "image drift"}, 0.01, 20 / STEPS),
+        ({}, 0.01, 20 / STEPS),
+    ],
+)
+def test_what_a_run_that_is_known_forgot_is_told_as_at_its_end(own, forgetting, share):
+    """A limit of .1 was kept by a probe of a third, and by the run it was not."""
+    probed = (raced("lora"), [job(20, forgetting=0.01, forgetting_noise=0.02)])
+    (known,) = judged(probed, finalists=("lora@0.0001",), own=[own])
+    assert (known.forgetting, known.forgetting_share) == (forgetting, share)
+
+
 def test_times_and_memory_of_a_run_that_is_known_are_of_its_probe(monkeypatch):
     """What the probe of today held was held in its few steps."""
     steps = []

@@ -11,9 +11,9 @@ from statistics import median
 
 from advisor.deciding.decision import decide
 from advisor.forecast.end_model import loss_of, probe_of
-from advisor.forecast.held_out import loss_noise
+from advisor.forecast.final_loss import Noise
 from advisor.forecast.predictor import Forecast, Predictor
-from advisor.recommendation import CandidateReport
+from advisor.recommendation import CandidateReport, Prediction
 from advisor.request import Objective, Request
 from knowledge import table
 from knowledge.prior import suite_of
@@ -85,7 +85,7 @@ def reports(
             learning_rate=by_id[id].learning_rate,
             status="finished" if id in raced.finalists else "eliminated",
             curve=raced.observed[id],
-            predicted_loss=forecast.loss.model_copy(update={"noise": loss_noise(forecast, 0.0)}),
+            predicted_loss=with_noise(forecast.loss, forecast.loss_noise),
             baseline_loss=untuned_loss,
             memory=_memory(by_id[id]),
             planned_run_s=by_id[id].train_s,
@@ -93,6 +93,11 @@ def reports(
         for id, forecast in forecasts.items()
         if forecast.loss is not None
     ]
+
+
+def with_noise(told: Prediction, noise: Noise) -> Prediction:
+    """Nothing is known of single held-out rows, which would add to it."""
+    return told.model_copy(update={"noise": noise.alike, "noise_apart": noise.apart})
 
 
 def _memory(run: RunRecord) -> MemoryEstimate:

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
 from advisor.deciding.quality import LIKELY, Point, rate_that_stands
 from advisor.forecast.end_model import loss_of, probe_of
+from advisor.forecast.final_loss import Noise
 from advisor.forecast.predictor import Forecast, Predictor
 from advisor.recommendation import Prediction
 from knowledge import table
@@ -32,7 +33,35 @@ FEWEST_RUNS = 8
 LEFT_OUT = 2  # of a task with few runs, so that its sets differ
 
 
-Judged = dict[str, tuple[Forecast, RunRecord]]
+@dataclass(frozen=True)
+class Judged:
+    """One candidate of a race: what is told of it, the run in truth, and how far it was probed."""
+
+    forecast: Forecast
+    run: RunRecord
+    probed_steps: int
+
+    @property
+    def loss(self) -> Point:
+        assert self.forecast.loss is not None
+        return self._point(self.forecast.loss, self.forecast.loss_noise, -1)
+
+    @property
+    def metric(self) -> Point | None:
+        """None where none is foretold or was measured at the end."""
+        if self.forecast.metric is None or self.run.curve.points[-1].metric is None:
+            return None
+        return self._point(self.forecast.metric, self.forecast.metric_noise, 1)
+
+    @property
+    def end_loss(self) -> float:
+        return loss_of(self.run.curve.points[-1])
+
+    def _point(self, told: Prediction, noise: Noise, sign: int) -> Point:
+        low, high = sorted((sign * told.low, sign * told.high))
+        return Point(sign * told.value, low, high, 1.0, *noise, self.probed_steps)
+
+
 FIGURES = (
     "error", "bias", "inside", "half_width",
     "metric_error", "metric_inside", "metric_half_width",
@@ -77,36 +106,32 @@ class Tally:
         }
         self._note(**values)
 
-    def compare(self, one: tuple[Forecast, RunRecord], other: tuple[Forecast, RunRecord]) -> None:
-        lead = one[0].loss.value - other[0].loss.value
-        noise = math.hypot(one[0].loss_noise, other[0].loss_noise)
-        ends = one[1].curve.points[-1], other[1].curve.points[-1]
-        truth = loss_of(ends[0]) - loss_of(ends[1])
+    def compare(self, one: Judged, other: Judged) -> None:
+        lead, noise = other.loss.value - one.loss.value, one.loss.noise_against(other.loss)
+        truth = one.end_loss - other.end_loss
         is_right = (lead > 0) == (truth > 0)
         self._note(difference_inside=abs(lead - truth) <= noise)
-        if one[0].metric and other[0].metric and None not in (ends[0].metric, ends[1].metric):
-            error = one[0].metric.value - other[0].metric.value - (ends[0].metric - ends[1].metric)
-            noise_of_metric = math.hypot(one[0].metric_noise, other[0].metric_noise)
-            self._note(metric_difference_inside=abs(error) <= noise_of_metric)
+        if one.metric and other.metric:
+            true_lead = one.run.curve.points[-1].metric - other.run.curve.points[-1].metric
+            error = one.metric.value - other.metric.value - true_lead
+            self._note(metric_difference_inside=abs(error) <= one.metric.noise_against(other.metric))
         self._note(proven=abs(lead) > noise)
         if abs(lead) > noise:
             self._note(proven_right=is_right)
         elif abs(lead) > LIKELY * noise:
             self._note(likely_right=is_right)
 
-    def against_pick(self, left: tuple[Forecast, RunRecord], pick: tuple[Forecast, RunRecord]) -> None:
+    def against_pick(self, left: Judged, pick: Judged) -> None:
         """Of one that left the race, whether it is said to end ahead of the pick beyond noise, and whether it does."""
-        lead = pick[0].loss.value - left[0].loss.value
-        is_ahead = lead > math.hypot(left[0].loss_noise, pick[0].loss_noise)
+        is_ahead = left.loss.beats(pick.loss)
         self._note(comes_back=is_ahead)
         if is_ahead:
-            self._note(comes_back_right=loss_of(left[1].curve.points[-1]) < loss_of(pick[1].curve.points[-1]))
+            self._note(comes_back_right=left.end_loss < pick.end_loss)
 
-    def rates(self, kept: str, rates: Judged) -> None:
+    def rates(self, kept: str, rates: Mapping[str, Judged]) -> None:
         """Of one method; kept: the rate that stayed longest."""
-        told = {id: (forecast.loss, forecast.loss_noise) for id, (forecast, _) in rates.items()}
-        points = {id: Point(-loss.value, -loss.high, -loss.low, 1.0, noise) for id, (loss, noise) in told.items()}
-        ends = {id: loss_of(run.curve.points[-1]) for id, (_, run) in rates.items()}
+        points = {id: rate.loss for id, rate in rates.items()}
+        ends = {id: rate.end_loss for id, rate in rates.items()}
 
         def value(id: str) -> float:
             return points[id].value
@@ -148,11 +173,11 @@ def measure(own: Sequence[RunRecord], predictor: Predictor, share: float, sets: 
                 tally.add(forecast, by_id[id])
         if raced.reached[pick := raced.finalists[0]] < 1:
             tally.add(forecasts[pick], by_id[pick], of="pick_")
-        judged = {id: (forecast, by_id[id]) for id, forecast in forecasts.items()}
+        judged = {id: Judged(told, by_id[id], probes[id].curve.last_step) for id, told in forecasts.items()}
         for id in judged.keys() - set(raced.finalists):
             tally.against_pick(judged[id], judged[raced.finalists[0]])
         for rates in _at_several_rates(judged).values():
-            stayed = {id: (id in raced.finalists, raced.reached[id], -judged[id][0].loss.value) for id in rates}
+            stayed = {id: (id in raced.finalists, raced.reached[id], judged[id].loss.value) for id in rates}
             tally.rates(max(rates, key=stayed.get), rates)
         for one, other in combinations(raced.finalists, 2):
             if max(raced.reached[one], raced.reached[other]) < 1:
@@ -160,11 +185,11 @@ def measure(own: Sequence[RunRecord], predictor: Predictor, share: float, sets: 
     return tally.figures()
 
 
-def _at_several_rates(judged: Judged) -> dict[str, Judged]:
+def _at_several_rates(judged: Mapping[str, Judged]) -> dict[str, dict[str, Judged]]:
     """Of the methods that were probed at more than one learning rate what is known of each rate."""
-    found: dict[str, Judged] = {}
-    for id, (forecast, run) in judged.items():
-        found.setdefault(settings_key(run), {})[id] = (forecast, run)
+    found: dict[str, dict[str, Judged]] = {}
+    for id, one in judged.items():
+        found.setdefault(settings_key(one.run), {})[id] = one
     return {method: rates for method, rates in found.items() if len(rates) > 1}
 
 

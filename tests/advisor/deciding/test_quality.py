@@ -21,6 +21,15 @@ def test_candidates_of_one_race_are_compared_by_the_noise_of_both_and_not_by_wha
     assert not point(0.5 + lead, noise=None).beats(other)
 
 
+@pytest.mark.parametrize(("steps", "is_ahead"), [(10, False), (52, True), (100, False)])
+def test_one_that_went_less_far_than_the_other_shares_less_with_it(steps, is_ahead):
+    """One run that is over made all others as far apart from each other as from it."""
+    further = Point(0.5, 0.1, 0.9, GB, noise=0.03, noise_apart=0.2, probed_steps=55)
+    other = Point(0.4, 0.0, 0.8, GB, noise=0.03, noise_apart=0.2, probed_steps=steps)
+    assert further.beats(other) is is_ahead
+    assert further.noise_against(other) == other.noise_against(further)
+
+
 def test_a_race_without_noise_is_decided_by_any_difference():
     assert point(0.501, noise=0.0).beats(point(0.5, noise=0.0))
 

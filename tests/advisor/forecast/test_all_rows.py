@@ -6,6 +6,7 @@ import pytest
 
 from advisor.candidates import Candidate
 from advisor.forecast.all_rows import Shift, on_all_rows, shifts_of
+from advisor.forecast.final_loss import Noise
 from advisor.forecast.predictor import Forecast
 from advisor.measured import Measured
 from advisor.recommendation import Prediction
@@ -19,7 +20,9 @@ def told(metric, value):
 
 
 def forecast(loss=1.0, metric=0.5, name="accuracy"):
-    return Forecast(told("eval loss", loss), told(name, metric), loss_noise=0.1, metric_noise=0.05)
+    return Forecast(
+        told("eval loss", loss), told(name, metric), loss_noise=Noise(0.1, 0.2), metric_noise=Noise(0.05, 0.1)
+    )
 
 
 def point(loss, metric, step=60):
@@ -39,7 +42,7 @@ def test_what_was_measured_on_all_rows_is_what_is_told():
         (pytest.approx(1.2), pytest.approx(0.4)),
         (pytest.approx(2.2), pytest.approx(0.35)),
     ]
-    assert told["a"].loss_noise == pytest.approx(0.12) and told["a"].metric_noise == 0.05
+    assert told["a"].loss_noise == pytest.approx((0.12, 0.24)) and told["a"].metric_noise == (0.05, 0.1)
     assert (told["a"].loss.low, told["a"].loss.high) == (pytest.approx(1.08), pytest.approx(1.32))
     assert (told["a"].metric.low, told["a"].metric.high) == (pytest.approx(0.35), pytest.approx(0.45))
 

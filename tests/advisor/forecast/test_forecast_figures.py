@@ -38,7 +38,7 @@ def told(forecast: Forecast) -> dict:
             prediction = getattr(forecast, name)
             value = prediction and [prediction.value, prediction.low, prediction.high]
             found[f"{name}_is_extrapolated"] = prediction and prediction.extrapolated
-        found[name] = short(value)
+        found[name] = short(list(value) if isinstance(value, tuple) else value)
     return found
 
 

@@ -72,7 +72,7 @@ def forecast(value, metric):
 
 
 def test_whole_answers_vary_as_counts_do_and_less_data_never_tells_more():
-    noise = [metric_noise(forecast(0.5, "exact match"), rows, RowsNoise()) for rows in (1, 2, 50, 200)]
+    noise = [metric_noise(forecast(0.5, "exact match"), rows, RowsNoise()).alike for rows in (1, 2, 50, 200)]
     assert noise == sorted(noise, reverse=True) and noise[2] == pytest.approx(1.28 * (0.25 / 50) ** 0.5, rel=0.01)
 
 
@@ -81,12 +81,12 @@ def test_right_tokens_vary_from_row_to_row_in_what_candidates_do_not_share():
     common = draw.integers(10, 40, 50)
     right = {id: tuple(common + draw.integers(0, 3, 50)) for id in ("a", "b", "c")}
     share = held_out_noise(right)["a"]
-    noise = metric_noise(forecast(0.5, "token accuracy"), 50, RowsNoise(tokens=share))
-    assert 0 < noise < 0.02 < metric_noise(forecast(0.5, "token accuracy"), 50, RowsNoise())
+    noise = metric_noise(forecast(0.5, "token accuracy"), 50, RowsNoise(tokens=share)).alike
+    assert 0 < noise < 0.02 < metric_noise(forecast(0.5, "token accuracy"), 50, RowsNoise()).alike
 
 
 def test_how_an_own_metric_varies_is_not_known():
-    assert metric_noise(forecast(0.5, "f1"), 50, RowsNoise()) == 0
+    assert metric_noise(forecast(0.5, "f1"), 50, RowsNoise()) == (0, 0)
 
 
 def answers(seed, own, candidates=12, rows=ROWS):
@@ -103,7 +103,7 @@ def test_the_own_part_is_as_large_as_accuracies_on_other_rows_differ(candidates,
     differences = [np.mean(right["c0"]) - np.mean(right["c1"]) for right in pairs]
     alone = forecast(np.mean([np.mean(right["c0"]) for right in pairs]), "accuracy")
     parts = [own_parts(right) for right in pairs]
-    told = [[metric_noise(alone, 64, RowsNoise(own_part=p[id])) for id in ("c0", "c1")] for p in parts]
+    told = [[metric_noise(alone, 64, RowsNoise(own_part=p[id])).alike for id in ("c0", "c1")] for p in parts]
     assert np.mean([np.hypot(*both) for both in told]) == pytest.approx(1.28 * np.std(differences), rel=0.15)
 
 

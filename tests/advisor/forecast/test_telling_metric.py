@@ -10,11 +10,12 @@ from types import SimpleNamespace
 import pytest
 
 from advisor import recommend
-from advisor.forecast.telling_metric import judged_by, with_telling_metric
+from advisor.forecast.telling_metric import in_metric, judged_by, with_telling_metric
 from advisor.training.train import train
 from knowledge.schema import Curve, CurvePoint
 from probes.racing.evidence import Evidence
 from probes.schema import AllRows, Baseline, ProbeOutcome
+from tests.advisor.curves import record
 from tests.advisor.tiny_run import save_tiny
 from tests.advisor.trainings import Silent
 
@@ -101,3 +102,18 @@ def test_a_curve_without_token_accuracy_stays_as_it_is():
     both = Curve(points=(CurvePoint(step=5, metric=0.0, token_accuracy=0.4),), metric_name="exact match")
     assert judged_by("exact match", both) == both
     assert judged_by("token accuracy", both).points == (CurvePoint(step=5, metric=0.4),)
+
+
+def test_an_own_run_of_before_is_judged_by_single_tokens_where_those_were_counted():
+    """Its end was not known again where no candidate of a new, shorter race had an answer right."""
+    ended = Curve(
+        points=(CurvePoint(step=5, eval_loss=1.0, metric=0.1, token_accuracy=0.4),), metric_name="exact match"
+    )
+    own = record("own", 1.0, 0.1).model_copy(update={"source": "own", "metric": 0.1, "curve": ended})
+    told = in_metric("token accuracy", own)
+    assert (told.curve.metric_name, told.metric, told.metric_name) == ("token accuracy", 0.4, "held-out token accuracy")
+    without = own.model_copy(update={"curve": ended.model_copy(update={"points": (CurvePoint(step=5, metric=0.1),)})})
+    published = own.model_copy(update={"source": "https://published"})
+    for other in (without, published):
+        assert in_metric("token accuracy", other) == other
+    assert in_metric("exact match", own) == own

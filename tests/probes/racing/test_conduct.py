@@ -52,6 +52,8 @@ def test_where_time_is_left_who_left_comes_to_the_end_too_the_last_first(tmp_pat
     evidence, race = conduct(tmp_path / "journal.jsonl", executor := FakeExecutor(step_s=1.0), plan=plan)
     assert [(job.id, job.start_step) for job in executor.jobs[7:]] == [(id, 50 if id == "b" else 10) for id in back]
     assert {job.stop_step for job in executor.jobs[7:]} <= {100}
+    # Half of its own way: half of the longest one would be another step once that has been gone, and the race resumed.
+    assert [job.eval_steps for job in executor.jobs[7:]] == [(75 if id == "b" else 55, 100) for id in back]
     assert race.finalists == ("a",) and len(evidence.rungs) == 3 + bool(back)
     assert (race.plan.lines()[-1] == f"{len(back)} of those that had left to the end too") == bool(back)
 
@@ -117,6 +119,14 @@ def test_a_rung_is_not_cut_for_those_who_have_failed(tmp_path):
     """32 of 100 seconds are spent: two come from 10 to 50 % in 64, for the three that were planned it would take 96."""
     executor = FakeExecutor(lambda job: "diverged" if job.id in "cd" else "finished", step_s=0.8)
     conduct(tmp_path / "journal.jsonl", executor, plan=SLOWER_THAN_PLANNED)
+    assert [(job.id, job.stop_step) for job in executor.jobs[4:6]] == [("a", 50), ("b", 50)]
+
+
+def test_a_rung_is_not_cut_for_those_who_are_objected_to(tmp_path):
+    """As above: who does not go on needs no time."""
+    executor = FakeExecutor(step_s=0.8)
+    objection = lambda outcome: "too much" if outcome.id in "cd" else None  # noqa: E731
+    conduct(tmp_path / "journal.jsonl", executor, plan=SLOWER_THAN_PLANNED, objection_to=objection)
     assert [(job.id, job.stop_step) for job in executor.jobs[4:6]] == [("a", 50), ("b", 50)]
 
 

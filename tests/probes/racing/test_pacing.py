@@ -62,6 +62,7 @@ def test_a_worker_that_was_lost_in_between_does_not_slow_the_pace():
     ran_out = outcome(10, 15, 12.0, 20.0).model_copy(update={"status": "out of memory"})
     for failed in (lost, ran_out):
         assert measured_pace([[first, failed, second]], 100, 1) == measured_pace([[first, second]], 100, 1)
+    assert measured_pace([[first, lost]], 100, 1) == measured_pace([[first]], 100, 1), "it is the last"
 
 
 def test_who_leaves_no_checkpoint_pays_for_its_beginning_again():
