@@ -78,8 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _trace_and_scan(entry)
     usable = [entry for entry in entries if not entry.failure]
     for entry in usable:
-        entry.length = _fitted_length([e for e in usable if e.method != entry.method and not e.changed] or usable)
         assert entry.case is not None
+        entry.length = _fitted_length(entry, usable)
         entry.predicted_bytes = entry.case.predict(entry.length)
     if not options.json:
         _print_table(entries)
@@ -102,12 +102,17 @@ def _prepare(path: Path) -> Entry:
     info, train = content["run_info"], content["train_info"]
     settings, peft_config = info["train_config"], info["peft_config"]
     name = info["experiment_name"]
+    if train.get("status", "success") != "success":
+        raise ValueError(f"the run ended with status {train['status']!r}")
+    # Older files have the older name; both are of the memory that the caching allocator has reserved.
+    measured_bytes = train.get("accelerator_memory_max") or train.get("cuda_memory_max")
+    if not measured_bytes:
+        raise ValueError("it tells no peak memory")
     entry = Entry(
         name=name,
         method=name.split("/")[0],
         case=_case(settings, peft_config, train),
-        # Older files have the older name; both are of the memory that the caching allocator has reserved.
-        measured_bytes=train.get("accelerator_memory_max") or train["cuda_memory_max"],
+        measured_bytes=measured_bytes,
         trainable_parameters=train.get("num_trainable_params"),
     )
     ran_with = Version(content["meta_info"]["package_info"]["peft-version"]).base_version
@@ -152,8 +157,11 @@ def _trace_and_scan(entry: Entry) -> None:
     print(f"{entry.name}: {entry.failure or f'{entry.duration_s:.1f} s'}", file=sys.stderr, flush=True)
 
 
-def _fitted_length(others: Sequence[Entry]) -> int:
-    """The candidate length with the least median error over the other runs."""
+def _fitted_length(entry: Entry, usable: Sequence[Entry]) -> int:
+    """The candidate length with the least median error over the runs of other methods on the same data; over all of
+    them where there is but one method, whose errors are then smaller than those of an estimate."""
+    alike = [e for e in usable if e.by_length.keys() == entry.by_length.keys()]
+    others = [e for e in alike if e.method != entry.method and not e.changed] or alike
     return min(
         others[0].by_length,
         key=lambda length: float(np.median([abs(e.by_length[length] / e.measured_bytes - 1) for e in others])),
@@ -186,14 +194,14 @@ def summarise(entries: Sequence[Entry]) -> dict[str, Any]:
 
 def _interval(entries: Sequence[Entry]) -> dict[str, float]:
     """The half-width in percent of the 80 % interval that the errors of all runs make, and how many peaks are inside
-    of the one that the errors of the other methods make."""
+    of the one that the errors of the other methods make, where these are enough."""
     errors = {method: [e.error_pct for e in entries if e.method == method] for method in {e.method for e in entries}}
     inside = []
     for method, own in errors.items():
         bound = error_bound([error for other, of in errors.items() if other != method for error in of])
-        inside += [abs(error) <= bound for error in own]
+        inside += [abs(error) <= bound for error in own] if math.isfinite(bound) else []
     bound = error_bound([error for of in errors.values() for error in of])
-    if not math.isfinite(bound):
+    if not math.isfinite(bound) or not inside:
         return {}
     return {"half_width_pct": round(bound, 3), "inside": round(float(np.mean(inside)), 3)}
 

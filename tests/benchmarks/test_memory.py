@@ -68,9 +68,13 @@ def test_text_runs_of_both_formats_are_predicted_and_what_cannot_be_read_is_name
     large = published(llm_run(experiment="lora/r256", adapter=lora(256)), TEXT, 10**9, field="cuda_memory_max")
     silent = llm_run()
     del silent["train_info"]["accelerator_memory_max"]
-    code, predicted, figures = run(write(tmp_path, small=small, large=large, silent=silent, empty={}), capsys)
+    without = published(llm_run(), TEXT, 0)
+    failed = published(llm_run(), TEXT, 10**9)
+    failed["train_info"]["status"] = "failed"
+    left_out = {"silent": silent, "empty": {}, "without": without, "failed": failed}
+    code, predicted, figures = run(write(tmp_path, small=small, large=large, **left_out), capsys)
     assert code == 1
-    assert set(figures["failed"]) == {"silent", "empty"}
+    assert set(figures["failed"]) == left_out.keys()
     assert figures["n"] == 2
     assert set(predicted) == {"lora/r4", "lora/r256"}
     trainable_parameters = (256 - 4) * 30 * ((576 + 576) + (576 + 192))  # of rank 256 more than of rank 4
@@ -98,3 +102,14 @@ def test_the_interval_is_what_other_methods_are_off_by():
     assert memory._interval(near) == {"half_width_pct": 1.0, "inside": 1.0}
     assert memory._interval([*near, entry("far", -5)]) == {"half_width_pct": 1.0, "inside": 0.9}
     assert memory._interval(near[:3]) == {}  # four methods at least
+    many = [entry("near", 1) for _ in range(9)]
+    assert memory._interval([*many, entry("far", -5)]) == {"half_width_pct": 1.0, "inside": 0.0}  # one tells nothing
+
+
+def test_text_and_images_are_not_fitted_to_each_other():
+    def entry(method, by_length):
+        return memory.Entry(name=method, method=method, measured_bytes=1000, by_length=by_length)
+
+    text = [entry("a", {700: 1000, 704: 1100}), entry("b", {700: 900, 704: 1000})]
+    image = entry("c", {320: 1000})
+    assert [memory._fitted_length(one, [*text, image]) for one in (*text, image)] == [704, 700, 320]
