@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,14 +81,16 @@ class Periodic:
     The first time is after the first step: a disk that is full shows at once and not hours later.
     """
 
-    def __init__(self, folder: Path, model: Any, optimizer: Any) -> None:
+    def __init__(self, folder: Path, model: Any, optimizer: Any, before_saving: Callable[[], None]) -> None:
         self._folder, self._model, self._optimizer = folder, model, optimizer
+        self._before_saving = before_saving
         self._next_s = 0.0
 
     def save_if_due(self, progress: Progress) -> None:
         started = time.monotonic()
         if started < self._next_s or not supported(self._model, self._optimizer, any_size=True):
             return
+        self._before_saving()
         save(self._folder, self._model, self._optimizer, progress)
         took_s = time.monotonic() - started
         self._next_s = started + max(SAVE_EVERY_S, took_s / LARGEST_SHARE)

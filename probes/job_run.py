@@ -56,6 +56,11 @@ class JobRun:
         """Whether it did a step: what was through before holds less than a step does."""
         return self.progress.step > self.first_step
 
+    def note_peak(self, peak_bytes: int | None) -> None:
+        """Of this process; where another one trained the beginning, its own counts too."""
+        self.peak_bytes = max(filter(None, (self.peak_bytes, peak_bytes)), default=None)
+        self.progress.peak_bytes = self.peak_bytes
+
     def remember(self, held_out: Evaluation) -> Evaluation:
         """Passes the evaluation on; its rows are the outcome's until the next one."""
         self.row_losses, self.row_right = held_out.row_losses, held_out.row_right

@@ -96,8 +96,8 @@ class Session:
         except Exception as error:  # the boundary of a probe: whatever a method raises is a result
             self._base = None
             run.status, run.reason = classify(error)
-        if run.peak_bytes is None and (run.has_trained or run.status != "finished"):
-            run.peak_bytes = self.memory.peak_bytes()
+        if run.status != "finished":
+            run.note_peak(self.memory.peak_bytes())
         return run.outcome(time.perf_counter() - started)
 
     def _train(self, run: JobRun) -> None:
@@ -123,7 +123,8 @@ class Session:
         run.adapter_bytes = adapters.adapter_bytes(model, method)
         folder = Path(context.work_folder) / job.id
         run.progress = checkpoint.load(folder, model, optimizer, job.start_step) or Progress()
-        on_the_way = checkpoint.Periodic(folder, model, optimizer)
+        run.peak_bytes = run.progress.peak_bytes
+        on_the_way = checkpoint.Periodic(folder, model, optimizer, lambda: run.note_peak(self.memory.peak_bytes()))
         run.first_step = run.progress.step
         order = self._order(job, job.stop_step)  # of a run of millions of steps all of it would take seconds
         for item in train(
@@ -157,7 +158,7 @@ class Session:
     def _measure_end(self, run: JobRun, model: Any, method: Method, context: ProbeContext) -> None:
         """What is measured once, where a job stops: the most memory held first, for the rest holds some too."""
         if run.has_trained:
-            run.peak_bytes = self.memory.peak_bytes()
+            run.note_peak(self.memory.peak_bytes())
         if self._untuned and run.progress.step == run.job.schedule.total_steps:
             run.remember_all(self._evaluate_all(model, context.batch_size), self._untuned)
         run.forgetting, run.forgetting_note = self._forgetting.measure(model)

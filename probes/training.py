@@ -39,6 +39,8 @@ class Progress:
     recent_losses: list[float] = field(default_factory=list)
     loss_scaler: dict[str, float] = field(default_factory=dict)
     """State of the GradScaler; empty but for float16."""
+    peak_bytes: int | None = None
+    """The most memory that was held until the last checkpoint, by whichever processes trained it."""
 
     def take_mean_loss(self) -> float | None:
         losses, self.recent_losses = self.recent_losses, []

@@ -174,8 +174,6 @@ def _report(run: FinalRun, baseline: Baseline, curve: Curve, outcome: ProbeOutco
     from probes.device import detect
 
     facts, device = run.facts, detect()
-    if outcome.peak_bytes is None:  # the race had trained it to its end: nothing was left to do
-        outcome = outcome.model_copy(update={"peak_bytes": facts.pick.probe_peak_bytes})
     end, untuned, rows = curve.points[-1], baseline, run.context.eval_rows
     end_on_all = outcome.all_rows.end if outcome.all_rows else None
     if end_on_all and facts.end_rows > rows:

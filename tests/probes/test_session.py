@@ -321,12 +321,18 @@ def test_a_probe_that_starts_over_tells_the_training_loss_since_its_last_point(c
     assert over.points[0].train_loss == pytest.approx(went_on.points[0].train_loss, rel=1e-6)
 
 
-def test_what_was_through_before_has_held_less_than_a_step_does(context):
+def test_of_what_goes_on_the_most_memory_is_told_that_any_part_of_it_held(context, monkeypatch):
+    """Of a run that was resumed near its end the rest alone was, and of one that was through nothing."""
     session = Session(context)
     trained, _, _ = run(session, job_of("lora", "through"))
-    again, steps, _ = run(session, job_of("lora", "through", start_step=4))
-    assert (again.status, again.first_step, steps) == ("finished", 4, [])
-    assert trained.peak_bytes and again.peak_bytes is None
+    monkeypatch.setattr(session.memory, "peak_bytes", lambda: 1)
+    through, steps, _ = run(session, job_of("lora", "through", start_step=4))
+    assert (through.status, through.first_step, steps) == ("finished", 4, [])
+    on, steps, _ = run(session, job_of("lora", "through", stop=8, start_step=4))
+    assert (on.first_step, len(steps)) == (4, 4)
+    assert trained.peak_bytes and trained.peak_bytes == through.peak_bytes == on.peak_bytes
+    anew, _, _ = run(session, job_of("lora", "through", start_step=0))
+    assert anew.peak_bytes == 1
 
 
 def test_a_full_disk_costs_a_probe_its_checkpoint_and_no_result(context, monkeypatch):
