@@ -113,11 +113,12 @@ def _calls_a_tool(turns: Any) -> bool:
 def has_turns_of_no_weight(data: DataPlace) -> bool:
     """Whether some turn of a conversation is not to be trained, by OpenAI's `weight`; False where the file is not
     here."""
-    turns = (turn for row in data.rows() for name in ("messages", "completion") for turn in _turns(row.get(name)))
+    turns = (turn for row in data.rows() for name in ("messages", "completion") for turn in turns_of(row.get(name)))
     return any(turn.get("weight") == 0 for turn in turns)
 
 
-def _turns(value: Any) -> list[Mapping[str, Any]]:
+def turns_of(value: Any) -> list[Mapping[str, Any]]:
+    """The turns of a conversation, as far as it is one."""
     return [turn for turn in value if isinstance(turn, Mapping)] if isinstance(value, list) else []
 
 

@@ -45,6 +45,7 @@ def export(folder: Path, result: Result) -> list[Path]:
     lines = [
         *about_held_out(run, "Axolotl"),
         *(ABOUT_SPACES if run.plan.data_format == "prompt-completion" else ()),
+        *(["It makes a warm-up of one step one of two."] if run.run.warmup_steps == 1 else ()),
         ABOUT_GPUS,
         f"Checked with {CHECKED_WITH}. Run in this folder: axolotl train {FILE}",
     ]

@@ -21,10 +21,11 @@ from advisor.exporters._trainer import (
     trainer_run,
     yaml_text,
 )
-from advisor.exporters._trainer_data import SCRIPT, DataPlace, columns_among, has_tools
+from advisor.exporters._trainer_data import SCRIPT, DataPlace, columns_among, has_tools, turns_of
 from advisor.exporters.base import NotExpressible
 from advisor.files import write_text
 from advisor.recommendation import Result
+from advisor.text import plural
 
 NAME = "llama-factory"
 TITLE = "LLaMA-Factory config and dataset_info.json"
@@ -32,6 +33,11 @@ CHECKED_WITH = "the argument classes of LLaMA-Factory 0.9.5"
 FILE = "llama-factory.yaml"
 DATA_FOLDER = "llama-factory-data"
 DATASET, EVAL_DATASET = "advisor_data", "advisor_eval_data"
+# Of conversations by format: their column, the key of a turn's role, and who may ask and answer.
+TURNS = {
+    "messages": ("messages", "role", ("user", "tool"), ("assistant",)),
+    "sharegpt": ("conversations", "from", ("human", "observation"), ("gpt", "function_call")),
+}
 OFT_KEYS = frozenset({"peft_type", "task_type", "target_modules", "r", "oft_block_size"})
 
 
@@ -47,6 +53,11 @@ def export(folder: Path, result: Result) -> list[Path]:
         lines.append("On a GPU it loads a model in half precision where the run, as the probes, is in float32.")
     if run.plan.data_format == "alpaca":
         lines.append("It joins instruction and input by one line break; the probes joined them by two.")
+    if dropped := _broken_chats(run):
+        lines.append(
+            f"It leaves {plural(dropped, 'conversation')} out that the probes trained: its turns must alternate, from "
+            "the user's to the assistant's."
+        )
     if run.plan.data_format != "text" and run.result.data is not None and run.result.data.cut_rows:
         lines.append("It cuts rows above the limit in prompt and answer; the probes cut their ends.")
     lines.append(ABOUT_GPUS)
@@ -109,6 +120,21 @@ def _adapter(run: TrainerRun) -> dict[str, Any]:
         "use_dora": adapter.get("use_dora", False),
         **lora_plus_ratio(run),
     }
+
+
+def _broken_chats(run: TrainerRun) -> int:
+    """How many conversations it leaves out, as its converter of ShareGPT's does: those that do not alternate, and
+    those that end with a question. 0 for other rows, and where the file is not here."""
+    if run.plan.data_format not in TURNS:
+        return 0
+    column, role, askers, answerers = TURNS[run.plan.data_format]
+    broken = 0
+    for row in run.data.rows():
+        roles = [turn.get(role) for turn in turns_of(row.get(column))]
+        roles = roles[1:] if roles[:1] == ["system"] else roles
+        alternate = all(name in (answerers if i % 2 else askers) for i, name in enumerate(roles))
+        broken += not alternate or len(roles) % 2
+    return broken
 
 
 def _also(data: DataPlace, *names: str) -> dict[str, str]:

@@ -201,6 +201,34 @@ ASKED, ANSWERED = {"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}
 CALL = {"from": "function_call", "value": '{"name": "clock", "arguments": {}}'}
 
 
+@pytest.mark.parametrize(
+    ("kind", "turns", "is_left_out"),
+    [
+        ("sharegpt", [ASKED, ANSWERED], False),
+        ("sharegpt", [{"from": "system", "value": "s"}, ASKED, ANSWERED, ASKED, ANSWERED], False),
+        ("sharegpt", [ASKED, ANSWERED, ASKED], True),
+        ("sharegpt", [ANSWERED, ASKED, ANSWERED], True),
+        ("sharegpt", [ASKED, ASKED, ANSWERED, ANSWERED], True),
+        ("messages", [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], False),
+        ("messages", [{"role": role, "content": "a"} for role in ("user", "user", "assistant")], True),
+        ("messages", [{"role": role, "content": "a"} for role in ("user", "system", "user", "assistant")], True),
+    ],
+)
+def test_conversations_that_llama_factory_leaves_out_in_silence_are_counted(kind, turns, is_left_out, tmp_path):
+    data = tmp_path / "my.jsonl"
+    data.write_text(2 * (json.dumps({"messages" if kind == "messages" else "conversations": turns}) + "\n"))
+    run = lora_run(data_format=kind, uses_chat_template=True, data_path=str(data))
+    text = get_exporter("llama-factory").export(tmp_path / "out", run)[0].read_text()
+    assert ("# It leaves 2 conversations out that the probes trained" in text) is is_left_out
+
+
+@pytest.mark.parametrize(("max_steps", "is_told"), [(30, True), (300, False)])
+def test_what_axolotl_makes_of_a_warm_up_of_one_step_is_told(max_steps, is_told, tmp_path):
+    run = PlannedRun(max_steps=max_steps, warmup_fraction=0.03)
+    text = get_exporter("axolotl").export(tmp_path, lora_run(run=run))[0].read_text()
+    assert ("makes a warm-up of one step one of two" in text) is is_told
+
+
 @pytest.mark.parametrize("target", ["llama-factory", "axolotl"])
 @pytest.mark.parametrize(
     ("kind", "rows", "is_refused"),
