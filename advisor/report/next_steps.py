@@ -9,7 +9,7 @@ from advisor.recommendation import CandidateReport, Result
 from advisor.report.content import mark, shown_candidates
 from advisor.result import facts_of_method
 from advisor.text import clean, in_shell
-from advisor.training.serving import serve_adapter, serve_model, served_as
+from advisor.training.serving import classify_with, serve_adapter, serve_model, served_as
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,10 @@ def _serving(result: Result, pick: CandidateReport, folder: Path) -> Step:
         if _converts(pick):
             words += " With --to lora it becomes a LoRA adapter instead, and its error is measured."
         code = f"advisor merge {in_shell(folder)}"
-        code += f"\n{serve_model(folder / 'merged', trusts_code=result.trusts_model_code)}" if by_vllm else ""
+        if by_vllm:
+            code += f"\n{serve_model(folder / 'merged', trusts_code=result.trusts_model_code)}"
+        elif result.planned_run.task == "sequence-classification" and not result.trusts_model_code:
+            code += f"\n{classify_with(folder / 'merged')}"
         return Step("Serve", words, code)
     why = "vLLM does not load this adapter and it" if by_vllm else "It"
     return Step("Serve", f"{why} cannot be merged: serve with transformers and peft.")

@@ -14,7 +14,7 @@ from advisor.recommendation import Result
 from advisor.save import load
 from advisor.text import bytes_text
 from advisor.training.final_run import model_source, read_data
-from advisor.training.serving import serve_adapter, serve_model
+from advisor.training.serving import classify_with, serve_adapter, serve_model
 from advisor.training.training_report import ADAPTER_FOLDER, REPORT_FILE, finished_report
 from knowledge.errors import BadInput
 from knowledge.schema import DType, Record
@@ -194,6 +194,8 @@ def _merging(
 
 def _serve_command(result: Result, target: Path, rank: int | None) -> str | None:
     """`rank` is None of a whole model."""
+    if result.planned_run.task == "sequence-classification" and rank is None and not result.trusts_model_code:
+        return classify_with(target)
     if result.planned_run.task != "causal-lm":
         return None
     if rank is None:

@@ -29,6 +29,12 @@ def serve_model(folder: Path, *, trusts_code: bool = False) -> str:
     return f"vllm serve {in_shell(folder)}{_trust(trusts_code)}"
 
 
+def classify_with(folder: Path) -> str:
+    """A whole classifier asked in Python, with the names of its labels: vLLM is for language models."""
+    ask = f"pipeline('text-classification', {str(folder)!r})('a text')"
+    return f"python -c {in_shell(f'from transformers import pipeline; print({ask})')}"
+
+
 def serve_adapter(base: str, adapter: Path, rank: int, *, trusts_code: bool = False) -> str | None:
     """vLLM with the adapter beside its base model; None where the rank is above what it takes."""
     needed = next((size for size in VLLM_RANKS if size >= rank), None)

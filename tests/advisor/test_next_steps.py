@@ -117,6 +117,15 @@ def test_what_is_served_merged_is_merged_first():
     assert too_high.code.startswith("advisor merge")
 
 
+def test_a_classifier_that_is_merged_is_asked_in_python():
+    made = result([candidate("lora", capabilities=MERGED)])
+    run = made.planned_run.model_copy(update={"task": "sequence-classification"})
+    step = next_steps(made.model_copy(update={"planned_run": run}), Path("my out"))[-1]
+    merge, ask = step.code.splitlines()
+    assert merge == "advisor merge 'my out'"
+    assert shlex.split(ask)[2].endswith("pipeline('text-classification', 'my out/merged')('a text'))")
+
+
 def test_what_a_method_is_beside_its_config_is_told():
     plain = result()
     ratio = {"optimizer": "peft.optimizers:create_loraplus_optimizer", "optimizer_settings": {"loraplus_lr_ratio": 16}}
