@@ -13,7 +13,8 @@ from advisor.limits import MAX_COUNT, MAX_LENGTH_TOKENS
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from advisor.memory.estimate import MemoryReport, MethodMemory
+    from advisor.memory.estimate import MemoryReport
+    from advisor.memory.method_memory import MethodMemory
 
 Text = str | None
 

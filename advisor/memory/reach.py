@@ -5,14 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from copy import copy
-from typing import TYPE_CHECKING
 
-from advisor.memory.estimate import Reach
+from advisor.memory.method_memory import Reach, Subject
 from advisor.survey import max_positions
 from knowledge.schema import PlannedRun
-
-if TYPE_CHECKING:
-    from advisor.memory.estimate import Subject
 
 LARGEST_BATCH_SIZE = 1024
 LENGTH_STEP_TOKENS = 64

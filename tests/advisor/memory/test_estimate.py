@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from advisor import estimate_memory
 from advisor.cli import build
 from advisor.deciding.decision import decide
-from advisor.memory.estimate import verdict_on
+from advisor.memory.method_memory import Subject, verdict_on
 from advisor.memory.reach import largest_within
 from advisor.request import make_request
 from advisor.survey import survey
@@ -127,7 +127,7 @@ def test_a_change_under_which_a_method_cannot_be_followed_is_no_way_to_fit(folde
 
 def test_four_bits_are_no_way_for_a_method_that_does_not_know_them(folder):
     """PEFT would make a plain LoRA of it, whose dry run fits."""
-    from advisor.memory.estimate import Subject, _config, _shape
+    from advisor.memory.estimate import _config, _shape
     from advisor.memory.reach import _fits
     from knowledge.methods import get_method
 
@@ -141,7 +141,7 @@ def test_four_bits_are_no_way_for_a_method_that_does_not_know_them(folder):
 
 
 def test_the_longest_rows_are_asked_of_full_ones_whatever_the_data_has(folder):
-    from advisor.memory.estimate import Subject, _config, _shape
+    from advisor.memory.estimate import _config, _shape
     from advisor.memory.reach import find_reach
     from knowledge.methods import get_method
 
