@@ -42,6 +42,7 @@ class JobRun:
         self.row_right: tuple[int, ...] = ()
         self.progress = Progress()
         self.first_step = 0
+        self.left_checkpoint = False
         self.peak_bytes: int | None = None
         self.trainable_parameters: int | None = None
         self.adapter_bytes: int | None = None
@@ -91,6 +92,7 @@ class JobRun:
             row_right=self.row_right,
             first_step=self.first_step,
             last_step=self.progress.step,
+            left_checkpoint=self.left_checkpoint,
             duration_s=duration_s,
             train_s=self.progress.train_s,
             trained_tokens=self.progress.trained_tokens,

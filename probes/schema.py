@@ -209,6 +209,9 @@ class ProbeOutcome(Record):
     row_right: tuple[int, ...] = Field((), description="right label tokens of each of these rows")
     first_step: int = Field(0, description="step from which this job trained; 0 where it could not continue")
     last_step: int = 0
+    left_checkpoint: bool | None = Field(
+        None, description="whether another job can go on from `last_step`; None where an older version ran it"
+    )
     duration_s: Finite = Field(0.0, description="wall time of the job with wrapping and evaluation")
     train_s: Finite = Field(0.0, description="wall time inside training steps")
     trained_tokens: int = Field(0, description="tokens passed forward in training, with padding")

@@ -171,6 +171,7 @@ class Session:
         """On a full disk a probe goes without: it loses time if it is continued, but no result."""
         try:
             checkpoint.save(folder, model, optimizer, run.progress)
+            run.left_checkpoint = True
         except OSError:
             if run.job.save_to:
                 raise

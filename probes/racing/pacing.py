@@ -71,7 +71,9 @@ def measured_pace(
         train_s = last.train_s - next((o.train_s for o in earlier if o.last_step == last.first_step), 0.0)
         if not 0 < train_s <= last.duration_s:
             train_s = last.duration_s
-        if earlier:
+        if last.left_checkpoint is not None:
+            again.append(not last.left_checkpoint)
+        elif earlier:
             again.append(not last.first_step)
         step_s.append(train_s / (last.last_step - last.first_step))
         overhead_s.append(last.duration_s - train_s)

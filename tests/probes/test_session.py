@@ -331,6 +331,7 @@ def test_of_what_goes_on_the_most_memory_is_told_that_any_part_of_it_held(contex
     on, steps, _ = run(session, job_of("lora", "through", stop=8, start_step=4))
     assert (on.first_step, len(steps)) == (4, 4)
     assert trained.peak_bytes and trained.peak_bytes == through.peak_bytes == on.peak_bytes
+    assert trained.left_checkpoint and on.left_checkpoint
     anew, _, _ = run(session, job_of("lora", "through", start_step=0))
     assert anew.peak_bytes == 1
 
@@ -344,4 +345,4 @@ def test_a_full_disk_costs_a_probe_its_checkpoint_and_no_result(context, monkeyp
     monkeypatch.setattr(checkpoint, "save", refuse)
     outcome, _, _ = run(Session(context), job_of("lora", "no-room"))
     assert outcome.status == "finished"
-    assert outcome.row_losses
+    assert outcome.row_losses and outcome.left_checkpoint is False

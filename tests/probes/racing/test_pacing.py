@@ -70,6 +70,8 @@ def test_who_leaves_no_checkpoint_pays_for_its_beginning_again():
     assert measured_pace([on, on], 100, 1).begin(0.4) == 0.4
     assert measured_pace([on, anew], 100, 1).begin(0.4) == 0.2
     assert measured_pace([anew], 100, 1).begin(0.4) == 0.0
+    told = [outcome(0, 10, 10.0, 10.0).model_copy(update={"left_checkpoint": left}) for left in (True, False)]
+    assert [measured_pace([[one]], 100, 1).begin(0.4) for one in told] == [0.4, 0.0], "after the first rung already"
     plan, pace = RacePlan(ENTRIES, (0.1, 0.2, 0.6), (40, 8)), Pace(run_s=100.0, overhead_s=0.0, again=1.0)
     assert next_rung_in_time(plan, 2, METHODS, pace, left_s=8 * 60.0) == (0.6, 8)
     assert next_rung_in_time(plan, 2, METHODS, pace, left_s=8 * 59.0) == (pytest.approx(FITTED_TO * 472 / 900), 8)
