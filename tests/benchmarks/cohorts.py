@@ -94,9 +94,10 @@ def _in_words(reasons: Iterable[str]) -> str:
 
 def of_one_seed(runs: Iterable[RunRecord]) -> list[RunRecord]:
     """Each candidate once, with the lowest seed that it was run with: a decision names a method and a rate."""
-    first: dict[tuple[str, float], RunRecord] = {}
+    first: dict[tuple, RunRecord] = {}
     for run in sorted(runs, key=lambda run: run.seed):
-        first.setdefault((settings_key(run), run.learning_rate), run)
+        training = run.learning_rate, run.optimizer, run.weight_decay, run.scheduler, run.batch_size
+        first.setdefault((settings_key(run), *training), run)
     return list(first.values())
 
 

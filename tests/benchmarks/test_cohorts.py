@@ -72,8 +72,11 @@ def test_of_reruns_and_seeds_one_takes_part_and_the_others_are_counted(tmp_path,
     rerun["run_info"]["created_at"] = "2020-01-01T00:00:00+00:00"
     seed["run_info"]["experiment_name"] = "run-1-again"
     seed["run_info"]["train_config"]["seed"] = 1
-    (cohort,), _ = load(tmp_path, **files, rerun=rerun, seed=seed)
-    assert len(cohort.runs) == 12
+    decays = deepcopy(files["run2"])  # it is another candidate
+    decays["run_info"]["experiment_name"] = "run-2-with-decay"
+    decays["run_info"]["train_config"]["optimizer_kwargs"]["weight_decay"] = 0.5
+    (cohort,), _ = load(tmp_path, **files, rerun=rerun, seed=seed, decays=decays)
+    assert len(cohort.runs) == 13
     assert Counter(cohort.rejected.values()) == {
         "an older run of the same experiment": 1,
         "another seed of a candidate": 1,
