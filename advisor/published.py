@@ -38,6 +38,8 @@ FIXED = (
     "batch_size",
     "gradient_accumulation_steps",
     "gradient_checkpointing",
+    "scheduler",
+    "warmup_fraction",
     "max_length_tokens",
     "format",
     "metric",

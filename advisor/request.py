@@ -13,18 +13,20 @@ from advisor.requirements.scope import Scope
 from advisor.requirements.words import parse_requirement
 from knowledge.errors import BadInput, did_you_mean
 from knowledge.methods import all_methods, catalogue_name, get_method
-from knowledge.schema import Finite, Quantization, Record, Task
+from knowledge.schema import WARMUP_FRACTION, Finite, Quantization, Record, Scheduler, Task
 from probes.data.columns import columns_of
 from probes.formats import get_format
 from probes.metrics import BUILT_IN, canonical_name, own_place
 
 Objective = Literal["accuracy", "balanced", "memory", "speed"]
 ALL_METHODS = "all"
+MOST_WARMUP = 0.5  # of the run: a probe that only warms up tells nothing
 # Fields whose option on the command line is called otherwise.
 OPTIONS = {
     "budget_minutes": "--budget",
     "max_length_tokens": "--max-length",
     "gradient_accumulation_steps": "--gradient-accumulation",
+    "warmup_fraction": "--warmup",
 }
 
 
@@ -61,6 +63,10 @@ class Request(Record):
         description="sequences per forward pass; default 8, in smaller portions where memory asks for it",
     )
     gradient_accumulation_steps: int = Field(1, gt=0, le=MAX_COUNT)
+    scheduler: Scheduler = Field("cosine", description="how the learning rate falls after the warm-up")
+    warmup_fraction: Finite = Field(
+        WARMUP_FRACTION, ge=0, le=MOST_WARMUP, description="share of the planned run in which the learning rate rises"
+    )
     max_length_tokens: int | None = Field(
         None, gt=1, le=MAX_LENGTH_TOKENS, description="default: what model and data need, at most 2048"
     )

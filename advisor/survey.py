@@ -159,6 +159,8 @@ def plan(
         batch_size=batch_size,
         gradient_accumulation_steps=request.gradient_accumulation_steps,
         max_length_tokens=min(longest, limit_tokens),
+        scheduler=request.scheduler,
+        warmup_fraction=request.warmup_fraction,
         dtype="float32" if device.kind == "cpu" else device.dtypes[0],
         quantization="none" if request.quantize == "auto" else request.quantize,  # advisor.memory.fitting decides
         gradient_checkpointing=request.gradient_checkpointing,

@@ -35,6 +35,9 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Scheduler = Literal["cosine", "linear", "constant"]
+
+
 class PlannedRun(Record):
     """The fine-tune that the user will do; every prediction is about the end of this run."""
 
@@ -44,7 +47,7 @@ class PlannedRun(Record):
     batch_size: int = Field(8, gt=0, description="sequences per forward pass")
     gradient_accumulation_steps: int = Field(1, gt=0, description="forward passes per optimizer step")
     max_length_tokens: int = Field(512, gt=0, description="longer sequences are cut or left out")
-    scheduler: Literal["cosine", "linear", "constant"] = "cosine"
+    scheduler: Scheduler = "cosine"
     warmup_fraction: Finite = Field(WARMUP_FRACTION, ge=0, le=1, description="share of max_steps with a rising rate")
     weight_decay: Finite = Field(
         0.0, ge=0, description="of published runs of image generators; any other run has that of its method"

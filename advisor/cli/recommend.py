@@ -55,6 +55,12 @@ def command(
         typer.Option(help="Rows per forward pass. Default 8; where memory asks for it in parts, accumulated."),
     ] = None,
     gradient_accumulation: Annotated[int, typer.Option(help="Forward passes per optimizer step.")] = 1,
+    scheduler: Annotated[
+        str, typer.Option(help="How the learning rate falls after the warm-up: cosine, linear or constant.")
+    ] = "cosine",
+    warmup: Annotated[
+        float, typer.Option(help="Share of the run you plan in which the learning rate rises, at most 0.5.")
+    ] = 0.03,
     max_length: Annotated[
         int | None,
         typer.Option(help="Longest row in tokens, longer ones are cut. Default: as the model reads, at most 2048."),
@@ -119,6 +125,8 @@ def command(
         max_steps=max_steps,
         batch_size=batch_size,
         gradient_accumulation_steps=gradient_accumulation,
+        scheduler=scheduler,
+        warmup_fraction=warmup,
         max_length_tokens=max_length,
         format=format,
         columns=columns,

@@ -74,6 +74,8 @@ def warnings(case: Case) -> list[str]:
         found.append(
             f"{'It learns its rows by heart' if _rows_come_again(case) else 'It goes on for too long'}: {rise}."
         )
+    if early := _left_while_warming_up(case):
+        found.append(early)
     if rate := _rate_at_edge(case) or _only_rate(case):
         found.append(rate)
     if forgetful := _forgetting_warning(case):
@@ -105,6 +107,20 @@ def _data_warnings(case: Case, data: DatasetProfile) -> list[str]:
         told = f"{data.metric_name} is told instead of {data.metric_instead_of}"
         found.append(f"No candidate had a held-out answer right as a whole: {told}.")
     return found + notes_on(data)
+
+
+def _left_while_warming_up(case: Case) -> str:
+    """In the middle of a long warm-up losses tell little of the end (examples/study, points 8 and 12)."""
+    if case.planned_run is None:
+        return ""
+    warmup_steps = case.planned_run.warmup_steps
+    left = [c for c in case.candidates if c.status == "eliminated" and 0 < c.curve.last_step < warmup_steps]
+    if not left:
+        return ""
+    return (
+        f"{plural(len(left), 'candidate')} left the race within the warm-up of {warmup_steps} steps, where losses tell "
+        "little of the end: a shorter one (--warmup) or a longer --budget tells more."
+    )
 
 
 def _rows_come_again(case: Case) -> bool:

@@ -87,6 +87,8 @@ def test_all_words_that_are_not_known_are_told_at_once():
         ({"seed": -1}, "seed"),
         ({"seed": 2**32}, "seed"),
         ({"format": "alpacca", "batch_size": 0}, "(?s)batch_size.*Did you mean 'alpaca'"),
+        ({"scheduler": "cosinus"}, "scheduler: .*'cosine', 'linear' or 'constant'.*seen: 'cosinus'"),
+        ({"warmup_fraction": 10}, r"warmup_fraction \(--warmup\): .*less than or equal to 0.5 \(seen: 10\)"),
         ({"budget_minutes": 0}, r"budget_minutes \(--budget\)"),
         ({"quantize": "4bit"}, r"^The request cannot be used:\n  - quantize: .*'auto'.*\(seen: '4bit'\)$"),
     ],

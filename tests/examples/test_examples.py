@@ -10,7 +10,7 @@ from tests.advisor.tiny_run import save_tiny
 
 pytestmark = pytest.mark.usefixtures("forked_workers")
 
-SMALL = ["--budget", "0.5"]
+SMALL = ["--budget", "0.25"]
 
 
 @pytest.fixture(scope="module")

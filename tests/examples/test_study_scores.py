@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from examples.study import analyse
+from examples.study import analyse, scores
 from examples.study.analyse import plot, report
 from examples.study.scores import best_at_the_edge, comparisons, score, seed_noise, spearman
 from tests.examples.study_results import result
@@ -15,6 +15,12 @@ from tests.examples.study_results import result
 METHODS, RATES = ("lora", "oft", "ia3"), (1e-4, 1e-3, 1e-2)
 # Final losses of three methods at three rates: the middle rate is the best of each.
 FINALS = {"lora": (1.2, 1.0, 1.4), "oft": (1.5, 1.1, 1.6), "ia3": (2.2, 2.0, 2.1)}
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch):
+    """As many as the figures of the study need take seconds, and these answers hang on none of them."""
+    monkeypatch.setattr(scores, "RESAMPLES", 50)
 
 
 def study(**probes):
@@ -41,12 +47,12 @@ class TestScore:
             assert s.best_share == 1  # all protocols are as good
 
     def test_a_probe_that_only_sees_the_rate_is_biased_by_what_it_overshoots(self):
-        scores = score(comparisons(study(short=lambda final, rate: 1 / rate, branch=lambda final, rate: rate)))
-        assert scores["short", 0.1].rate_bias == pytest.approx(1)
-        assert scores["branch", 0.1].rate_bias == pytest.approx(-1)
-        assert scores["short", 0.1].rate_regret == pytest.approx((0.4 + 0.5 + 0.1) / 3)
-        assert scores["prefix", 0.1].best_share == 1
-        assert scores["short", 0.1].best_share < 0.1
+        found = score(comparisons(study(short=lambda final, rate: 1 / rate, branch=lambda final, rate: rate)))
+        assert found["short", 0.1].rate_bias == pytest.approx(1)
+        assert found["branch", 0.1].rate_bias == pytest.approx(-1)
+        assert found["short", 0.1].rate_regret == pytest.approx((0.4 + 0.5 + 0.1) / 3)
+        assert found["prefix", 0.1].best_share == 1
+        assert found["short", 0.1].best_share < 0.1
 
     def test_the_regret_is_that_of_the_pick_among_random_halves(self):
         reversed_ = score(comparisons(study(short=lambda final, rate: -final)))["short", 0.05]
@@ -59,13 +65,13 @@ class TestScore:
         assert reversed_.regret_metric == pytest.approx(np.mean(ranges) / 5, abs=0.006)
 
     def test_costs_follow_from_what_each_protocol_has_to_train(self):
-        scores = score(comparisons(study()))
-        assert {name: s.race_cost for (name, f), s in scores.items() if f == 0.2} == {
+        found = score(comparisons(study()))
+        assert {name: s.race_cost for (name, f), s in found.items() if f == 0.2} == {
             "prefix": pytest.approx(0.2),
             "short": pytest.approx(0.37),
             "branch": pytest.approx(0.75 * 0.2 + 0.25 * 0.37),
         }
-        assert all(s.cost == f for (_, f), s in scores.items())
+        assert all(s.cost == f for (_, f), s in found.items())
 
     def test_means_are_over_tasks(self):
         other = [r.model_copy(update={"task": "letter_counting"}) for r in study(prefix=lambda final, rate: -final)]

@@ -55,6 +55,14 @@ def test_each_doubt_takes_a_step_of_confidence(is_tied, is_beyond, max_steps, ex
     assert pick_of(pick, *others, max_steps=max_steps).confidence == expected
 
 
+@pytest.mark.parametrize(("left_at", "is_told"), [(10, True), (20, False), (0, False)])
+def test_who_left_while_rates_still_rose_is_told_of(left_at, is_told):
+    """3 % of 600 steps are 18."""
+    left = candidate("oft", 0.4, 12.0, status="eliminated", steps=left_at)
+    words = "1 candidate left the race within the warm-up of 18 steps"
+    assert bool(told(words, candidate("lora", 0.5, 12.0), left)) is is_told
+
+
 def test_one_that_left_the_race_is_picked_with_low_confidence():
     assert pick_of(candidate(status="eliminated")).confidence == "low"
 
