@@ -121,6 +121,7 @@ def plan_probes(
         shortest_fraction=FEWEST_STEPS / steps,
         end_s=costs.end_s,
         midpoint_s=costs.evaluation_s,
+        warmup_fraction=survey.planned_run.warmup_fraction,
     )
     return _at_different_steps(plan, steps)
 

@@ -11,6 +11,7 @@ from knowledge.prior import REFERENCE
 # .03 at 10 and not at 20. Races at a tenth of the sweep's cost end .018 nats above the best where rates are settled at
 # 10 %, .032 at 20 and .038 at 5 (examples/study/warmup_races.py, means over right and wrong usual rates).
 RATES_SETTLED = 0.1
+WARMUPS_UNTIL_SETTLED = 2  # after a warm-up of a tenth a fifth of the run is right for it (examples/study, point 13)
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Entry:
 @dataclass(frozen=True)
 class RacePlan:
     """Who enters, and how the race goes. `keep[i]` methods go on after rung i; there is one less than rungs. Each goes
-    on at its best learning rate, and with `two_rates` before RATES_SETTLED of the run at the next lower one too.
+    on at its best learning rate, and with `two_rates` before `rates_settled` of the run at the next lower one too.
 
     The reference method's best candidate takes part in the first `reference_rungs` rungs in addition, however it
     does, since every recommendation is compared with it. `fractions` are shares of the planned run.
@@ -50,7 +51,8 @@ class RacePlan:
     reference_rungs: int = 0
     two_rates: bool = True
     rates_to_the_end: bool = False
-    """Whether two rates of each method go on after RATES_SETTLED too: a high one that leads there may stand still."""
+    """Whether two rates of each method go on after that too: a high one that leads there may stand still."""
+    warmup_fraction: float = 0.0
     rates_left_out: bool = False
     """Whether methods enter at their usual learning rates alone, for want of time."""
     came_back: int = 0
@@ -82,8 +84,13 @@ class RacePlan:
 
     def keeps_two_rates(self, rung: int) -> bool:
         """Whether methods leave this rung with two learning rates, as far as they have them."""
-        are_open = self.rates_to_the_end or self.fractions[rung] < RATES_SETTLED - 1e-9
+        are_open = self.rates_to_the_end or self.fractions[rung] < self.rates_settled - 1e-9
         return self.two_rates and self.has_rates and are_open
+
+    @property
+    def rates_settled(self) -> float:
+        """From which share of the run on the losses at a method's learning rates tell which is best."""
+        return max(RATES_SETTLED, WARMUPS_UNTIL_SETTLED * self.warmup_fraction)
 
     @property
     def methods(self) -> set[str]:
@@ -97,7 +104,7 @@ class RacePlan:
     @property
     def compares_rates(self) -> bool:
         """Whether methods keep two rates until these can be told apart, and the race goes on from there."""
-        return self.has_rates and self.two_rates and self.fractions[-1] > RATES_SETTLED + 1e-9
+        return self.has_rates and self.two_rates and self.fractions[-1] > self.rates_settled + 1e-9
 
 
 def stop_step(fraction: float, max_steps: int) -> int:

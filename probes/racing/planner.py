@@ -41,10 +41,10 @@ FEWEST_METHODS = 6  # below that, breadth is worth more than a longer first rung
 # published runs, with a tenth of the sweep's cost as budget, .009 to .074 in accuracy, all in a single rung .004 to
 # .006; of four to eight of the study's candidates, with 6 %, .07 to .09 nats, in a single rung .02.
 SINGLE_FRACTION = 0.1  # a single rung takes methods out before it is shorter, down to FEWEST_METHODS
-# A race that settles learning rates before RATES_SETTLED chooses worse than the catalogue does: with about a planned
-# run as budget it ends .09 to .16 nats above the best, with each method at its usual rate .03 to .05 (examples/study).
-# Of 63 published settings twelve that go to half of the run lose .024 in accuracy, six .042: that many enter with their
-# rates, or none.
+# A race that settles learning rates before they can be told apart (RacePlan.rates_settled) chooses worse than the
+# catalogue does: with about a planned run as budget it ends .09 to .16 nats above the best, with each method at its
+# usual rate .03 to .05 (examples/study). Of 63 published settings twelve that go to half of the run lose .024 in
+# accuracy, six .042: that many enter with their rates, or none.
 METHODS_WORTH_RATES = 12
 HARDLY_LONGER = 1.1  # than one method alone: what several may take where even that is more than the budget
 WORTHWHILE_STRETCH = 1.25  # a last rung that reaches less further than that is left out
@@ -60,20 +60,23 @@ def plan_race(
     shortest_fraction: float = SHORTEST_FRACTION,
     end_s: float = 0.0,
     midpoint_s: float = 0.0,
+    warmup_fraction: float = 0.0,
 ) -> RacePlan:
     """The race that makes the most of `budget_s` seconds of wall time on `workers` workers.
 
     `run_s` is what the whole planned run would take per entry id, in seconds of one worker, `overhead_s` what each
     probe costs beside its steps, `end_s` what one costs besides that comes to the end of the run, `midpoint_s` what is
-    measured half way where there is a single rung, `reference` the method that stays for comparison. No rung is shorter
-    than `shortest_fraction` of the run (a quarter of it at most, so that three rungs have room). Where even
-    that exceeds the budget, one method is probed so far, with those that other workers can probe at the same time: an
-    answer that took too long is better than none.
+    measured half way where there is a single rung, `reference` the method that stays for comparison, and
+    `warmup_fraction` the share of the run in which its learning rate rises. No rung is shorter than `shortest_fraction`
+    of the run (a quarter of it at most, so that three rungs have room). Where even that exceeds the budget, one method
+    is probed so far, with those that other workers can probe at the same time: an answer that took too long is better
+    than none.
     """
     if not entries:
         raise ValueError("a race needs at least one entry")
     shortest_fraction = min(shortest_fraction, 1 / RUNG_GROWTH[-1])
-    planner = _Planner(_Clock(run_s, workers, overhead_s, end_s, midpoint_s), budget_s, reference, shortest_fraction)
+    clock = _Clock(run_s, workers, overhead_s, end_s, midpoint_s)
+    planner = _Planner(clock, budget_s, reference, shortest_fraction, warmup_fraction)
     plan = planner.best(entries)
     needed = [entry for entry in entries if not entry.spare]
     # On the study's curves (examples/study/race.py) spare rates pay from where the finalists reach the end in any case.
@@ -130,6 +133,7 @@ class _Planner:
     budget_s: float
     reference: str
     shortest_fraction: float
+    warmup_fraction: float
 
     def best(self, entries: Sequence[Entry]) -> RacePlan:
         """As many methods and rungs as the budget allows; a single rung where that is no field in several."""
@@ -233,6 +237,7 @@ class _Planner:
             reference=self.reference,
             reference_rungs=len(fractions),
             two_rates=two_rates,
+            warmup_fraction=self.warmup_fraction,
         )
 
     def _spend_the_rest(self, plan: RacePlan, width: float) -> RacePlan:

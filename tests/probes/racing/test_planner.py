@@ -219,6 +219,16 @@ def test_a_race_too_short_to_compare_rates_takes_the_usual_ones():
     assert {e.method for e in plan_race(without, run_s, 150.0).entries} == {e.method for e in entries}
 
 
+@pytest.mark.parametrize(("warmup_fraction", "settled"), [(0.0, 0.1), (0.03, 0.1), (0.1, 0.2), (0.25, 0.5)])
+def test_after_a_long_warm_up_rates_are_compared_for_longer(warmup_fraction, settled):
+    entries, run_s = grid(8)
+    made = plan_race(with_usual(entries), run_s, 800.0, warmup_fraction=warmup_fraction)
+    kept_both = [fraction for rung, fraction in enumerate(made.fractions[:-1]) if made.keeps_two_rates(rung)]
+    settled_at = [fraction for fraction in made.fractions[:-1] if fraction not in kept_both]
+    assert made.rates_settled == settled and made.compares_rates
+    assert max(kept_both) < settled and all(fraction >= settled for fraction in settled_at)
+
+
 def test_of_a_short_run_two_methods_and_their_rates_are_compared_in_one_rung():
     """Its first rung is a quarter of it, from where rates are told apart."""
     entries, run_s = grid(2)
