@@ -13,9 +13,10 @@ from pathlib import Path
 
 from advisor.candidates import candidate_id
 from advisor.deciding.case import Case
-from advisor.deciding.decision import best_of_each_method, weigh
+from advisor.deciding.decision import weigh
 from advisor.deciding.frontier import COMPARABLE
 from advisor.deciding.quality import QualityField, point_of
+from advisor.deciding.rates import best_of_each_method
 from advisor.deciding.wording import compare, explain, standing
 from advisor.gather import JOURNAL_FILE
 from advisor.recommendation import CandidateReport, Result

@@ -118,10 +118,19 @@ def quality_text(value: float | None, metric: str) -> str:
     """A value of a metric: '53.2 %' for shares of right answers, '0.812' for a loss."""
     if value is None:
         return "unknown"
-    return f"{100 * value:.1f} %" if is_percentage(metric) else f"{rounded(value, 3):.3f}"
+    if is_percentage(metric):
+        return f"{100 * value:.1f} %"
+    return f"{value:.2g}" if value and rounds_away(value, metric) else f"{rounded(value, 3):.3f}"
 
 
 def difference_text(difference: float, metric: str) -> str:
-    """The size of a difference: '1.7 points' for shares of right answers, '0.043' for a loss."""
+    """The size of a difference: '1.7 points' for shares of right answers, '0.043' for a loss, of less '4e-05'."""
     size = abs(difference)
-    return f"{100 * size:.1f} points" if is_percentage(metric) else f"{size:.3f}"
+    if is_percentage(metric):
+        return f"{100 * size:.1f} points"
+    return f"{size:.2g}" if size and rounds_away(size, metric) else f"{size:.3f}"
+
+
+def rounds_away(value: float, metric: str) -> bool:
+    """Whether nothing is left of a value or difference with the usual digits."""
+    return float(f"{100 * value:.1f}" if is_percentage(metric) else f"{value:.3f}") == 0

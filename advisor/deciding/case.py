@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from advisor.deciding.costs import Scale, Step
 from advisor.deciding.frontier import is_eligible
-from advisor.deciding.quality import QualityField, as_good_as, beats, leads, rate_that_stands, tied, value_of
+from advisor.deciding.quality import QualityField, as_good_as, beats, tied, value_of
+from advisor.deciding.rates import lora_to_beat
 from advisor.recommendation import CandidateReport, Prediction
 from advisor.request import Objective
 from knowledge.prior import REFERENCE
@@ -59,7 +59,9 @@ class Case:
 
     @property
     def others_by_quality(self) -> list[CandidateReport]:
+        """Each other method at the rate that the pick is compared with."""
         others = [c for c in self.rivals if c.name != self.pick.name]  # not another rate of it, in one that was chosen
+        others = [self.lora if c.name == REFERENCE else c for c in others]
         return sorted(others, key=lambda c: (-value_of(c, self.quality), c.name))
 
     @property
@@ -88,13 +90,3 @@ class Case:
         if self.planned_run is None or not self.pick.curve.points:
             return None
         return self.pick.curve.last_step / self.planned_run.max_steps
-
-
-def lora_to_beat(
-    longest: CandidateReport, candidates: Sequence[CandidateReport], quality: QualityField
-) -> CandidateReport:
-    """Plain LoRA at the rate that no gain is to be claimed over alone: the one that stayed longest in the race, unless
-    another is probably ahead."""
-    rates = [c for c in candidates if c.name == REFERENCE and is_eligible(c, quality)]
-    value, is_ahead = (partial(of, quality=quality) for of in (value_of, leads))
-    return rate_that_stands(longest, rates, value, is_ahead)

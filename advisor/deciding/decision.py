@@ -22,6 +22,7 @@ from advisor.deciding.quality import (
     share_of_gain,
     value_of,
 )
+from advisor.deciding.rates import best_of_each_method
 from advisor.deciding.wording import explain, standing
 from advisor.recommendation import CandidateReport, Decision
 from advisor.request import Objective
@@ -107,25 +108,6 @@ def _weigh_by(
 
 def _fits(candidate: CandidateReport, device: DeviceReport) -> bool | None:
     return None if candidate.memory is None else candidate.memory.is_likely_to_fit(device.limit_bytes)
-
-
-def best_of_each_method(candidates: Sequence[CandidateReport], quality: QualityField) -> list[CandidateReport]:
-    """Each method at its best learning rate. A rate that stayed longer in the race goes before one that left it
-    earlier, whatever the shorter probe promised; how far one came that was trained before says nothing of that."""
-    best: dict[str, CandidateReport] = {}
-    for c in candidates:
-        held = best.get(c.name)
-        if held is None or _goes_before(c, held, quality):
-            best[c.name] = c
-    return list(best.values())
-
-
-def _goes_before(one: CandidateReport, other: CandidateReport, quality: QualityField) -> bool:
-    def standing(c: CandidateReport) -> tuple[bool, int, float]:
-        steps = 0 if one.rests_on_own_runs or other.rests_on_own_runs else c.curve.last_step
-        return c.status != "eliminated", steps, value_of(c, quality)
-
-    return standing(one) > standing(other)
 
 
 def _contenders(

@@ -190,7 +190,7 @@ def _assumed_warning(run: PlannedRun) -> str:
 def _sample_warning(case: Case, data: DatasetProfile) -> str:
     """Where a probe trained on rows of a sample again that the planned run would not have come to by then."""
     run, sample = case.planned_run, data.sample_rows
-    if run is None or data.tokenised_rows >= data.usable_rows or sample <= 0:
+    if run is None or case.pick.rests_on_own_runs or data.tokenised_rows >= data.usable_rows or sample <= 0:
         return ""
     seen = case.pick.curve.last_step * run.rows_per_step
     if seen <= sample:

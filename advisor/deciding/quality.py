@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal
 
 from advisor.recommendation import CandidateReport
 from knowledge.intervals import Z_80
@@ -25,7 +25,6 @@ MEMORY_STEP = 0.01  # no memory estimate is finer than that: the dry run's mean 
 
 TABLE_RANK = "table rank"  # without probes: the share of the compared methods that one beats in the benchmark table
 QualityField = Literal["predicted", "predicted_loss"]
-Rated = TypeVar("Rated")
 
 
 @dataclass(frozen=True)
@@ -135,20 +134,6 @@ def noise_between(one: CandidateReport, other: CandidateReport, quality: Quality
 def is_clearer(lead: float, noise: float, other_lead: float, other_noise: float) -> bool:
     """Whether the first lead is more of its noise than the second, which may be in another unit, is of its own."""
     return lead * other_noise > other_lead * noise
-
-
-def rate_that_stands(
-    kept: Rated, rates: Iterable[Rated], value: Callable[[Rated], float], leads: Callable[[Rated, Rated], bool]
-) -> Rated:
-    """Of a method's rates the one that a race kept, unless another is probably ahead of it; higher `value` is better.
-
-    A high rate may lead a race and be overtaken, but a forecast from a short probe may promise too much. Of a quarter
-    of methods the kept rate is not the one that is foretold to end best: after races of a fifth of the sweep's cost it
-    then ends .09 nats above the method's best, the foretold one .24, and this one .07 (means of sixteen tasks;
-    python -m tests.benchmarks.new_task).
-    """
-    ahead = [rate for rate in rates if leads(rate, kept)]
-    return max(ahead, key=value, default=kept)
 
 
 def tied(one: CandidateReport, other: CandidateReport, quality: QualityField) -> bool:

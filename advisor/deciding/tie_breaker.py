@@ -30,7 +30,9 @@ def _among(case: Case) -> str:
     asked = len(case.as_good)
     left_ahead = any(_is_ahead(c, case) for c in case.ties if c not in case.contenders)
     stayed = "among those that stayed in the race, " if left_ahead else ""
-    return "" if asked == len(case.ties) else f"{stayed}of the {asked + 1} most likely to end best it is "
+    better = any(_is_ahead(c, case) for c in case.contenders if c not in case.as_good)
+    likely = "expected to end alike" if better else "most likely to end best"
+    return "" if asked == len(case.ties) else f"{stayed}of the {asked + 1} {likely} it is "
 
 
 def _is_ahead(candidate: CandidateReport, case: Case) -> bool:
@@ -41,13 +43,19 @@ def _words_of(step: Step, case: Case) -> str:
     """By what the pick is ahead of those that one of the costs took out."""
     dearer = [c for c in step.dearer if c in case.as_good]
     if step.cost == "forgetting":  # more than noise worse than one that is gone too is not worse than the pick
-        own = case.pick.forgetting
-        dearer = [c for c in dearer if own is not None and c.forgetting > own]
+        dearer = [c for c in dearer if _forgets_less_than(case.pick, c)]
     if not dearer:
         return ""
     than = "" if len(dearer) == len(case.as_good) else listed([c.title for c in dearer])
     words = {"memory": _less_memory, "forgetting": _forgets_less, "time": _faster, "effort": _easier}[step.cost]
     return words(case.pick, dearer, than)
+
+
+def _forgets_less_than(pick: CandidateReport, other: CandidateReport) -> bool:
+    """As far as both are known, and the pick was not measured earlier in its run, where less is forgotten yet."""
+    if None in (pick.forgetting, other.forgetting):
+        return False
+    return pick.forgetting < other.forgetting and (pick.forgetting_share or 0.0) >= (other.forgetting_share or 0.0)
 
 
 def _less_memory(pick: CandidateReport, dearer: Sequence[CandidateReport], than: str) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from advisor.deciding.case import Case
 from advisor.deciding.doubts import confidence, warnings
 from advisor.deciding.frontier import COMPARABLE
-from advisor.deciding.quality import QualityField, beats, noise_between, point_of, tied, value_of
+from advisor.deciding.quality import MEMORY_STEP, QualityField, beats, noise_between, point_of, tied, value_of
 from advisor.deciding.tie_breaker import tie_breaker
 from advisor.recommendation import CandidateReport, Decision
-from advisor.text import bytes_text, difference_text, duration_text, listed, rate_text
+from advisor.text import bytes_text, difference_text, duration_text, listed, rate_text, rounds_away
 from knowledge.prior import REFERENCE
 from probes.schema import FAILURES
 
@@ -66,18 +66,17 @@ def standing(candidate: CandidateReport, case: Case) -> str:
 def _quality_difference(one: CandidateReport, other: CandidateReport, quality: QualityField) -> str:
     """A lead that proves nothing is told as what it is, for a choice is made by it."""
     metric, is_tied = getattr(one, quality).metric, tied(one, other, quality)
-    lead = value_of(one, quality) - value_of(other, quality)
-    size = difference_text(lead, metric)
-    if is_tied and size == difference_text(0.0, metric):
+    lead, noise = value_of(one, quality) - value_of(other, quality), noise_between(one, other, quality)
+    if lead == 0 or (is_tied and rounds_away(lead, metric) and not rounds_away(noise, metric)):
         return f"equal in {metric}"
-    within = difference_text(noise_between(one, other, quality), metric).removesuffix(" points")
-    noise = f", within noise (± {within})" if is_tied else f" (± {within})"
-    return f"{size} {'better' if lead > 0 else 'worse'} in {metric}{noise}"
+    within = difference_text(noise, metric).removesuffix(" points")
+    beside = f", within noise (± {within})" if is_tied else f" (± {within})"
+    return f"{difference_text(lead, metric)} {'better' if lead > 0 else 'worse'} in {metric}{beside}"
 
 
 def _memory_difference(one: CandidateReport, other: CandidateReport) -> str:
     a, b = one.memory.peak_bytes, other.memory.peak_bytes
-    if abs(a - b) < 0.01 * b:
+    if abs(a - b) < MEMORY_STEP * min(a, b):
         return "needs the same memory"
     return f"needs {bytes_text(abs(a - b))} {'more' if a > b else 'less'}"
 
@@ -87,7 +86,7 @@ TIME_KNOWN_TO = 0.1  # of a run: probes on a busy machine differ by that
 
 def _time_difference(one: CandidateReport, other: CandidateReport) -> str:
     a, b = one.planned_run_s, other.planned_run_s
-    if a is None or b is None or abs(a - b) < max(1.0, TIME_KNOWN_TO * b):
+    if a is None or b is None or abs(a - b) < max(1.0, TIME_KNOWN_TO * min(a, b)):
         return ""
     return f"takes {duration_text(abs(a - b))} {'longer' if a > b else 'less'}"
 
@@ -132,7 +131,7 @@ def _why_lora(case: Case) -> str:
         alone = len(case.rivals) == 1
         return f"no other of the table {'comes into question' if alone else 'pays for a change'}"
     if len(case.rivals) > 1:
-        return "nothing else that was tried pays for a change"
+        return f"nothing else that {'stayed in the race' if case.left_ahead else 'was tried'} pays for a change"
     could_be_picked = [c for c in case.candidates if c.name != REFERENCE and c.status != "reference"]
     others = any(c.curve.points or c.status in FAILURES for c in could_be_picked)
     return "no other method came through" if others else "no other method has been tried"

@@ -47,8 +47,8 @@ class ToGo(NamedTuple):
 
     @property
     def half(self) -> float:
-        """Half of the interval's width."""
-        return (self.high - self.low) / 2
+        """Of the interval's two sides, which may differ, the root of the mean square, as of `own_half`."""
+        return math.hypot(self.high - self.expected, self.expected - self.low) / math.sqrt(2)
 
 
 @dataclass(frozen=True)

@@ -160,7 +160,7 @@ class Predictor:
             log_loss=log_loss,
             low=log_loss - math.hypot(to_go.high - to_go.expected, again),
             high=log_loss + math.hypot(to_go.expected - to_go.low, again),
-            noise=Noise(to_go.own_half, to_go.half).each(lambda half: math.hypot(half, again)),
+            noise=Noise(to_go.own_half, max(to_go.own_half, to_go.half)).each(lambda half: math.hypot(half, again)),
             is_measured=False,
             extrapolated=not proven or curve.last_fraction < self._to_go.earliest_fraction,
         )

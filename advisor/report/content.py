@@ -9,8 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from advisor.candidates import EXCLUDED_BY_REQUEST, NOT_ASKED_FOR
-from advisor.deciding.case import lora_to_beat
+from advisor.deciding.frontier import is_eligible
 from advisor.deciding.quality import QualityField, lower_is_better, value_of
+from advisor.deciding.rates import best_of_each_method, lora_to_beat
 from advisor.recommendation import CandidateReport, Decision, Prediction, Result, Status
 from advisor.text import clean, count_text, plural, quality_text, rate_text
 from knowledge.prior import REFERENCE
@@ -81,24 +82,20 @@ def drift_text(candidate: CandidateReport) -> str:
 
 
 def one_per_method(result: Result) -> list[CandidateReport]:
-    """Each method that has a prediction, at the rate that stands for it: the pick's, the frontier's, for LoRA the one
-    that the pick is compared with, else its best."""
+    """Each method that has a prediction, at the rate that stands for it: the pick's, the one that was compared with
+    the other methods, for LoRA the one that the pick is compared with. Where none of its rates could be picked, the one
+    that came furthest, and one that a requirement took out last."""
     quality = compared_by(result)
-    best: dict[str, CandidateReport] = {}
     known = [c for c in result.candidates if getattr(c, quality) is not None]
-    for c in sorted(known, key=lambda c: (*_behind(c, result), -c.curve.last_step, -value_of(c, quality))):
+    best = {c.name: c for c in best_of_each_method((c for c in known if is_eligible(c, quality)), quality)}
+    for c in sorted(known, key=lambda c: (c.status == "excluded", -c.curve.last_step, -value_of(c, quality))):
         best.setdefault(c.name, c)
     lora = best.get(REFERENCE)
-    if lora and lora is not result.pick and not lora.on_frontier:
+    if lora and is_eligible(lora, quality) and not lora.on_frontier:
         best[REFERENCE] = lora_to_beat(lora, result.candidates, quality)
+    if result.pick:
+        best[result.pick.name] = result.pick
     return list(best.values())
-
-
-def _behind(candidate: CandidateReport, result: Result) -> tuple[bool, bool, bool, bool]:
-    """A rate that stayed in the race, or else stayed longer, stands for its method, whatever shorter probes of other
-    rates promised; one that a requirement took out only where nothing else is left of it."""
-    status = candidate.status
-    return candidate is not result.pick, not candidate.on_frontier, status == "excluded", status == "eliminated"
 
 
 def shown_candidates(result: Result, limit: int = 8) -> list[CandidateReport]:

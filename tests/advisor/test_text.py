@@ -75,5 +75,6 @@ def test_what_rounds_to_nothing_has_no_sign_and_what_is_little_is_not_nothing():
     assert [f"{rounded(v, 2):+.2f}" for v in (-0.001, 0.0, 0.001, -0.006, 0.12)] == [
         *("+0.00", "+0.00", "+0.00", "-0.01", "+0.12")
     ]
-    assert quality_text(-0.0001, "my metric") == "0.000"
+    assert [quality_text(v, "my metric") for v in (-0.0, -0.0001, 0.00031)] == ["0.000", "-0.0001", "0.00031"]
+    assert [difference_text(v, "my metric") for v in (0.0, -1.4e-6)] == ["0.000", "1.4e-06"]
     assert [share_text(s) for s in (0.0, 0.003, 0.006, 0.1, 1.0)] == ["0 %", "under 1 %", "1 %", "10 %", "100 %"]

@@ -16,7 +16,8 @@ from itertools import combinations
 
 import numpy as np
 
-from advisor.deciding.quality import LIKELY, Point, rate_that_stands
+from advisor.deciding.quality import LIKELY, Point
+from advisor.deciding.rates import rate_that_stands
 from advisor.forecast.end_model import loss_of, probe_of
 from advisor.forecast.final_loss import Noise
 from advisor.forecast.predictor import Forecast, Predictor

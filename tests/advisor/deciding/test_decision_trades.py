@@ -7,7 +7,7 @@ from itertools import permutations
 
 import pytest
 
-from advisor.deciding.decision import best_of_each_method, decide
+from advisor.deciding.decision import decide
 from tests.advisor.factories import candidate, device
 
 CARD = device(24.0)
@@ -136,21 +136,6 @@ def test_a_method_competes_with_one_of_its_rates_only():
     rates = [candidate("lora", q, 12.0, learning_rate=rate) for q, rate in ((0.499, 1e-4), (0.5, 1e-3))]
     chosen = pick_of([*rates, candidate("oft", 0.505, 9.0)])
     assert (chosen.name, chosen.ties) == ("oft", ("lora",))
-
-
-@pytest.mark.parametrize(
-    "held_back",
-    [
-        {"status": "eliminated", "steps": 60},  # at equal steps it was behind
-        {"status": "eliminated", "steps": 10},
-        {"status": "finished", "steps": 10},
-    ],
-)
-def test_the_rate_that_stayed_longer_stands_for_its_method_whatever_another_is_thought_to_lead_to(held_back):
-    stayed = candidate("lora", 0.4, learning_rate=1e-4, steps=60)
-    promising = candidate("lora", 0.5, learning_rate=1e-3, **held_back)
-    for rates in permutations([stayed, promising]):
-        assert best_of_each_method(rates, "predicted") == [stayed]
 
 
 def test_where_two_stand_alike_the_order_of_candidates_does_not_decide():

@@ -278,6 +278,7 @@ def test_a_probe_that_saw_a_sample_again_and_again_is_told(steps, tokenised_rows
     words = "Its probe went 1.5 times over a sample of 9,800 rows, where the planned run goes 0.1 times over all 99,800"
     assert bool(told(words, candidate(steps=steps), max_steps=30_000, **rows)) == is_told
     assert bool(told("over a sample", candidate(steps=steps), max_steps=30_000, **rows)) == is_told
+    assert not told("over a sample", candidate(steps=steps, rests_on_own_runs=True), max_steps=30_000, **rows)
 
 
 def test_an_end_that_was_measured_before_is_told_as_such():

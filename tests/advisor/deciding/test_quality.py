@@ -6,7 +6,7 @@ from statistics import NormalDist
 
 import pytest
 
-from advisor.deciding.quality import Point, baseline_of, leads, noise_between, point_of, rate_that_stands, value_of
+from advisor.deciding.quality import Point, baseline_of, leads, noise_between, point_of, value_of
 from tests.advisor.factories import GB, candidate
 
 
@@ -73,16 +73,6 @@ def test_what_nothing_is_predicted_of_is_worse_than_anything_and_leads_nothing()
     unknown = candidate(quality=None)
     assert value_of(unknown, "predicted") < value_of(candidate(quality=0.0), "predicted")
     assert not leads(unknown, candidate(), "predicted") and not leads(candidate(), unknown, "predicted")
-
-
-@pytest.mark.parametrize(
-    ("rates", "stands"), [([0.55], 0.5), ([0.7], 0.7), ([0.7, 0.8, 0.55], 0.8), ([0.2], 0.5), ([], 0.5)]
-)
-def test_a_method_stands_at_the_rate_that_was_kept_unless_another_is_probably_ahead(rates, stands):
-    def leads_by_a_tenth(one, other):
-        return one - other > 0.1
-
-    assert rate_that_stands(0.5, [0.5, *rates], lambda rate: rate, leads_by_a_tenth) == stands
 
 
 def test_the_noise_that_is_told_is_that_by_which_the_better_one_beats_the_other():

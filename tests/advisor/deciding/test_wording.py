@@ -238,3 +238,41 @@ def test_where_the_loss_decides_the_metric_is_told_too():
         "0.030 better in eval loss, within noise (± 0.057), needs the same memory."
     )
     assert "Compared by eval loss, which tells them apart more clearly than exact match." in chosen.reasons
+
+
+def test_where_a_better_one_left_the_race_it_is_not_said_that_nothing_pays_for_a_change():
+    left = candidate("dora", 0.7, 12.0, status="eliminated", reason="behind")
+    found = [candidate("lora", 0.5, 12.0), candidate("oft", 0.4, 12.0)]
+    assert "nothing else that was tried pays" in pick_of(found).gain_over_lora
+    assert "nothing else that stayed in the race pays" in pick_of([*found, left]).gain_over_lora
+
+
+def test_less_that_was_forgotten_earlier_in_a_run_is_not_said_to_be_less():
+    """The third took the second out, both at their ends; the pick was measured at a tenth."""
+    found = [
+        candidate("dora", 0.6, 12.0, forgetting=0.05, forgetting_share=0.1),
+        candidate("oft", 0.6, 12.0, forgetting=0.3, forgetting_share=1.0),
+        candidate("vera", 0.6, 12.0, forgetting=0.1, forgetting_share=1.0, planned_run_s=3000.0),
+        candidate("lora", 0.3, 12.0),
+    ]
+    chosen = pick_of(found)
+    assert chosen.name == "dora" and "forgets" not in " ".join(chosen.reasons)
+
+
+def test_where_a_better_one_is_too_slow_nobody_is_said_to_be_likely_to_end_best():
+    seconds = {"dora": (0.6, 600.0), "vera": (0.645, 4000.0), "oft": (0.6, 1500.0), "rslora": (0.59, 2000.0)}
+    found = [candidate(name, value, 12.0, planned_run_s=s) for name, (value, s) in seconds.items()]
+    words = " ".join(pick_of([*found, candidate("lora", 0.3, 12.0)], objective="speed").reasons)
+    assert "of the 2 expected to end alike" in words and "most likely to end best" not in words
+
+
+def test_a_difference_in_a_small_unit_is_not_told_as_nothing():
+    def scored(name, value):
+        told = candidate(name, 0.5, 12.0).predicted
+        told = told.model_copy(update={"metric": "minus mse", "value": value, "low": value, "high": value})
+        return candidate(name, 0.5, 12.0, predicted_loss=None).model_copy(
+            update={"predicted": told.model_copy(update={"noise": 1e-6}), "baseline_value": -0.01}
+        )
+
+    words = pick_of([scored("dora", -0.0003), scored("lora", -0.0004)]).gain_over_lora
+    assert "0.0001 better in minus mse (± 1.4e-06)" in words

@@ -150,6 +150,15 @@ class TestNewTask:
         assert beside["c9"].loss_noise.apart > 1.5 * beside["c9"].loss_noise.alike
         assert beside["c0"].loss_noise.apart < beside["c9"].loss_noise.apart
 
+    def test_no_less_is_open_beside_those_that_went_further(self):
+        """Errors of the two sides differ, and their mean was below what is a candidate's own."""
+        suite = "binary_numbers/smollm2-135m"
+        own = [run for run in shipped() if run.benchmark.startswith(suite)][:10]
+        known = Predictor(run for run in shipped() if not run.benchmark.startswith(suite))
+        probes = {str(i): probe_of(run, 1.0 if i < 3 else 0.1) for i, run in enumerate(own)}
+        for forecast in known.predict(probes, own[0].max_steps, own[0].curve.metric_name).values():
+            assert forecast.loss_noise.apart >= forecast.loss_noise.alike
+
     def test_the_further_the_probes_went_the_finer_the_comparison(self):
         noises = [
             next(f.loss_noise.alike / f.loss.value for f in self.forecasts(self.race(0, probed)).values())
