@@ -21,7 +21,11 @@ _OPENERS = {
     "bz2": 'bz2.open(path, "rb")',
     "xz": 'lzma.open(path, "rb")',
 }
-_READ_WITH = {"csv": [tables.separator_of], "hub": [hub_place, with_class_names]}
+_READ_WITH = {
+    "csv": [tables.separator_of, tables.is_of_several_lines],
+    "tsv": [tables.is_of_several_lines],
+    "hub": [hub_place, with_class_names],
+}
 
 _HOLD_OUT = """\
 # Rows whose hash is at or below HELD_OUT_KEY are not trained on; the first EVAL_ROWS of them measure the result.

@@ -41,7 +41,8 @@ def read_rows(path):
     with $opener as file:
         text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
         first = text.readline()
-        reader = csv.reader(chain([first], text), delimiter=$separator, strict=True)
+        separator = $separator
+        reader = csv.reader(chain([first], text), delimiter=separator, strict=True)
         header = []
         while True:
             try:
@@ -52,7 +53,7 @@ def read_rows(path):
                 continue
             if not header:
                 header = fields
-            elif len(fields) == len(header):
+            elif len(fields) == len(header) and not is_of_several_lines(fields, separator):
                 yield dict(zip(header, fields, strict=True))
 ''',
     "parquet": '''

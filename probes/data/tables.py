@@ -45,8 +45,7 @@ def read_table(
             header = fields
         elif len(fields) != len(header):
             ledger.skip(reader.line_num, "wrong number of fields", f"{len(fields)} instead of {len(header)}")
-        elif separator == "\t" and any("\t" in field and "\n" in field for field in fields):
-            # Tables with tabs are mostly written without quotes: two stray ones have made one row of several.
+        elif is_of_several_lines(fields, separator):
             ledger.skip(before + 1, "not TSV", "a quote that begins a field", rows=reader.line_num - before)
         else:
             yield reader.line_num, dict(zip(header, fields, strict=True))
@@ -57,6 +56,11 @@ def separator_of(header):
     the comma is of numbers), a tab or a bar."""
     bare = re.sub(r'"[^"]*"', "", header)  # what stands in quotes is of a name
     return next((mark for mark in ",;\t|" if mark in bare), ",")
+
+
+def is_of_several_lines(fields, separator):
+    """Whether two stray quotes have made one row of several: tables with tabs are mostly written without quotes."""
+    return separator == "\t" and any("\t" in field and "\n" in field for field in fields)
 
 
 def _first_line(text: io.TextIOWrapper, source: str) -> str:

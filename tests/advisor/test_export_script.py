@@ -278,6 +278,7 @@ def test_a_part_of_a_hub_dataset_is_read_as_by_the_probes(tmp_path, monkeypatch,
     ("name", "content"),
     [
         ("tabs.tsv", "prompt\tcompletion\n" + "p,p\tc\n" * 30),
+        ("quotes.tsv", "prompt\tcompletion\n" + "p\tc\n" * 300 + 'a\t"b\nc\td"\n'),
         ("of.tsv.csv", "prompt,completion\n" + "p\tp,c\n" * 30),
         ("semicolons.csv", "prompt;completion\n" + "p,p;c\n" * 30),
         ("blank.csv", "\nprompt,completion\n" + "p,c\n" * 30),
