@@ -11,9 +11,10 @@ from tests.advisor.factories import candidate, device, memory, result
 CARD = device(24.0)
 
 
-def pick_of(*candidates, max_steps=600, eval_rows=200, **data):
+def pick_of(*candidates, max_steps=600, eval_rows=200, scheduler="cosine", **data):
     data = result().data.model_copy(update={"eval_rows": eval_rows, **data})
-    return decide(candidates, CARD, "accuracy", planned_run=PlannedRun(max_steps=max_steps), data=data)[1]
+    run = PlannedRun(max_steps=max_steps, scheduler=scheduler)
+    return decide(candidates, CARD, "accuracy", planned_run=run, data=data)[1]
 
 
 def told(words, *candidates, **details):
@@ -61,6 +62,18 @@ def test_who_left_while_rates_still_rose_is_told_of(left_at, is_told):
     left = candidate("oft", 0.4, 12.0, status="eliminated", steps=left_at)
     words = "1 candidate left the race within the warm-up of 18 steps"
     assert bool(told(words, candidate("lora", 0.5, 12.0), left)) is is_told
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "steps", "expected"),
+    [("constant", 60, "moderate"), ("linear", 60, "high"), ("cosine", 60, "high"), ("constant", 600, "high")],
+)
+def test_the_end_at_a_rate_that_never_falls_is_doubted(scheduler, steps, expected):
+    """Unless the probe has come to it."""
+    pick = candidate("lora", 0.5, 12.0, steps=steps)
+    assert pick_of(pick, scheduler=scheduler).confidence == expected
+    is_told = bool(told("With a constant learning rate", pick, scheduler=scheduler))
+    assert is_told is (expected == "moderate")
 
 
 def test_one_that_left_the_race_is_picked_with_low_confidence():
