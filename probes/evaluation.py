@@ -6,7 +6,9 @@ greedy decoder this equals the exact match of generated answers, since both agre
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -16,6 +18,8 @@ from probes.batching import IGNORE_INDEX, collate, padded_tokens
 from probes.forward import forward_inputs, label_logits
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from probes.data.dataset import TokenRows
 
 
@@ -58,8 +62,6 @@ def evaluate(
     metric_of_rows: measures the metric of that name where it is no share of right rows or tokens; gets the predicted
     and the right label ids of every row.
     """
-    import math
-
     import numpy as np
     import torch
 
@@ -81,21 +83,24 @@ def evaluate(
                 for row, predicted, right in zip(indices, *_answers(aligned, labels), strict=True):
                     predicted_ids[row], right_ids[row] = predicted, right
     model.train(was_training)
+    own_metric = partial(metric_of_rows, predicted_ids, right_ids) if metric_of_rows else None
+    return _evaluation(per_row, tokens, metric_name, own_metric)
+
+
+def _evaluation(
+    per_row: np.ndarray, tokens: int, metric_name: str, own_metric: Callable[[], float] | None
+) -> Evaluation:
+    """Of what was found on each row; `own_metric` measures what is no share of right rows or tokens."""
     row_losses, row_labels, right = per_row.T
     loss = float(row_losses.sum() / max(1, row_labels.sum()))
     if not math.isfinite(loss):
         raise NotFinite(f"held-out loss is {loss}")
     token_accuracy = float(right.sum() / max(1, row_labels.sum()))  # of a classifier, with one label per row, accuracy
-    is_exact_match = not metric_of_rows and metric_name == "exact match"
-    if metric_of_rows:
-        metric = metric_of_rows(predicted_ids, right_ids)
-    elif is_exact_match:
-        metric = float((right == row_labels).sum() / max(1, len(rows)))
-    else:
-        metric = token_accuracy
+    is_exact_match = metric_name == "exact match" and not own_metric
+    usual = float((right == row_labels).sum() / max(1, len(per_row))) if is_exact_match else token_accuracy
     return Evaluation(
         loss=loss,
-        metric=metric,
+        metric=own_metric() if own_metric else usual,
         token_accuracy=token_accuracy if is_exact_match else None,
         tokens=tokens,
         row_losses=tuple(round(nats, 5) for nats in row_losses.tolist()),

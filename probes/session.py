@@ -102,22 +102,8 @@ class Session:
 
     def _train(self, run: JobRun) -> None:
         job, context = run.job, _in_parts(self.context, run.job.micro_batches)
-        assert job.schedule
         method = get_method(job.method)
-        base = self._take_base()
-        self._forgetting.prepare(base)
-        if job.stop_step == job.schedule.total_steps and self._untuned is None:
-            self._untuned = self._evaluate_all(base)
-        self.memory.reset_peak()
-        seed_everything(context.seed)
-        model = adapters.apply_method(
-            base,
-            method,
-            dict(job.peft_config) if job.peft_config else None,
-            batches=lambda: self._calibration_batches(job),
-        )
-        if context.gradient_checkpointing:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model = self._model_to_train(job, method)
         optimizer = adapters.make_optimizer(model, method, job.learning_rate)
         run.trainable_parameters = adapters.trainable_parameters(model)
         run.adapter_bytes = adapters.adapter_bytes(model, method)
@@ -154,6 +140,22 @@ class Session:
             run.saved_loss = self._first_loss(model)
             adapters.save_adapter(model, Path(job.save_to))
         self._give_back(model, method)
+
+    def _model_to_train(self, job: ProbeJob, method: Method) -> Any:
+        """The base with the job's adapter. What is measured of the base alone is measured before, and its memory is
+        none of the job's."""
+        assert job.schedule
+        base = self._take_base()
+        self._forgetting.prepare(base)
+        if job.stop_step == job.schedule.total_steps and self._untuned is None:
+            self._untuned = self._evaluate_all(base)
+        self.memory.reset_peak()
+        seed_everything(self.context.seed)
+        config = dict(job.peft_config) if job.peft_config else None
+        model = adapters.apply_method(base, method, config, batches=lambda: self._calibration_batches(job))
+        if self.context.gradient_checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        return model
 
     def _measure_end(self, run: JobRun, model: Any, method: Method, context: ProbeContext) -> None:
         """What is measured once, where a job stops: the most memory held first, for the rest holds some too."""

@@ -106,8 +106,6 @@ def command(
     from advisor.files import own_folder
     from advisor.outcome import NotSaved
     from advisor.request import make_request
-    from advisor.text import printable
-    from knowledge.errors import NothingFits
 
     request = make_request(
         model=model,
@@ -150,6 +148,14 @@ def command(
         _show(error.recommendation, json)
         raise
     _show(recommendation, json)
+    _end(recommendation, dry_run)
+
+
+def _end(recommendation: Recommendation, dry_run: bool) -> None:
+    """Leaves with the exit code of what came of it, and says on stderr why that is not 0."""
+    from advisor.text import printable
+    from knowledge.errors import NothingFits
+
     race = recommendation.result.race
     if race and race.ended_by:
         print(f"advisor: {printable(race.ended_by)}", file=sys.stderr)

@@ -95,16 +95,9 @@ def estimate_memory(
     Raises BadInput for what is not understood and for image generators, NoModelAccess where a config cannot be reached.
     """
     from advisor.survey import check_length, longest_tokens
-    from probes.device import detect
 
-    if gpu is not None and vram is not None:
-        raise BadInput("--vram and --gpu both name the card to judge for: give one of them.")
     model, chosen = str(model), _choose(methods)
-    device = detect(vram, gpu)
-    # The peaks are those of PyTorch on a CUDA card; the memory of this machine's processor says nothing about them.
-    limit_bytes = None if device.kind == "cpu" else device.limit_bytes
-    if max_batch and limit_bytes is None:
-        raise BadInput("No GPU is here that could be filled: name one with --gpu 'RTX 4090', or give --vram 24GB.")
+    device, limit_bytes = _card(gpu, vram, max_batch)
     if task == "text-to-image" or (task is None and known_image_generator(model)):
         raise BadInput(
             "Memory is estimated for language models and classifiers. For an image generator, "
@@ -133,6 +126,20 @@ def estimate_memory(
         say(f"dry run: {line.title} ({len(lines) + 1} of {len(chosen)})")
         lines.append(line)
     return MemoryReport(model=model, parameters=parameters, planned_run=run, device=device, methods=tuple(lines))
+
+
+def _card(gpu: str | None, vram: str | None, max_batch: bool) -> tuple[DeviceReport, int | None]:
+    """The card to judge for and what may be used of it, None where there is none."""
+    from probes.device import detect
+
+    if gpu is not None and vram is not None:
+        raise BadInput("--vram and --gpu both name the card to judge for: give one of them.")
+    device = detect(vram, gpu)
+    # The peaks are those of PyTorch on a CUDA card; the memory of this machine's processor says nothing about them.
+    limit_bytes = None if device.kind == "cpu" else device.limit_bytes
+    if max_batch and limit_bytes is None:
+        raise BadInput("No GPU is here that could be filled: name one with --gpu 'RTX 4090', or give --vram 24GB.")
+    return device, limit_bytes
 
 
 def _checked_run(**fields: Any) -> PlannedRun:

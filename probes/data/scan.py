@@ -90,12 +90,7 @@ def scan(
     content = 0
     for line, row in rows:
         try:
-            if not data_format.matches(row):
-                raise ValueError(describe_keys(row))
-            # The plain form of a conversation is enough for the hashes, and far cheaper than the chat template.
-            prompt, whole = split_texts(data_format.to_segments(row, partial(chat_segments, None)))
-            label = None if data_format.label_of is None else str(data_format.label_of(row))
-            f"{whole}{label}".encode()  # half a surrogate pair, which JSON can spell, is no text
+            prompt, whole, label = _texts_of(row, data_format)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             ledger.reject(line, _misfit(data_format), str(error))
             continue
@@ -126,6 +121,17 @@ def scan(
         labels=frozenset(labels),
         content_key=f"{content % 2**64:016x}",
     )
+
+
+def _texts_of(row: Row, data_format: DataFormat) -> tuple[str, str, str | None]:
+    """Prompt, whole text and class of a row. Raises what the format raises where the row is not of it."""
+    if not data_format.matches(row):
+        raise ValueError(describe_keys(row))
+    # The plain form of a conversation is enough for the hashes, and far cheaper than the chat template.
+    prompt, whole = split_texts(data_format.to_segments(row, partial(chat_segments, None)))
+    label = None if data_format.label_of is None else str(data_format.label_of(row))
+    f"{whole}{label}".encode()  # half a surrogate pair, which JSON can spell, is no text
+    return prompt, whole, label
 
 
 def open_rows(
