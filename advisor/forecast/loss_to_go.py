@@ -62,7 +62,8 @@ class _Errors:
 
 
 class LossToGo:
-    """Learned from the text runs of the table: image losses follow the noise level of the diffusion step instead.
+    """Learned from the text runs of the table whose learning rates fall: without that losses end otherwise
+    (`python -m tests.benchmarks.schedules`), and those of images follow the noise level of the diffusion step.
 
     Where it holds FEWEST_OF_A_KIND tasks that are classifications, or no classifications, as `task` is, it is learned
     from these alone: a new head begins at chance, and all of the warm-up may pass before its loss moves.
@@ -73,7 +74,9 @@ class LossToGo:
         alike: dict[str, list[LogCurve]] = {}
         for run in runs:
             curve = log_curve(run.curve, run.max_steps, run.label_mean_tokens)
-            if run.task == "text-to-image" or curve is None or curve.last_fraction < FINISHED:
+            if run.task == "text-to-image" or run.scheduler == "constant":
+                continue
+            if curve is None or curve.last_fraction < FINISHED:
                 continue
             every.setdefault(suite_of(run), []).append(curve)
             if (run.task == "sequence-classification") == (task == "sequence-classification"):

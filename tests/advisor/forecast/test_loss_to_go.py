@@ -118,6 +118,13 @@ class TestTaskToGo:
         assert set(LossToGo(runs, "seq2seq-lm").tasks) == {f"causal-lm-{i}/model" for i in range(3)}
         assert len(LossToGo(runs, "sequence-classification").tasks) == 5
 
+    def test_runs_whose_rate_never_fell_teach_nothing(self):
+        runs = [run.model_copy(update={"scheduler": "constant"}) for run in table(2)]
+        assert (
+            LossToGo(runs).tasks == {}
+            and LossToGo([*runs, *shipped()]).tasks.keys() == LossToGo(shipped()).tasks.keys()
+        )
+
     def test_who_went_a_little_less_far_is_not_forecast_by_the_table_alone(self):
         """Two that stand still, and one that left at two thirds of their way: its end follows from them."""
         known = LossToGo(shipped())
