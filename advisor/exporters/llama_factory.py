@@ -53,6 +53,11 @@ def export(folder: Path, result: Result) -> list[Path]:
         lines.append("On a GPU it loads a model in half precision where the run, as the probes, is in float32.")
     if run.plan.data_format == "alpaca":
         lines.append("It joins instruction and input by one line break; the probes joined them by two.")
+    if run.plan.data_format == "text":
+        lines.append(
+            "It begins texts with the token for that only where the tokenizer's add_bos_token says so; the probes did "
+            "wherever the tokenizer itself does, as those of Llama 3 do."
+        )
     if dropped := _broken_chats(run):
         lines.append(
             f"It leaves {plural(dropped, 'conversation')} out that the probes trained: its turns must alternate, from "

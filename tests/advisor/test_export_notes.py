@@ -10,7 +10,7 @@ from advisor.exporters import get_exporter
 from knowledge.schema import PlannedRun
 from probes.data.tokenise import encode_batch
 from tests.advisor.test_export_trainers import lora_run
-from tests.probes.tokenizers import spacing_tokenizer
+from tests.probes.tokenizers import byte_tokenizer, spacing_tokenizer
 
 
 @pytest.mark.parametrize(("quantization", "is_told"), [("none", False), ("nf4", True), ("int8", True)])
@@ -51,3 +51,14 @@ def test_that_axolotl_reads_a_space_before_completions_is_told_and_so(tmp_path):
     assert tokenizer.convert_ids_to_tokens(tokenizer("nd")["input_ids"])[:3] == ["▁", "n", "d"]
     [path] = get_exporter("axolotl").export(tmp_path, lora_run())
     assert "puts a space before every text" in path.read_text()
+
+
+@pytest.mark.parametrize(("data_format", "is_told"), [("text", True), ("messages", False)])
+def test_that_llama_factory_may_begin_texts_otherwise_is_told_and_so(data_format, is_told, tmp_path):
+    """It asks for `add_bos_token` (llamafactory/data/processor/pretrain.py), which is of no tokenizer that begins texts
+    by its own file."""
+    tokenizer = byte_tokenizer(bos=True)
+    [(ids, _)] = encode_batch([[("a", True)]], tokenizer)
+    assert ids[0] == tokenizer.bos_token_id and not tokenizer.add_bos_token
+    path = get_exporter("llama-factory").export(tmp_path, lora_run(data_format=data_format, uses_chat_template=True))[0]
+    assert ("add_bos_token" in path.read_text()) == is_told
