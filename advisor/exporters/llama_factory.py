@@ -4,12 +4,14 @@ defaults differ, so every value is written."""
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from advisor.exporters._trainer import (
     ABOUT_GPUS,
     ADAMW,
+    CHAT_FORMATS,
     LORA_PLUS,
     TrainerRun,
     about_held_out,
@@ -58,6 +60,8 @@ def export(folder: Path, result: Result) -> list[Path]:
             "It begins texts with the token for that only where the tokenizer's add_bos_token says so; the probes did "
             "wherever the tokenizer itself does, as those of Llama 3 do."
         )
+    if run.plan.data_format in CHAT_FORMATS:
+        lines += _about_templates(run)
     if dropped := _broken_chats(run):
         lines.append(
             f"It leaves {plural(dropped, 'conversation')} out that the probes trained: its turns must alternate, from "
@@ -125,6 +129,27 @@ def _adapter(run: TrainerRun) -> dict[str, Any]:
         "use_dora": adapter.get("use_dora", False),
         **lora_plus_ratio(run),
     }
+
+
+def _about_templates(run: TrainerRun) -> list[str]:
+    """Where what it makes of the model's chat template is another one (tests/advisor/test_trainers_read_exports.py)."""
+    found = [
+        "It makes a template of the model's chat template, and stops where it can't (Gemma): then name one of its own, "
+        "e.g. template: gemma."
+    ]
+    if any(_has_several_answers(row, run.plan.data_format) for row in run.data.rows()):
+        found.append(
+            "Of conversations with several answers that template begins the chat anew before each question (Llama 3, "
+            "Phi 3; not Qwen 2.5). One of its own does not, e.g. template: llama3."
+        )
+    return found
+
+
+def _has_several_answers(row: Mapping[str, Any], data_format: str) -> bool:
+    if data_format not in TURNS:
+        return bool(row.get("history"))
+    column, role, _, answerers = TURNS[data_format]
+    return sum(turn.get(role) in answerers for turn in turns_of(row.get(column))) > 1
 
 
 def _broken_chats(run: TrainerRun) -> int:

@@ -53,6 +53,26 @@ def test_that_axolotl_reads_a_space_before_completions_is_told_and_so(tmp_path):
     assert "puts a space before every text" in path.read_text()
 
 
+ASKED, ANSWERED = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
+
+
+@pytest.mark.parametrize(
+    ("data_format", "row", "is_told"),
+    [
+        ("messages", {"messages": [ASKED, ANSWERED]}, False),
+        ("messages", {"messages": [ASKED, ANSWERED, ASKED, ANSWERED]}, True),
+        ("alpaca", {"instruction": "a", "output": "b"}, False),
+        ("alpaca", {"instruction": "a", "output": "b", "history": [["a", "b"]]}, True),
+    ],
+)
+def test_that_llama_factory_begins_chats_anew_is_told_of_longer_ones(data_format, row, is_told, tmp_path):
+    data = tmp_path / "data.jsonl"
+    data.write_text(json.dumps(row))
+    run = lora_run(data_format=data_format, uses_chat_template=True, data_path=str(data))
+    path = get_exporter("llama-factory").export(tmp_path / "out", run)[0]
+    assert ("begins the chat anew" in path.read_text()) == is_told
+
+
 @pytest.mark.parametrize(("data_format", "is_told"), [("text", True), ("messages", False)])
 def test_that_llama_factory_may_begin_texts_otherwise_is_told_and_so(data_format, is_told, tmp_path):
     """It asks for `add_bos_token` (llamafactory/data/processor/pretrain.py), which is of no tokenizer that begins texts

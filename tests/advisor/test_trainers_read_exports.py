@@ -6,10 +6,12 @@ Skipped where a trainer's package is missing.
 from __future__ import annotations
 
 import dataclasses
+import importlib.machinery
 import importlib.util
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import types
@@ -19,9 +21,12 @@ import pytest
 
 from advisor.exporters import NotExpressible, get_exporter
 from knowledge.schema import PlannedRun
+from probes.data.chats import chat_segments
+from probes.data.tokenise import encode_batch
 from tests.advisor.factories import LORA_CONFIG
 from tests.advisor.test_export_trainers import exported, for_target, lora_run, variants
 from tests.advisor.tiny_run import save_tiny
+from tests.contracts.test_chat_templates import MARKS, TURNS, of_family
 
 
 def expressible(target: str, folder: Path):
@@ -102,12 +107,45 @@ def test_axolotl_knows_every_key(tmp_path):
                 assert str(read[key]) == str(values[key]), (name, key)
 
 
-def test_llama_factory_knows_every_key(tmp_path, monkeypatch):
+@pytest.fixture
+def llama_factory(monkeypatch):
+    """Its package can be imported."""
     monkeypatch.setenv("DISABLE_VERSION_CHECK", "1")  # it pins an older transformers; its argument classes are the same
     pytest.importorskip("llamafactory")
     pytest.importorskip("omegaconf")  # which its argument classes import
     if importlib.util.find_spec("torchaudio") is None:  # for speech, but always imported
-        monkeypatch.setitem(sys.modules, "torchaudio", types.ModuleType("torchaudio"))
+        without = types.ModuleType("torchaudio")
+        without.__spec__ = importlib.machinery.ModuleSpec("torchaudio", None)
+        monkeypatch.setitem(sys.modules, "torchaudio", without)
+
+
+@pytest.mark.parametrize(
+    ("family", "turns", "template", "is_alike"),
+    [
+        ("llama3", TURNS[:2], None, True),
+        ("llama3", TURNS, None, False),
+        ("llama3", TURNS, "llama3", True),
+        ("qwen2_5", TURNS, None, True),
+        ("gemma", TURNS, "gemma", True),
+    ],
+)
+def test_what_llama_factory_makes_of_chats_is_as_its_config_tells(family, turns, template, is_alike, llama_factory):
+    from llamafactory.data.processor.supervised import SupervisedDatasetProcessor
+    from llamafactory.data.template import get_template_and_fix_tokenizer
+    from llamafactory.hparams import DataArguments
+
+    tokenizer = of_family(family)
+    [tokenizer.eos_token] = re.findall(MARKS, chat_segments(tokenizer, TURNS[:2])[-1][0])  # as such models have it
+    [(ids, trained)] = encode_batch([chat_segments(tokenizer, turns)], tokenizer)
+    arguments = DataArguments(template=template, cutoff_len=10_000)
+    made = get_template_and_fix_tokenizer(tokenizer, arguments)
+    processor = SupervisedDatasetProcessor(template=made, tokenizer=tokenizer, processor=None, data_args=arguments)
+    parts = {"system": "", "tools": "", "images": [], "videos": [], "audios": []}
+    its_ids, labels = processor._encode_data_example(prompt=turns[:-1], response=turns[-1:], **parts)
+    assert ((its_ids, [label != -100 for label in labels]) == (ids, trained)) == is_alike
+
+
+def test_llama_factory_knows_every_key(tmp_path, llama_factory):
     import yaml
     from llamafactory.data.parser import get_dataset_list
     from llamafactory.hparams import DataArguments, FinetuningArguments, ModelArguments
