@@ -20,7 +20,7 @@ $(VENV)/.demo: pyproject.toml .ci/constraints.txt
 # Exports are checked against the trainers' own classes; what else these trainers need would be gigabytes.
 $(VENV)/.test: $(VENV)/.demo
 	$(BIN)/python -m pip install --quiet -c .ci/constraints.txt -e ".[demo,images,quantized,ray,study,test]"
-	$(BIN)/python -m pip install --quiet -c .ci/constraints.txt --no-deps axolotl llamafactory omegaconf
+	$(BIN)/python -m pip install --quiet -c .ci/constraints.txt --no-deps axolotl addict colorama llamafactory omegaconf
 	touch $@
 
 # The main job on a real model (SmolLM2-135M, 98 MB) and real data, on any machine, in about ten minutes.

@@ -9,6 +9,7 @@ from typing import Any
 from advisor.exporters._trainer import (
     ABOUT_GPUS,
     ADAMW,
+    CHAT_FORMATS,
     LORA_PLUS,
     TrainerRun,
     about_held_out,
@@ -33,6 +34,10 @@ ABOUT_SPACES = (
     "Where a tokenizer puts a space before every text (Llama 2, Mistral 7B), it reads one before the completion too,",
     "which the probes did not. train.py does as the probes.",
 )
+ABOUT_TURNS = (
+    "It trains the end of a turn where that is the tokenizer's end of a text. Where it warns that a turn's end is not",
+    'trained, name it, e.g. eot_tokens: ["<|im_end|>"]; the probes trained it.',
+)
 
 
 def export(folder: Path, result: Result) -> list[Path]:
@@ -45,6 +50,7 @@ def export(folder: Path, result: Result) -> list[Path]:
     lines = [
         *about_held_out(run, "Axolotl"),
         *(ABOUT_SPACES if run.plan.data_format == "prompt-completion" else ()),
+        *(ABOUT_TURNS if run.plan.data_format in CHAT_FORMATS else ()),
         *(["It makes a warm-up of one step one of two."] if run.run.warmup_steps == 1 else ()),
         ABOUT_GPUS,
         f"Checked with {CHECKED_WITH}. Run in this folder: axolotl train {FILE}",

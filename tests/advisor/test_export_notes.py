@@ -53,6 +53,12 @@ def test_that_axolotl_reads_a_space_before_completions_is_told_and_so(tmp_path):
     assert "puts a space before every text" in path.read_text()
 
 
+@pytest.mark.parametrize(("data_format", "is_told"), [("messages", True), ("prompt-completion", False)])
+def test_that_axolotl_may_leave_the_end_of_turns_untrained_is_told(data_format, is_told, tmp_path):
+    [path] = get_exporter("axolotl").export(tmp_path, lora_run(data_format=data_format, uses_chat_template=True))
+    assert ("eot_tokens" in path.read_text()) == is_told
+
+
 ASKED, ANSWERED = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
 
 

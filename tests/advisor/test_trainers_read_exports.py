@@ -27,6 +27,7 @@ from tests.advisor.factories import LORA_CONFIG
 from tests.advisor.test_export_trainers import exported, for_target, lora_run, variants
 from tests.advisor.tiny_run import save_tiny
 from tests.contracts.test_chat_templates import MARKS, TURNS, of_family
+from tests.probes.tokenizers import byte_tokenizer
 
 
 def expressible(target: str, folder: Path):
@@ -105,6 +106,41 @@ def test_axolotl_knows_every_key(tmp_path):
         for key in values:
             if key not in ("datasets", "test_datasets", "special_tokens", "peft_init_lora_weights"):
                 assert str(read[key]) == str(values[key]), (name, key)
+
+
+def test_axolotl_trains_the_tokens_of_prompt_and_completion_that_the_probes_trained(tmp_path):
+    pytest.importorskip("colorama")
+    user_defined = pytest.importorskip("axolotl.prompt_strategies.user_defined")
+    from axolotl.utils.dict import DictDefault
+
+    tokenizer = byte_tokenizer(bos=True)
+    written = DictDefault(exported("axolotl", tmp_path, lora_run()))
+    strategy = user_defined.load(tokenizer, written, ds_cfg=DictDefault(written.datasets[0].type))
+    made = strategy.tokenize_prompt({"prompt": "2 + 2 =", "completion": " 4"})
+    [(ids, trained)] = encode_batch([[("2 + 2 =", False), (" 4", True)]], tokenizer)
+    assert made["input_ids"] == ids and [label != -100 for label in made["labels"]] == trained
+
+
+@pytest.mark.parametrize(
+    ("family", "end", "trains_it"),
+    [("llama3", "<|eot_id|>", True), ("qwen2_5", "<|im_end|>", True), ("qwen2_5", "</s>", False)],
+)
+def test_axolotl_trains_the_end_of_a_turn_where_its_config_says_so(family, end, trains_it, tmp_path):
+    """The line break that some templates put behind it is trained by the probes alone. end: the tokenizer's own."""
+    pytest.importorskip("colorama")
+    chat_template = pytest.importorskip("axolotl.prompt_strategies.chat_template")
+    from axolotl.utils.dict import DictDefault
+
+    tokenizer = of_family(family)
+    tokenizer.eos_token = end
+    written = DictDefault(exported("axolotl", tmp_path, variants()["messages"]))
+    strategy = chat_template.load(tokenizer, written, ds_cfg=dict(written.datasets[0]))
+    made = strategy.tokenize_prompt({"messages": TURNS})
+    segments = chat_segments(tokenizer, TURNS)
+    assert tokenizer.decode(made["input_ids"]) == "".join(text for text, _ in segments)
+    its = tokenizer.decode([label for label in made["labels"] if label != -100])
+    answers = [text.strip() if trains_it else text.partition("<")[0] for text, is_trained in segments if is_trained]
+    assert its == "".join(answers)
 
 
 @pytest.fixture
