@@ -31,7 +31,10 @@ def serve_model(folder: Path, *, trusts_code: bool = False) -> str:
 
 def classify_with(folder: Path) -> str:
     """A whole classifier asked in Python, with the names of its labels: vLLM is for language models."""
-    ask = f"pipeline('text-classification', {str(folder)!r})('a text')"
+    place = json.dumps(
+        str(folder), ensure_ascii=False
+    )  # as in Python, and always in double quotes: single ones are sh's
+    ask = f'pipeline("text-classification", {place})("a text")'
     return f"python -c {in_shell(f'from transformers import pipeline; print({ask})')}"
 
 

@@ -123,7 +123,8 @@ def test_a_classifier_that_is_merged_is_asked_in_python():
     step = next_steps(made.model_copy(update={"planned_run": run}), Path("my out"))[-1]
     merge, ask = step.code.splitlines()
     assert merge == "advisor merge 'my out'"
-    assert shlex.split(ask)[2].endswith("pipeline('text-classification', 'my out/merged')('a text'))")
+    assert shlex.split(ask)[2].endswith('pipeline("text-classification", "my out/merged")("a text"))')
+    assert "'\"'" not in ask  # no quote within quotes, which nobody can read
 
 
 def test_what_a_method_is_beside_its_config_is_told():
