@@ -146,6 +146,7 @@ def _about_templates(run: TrainerRun) -> list[str]:
 
 
 def _has_several_answers(row: Mapping[str, Any], data_format: str) -> bool:
+    """Of a conversation; where the format is of single answers, earlier ones are its history."""
     if data_format not in TURNS:
         return bool(row.get("history"))
     column, role, _, answerers = TURNS[data_format]

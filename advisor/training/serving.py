@@ -31,9 +31,8 @@ def serve_model(folder: Path, *, trusts_code: bool = False) -> str:
 
 def classify_with(folder: Path) -> str:
     """A whole classifier asked in Python, with the names of its labels: vLLM is for language models."""
-    place = json.dumps(
-        str(folder), ensure_ascii=False
-    )  # as in Python, and always in double quotes: single ones are sh's
+    # As in Python, and always in double quotes: the single ones are the shell's.
+    place = json.dumps(str(folder), ensure_ascii=False)
     ask = f'pipeline("text-classification", {place})("a text")'
     return f"python -c {in_shell(f'from transformers import pipeline; print({ask})')}"
 

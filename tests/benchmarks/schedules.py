@@ -69,7 +69,7 @@ def _told(forecast: Forecast, end: CurvePoint) -> Told:
         end_loss=end.eval_loss,
         log_error=math.log(loss.value / end.eval_loss),
         loss_held=loss.low <= end.eval_loss <= loss.high,
-        metric_held=metric.low <= end.metric <= metric.high,
+        metric_held=metric is not None and metric.low <= end.metric <= metric.high,
     )
 
 
