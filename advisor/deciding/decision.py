@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from advisor.deciding.case import Case
 from advisor.deciding.costs import FELT_S, KEPT_GAIN, Scale
@@ -102,8 +103,21 @@ def _weigh_by(
     scale = Scale(objective, quality, device.limit_bytes)
     target = _target(contenders, scale)
     left, steps = scale.cheapest(as_good_as(target, contenders, quality))
-    pick = min(left, key=lambda c: (-value_of(c, quality), c.name != REFERENCE, *c.identity))
+    pick = _best_of(left, quality, equal_within(rivals, quality))
     return Case(pick, target, rivals, contenders, judged, objective, quality, device, planned_run, data, steps)
+
+
+def _best_of(left: Sequence[CandidateReport], quality: QualityField, equal: float) -> CandidateReport:
+    """Of those that no cost tells apart: who is expected to end best, and of ends that are taken for equal the one that
+    needs the least memory, if by less than anyone feels: no other pick is on the frontier."""
+    best = max(value_of(c, quality) for c in left)
+    alike = [c for c in left if value_of(c, quality) >= best - equal]
+
+    def order(candidate: CandidateReport) -> tuple[Any, ...]:
+        point = point_of(candidate, quality)
+        return point.memory_step, -point.value, candidate.name != REFERENCE, *candidate.identity
+
+    return min(alike, key=order)
 
 
 def _fits(candidate: CandidateReport, device: DeviceReport) -> bool | None:

@@ -22,6 +22,8 @@ def tie_breaker(case: Case) -> str:
     if equal:
         plain = f", and {case.pick.title} is what others are measured against" if case.pick.name == REFERENCE else ""
         return apart + plain
+    if any(_is_ahead(c, case) for c in case.as_good):  # by less than is taken for equal
+        return "taken because it needs the least memory of those that are expected to end alike"
     return _likely_best(case) or _by_objective(case)
 
 

@@ -37,6 +37,14 @@ def test_of_what_is_expected_to_end_alike_the_cheaper_is_taken_and_it_says_tie()
     assert "equal in exact match, needs 3.00 GB less" in chosen.gain_over_lora
 
 
+def test_of_what_ends_alike_and_costs_alike_the_one_on_the_frontier_is_taken():
+    """The other needs 90 MB more of 24 GB, which nobody feels, and ends .005 points ahead, which nobody does either."""
+    chosen = pick_of([candidate("lora", 0.5, 0.91), candidate("shira", 0.50002, 1.0)], "balanced")
+    assert chosen.name == "lora" and "pays for a change" in chosen.gain_over_lora
+    assert "the least memory of those that are expected to end alike" in " ".join(chosen.reasons)
+    assert pick_of([candidate("lora", 0.5, 0.91), candidate("shira", 0.501, 1.0)], "balanced").name == "shira"
+
+
 @pytest.mark.parametrize("behind", [0.499, 0.48])  # of a gain of 46 points: a fifth of a percent, and odds of 4:1
 def test_what_is_expected_to_end_worse_is_tied_but_not_taken_for_being_cheap(behind):
     chosen = pick_of([candidate("lora", 0.50, 12.0), candidate("oft", behind, 9.0)])
